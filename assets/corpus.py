@@ -1,0 +1,74 @@
+"""Group `corpus`: the shards of a source, and their documents."""
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from assets.resources import StoreResource
+from assets.stage_runs import OWNERS, SHARDS, describe_table, result, stage_run
+from persona_pipeline.corpus.shards import load_shard
+from persona_pipeline.registration import register_source
+from persona_pipeline.settings import Settings
+
+
+def build_corpus_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
+    """The assets of the corpus."""
+
+    @dg.asset(
+        key=["corpus", "shards"], group_name="corpus", kinds={"python", "duckdb"}, owners=OWNERS
+    )
+    def shards(
+        context: dg.AssetExecutionContext, duckdb: StoreResource
+    ) -> dg.MaterializeResult[None]:
+        """One row is one shard: a batch of documents of the configured source, staged on disk.
+
+        Materialize it to register what the source holds now; the shards are the partitions of
+        all assets after it.
+        """
+        duckdb.store.migrate()
+        names = register_source(settings, duckdb.store, run_id=context.run_id)
+        context.instance.add_dynamic_partitions(str(SHARDS.name), names)
+        context.log.info("registered %s of source %s", ", ".join(names), settings.source)
+        return dg.MaterializeResult(
+            metadata={**describe_table(duckdb.store, "corpus.shards"), "registered": names}
+        )
+
+    @dg.multi_asset(
+        name="corpus",
+        group_name="corpus",
+        partitions_def=SHARDS,
+        specs=[
+            dg.AssetSpec(
+                ["corpus", "documents"],
+                deps=[["corpus", "shards"]],
+                kinds={"duckdb"},
+                owners=OWNERS,
+                description="One row is one accepted document: a text with its URL and licence.",
+            ),
+            dg.AssetSpec(
+                ["corpus", "rejected"],
+                deps=[["corpus", "shards"]],
+                kinds={"duckdb"},
+                owners=OWNERS,
+                description="One row is one text turned away: its file, line and reason.",
+            ),
+        ],
+    )
+    def corpus(
+        context: dg.AssetExecutionContext, duckdb: StoreResource
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        with stage_run(context, duckdb, settings) as run:
+            staged = run.read("select staged_file from corpus.shards where shard = $shard")
+            if staged.is_empty():
+                msg = (
+                    f"shard {run.shard} is not in {duckdb.database}: materialize corpus/shards "
+                    "first (or run 'persona-pipeline run') with the settings of that source"
+                )
+                raise dg.Failure(msg)
+            run.commit([load_shard(run.shard, settings.staging_dir / staged["staged_file"][0])])
+            for table in ("documents", "rejected"):
+                yield result(
+                    ["corpus", table], describe_table(run.store, f"corpus.{table}", run.shard)
+                )
+
+    return [shards, corpus]

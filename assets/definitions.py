@@ -1,0 +1,59 @@
+"""The composition root: settings to assets, checks, jobs and resources."""
+
+import dagster as dg
+
+from assets.checks import CHECKS
+from assets.corpus import build_corpus_assets
+from assets.ledgers import build_ledger_assets
+from assets.marts import build_mart_assets
+from assets.personas import build_persona_assets
+from assets.resources import Models, StoreResource
+from assets.stage_runs import SHARDS
+from assets.synthetic import build_synthetic_assets
+from persona_pipeline.settings import Settings, load_settings
+
+REGISTER_JOB = "register_source"
+MAIN_JOB = "main"
+
+
+def build_definitions(settings: Settings, models: Models | None = None) -> dg.Definitions:
+    """The whole code location; `models` replaces the models that the settings name."""
+    domains = list(settings.load_domains().values())
+    shards_only = dg.AssetSelection.assets(["corpus", "shards"])
+    return dg.Definitions(
+        assets=[
+            *build_corpus_assets(settings),
+            *build_persona_assets(settings),
+            *build_synthetic_assets(settings, domains),
+            build_ledger_assets(domains),
+            *build_mart_assets(domains),
+        ],
+        asset_checks=CHECKS,
+        jobs=[
+            dg.define_asset_job(
+                REGISTER_JOB,
+                selection=shards_only,
+                description="Read the configured source and register its shards as partitions.",
+            ),
+            dg.define_asset_job(
+                MAIN_JOB,
+                selection=dg.AssetSelection.all() - shards_only,
+                partitions_def=SHARDS,
+                description="Everything for one shard, from its documents to records and marts.",
+            ),
+        ],
+        resources={
+            "duckdb": StoreResource(
+                database=str(settings.database),
+                snapshot=str(settings.snapshot),
+                lock_timeout=settings.lock_timeout,
+            ),
+            "models": models or Models(settings),
+        },
+        # One process per run: the default, a process per step, costs 13.5 CPU-seconds instead of 3
+        # and would load the embedded model again for every step. Calls run side by side anyway.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions(load_settings())

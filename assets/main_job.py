@@ -1,0 +1,65 @@
+"""The main job as the command line runs it: the same assets as in the UI, on the same instance."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.instance.ref import InstanceRef
+
+from assets.definitions import MAIN_JOB, REGISTER_JOB, build_definitions
+from persona_pipeline.settings import Settings
+from persona_pipeline.store import Store
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+INSTANCE_FILE = "dagster.yaml"
+
+
+def run_main_job(settings: Settings, root: Path) -> list[str]:
+    """Register the source, then run every shard in order; returns the shards' names.
+
+    `root`: the folder of workspace.yaml and dagster.yaml. What a stage raises is raised here.
+    """
+    definitions = build_definitions(settings)
+    with open_instance(settings, root) as instance:
+        register = definitions.resolve_job_def(REGISTER_JOB)
+        outcome = register.execute_in_process(instance=instance, run_config=QUIET)
+        shards = _registered(settings, outcome.run_id)
+        main = definitions.resolve_job_def(MAIN_JOB)
+        for shard in shards:
+            main.execute_in_process(instance=instance, run_config=QUIET, partition_key=shard)
+    return shards
+
+
+@contextmanager
+def open_instance(settings: Settings, root: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance that 'dagster dev' shows: dagster.yaml's, kept in the data directory."""
+    home = settings.dagster_dir.absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    overrides = {
+        "storage": {"sqlite": {"base_dir": str(home)}},
+        "local_artifact_storage": _configured(
+            "dagster._core.storage.root", "LocalArtifactStorage", home
+        ),
+        "compute_logs": _configured(
+            "dagster._core.storage.local_compute_log_manager",
+            "LocalComputeLogManager",
+            home / "logs",
+        ),
+    }
+    ref = InstanceRef.from_dir(str(home), config_dir=str(root), overrides=overrides)
+    with dg.DagsterInstance.from_ref(ref) as instance:
+        yield instance
+
+
+def _configured(module: str, name: str, folder: Path) -> dict[str, object]:
+    return {"module": module, "class": name, "config": {"base_dir": str(folder)}}
+
+
+def _registered(settings: Settings, run_id: str) -> list[str]:
+    store = Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
+    rows = store.query(
+        "select shard from corpus.shards where run_id = $run_id order by shard_number",
+        {"run_id": run_id},
+    )
+    return rows["shard"].to_list()

@@ -1,0 +1,64 @@
+"""Group `marts`: views for people, and the law that no row is lost."""
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from assets.resources import StoreResource
+from assets.stage_runs import OWNERS, describe_table, result
+from persona_pipeline.domains.spec import Domain
+
+FUNNEL = ["marts", "funnel"]
+
+
+def build_mart_assets(domains: list[Domain]) -> Sequence[dg.AssetsDefinition]:
+    """The views, refreshed after every change of the tables."""
+
+    @dg.asset(
+        key=FUNNEL,
+        deps=[
+            ["runs", "stages"],
+            ["corpus", "rejected"],
+            ["personas", "rejected"],
+            ["synthetic", "rejected"],
+        ],
+        group_name="marts",
+        kinds={"sql", "duckdb"},
+        owners=OWNERS,
+    )
+    def funnel(duckdb: StoreResource) -> dg.MaterializeResult[None]:
+        """One row is one stage of one shard: rows in = kept + rejected + duplicates + failed."""
+        return dg.MaterializeResult(metadata=describe_table(duckdb.store, "marts.funnel"))
+
+    synthetic = [["synthetic", domain.name] for domain in domains]
+    views = {
+        "lineage": (
+            synthetic,
+            "One row is one record with the way back: personas, page, URL, licence, model call.",
+        ),
+        "cost": (
+            [["llm", "calls"]],
+            "One row is one stage, shard and model: calls, tokens and price.",
+        ),
+        "samples": (synthetic, "One row is one sampled record, five of each domain, to read."),
+    }
+
+    @dg.multi_asset(
+        name="marts",
+        group_name="marts",
+        specs=[
+            dg.AssetSpec(
+                ["marts", name],
+                deps=[*deps, FUNNEL],
+                kinds={"sql", "duckdb"},
+                owners=OWNERS,
+                description=description,
+            )
+            for name, (deps, description) in views.items()
+        ],
+    )
+    def marts(duckdb: StoreResource) -> Iterator[dg.MaterializeResult[None]]:
+        for name in views:
+            yield result(["marts", name], describe_table(duckdb.store, f"marts.{name}"))
+
+    return [funnel, marts]

@@ -1,0 +1,173 @@
+"""Group `personas`: from documents to the hub of kept personas."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from assets.resources import Models, StoreResource
+from assets.stage_runs import OWNERS, SHARDS, describe_table, stage_run
+from persona_pipeline.dedup.duplicates import Thresholds
+from persona_pipeline.hashing import stable_id
+from persona_pipeline.personas.candidates import apply_quality_rules
+from persona_pipeline.personas.deduplication import deduplicate, embed_candidates, keep_rest
+from persona_pipeline.personas.persona_to_persona import persona_to_persona
+from persona_pipeline.personas.plan import PersonaPlan, stage_prompt
+from persona_pipeline.personas.text_to_persona import text_to_persona
+from persona_pipeline.settings import Settings
+from persona_pipeline.sql_files import read_sql
+
+Result = dg.MaterializeResult[None]
+
+
+def build_persona_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
+    """The assets of the persona stages."""
+    plan = persona_plan(settings)
+    return [
+        *_asking_assets(settings, plan),
+        *_judging_assets(settings, plan),
+        *_dedup_assets(settings),
+    ]
+
+
+def persona_plan(settings: Settings) -> PersonaPlan:
+    """What the settings ask of the persona stages."""
+    return PersonaPlan(
+        model=settings.model,
+        verbs=tuple(settings.verbs),
+        granularity=settings.granularity,
+        document_chars=settings.document_chars,
+        hops=settings.hops,
+        fan_out=settings.fan_out,
+        language=settings.language,
+    )
+
+
+def _asking_assets(settings: Settings, plan: PersonaPlan) -> Sequence[dg.AssetsDefinition]:
+    @dg.asset(
+        key=["personas", "extracted"],
+        deps=[["corpus", "documents"]],
+        group_name="personas",
+        kinds={"llm", "duckdb"},
+        owners=OWNERS,
+        partitions_def=SHARDS,
+        code_version=_version("text_to_persona", plan.model, plan.verbs, plan.granularity),
+    )
+    def extracted(
+        context: dg.AssetExecutionContext, duckdb: StoreResource, models: dg.ResourceParam[Models]
+    ) -> Result:
+        """One row is one Text-to-Persona answer: who would read, write, like or dislike a page."""
+        with stage_run(context, duckdb, settings) as run:
+            documents = run.read(read_sql("corpus/documents_of_shard"))
+            spent = run.commit([text_to_persona(documents, plan, run.buyer(models), run.shard)])
+            table = describe_table(run.store, "personas.extracted", run.shard)
+        return Result(metadata={**table, **spent})
+
+    @dg.asset(
+        key=["personas", "related"],
+        deps=[["personas", "extracted"]],
+        group_name="personas",
+        kinds={"llm", "duckdb"},
+        owners=OWNERS,
+        partitions_def=SHARDS,
+        code_version=_version("persona_to_persona", plan.model, plan.hops, plan.fan_out),
+    )
+    def related(
+        context: dg.AssetExecutionContext, duckdb: StoreResource, models: dg.ResourceParam[Models]
+    ) -> Result:
+        """One row is one Persona-to-Persona answer: a person close to another, and how."""
+        with stage_run(context, duckdb, settings) as run:
+            personas = run.read(read_sql("personas/extracted_of_shard"))
+            spent = run.commit([persona_to_persona(personas, plan, run.buyer(models), run.shard)])
+            table = describe_table(run.store, "personas.related", run.shard)
+        return Result(metadata={**table, **spent})
+
+    return [extracted, related]
+
+
+def _judging_assets(settings: Settings, plan: PersonaPlan) -> Sequence[dg.AssetsDefinition]:
+    @dg.asset(
+        key=["personas", "candidates"],
+        deps=[["personas", "extracted"], ["personas", "related"]],
+        group_name="personas",
+        kinds={"python", "duckdb"},
+        owners=OWNERS,
+        partitions_def=SHARDS,
+    )
+    def candidates(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Result:
+        """One row is one persona, of either origin, that passed the quality rules."""
+        with stage_run(context, duckdb, settings) as run:
+            extracted = run.read(read_sql("personas/extracted_of_shard"))
+            related = run.read(read_sql("personas/related_of_shard"))
+            run.commit([apply_quality_rules(extracted, related, plan, run.shard)])
+            return Result(metadata=describe_table(run.store, "personas.candidates", run.shard))
+
+    @dg.asset(
+        key=["personas", "embeddings"],
+        deps=[["personas", "candidates"]],
+        group_name="personas",
+        kinds={"python", "duckdb"},
+        owners=OWNERS,
+        partitions_def=SHARDS,
+        code_version=stable_id(settings.embedding_model)[:12],
+    )
+    def embeddings(
+        context: dg.AssetExecutionContext, duckdb: StoreResource, models: dg.ResourceParam[Models]
+    ) -> Result:
+        """One row is the vector of one candidate, for the semantic layer of deduplication."""
+        with stage_run(context, duckdb, settings) as run:
+            personas = run.read(read_sql("personas/candidates_of_shard"))
+            stored = run.read("select * from personas.embeddings where shard = $shard")
+            run.commit([embed_candidates(personas, stored, models.embedder, run.shard)])
+            return Result(metadata=describe_table(run.store, "personas.embeddings", run.shard))
+
+    return [candidates, embeddings]
+
+
+def _dedup_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
+    thresholds = Thresholds(settings.jaccard_threshold, settings.cosine_threshold)
+
+    @dg.asset(
+        key=["personas", "duplicates"],
+        deps=[
+            ["personas", "candidates"],
+            ["personas", "embeddings"],
+        ],
+        group_name="personas",
+        kinds={"sql", "duckdb"},
+        owners=OWNERS,
+        partitions_def=SHARDS,
+        code_version=stable_id(thresholds.jaccard, thresholds.cosine)[:12],
+    )
+    def duplicates(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Result:
+        """One row is one persona removed as a duplicate: of which, in which layer, how similar.
+
+        The earlier shard wins. Later shards that have candidates are compared again with this one.
+        """
+        with stage_run(context, duckdb, settings) as run:
+            everyone = run.read(read_sql("personas/numbered_candidates"))
+            vectors = run.read("select persona_id, embedding from personas.embeddings")
+            shards = run.read(read_sql("personas/shards_from"))["shard"].to_list()
+            run.commit(deduplicate(everyone, vectors, thresholds, shards))
+            return Result(metadata=describe_table(run.store, "personas.duplicates", run.shard))
+
+    @dg.asset(
+        key=["personas", "hub"],
+        deps=[["personas", "candidates"], ["personas", "duplicates"]],
+        group_name="personas",
+        kinds={"sql", "duckdb"},
+        owners=OWNERS,
+        partitions_def=SHARDS,
+    )
+    def hub(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Result:
+        """One row is one kept persona, with the document that its line began at: the collection."""
+        with stage_run(context, duckdb, settings) as run:
+            shards = run.read(read_sql("personas/shards_from"))["shard"].to_list()
+            run.commit(keep_rest(run.read(read_sql("personas/hub"), shards=shards), shards))
+            return Result(metadata=describe_table(run.store, "personas.hub", run.shard))
+
+    return [duplicates, hub]
+
+
+def _version(prompt: str, *settings: object) -> str:
+    loaded = stage_prompt(prompt)
+    return stable_id(loaded.version, [str(setting) for setting in settings])[:12]

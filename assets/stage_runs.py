@@ -1,0 +1,131 @@
+"""What all assets do alike: open the store and journal, commit rows, and say what came of it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import duckdb
+import polars as pl
+
+from assets.resources import Models, StoreResource
+from persona_pipeline.llm.buyer import Buyer
+from persona_pipeline.llm.calls import Call
+from persona_pipeline.llm.journal import Journal
+from persona_pipeline.settings import Settings
+from persona_pipeline.stages import StageRows, count_reasons
+from persona_pipeline.store import Store
+
+SHARDS = dg.DynamicPartitionsDefinition(name="shards")
+OWNERS = ["team:data"]
+SAMPLE_ROWS = 5
+CELL = 160
+"""Characters of a cell shown in a sample."""
+
+Metadata = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One asset's work on one shard."""
+
+    store: Store
+    journal: Journal
+    shard: str
+    run_id: str
+
+    def read(self, sql: str, **parameters: object) -> pl.DataFrame:
+        """The result of a SELECT; the shard is there as `$shard` when the statement names it."""
+        if re.search(r"\$shard\b", sql):
+            parameters["shard"] = self.shard
+        return self.store.query(sql, parameters)
+
+    def buyer(self, models: Models) -> Buyer:
+        """Answers from the store; buys the rest."""
+        return Buyer(models.chat, self.journal, self.store.calls)
+
+    def commit(self, rows: Sequence[StageRows]) -> Metadata:
+        """Write the rows and the calls bought for them; returns what the calls used."""
+        calls = self.journal.uncommitted()
+        self.store.replace(rows, calls, run_id=self.run_id)
+        self.journal.committed()
+        return _spending(calls)
+
+
+@contextmanager
+def stage_run(
+    context: dg.AssetExecutionContext, duckdb: StoreResource, settings: Settings
+) -> Iterator[StageRun]:
+    """The store, brought up to date, and this process's journal."""
+    duckdb.store.migrate()
+    with Journal(settings.journal_dir) as journal:
+        yield StageRun(duckdb.store, journal, context.partition_key, context.run_id)
+
+
+def describe_table(store: Store, table: str, shard: str | None = None) -> Metadata:
+    """Row counts, columns and a sample of a table or view, for the asset's page."""
+    where = "where shard = $shard" if shard else ""
+    parameters = {"shard": shard} if shard else {}
+    with store.connect(read_only=True) as connection:
+        [(count,)] = connection.sql(
+            f"select count(*) from {table} {where}", params=parameters
+        ).fetchall()
+        sample = connection.sql(
+            f"select * from {table} {where} limit {SAMPLE_ROWS}", params=parameters
+        )
+        metadata: Metadata = {
+            "dagster/column_schema": _schema(sample),
+            "dagster/table_name": table,
+            "sample": _as_markdown(sample.pl()),
+        }
+        if "reason" in sample.columns:
+            reasons = connection.sql(f"select reason from {table} {where}", params=parameters).pl()
+            metadata["reasons"] = _reasons(reasons)
+    row_count = "dagster/partition_row_count" if shard else "dagster/row_count"
+    return {row_count: count, "rows": count, **metadata}
+
+
+def result(key: Sequence[str], metadata: Metadata) -> dg.MaterializeResult[None]:
+    """The materialization of one table."""
+    return dg.MaterializeResult(asset_key=dg.AssetKey(key), metadata=metadata)
+
+
+def _schema(relation: duckdb.DuckDBPyRelation) -> dg.TableSchema:
+    columns = zip(relation.columns, relation.types, strict=True)
+    return dg.TableSchema([dg.TableColumn(name, str(kind)) for name, kind in columns])
+
+
+def _as_markdown(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    if rows.is_empty():
+        return dg.MetadataValue.md("no rows")
+    shown = [name for name in rows.columns if name not in {"run_id", "created_at", "embedding"}]
+    lines = ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
+    lines += [
+        "| " + " | ".join(_cell(value) for value in row) + " |" for row in rows.select(shown).rows()
+    ]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+    return text if len(text) <= CELL else text[: CELL - 1] + "…"
+
+
+def _reasons(rejected: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    lines = [f"| {reason} | {count} |" for reason, count in count_reasons(rejected)]
+    return dg.MetadataValue.md("\n".join(["| reason | rows |", "|---|---|", *lines]))
+
+
+def _spending(calls: Sequence[Call]) -> Metadata:
+    if not calls:
+        return {"calls_bought": 0}
+    costs = [call.cost_usd for call in calls]
+    known = [cost for cost in costs if cost is not None]
+    return {
+        "calls_bought": len(calls),
+        "tokens_in": sum(call.tokens_in for call in calls),
+        "tokens_out": sum(call.tokens_out for call in calls),
+        **({"cost_usd": sum(known)} if len(known) == len(costs) else {}),
+    }

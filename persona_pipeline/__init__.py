@@ -1,0 +1,1 @@
+"""Web text to personas, personas to synthetic training data; importable without Dagster."""

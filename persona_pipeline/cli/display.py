@@ -1,0 +1,96 @@
+"""What a run looks like in a terminal: one line per stage, and what it wrote at the end."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
+
+from persona_pipeline.progress import StageProgress, describe
+
+PLAIN_EVERY = 5.0
+"""Seconds between two lines of one stage where the output is not a terminal."""
+
+
+class _TimeLeft(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        seconds = task.fields.get("left")
+        return Text(f"{seconds:.0f} s left" if seconds else "", style="dim")
+
+
+class BarReporter:
+    """A bar per stage: done of total, tokens, time left."""
+
+    def __init__(self, console: Console) -> None:
+        """`console`: the terminal."""
+        self._bars = Progress(
+            TextColumn("{task.description:<28}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("[dim]{task.fields[tokens]}"),
+            TimeElapsedColumn(),
+            _TimeLeft(),
+            console=console,
+        )
+        self._tasks: dict[int, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop drawing; the finished bars stay on the screen."""
+        self._bars.stop()
+
+    def update(self, progress: StageProgress, *, finished: bool) -> None:
+        """Move the stage's bar; a stage with nothing to buy gets none."""
+        if not progress.total:
+            return
+        key = id(progress)
+        if key not in self._tasks:
+            self._tasks[key] = self._bars.add_task(
+                progress.stage, total=progress.total, tokens="", left=None
+            )
+        failed = f", {progress.failed} failed" if progress.failed else ""
+        tokens = f"{progress.tokens:,} tokens{failed}" if progress.tokens else ""
+        left = None if finished else progress.seconds_left
+        self._bars.update(self._tasks[key], completed=progress.done, tokens=tokens, left=left)
+
+
+class LineReporter:
+    """Plain lines, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        """`console`: where the lines go."""
+        self._console = console
+        self._next = 0.0
+
+    def update(self, progress: StageProgress, *, finished: bool) -> None:
+        """Write a line when the stage is over, or when one is due."""
+        if progress.total and (finished or time.monotonic() >= self._next):
+            self._next = time.monotonic() + PLAIN_EVERY
+            self._console.print(describe(progress), highlight=False)
+
+
+@contextmanager
+def open_reporter(console: Console) -> Iterator[BarReporter | LineReporter]:
+    """Bars in a terminal, lines elsewhere."""
+    if console.is_terminal and sys.stdout.isatty():
+        with BarReporter(console) as bars:
+            yield bars
+    else:
+        yield LineReporter(console)

@@ -1,0 +1,152 @@
+"""Says what is set, what works, what is missing, and how to mend it."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from persona_pipeline.errors import PipelineError
+from persona_pipeline.llm.answers import check_reply
+from persona_pipeline.llm.errors import CallError
+from persona_pipeline.llm.models import open_chat_client, open_embedder
+from persona_pipeline.llm.requests import ChatRequest, Sampling
+from persona_pipeline.models.artifacts import ARTIFACTS, cache_dir, is_cached, verify
+from persona_pipeline.prompting import object_schema
+from persona_pipeline.settings import PREFIX, Settings, config_file
+from persona_pipeline.store import Store
+
+DISK_NEEDED = 3_000_000_000
+"""Bytes: the model of 1.1 GB, its parts while it is put together, and room for data."""
+QUESTION = "Name one person who reads weather reports for work, in one sentence."
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    name: str
+    works: bool
+    detail: str
+
+
+def run_checks(console: Console, settings: Settings) -> bool:
+    """Print the settings and every finding; whether all works."""
+    _print_settings(console, settings)
+    healthy = True
+    for check in (_disk, _store, _artifacts, _domains, _chat, _embedder):
+        for finding in _guarded(check, settings):
+            mark = "[green]works[/]  " if finding.works else "[red]mend[/]   "
+            console.print(f"{mark} {finding.name}: {escape(finding.detail)}", highlight=False)
+            healthy &= finding.works
+    return healthy
+
+
+def _print_settings(console: Console, settings: Settings) -> None:
+    there = "read" if config_file().is_file() else "absent"
+    console.print(f"[bold]Settings[/] ({PREFIX}*, .env, {config_file()} {there})")
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        chosen = "[bold]set[/]    " if name in settings.model_fields_set else "default"
+        shown = "(hidden)" if name == "api_key" and value else _plain(value)
+        console.print(f"  {chosen} {name} = {escape(shown)}", highlight=False)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "(none)"
+    return "(none)" if value is None else str(value)
+
+
+def _guarded(
+    check: Callable[[Settings], Iterator[Finding]], settings: Settings
+) -> Iterator[Finding]:
+    try:
+        yield from check(settings)
+    except PipelineError as error:
+        yield Finding(check.__name__.strip("_"), works=False, detail=str(error))
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    for name, folder in (("data_dir", settings.data_dir), ("cache", cache_dir())):
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        detail = f"{folder.absolute()}, {free / 1e9:.1f} GB free"
+        if free < DISK_NEEDED:
+            detail += (
+                f"; {DISK_NEEDED / 1e9:.0f} GB are needed: free some, or choose another folder"
+            )
+        yield Finding(name, free >= DISK_NEEDED, detail)
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    store = Store(settings.database, settings.snapshot, lock_timeout=2)
+    if not settings.database.is_file():
+        yield Finding("store", works=True, detail=f"{settings.database} will be made by a run")
+        return
+    store.migrate()
+    [(count,)] = store.query("select count(*) from personas.hub").rows()
+    detail = f"{settings.database} opens; {count:,} personas in the hub"
+    yield Finding("store", works=True, detail=detail)
+
+
+def _artifacts(settings: Settings) -> Iterator[Finding]:
+    del settings
+    for name, artifact in ARTIFACTS.items():
+        if not is_cached(name):
+            size = f"{artifact.size / 1e6:.0f} MB"
+            yield Finding(name, works=True, detail=f"not fetched yet ({size}, when it is needed)")
+        elif verify(name):
+            yield Finding(name, works=True, detail=f"{artifact.title}, {artifact.license}")
+        else:
+            path = cache_dir() / artifact.filename
+            yield Finding(name, works=False, detail=f"damaged: delete {path} and run again")
+
+
+def _domains(settings: Settings) -> Iterator[Finding]:
+    yield Finding("domains", works=True, detail=", ".join(settings.load_domains()))
+
+
+def _chat(settings: Settings) -> Iterator[Finding]:
+    if settings.model.startswith("embedded/") and not _is_there(settings.model):
+        yield Finding("model", works=True, detail=f"{settings.model}: a run will fetch it first")
+        return
+    started = time.monotonic()
+    client = open_chat_client(settings)
+    request = ChatRequest(
+        model=settings.model,
+        messages=({"role": "user", "content": QUESTION},),
+        schema=object_schema({"answer": {"type": "string"}}),
+        sampling=Sampling(max_tokens=100),
+    )
+
+    async def ask() -> None:
+        try:
+            check_reply(request, await client.complete(request))
+        finally:
+            await client.close()
+
+    try:
+        asyncio.run(ask())
+    except CallError as error:
+        detail = f"{settings.model} did not answer ({error.kind}): {error}"
+        hint = "; check --model, --api-base and the API key"
+        yield Finding("model", works=False, detail=detail + hint)
+        return
+    seconds = time.monotonic() - started
+    yield Finding("model", works=True, detail=f"{settings.model} answered in {seconds:.1f} s")
+
+
+def _is_there(model: str) -> bool:
+    rest = model.removeprefix("embedded/")
+    return is_cached(rest) if rest in ARTIFACTS else Path(rest).is_file()
+
+
+def _embedder(settings: Settings) -> Iterator[Finding]:
+    vectors = open_embedder(settings).embed(["A tide-table printer."])
+    detail = f"{settings.embedding_model}: {vectors.shape[1]} dimensions"
+    yield Finding("embedding model", works=True, detail=detail)

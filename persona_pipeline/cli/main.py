@@ -1,0 +1,158 @@
+"""The commands: run, sql, preview, doctor."""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import duckdb
+from rich.console import Console
+from rich.markup import escape
+
+from persona_pipeline.cli.display import open_reporter
+from persona_pipeline.cli.doctor import run_checks
+from persona_pipeline.cli.location import find_root, load_main_job
+from persona_pipeline.cli.preview import print_preview
+from persona_pipeline.cli.summary import print_summary
+from persona_pipeline.errors import PipelineError
+from persona_pipeline.llm.models import prefetch
+from persona_pipeline.progress import reporting_to
+from persona_pipeline.settings import Settings, environment_of, load_settings
+
+Command = Callable[..., None]
+
+
+def main() -> None:
+    """Run a command; a PipelineError is a message and exit status 1, not a traceback."""
+    try:
+        cli(standalone_mode=False)
+    except PipelineError as error:
+        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        Console(stderr=True).print(
+            "\nstopped; every finished answer is kept. Run the same command to go on."
+        )
+        sys.exit(130)
+
+
+def model_options(command: Command) -> Command:
+    """The options of commands that ask a model."""
+    for option in (
+        click.option("--api-key", help="Key of that server; else the provider's own variable."),
+        click.option("--api-base", help="Address of an OpenAI-compatible server."),
+        click.option("--model", help="Any LiteLLM name, embedded/..., a GGUF path, fake/demo."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="persona-pipeline")
+def cli() -> None:
+    """Web text to personas, personas to diverse synthetic training data.
+
+    Every setting is also an environment variable, PERSONA_PIPELINE_<NAME>, and a key of
+    persona_pipeline.toml.
+    """
+
+
+@cli.command()
+@click.option("--source", help="File, folder, URL or 'wikipedia[:en|es|fr]'.")
+@click.option("--documents", help="Documents to take, or 'all'.  [default: 24]")
+@click.option("--shards", type=click.IntRange(1), help="Whole shards to take instead.")
+@click.option("--shard-size", type=click.IntRange(1), help="Documents in a shard.  [default: 1000]")
+@click.option("--domains", help="Comma-separated; default: all.")
+@click.option("--data-dir", help="Where everything is kept.  [default: data]")
+@model_options
+def run(shards: int | None, **given: Any) -> None:  # noqa: ANN401 - any setting
+    """Run the main job: documents to personas to records in every domain."""
+    settings = _settings(given)
+    if shards is not None:
+        documents = shards * settings.shard_size
+        settings = _settings({**given, "documents": str(documents)})
+    started = time.monotonic()
+    console = Console()
+    root = find_root()
+    os.environ.update(environment_of(settings))  # the code location reads the same settings
+    _quiet_libraries()
+    with open_reporter(console) as reporter, reporting_to(reporter):
+        prefetch(settings)
+        done = load_main_job(root).run_main_job(settings, root)
+    print_summary(console, settings, done, time.monotonic() - started)
+
+
+@cli.command()
+@click.argument("query", required=False)
+@click.option("--data-dir", help="Where everything is kept.  [default: data]")
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
+def sql(query: str | None, *, as_csv: bool, **given: Any) -> None:  # noqa: ANN401 - any setting
+    """Run QUERY on the published snapshot, or open a SQL shell on it."""
+    settings = _settings(given)
+    if not settings.snapshot.is_file():
+        msg = f"there is no {settings.snapshot} yet: run 'persona-pipeline run' first"
+        raise PipelineError(msg)
+    if query is None:
+        _open_shell(settings.snapshot)
+        return
+    try:
+        with duckdb.connect(str(settings.snapshot), read_only=True) as connection:
+            result = connection.sql(query)
+            if result is None:
+                return
+            if as_csv:
+                click.echo(result.pl().write_csv(), nl=False)
+            else:
+                result.show(max_width=_width(), max_rows=200)
+    except duckdb.Error as error:
+        msg = f"{error}"
+        raise PipelineError(msg) from error
+
+
+@cli.command()
+@click.argument("domain")
+@click.option("--persona", required=True, help="The persona to write for.")
+@click.option("--prompting", help="zero_shot, few_shot or persona_few_shot.")
+@click.option("--option", "options", multiple=True, help="name=value, e.g. difficulty=hard.")
+@model_options
+def preview(domain: str, persona: str, options: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401
+    """Print the rendered prompt of DOMAIN and the model's answer."""
+    print_preview(Console(), _settings(given), domain, persona, options)
+
+
+@cli.command()
+@model_options
+@click.option("--data-dir", help="Where everything is kept.  [default: data]")
+def doctor(**given: Any) -> None:  # noqa: ANN401 - any setting
+    """Say what is set, what works, what is missing and how to mend it."""
+    healthy = run_checks(Console(), _settings(given))
+    sys.exit(0 if healthy else 1)
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    return load_settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _open_shell(snapshot: Path) -> None:
+    shell = Path(sys.executable).with_name("duckdb")
+    if not shell.is_file():
+        msg = f"the duckdb shell is not installed: pip install duckdb-cli, then: duckdb {snapshot}"
+        raise PipelineError(msg)
+    subprocess.run([str(shell), "-readonly", str(snapshot)], check=False)  # noqa: S603 - our own command
+
+
+def _width() -> int:
+    return Console().width
+
+
+def _quiet_libraries() -> None:
+    for name in ("dagster", "LiteLLM", "httpx"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,78 @@
+"""One prompt and its answer, without Dagster: to look at before a run is paid for."""
+
+import asyncio
+import json
+
+from rich.console import Console
+from rich.markup import escape
+
+from persona_pipeline.errors import SettingsError, unknown_choice
+from persona_pipeline.llm.answers import check_reply
+from persona_pipeline.llm.errors import CallError, ModelError
+from persona_pipeline.llm.models import open_chat_client
+from persona_pipeline.llm.requests import ChatReply, ChatRequest
+from persona_pipeline.settings import Settings
+from persona_pipeline.synthesis import SynthesisPlan, build_request
+
+
+def print_preview(
+    console: Console, settings: Settings, name: str, persona: str, options: tuple[str, ...]
+) -> None:
+    """Show the messages, the answer, and the record's text or what is wrong with it.
+
+    Raises:
+        SettingsError: no such domain or option.
+        ModelError: the model gave no answer.
+    """
+    domains = settings.load_domains()
+    if name not in domains:
+        raise SettingsError(unknown_choice("domain", name, domains))
+    chosen = dict(_parse_option(option) for option in options)
+    domain = domains[name].narrowed({key: [value] for key, value in chosen.items()})
+    plan = SynthesisPlan(settings.model, settings.prompting)
+    request = build_request(domain, persona, domain.draw_options(persona), plan)
+    for message in request.messages:
+        console.rule(message["role"], align="left")
+        console.print(escape(message["content"]), highlight=False)
+    console.rule("answer", align="left")
+    reply = asyncio.run(_ask(settings, request))
+    console.print(escape(reply.text), highlight=False)
+    check_reply_or_explain(request, reply)
+    console.rule("record", align="left")
+    answer = json.loads(reply.text)
+    console.print(escape(domain.render_text(answer)), highlight=False)
+    problem = domain.check(answer) if domain.check else None
+    if problem:
+        console.print(f"[red]would be rejected:[/] {escape(problem)}")
+
+
+def check_reply_or_explain(request: ChatRequest, reply: ChatReply) -> None:
+    """As a run would judge the answer.
+
+    Raises:
+        ModelError: it would be rejected; says why.
+    """
+    try:
+        check_reply(request, reply)
+    except CallError as error:
+        msg = f"this answer would be rejected as invalid: {error}"
+        raise ModelError(msg) from error
+
+
+async def _ask(settings: Settings, request: ChatRequest) -> ChatReply:
+    client = open_chat_client(settings)
+    try:
+        return await client.complete(request)
+    except CallError as error:
+        msg = f"model {settings.model} gave no answer ({error.kind}): {error}"
+        raise ModelError(msg) from error
+    finally:
+        await client.close()
+
+
+def _parse_option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        msg = f"--option {text!r} is not of the form name=value"
+        raise SettingsError(msg)
+    return name, value

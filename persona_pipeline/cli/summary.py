@@ -1,0 +1,89 @@
+"""The end of a run: what is in the tables, three records with lineage, and what is next."""
+
+from pathlib import Path
+
+import duckdb
+import polars as pl
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from persona_pipeline.settings import Settings
+from persona_pipeline.sql_files import read_sql
+
+SHOWN_RECORDS = 3
+
+
+def print_summary(console: Console, settings: Settings, shards: list[str], seconds: float) -> None:
+    """Read everything from the published snapshot, as a user would."""
+    with duckdb.connect(str(settings.snapshot), read_only=True) as connection:
+        funnel = connection.sql(read_sql("cli/funnel_totals"), params={"shards": shards}).pl()
+        reasons = connection.sql(read_sql("cli/reasons"), params={"shards": shards}).pl()
+        spending = connection.sql(read_sql("cli/spending"), params={"shards": shards}).pl()
+        records = connection.sql(
+            read_sql("cli/sample_records"), params={"shards": shards, "count": SHOWN_RECORDS}
+        ).pl()
+    console.print(_funnel_table(funnel))
+    if len(reasons):
+        console.print(f"[bold]Turned away:[/] {_reasons(reasons)}")
+    _print_records(console, records)
+    _print_spending(console, spending, seconds)
+    _print_next(console, settings)
+
+
+def _funnel_table(funnel: pl.DataFrame) -> Table:
+    table = Table(title="What went in, and where every row ended", title_justify="left")
+    for name in ("stage", "in", "kept", "rejected", "duplicates", "failed", ""):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    for row in funnel.iter_rows(named=True):
+        counts = [
+            f"{row[name]:,}"
+            for name in ("rows_in", "rows_kept", "rows_rejected", "rows_duplicate", "rows_failed")
+        ]
+        balanced = "[green]balanced[/]" if row["is_balanced"] else "[red]ROWS MISSING[/]"
+        table.add_row(row["stage"], *counts, balanced)
+    return table
+
+
+def _reasons(reasons: pl.DataFrame) -> str:
+    return ", ".join(
+        f"{row['stage']}: {row['reason']} {row['rows']}" for row in reasons.iter_rows(named=True)
+    )
+
+
+def _print_records(console: Console, records: pl.DataFrame) -> None:
+    for row in records.iter_rows(named=True):
+        way = [f"[cyan]{escape(row['url'] or 'no page')}[/]"]
+        way += [f"[dim]{escape(persona)}[/]" for persona in row["persona_path"] or []]
+        lineage = "\n  -> ".join(way)
+        body = f"{escape(row['text'])}\n\n[bold]from[/] {lineage}"
+        console.print(Panel(body, title=f"synthetic.{row['domain']}", title_align="left"))
+
+
+def _print_spending(console: Console, spending: pl.DataFrame, seconds: float) -> None:
+    row = spending.row(0, named=True)
+    cost = "price unknown" if row["cost_usd"] is None else f"{row['cost_usd']:.4f} USD"
+    console.print(
+        f"{row['calls']:,} answers in the store ({row['tokens_in']:,} tokens in, "
+        f"{row['tokens_out']:,} out, {cost}); this run took {seconds:.0f} s.",
+        highlight=False,
+    )
+
+
+def _print_next(console: Console, settings: Settings) -> None:
+    snapshot = _shown(settings.snapshot)
+    console.print("\n[bold]What to type next[/]")
+    for command, meaning in (
+        ("uv run persona-pipeline sql", "a SQL shell on the results"),
+        ('uv run persona-pipeline sql "from marts.lineage limit 5"', "every record's way back"),
+        ("uv run dagster dev", "the asset graph, at http://localhost:3000"),
+        ("uv run persona-pipeline run --documents 100", "more (what is there is not bought again)"),
+    ):
+        console.print(f"  {command:<58} [dim]{meaning}[/]", highlight=False)
+    console.print(f"Results: {snapshot} (read-only copy of {_shown(settings.database)})")
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

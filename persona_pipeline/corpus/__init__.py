@@ -1,0 +1,1 @@
+"""Web text of any form to documents, and documents to shards."""

@@ -1,0 +1,143 @@
+"""The bytes of a file, decompressed as they are read; what precedes a break is never lost."""
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import zstandard
+
+from persona_pipeline.corpus.rows import MAX_RAW_BYTES
+
+_PLAIN_CHUNK = 64 * 1024
+# A hostile zstd file turns 4 bytes into 128 KiB, so this much input is at most 128 MiB of output.
+_PACKED_CHUNK = 4 * 1024
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPABLE_MAGIC = b"\x2a\x4d\x18"  # after a first byte of 0x50 to 0x5f; pzstd starts with it
+
+
+class BrokenStreamError(OSError):
+    """Compressed data, or a record inside it, is damaged or ends too early."""
+
+
+class _Member(Protocol):
+    """One gzip member or zstd frame; zlib and zstandard happen to agree on these names."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    name: str
+    start: Callable[[], _Member]
+
+
+_GZIP = _Codec("gzip", lambda: zlib.decompressobj(wbits=31))
+_ZSTD = _Codec("zstd", lambda: zstandard.ZstdDecompressor().decompressobj())
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """The decompressed content in pieces, none empty; first bytes tell gzip and zstd.
+
+    Raises:
+        BrokenStreamError: after all readable chunks, when the compressed data breaks off.
+    """
+    with path.open("rb") as file:
+        codec = _find_codec(file.read(4), path.suffix.lower())
+        file.seek(0)
+        if codec is None:
+            yield from iter(lambda: file.read(_PLAIN_CHUNK), b"")
+        else:
+            yield from _decompress(file, codec)
+
+
+def split_lines(chunks: Iterable[bytes], limit: int = MAX_RAW_BYTES) -> Iterator[bytes]:
+    """Lines without their newline; one longer than `limit` is cut, but stays longer than it."""
+    pending: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            yield b"".join([*pending, end])
+            pending, size = [], 0
+        if size <= limit:
+            pending.append(rest)
+            size += len(rest)
+    if size:
+        yield b"".join(pending)
+
+
+class ChunkStream:
+    """Chunks as the file object that FastWARC wants: it reads forward and asks for `tell`."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        """Chunks may have any length."""
+        self._chunks = chunks
+        self._pending = b""
+        self._position = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes: fewer do not mean the end, none do."""
+        if not self._pending:
+            self._pending = next(self._chunks, b"")
+        end = len(self._pending) if size < 0 else size
+        data, self._pending = self._pending[:end], self._pending[end:]
+        self._position += len(data)
+        return data
+
+    def tell(self) -> int:
+        """Bytes read so far."""
+        return self._position
+
+    def seek(self, _offset: int, _whence: int = 0) -> int:
+        """Never called while reading forward."""
+        message = "a decompressed stream cannot seek"
+        raise BrokenStreamError(message)
+
+    def close(self) -> None:
+        """The generator closes its own file."""
+
+
+def _find_codec(head: bytes, suffix: str) -> _Codec | None:
+    if head.startswith(_GZIP_MAGIC):
+        return _GZIP
+    if head == _ZSTD_MAGIC or head[1:] == _ZSTD_SKIPPABLE_MAGIC:
+        return _ZSTD
+    if head and suffix in {".gz", ".zst"}:
+        message = f"named {suffix}, but the content is not compressed that way"
+        raise BrokenStreamError(message)
+    return None
+
+
+def _decompress(file: BinaryIO, codec: _Codec) -> Iterator[bytes]:
+    member: _Member | None = None
+    while data := file.read(_PACKED_CHUNK):
+        while data:
+            if member is None:
+                data = data.lstrip(b"\0")  # tape padding between members is allowed
+                if not data:
+                    break
+                member = codec.start()
+            if content := _decompress_chunk(member, data, codec):
+                yield content
+            data = member.unused_data if member.eof else b""
+            if member.eof:
+                member = None
+    if member is not None:
+        message = f"the {codec.name} data ends too early; the file was not copied completely"
+        raise BrokenStreamError(message)
+
+
+def _decompress_chunk(member: _Member, data: bytes, codec: _Codec) -> bytes:
+    try:
+        return member.decompress(data)
+    except (zlib.error, zstandard.ZstdError) as error:
+        message = f"damaged {codec.name} data: {error}"
+        raise BrokenStreamError(message) from error

@@ -1,0 +1,101 @@
+"""Files and folders on this machine: which there are, and which reader takes each."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from persona_pipeline.corpus.json_lines import read_json, read_json_lines
+from persona_pipeline.corpus.options import CorpusOptions
+from persona_pipeline.corpus.rows import FileReader, Place, Row
+from persona_pipeline.corpus.tables import read_parquet
+from persona_pipeline.corpus.text_files import read_html, read_markdown, read_text
+from persona_pipeline.corpus.web_archives import read_web_archive
+from persona_pipeline.errors import SourceError
+from persona_pipeline.reasons import DocumentReason
+
+_READERS: dict[str, FileReader] = {
+    ".jsonl": read_json_lines,
+    ".jsonl.gz": read_json_lines,
+    ".jsonl.zst": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".ndjson.gz": read_json_lines,
+    ".ndjson.zst": read_json_lines,
+    ".json": read_json,
+    ".json.gz": read_json,
+    ".json.zst": read_json,
+    ".parquet": read_parquet,
+    ".txt": read_text,
+    ".md": read_markdown,
+    ".markdown": read_markdown,
+    ".html": read_html,
+    ".htm": read_html,
+    ".warc": read_web_archive,
+    ".warc.gz": read_web_archive,
+    ".wet": read_web_archive,
+    ".wet.gz": read_web_archive,
+}
+
+FILE_TYPES = ", ".join(_READERS)
+
+
+def read_local(root: Path, paths: list[Path], options: CorpusOptions) -> Iterator[Row]:
+    """The rows of files below `root`, whose name is the source; `root` may be the only file."""
+    # "." and ".." have no name of their own; a link keeps the name that the user gave.
+    source = show_name(root.resolve().name if root.name in {"", ".."} else root.name)
+    for path in paths:
+        file = source if path == root else show_name(str(path.relative_to(root)))
+        yield from _read_file(path, Place(source, file, path.absolute().as_uri()), options)
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Every file below the folder in the order of its path; hidden ones and links to folders not.
+
+    Raises:
+        SourceError: a folder cannot be listed, or there is no file at all.
+    """
+    files: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=_raise_unlisted):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    if not files:
+        message = f"the folder {folder} has no files"
+        raise SourceError(message)
+    return sorted(files)
+
+
+def has_reader(path: Path) -> bool:
+    """Whether the name ends in a known type."""
+    return _find_reader(path.name) is not None
+
+
+def show_name(name: str) -> str:
+    """The name in valid UTF-8: a file name may be any bytes, a database column may not."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _read_file(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
+    reader = _find_reader(path.name)
+    if reader is None:
+        detail = f"no reader for {path.suffix or 'a name without extension'}; known: {FILE_TYPES}"
+        yield place.reject(DocumentReason.UNSUPPORTED_FILE, detail)
+    elif not path.is_file():
+        detail = "not a regular file, or a link to nothing"
+        yield place.reject(DocumentReason.UNSUPPORTED_FILE, detail)
+    else:
+        try:
+            yield from reader(path, place, options)
+        except OSError as error:
+            yield place.reject(
+                DocumentReason.BROKEN_FILE, f"cannot be read: {error.strerror or error}"
+            )
+
+
+def _find_reader(name: str) -> FileReader | None:
+    """By the longest known ending: .jsonl.gz before .gz."""
+    suffixes = Path(name.lower()).suffixes
+    return _READERS.get("".join(suffixes[-2:])) or _READERS.get("".join(suffixes[-1:]))
+
+
+def _raise_unlisted(error: OSError) -> None:
+    message = f"the folder {error.filename} cannot be listed: {error.strerror}"
+    raise SourceError(message) from error

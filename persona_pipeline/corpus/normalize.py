@@ -1,0 +1,56 @@
+"""One form for every text that enters the pipeline, whatever it was read from."""
+
+import re
+import unicodedata
+
+_LINE_BREAK = re.compile(r"\r\n?|\x85|\u2028|\u2029")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_BLANK_LINES = re.compile(r"\n{3,}")
+_LANGUAGE_CODE = re.compile(r"\s*([A-Za-z]{2,3})(?![A-Za-z])")
+
+# What CLD2 writes into WARC-Identified-Content-Language (ISO 639-3), for the languages that make
+# up most of Common Crawl; a code that is not here stays as it is.
+_TWO_LETTERS = {
+    "ara": "ar", "bul": "bg", "cat": "ca", "ces": "cs", "dan": "da", "deu": "de", "ell": "el",
+    "eng": "en", "est": "et", "fas": "fa", "fin": "fi", "fra": "fr", "heb": "he", "hin": "hi",
+    "hrv": "hr", "hun": "hu", "ind": "id", "ita": "it", "jpn": "ja", "kor": "ko", "lav": "lv",
+    "lit": "lt", "nld": "nl", "nor": "no", "pol": "pl", "por": "pt", "ron": "ro", "rus": "ru",
+    "slk": "sk", "slv": "sl", "spa": "es", "srp": "sr", "swe": "sv", "tha": "th", "tur": "tr",
+    "ukr": "uk", "vie": "vi", "zho": "zh",
+}  # fmt: skip
+
+
+def normalize_text(text: str) -> str:
+    """NFC, no control characters but newline and tab, no trailing spaces, one blank line at most.
+
+    A lone surrogate (JSON may spell one, no database can store it) becomes U+FFFD.
+    """
+    cleaned = _remove_control(_LINE_BREAK.sub("\n", text))
+    composed = unicodedata.normalize("NFC", cleaned)
+    # Not a regular expression: " +\n" takes quadratic time on a long run of spaces.
+    lines = "\n".join(line.rstrip() for line in composed.split("\n"))
+    return _BLANK_LINES.sub("\n\n", lines).strip()
+
+
+def normalize_label(text: str | None) -> str | None:
+    """A title, language or license on one line; None when nothing is left of it."""
+    return " ".join(normalize_text(text).split()) or None if text else None
+
+
+def normalize_url(url: str | None) -> str | None:
+    """The address without control characters and outer spaces, otherwise as it was written."""
+    return _remove_control(url or "").strip() or None
+
+
+def normalize_language(code: str | None) -> str | None:
+    """The first language of an HTML `lang` attribute ('en-US') or a WET header ('eng,fra')."""
+    match = _LANGUAGE_CODE.match(code or "")
+    if match is None:
+        return None
+    primary = match[1].lower()
+    return _TWO_LETTERS.get(primary, primary)
+
+
+def _remove_control(text: str) -> str:
+    return _SURROGATE.sub("\ufffd", _CONTROL.sub("", text))

@@ -1,0 +1,30 @@
+"""What a reader may be told about a corpus: field names, length limits, defaults."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusOptions:
+    """Field names are plain names of JSON keys or Parquet columns, not dotted paths."""
+
+    text_field: str = "text"
+    url_field: str = "url"
+    language_field: str = "language"
+    license_field: str = "license"
+    title_field: str = "title"
+    min_chars: int = 200
+    max_chars: int = 100_000
+    language: str | None = None
+    license: str | None = None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields a reader looks at, each once, the text first."""
+        names = (
+            self.text_field,
+            self.url_field,
+            self.language_field,
+            self.license_field,
+            self.title_field,
+        )
+        return tuple(dict.fromkeys(names))

@@ -1,0 +1,120 @@
+"""Sources that DuckDB opens: s3://, https:// and the like, and read_parquet('...') as a spec."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import duckdb
+
+from persona_pipeline.corpus.addresses import is_url, redact
+from persona_pipeline.corpus.options import CorpusOptions
+from persona_pipeline.corpus.rows import Place, Row
+from persona_pipeline.corpus.tables import (
+    connect,
+    describe_error,
+    read_json_rows,
+    read_parquet_rows,
+)
+from persona_pipeline.errors import SourceError
+
+# One string literal and nothing else, so that no SQL can come in through a spec.
+_CALL = re.compile(r"(read_parquet|read_json)\(\s*'([^'\x00-\x1f]+)'\s*\)")
+
+_READERS = {"read_parquet": read_parquet_rows, "read_json": read_json_rows}
+
+_FUNCTION_OF_SUFFIX = {
+    ".parquet": "read_parquet",
+    ".json": "read_json",
+    ".jsonl": "read_json",
+    ".ndjson": "read_json",
+}
+_PACKED_SUFFIXES = frozenset({".gz", ".zst"})
+
+_INSTALL_HTTPFS = (
+    "remote sources need DuckDB's httpfs extension, and nothing is downloaded while running. "
+    "Install it with: pip install duckdb-extensions=={version} duckdb-extension-httpfs=={version}. "
+    "S3 credentials are then read from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+    "AWS_SESSION_TOKEN and AWS_REGION (another endpoint from DUCKDB_S3_ENDPOINT); for roles and "
+    "profiles, and for Google Cloud, store a secret once in the duckdb shell: "
+    "create persistent secret (type s3, provider credential_chain)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSource:
+    """A DuckDB table function and its one argument."""
+
+    function: str
+    address: str
+
+
+def parse_remote(spec: str) -> RemoteSource | None:
+    """What DuckDB should read, or None when the spec is not of that kind.
+
+    Raises:
+        SourceError: a URL whose type its name does not tell.
+    """
+    if match := _CALL.fullmatch(spec):
+        return RemoteSource(match[1], match[2])
+    if not is_url(spec):
+        return None
+    function = _FUNCTION_OF_SUFFIX.get(_find_suffix(spec))
+    if function is None:
+        message = (
+            f"cannot tell how to read {redact(spec)}; a URL must end in .parquet, .json, .jsonl or "
+            ".ndjson (also .gz, .zst), or be given as read_parquet('...') or read_json('...'); "
+            "download other files first and give their folder"
+        )
+        raise SourceError(message)
+    return RemoteSource(function, spec)
+
+
+def read_remote(remote: RemoteSource, options: CorpusOptions) -> Iterator[Row]:
+    """The rows of each file that the address or glob names, file after file."""
+    address = remote.address
+    source = redact(address) if is_url(address) else Path(address).name
+    with connect() as connection:
+        if is_url(address):
+            _load_httpfs(connection)
+        for file in _list_files(connection, address):
+            uri = redact(file) if is_url(file) else Path(file).absolute().as_uri()
+            place = Place(source, PurePosixPath(redact(file)).name, uri)
+            yield from _READERS[remote.function](connection, file, place, options)
+
+
+def _find_suffix(url: str) -> str:
+    """The type by the path alone: a query string may contain anything."""
+    path = PurePosixPath(urlsplit(url).path.lower())
+    return PurePosixPath(path.stem).suffix if path.suffix in _PACKED_SUFFIXES else path.suffix
+
+
+def _list_files(connection: duckdb.DuckDBPyConnection, address: str) -> list[str]:
+    """The address itself, or what it matches; over HTTP nothing can be listed."""
+    if address.startswith(("http://", "https://")) or (is_url(address) and "*" not in address):
+        return [address]
+    try:
+        rows = connection.execute("select file from glob($1) order by file", [address]).fetchall()
+    except duckdb.IOException as error:
+        message = f"cannot list {redact(address)}: {describe_error(error)}"
+        raise SourceError(message) from None  # the cause would print the address with its secrets
+    if not rows:
+        message = f"no file matches {redact(address)}"
+        raise SourceError(message)
+    return [str(row[0]) for row in rows]
+
+
+def _load_httpfs(connection: duckdb.DuckDBPyConnection) -> None:
+    """From the wheel's own folder: nothing is copied into the home directory."""
+    module = find_spec("duckdb_extension_httpfs")
+    folders = module.submodule_search_locations if module else None
+    version = duckdb.__version__
+    for folder in folders or ():
+        file = Path(folder, "extensions", f"v{version}", "httpfs.duckdb_extension")
+        if file.is_file():
+            path = str(file).replace("'", "''")
+            connection.execute(f"load '{path}'")
+            return
+    raise SourceError(_INSTALL_HTTPFS.format(version=version))

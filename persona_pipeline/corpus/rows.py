@@ -1,0 +1,124 @@
+"""From what a reader found to a document, or to a row turned away with its reason."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from persona_pipeline.corpus.document import Document, RejectedDocument
+from persona_pipeline.corpus.normalize import normalize_label, normalize_text, normalize_url
+from persona_pipeline.corpus.options import CorpusOptions
+from persona_pipeline.reasons import DocumentReason
+
+# One line, page or text file larger than this is turned away unread: a text of 100,000 characters
+# is 0.4 MB, and a decompression bomb is all the memory there is.
+MAX_RAW_BYTES = 64 * 1024 * 1024
+
+_FIELDS_SHOWN = 12
+
+Row: TypeAlias = Document | RejectedDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The file that rows are read from; `uri` is the address of a row that has none of its own."""
+
+    source: str
+    file: str
+    uri: str
+
+    def reject(
+        self, reason: DocumentReason, detail: str, line: int | None = None
+    ) -> RejectedDocument:
+        """A row of this file turned away; `line` None means the whole file."""
+        return RejectedDocument(reason, detail, self.source, self.file, line)
+
+    def reject_too_large(self, line: int | None = None) -> RejectedDocument:
+        """A row too large to be read at all."""
+        detail = f"larger than {MAX_RAW_BYTES // 1024**2} MB; split it into smaller texts"
+        return self.reject(DocumentReason.TOO_LONG, detail, line)
+
+    def address(self, line: int | None) -> str:
+        """The URL of a row without one."""
+        return self.uri if line is None else f"{self.uri}#L{line}"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundText:
+    """A text as a reader found it, before normalization and length limits."""
+
+    text: str
+    line: int | None = None
+    url: str | None = None
+    language: str | None = None
+    license: str | None = None
+    title: str | None = None
+
+
+FileReader: TypeAlias = Callable[[Path, Place, CorpusOptions], Iterator[Row]]
+
+
+def build_row(found: FoundText, place: Place, options: CorpusOptions) -> Row:
+    """The document, if its normalized text is neither empty nor too short nor too long."""
+    text = normalize_text(found.text)
+    if problem := _check_length(len(text), options):
+        return place.reject(*problem, found.line)
+    return Document(
+        text=text,
+        source=place.source,
+        url=normalize_url(found.url) or place.address(found.line),
+        language=normalize_label(found.language) or options.language,
+        license=normalize_label(found.license) or options.license,
+        title=normalize_label(found.title),
+        file=place.file,
+        line=found.line,
+    )
+
+
+def build_row_from_record(
+    record: Mapping[str, object], line: int, place: Place, options: CorpusOptions
+) -> Row:
+    """A row of a JSON or Parquet file; anything but a string beside the text counts as absent."""
+    text = record.get(options.text_field)
+    if text is None:
+        return place.reject(DocumentReason.MISSING_TEXT, describe_missing(record, options), line)
+    if not isinstance(text, str):
+        detail = f"{options.text_field!r} holds {type(text).__name__}, not a string"
+        return place.reject(DocumentReason.WRONG_TYPE, detail, line)
+
+    def read(field: str) -> str | None:
+        value = record.get(field)
+        return value if isinstance(value, str) else None
+
+    found = FoundText(
+        text=text,
+        line=line,
+        url=read(options.url_field),
+        language=read(options.language_field),
+        license=read(options.license_field),
+        title=read(options.title_field),
+    )
+    return build_row(found, place, options)
+
+
+def describe_missing(fields: Mapping[str, object], options: CorpusOptions) -> str:
+    """Says whether the text is null or absent, and then which fields there are to choose from."""
+    if options.text_field in fields:
+        return f"{options.text_field!r} is null"
+    if not fields:
+        return "the object is empty"
+    names = [repr(name) for name in list(fields)[:_FIELDS_SHOWN]]
+    more = ", ..." if len(fields) > _FIELDS_SHOWN else ""
+    return f"no field {options.text_field!r}; set text_field to one of: {', '.join(names)}{more}"
+
+
+def _check_length(length: int, options: CorpusOptions) -> tuple[DocumentReason, str] | None:
+    if length == 0:
+        return DocumentReason.EMPTY, "no characters besides spaces"
+    if length < options.min_chars:
+        detail = f"{length} characters, min_chars is {options.min_chars}"
+        return DocumentReason.TOO_SHORT, detail
+    if length > options.max_chars:
+        detail = f"{length} characters, max_chars is {options.max_chars}"
+        return DocumentReason.TOO_LONG, detail
+    return None

@@ -1,0 +1,74 @@
+"""The main text of an HTML page, whatever its encoding."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from resiliparse.extract.html2text import extract_plain_text
+from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
+from resiliparse.parse.html import HTMLTree
+
+from persona_pipeline.corpus.normalize import normalize_language
+
+# The order in which browsers believe them: a byte order mark beats the header, the header the page.
+_BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+
+# Finding the main text takes more than quadratic time in the nesting (measured: 1,000 elements
+# 0.03 s, 5,000 0.9 s, 10,000 4.9 s); browsers stop nesting at 512. All text takes linear time.
+_MAX_DEPTH = 1000
+_TAG = re.compile(r"<(/?)([A-Za-z][^\s/>]*)")
+# Void elements, and those that the next of their kind closes.
+_NEVER_NESTED = {
+    "area", "base", "br", "col", "dd", "dt", "embed", "hr", "img", "input", "li", "link", "meta",
+    "option", "p", "param", "source", "td", "th", "tr", "wbr",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class WebPage:
+    """`text` is empty when the page has no main text: navigation, forms, scripts only."""
+
+    text: str
+    title: str | None
+    language: str | None
+
+
+def decode_page(body: bytes, charset: str | None = None) -> str:
+    """Text by byte order mark, then HTTP charset, then meta tag, then guess; never fails."""
+    for mark, encoding in _BOMS.items():
+        if body.startswith(mark):
+            return bytes_to_str(body, encoding)
+    known = map_encoding_to_html5(charset.strip("\"' "), fallback_utf8=False) if charset else None
+    return bytes_to_str(body, known or detect_encoding(body, from_html_meta=True) or "utf-8")
+
+
+def extract_page(html: str) -> WebPage:
+    """Main text by Resiliparse's rules (all text of a page nested too deeply for them)."""
+    tree = HTMLTree.parse(html)
+    root = tree.document.query_selector("html") if tree.document else None
+    return WebPage(
+        text=extract_plain_text(tree, main_content=not _is_too_deep(html)),
+        title=tree.title,
+        language=normalize_language(root.getattr("lang") if root else None),
+    )
+
+
+def _is_too_deep(html: str) -> bool:
+    """By the tags left open, kind by kind: a stray end tag of another kind closes nothing."""
+    if html.count("<") <= _MAX_DEPTH:
+        return False
+    depth = 0
+    is_open: Counter[str] = Counter()
+    for slash, name in _TAG.findall(html):
+        tag = name.lower()
+        if tag in _NEVER_NESTED:
+            continue
+        if not slash:
+            is_open[tag] += 1
+            depth += 1
+        elif is_open[tag]:
+            is_open[tag] -= 1
+            depth -= 1
+        if depth > _MAX_DEPTH:
+            return True
+    return False

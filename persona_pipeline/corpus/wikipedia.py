@@ -1,0 +1,55 @@
+"""The packaged Wikipedia lead sections: the corpus that needs no download of one's own."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from persona_pipeline.corpus.options import CorpusOptions
+from persona_pipeline.corpus.rows import FoundText, Place, Row, build_row
+from persona_pipeline.errors import SourceError
+from persona_pipeline.hashing import stable_id
+from persona_pipeline.reasons import DocumentReason
+
+LANGUAGES = ("en", "es", "fr")
+LICENSE = "CC BY-SA 4.0"
+
+
+def read_wikipedia(language: str, options: CorpusOptions) -> Iterator[Row]:
+    """The leads of one language, fetched on first use."""
+    from persona_pipeline.models.artifacts import (  # noqa: PLC0415  # other sources need no artifact
+        wikipedia_leads,
+    )
+
+    return read_leads(wikipedia_leads(language), language, options)
+
+
+def read_leads(path: Path, language: str, options: CorpusOptions) -> Iterator[Row]:
+    """The leads in a JSON file, ordered by a hash of their titles: any prefix is a fair sample.
+
+    The file is sorted by topic. `line` is the position in the file, from 1.
+    """
+    try:
+        leads = json.loads(path.read_bytes())
+    except ValueError as error:
+        message = f"the Wikipedia leads in {path} are not JSON: {error}; remove it and run again"
+        raise SourceError(message) from error
+    numbered = [(title, number, lead) for number, (title, lead) in enumerate(leads.items(), 1)]
+    place = Place(f"wikipedia:{language}", path.name, path.absolute().as_uri())
+    for title, number, lead in sorted(numbered, key=lambda entry: stable_id(entry[0])):
+        found = _find_lead(title, number, lead, language)
+        if found is None:
+            detail = f"the lead {title!r} has no extract"
+            yield place.reject(DocumentReason.MISSING_TEXT, detail, number)
+        else:
+            yield build_row(found, place, options)
+
+
+def _find_lead(title: str, number: int, lead: object, language: str) -> FoundText | None:
+    extract = lead.get("extract") if isinstance(lead, dict) else None
+    if not isinstance(lead, dict) or not isinstance(extract, str):
+        return None
+    # The key is what the topic list called the article; "title" is what Wikipedia calls it.
+    name = str(lead.get("title") or title)
+    url = f"https://{language}.wikipedia.org/wiki/{quote(name.replace(' ', '_'))}"
+    return FoundText(extract, number, url, language, LICENSE, name)

@@ -1,0 +1,56 @@
+"""The in-memory database in which one deduplication runs: nothing of it outlives the call."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+
+import duckdb
+import polars as pl
+
+from persona_pipeline.sql_files import read_sql
+
+
+class Scratch:
+    """Tables that are named after their files in `sql/dedup`, and frames loaded beside them."""
+
+    def __init__(self, conn: duckdb.DuckDBPyConnection) -> None:
+        """Works on `conn`, which the caller closes."""
+        self._conn = conn
+
+    def run(self, statement: str) -> None:
+        """Executes a statement that has no result."""
+        self._conn.execute(statement)
+
+    def create(self, table: str, params: Mapping[str, float] | None = None) -> None:
+        """Fills `table` from `sql/dedup/<table>.sql`, which may read the table's former rows."""
+        query = read_sql(f"dedup/{table}")
+        self._conn.execute(f"create or replace table {table} as {query}", dict(params or {}))
+
+    def load(self, table: str, frame: pl.DataFrame) -> None:
+        """Fills `table` from a Polars frame."""
+        self._conn.register("_frame", frame)
+        self._conn.execute(f"create or replace table {table} as select * from _frame")
+        self._conn.unregister("_frame")
+
+    def fetch(self, query: str) -> pl.DataFrame:
+        """The rows of `query`, in no particular order unless it asks for one."""
+        return self._conn.sql(query).pl()
+
+    def is_empty(self, table: str) -> bool:
+        """Whether `table` has no rows."""
+        return not self._conn.execute(f"select 1 from {table} limit 1").fetchall()
+
+
+@contextmanager
+def open_scratch(*, memory_limit: str, threads: int) -> Iterator[Scratch]:
+    """An empty database; beyond `memory_limit` it spills to a folder that goes with it."""
+    with TemporaryDirectory(prefix="dedup-") as folder:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": memory_limit,
+            "threads": threads,
+            "temp_directory": folder,
+            "preserve_insertion_order": False,
+            "python_enable_replacements": False,
+        }
+        with duckdb.connect(config=config) as conn:
+            yield Scratch(conn)

@@ -1,0 +1,1 @@
+"""The synthesis domains: each subfolder is one, as data."""

@@ -1,0 +1,36 @@
+"""Errors that a user can act on: each message says what is wrong, where, and what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PipelineError(Exception):
+    """Base of every error that the command line prints without a traceback."""
+
+
+class SettingsError(PipelineError):
+    """A setting is unknown, has a wrong value, or contradicts another one."""
+
+
+class SourceError(PipelineError):
+    """A corpus source cannot be opened at all (a bad row inside one is rejected, not raised)."""
+
+
+class ArtifactError(PipelineError):
+    """A model or corpus package could not be fetched, or is not what its hash says."""
+
+
+class DomainError(PipelineError):
+    """A domain folder is incomplete or contradicts itself."""
+
+
+class StoreError(PipelineError):
+    """The database cannot be opened, or is newer than this program."""
+
+
+def unknown_choice(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that is not one of `known`, with the nearest one when there is one."""
+    choices = sorted(known)
+    close = get_close_matches(name, choices, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"unknown {kind} {name!r}{hint}; known: {', '.join(choices)}"

@@ -1,0 +1,17 @@
+"""Stable identifiers: the same value has the same id on every machine and in every release."""
+
+import hashlib
+import json
+
+from pydantic import JsonValue
+
+
+def canonical_json(value: JsonValue) -> str:
+    """One spelling per JSON value: sorted keys, no spaces, no ASCII escapes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def stable_id(*parts: JsonValue) -> str:
+    """32 hex digits (BLAKE2b-128) of the parts' canonical JSON."""
+    data = canonical_json(list(parts)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

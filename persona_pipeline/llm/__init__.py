@@ -1,0 +1,1 @@
+"""Model access: requests, the response store, and the clients behind one protocol."""

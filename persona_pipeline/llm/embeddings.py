@@ -1,0 +1,124 @@
+"""Vectors of texts: the embedded MiniLM, any LiteLLM embedding model, or a fake."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from persona_pipeline.hashing import stable_id
+from persona_pipeline.llm.errors import CallErrorKind, ModelError
+from persona_pipeline.llm.litellm_client import import_litellm, translate
+from persona_pipeline.progress import stage_progress
+
+BATCH = 64
+MAX_TOKENS = 128
+"""What all-MiniLM-L6-v2 was trained with; a persona takes some 30."""
+FAKE_DIMENSIONS = 32
+
+Vectors = npt.NDArray[np.float32]
+
+
+class Embedder(Protocol):
+    """Turns texts into unit vectors, one row per text."""
+
+    model: str
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Shape (texts, dimensions), float32, rows of length 1."""
+        ...
+
+
+class MiniLMEmbedder:
+    """all-MiniLM-L6-v2 in int8 by onnxruntime: 384 dimensions, mean pooling."""
+
+    def __init__(self, model: str, weights: Path, tokenizer: Path) -> None:
+        """Load the ONNX file and its tokenizer; nothing reaches for a hub."""
+        import onnxruntime  # noqa: PLC0415 - only where vectors are made
+        import tokenizers  # noqa: PLC0415
+
+        self.model = model
+        self._session = onnxruntime.InferenceSession(
+            str(weights), providers=["CPUExecutionProvider"]
+        )
+        self._inputs = {node.name for node in self._session.get_inputs()}
+        self._tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer))
+        self._tokenizer.enable_truncation(MAX_TOKENS)
+        self._tokenizer.enable_padding()
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Batches of 64, so that memory stays flat."""
+        with stage_progress("embeddings", len(texts)) as tracker:
+            parts = []
+            for start in range(0, len(texts), BATCH):
+                batch = list(texts[start : start + BATCH])
+                parts.append(self._embed_batch(batch))
+                for _ in batch:
+                    tracker.step()
+        return np.vstack(parts) if parts else np.zeros((0, 384), dtype=np.float32)
+
+    def _embed_batch(self, texts: list[str]) -> Vectors:
+        encoded = self._tokenizer.encode_batch(texts)
+        mask = np.array([item.attention_mask for item in encoded], dtype=np.int64)
+        given = {
+            "input_ids": np.array([item.ids for item in encoded], dtype=np.int64),
+            "attention_mask": mask,
+            "token_type_ids": np.zeros_like(mask),
+        }
+        used = {name: value for name, value in given.items() if name in self._inputs}
+        tokens = self._session.run(None, used)[0]
+        weights = mask[:, :, None].astype(np.float32)
+        return unit_rows((tokens * weights).sum(axis=1) / weights.sum(axis=1))
+
+
+class LiteLLMEmbedder:
+    """Any LiteLLM embedding model."""
+
+    def __init__(self, model: str, *, api_base: str | None, api_key: str | None) -> None:
+        """`api_base` and `api_key` as for chat models."""
+        self.model = model
+        self._endpoint = {"api_base": api_base, "api_key": api_key or (api_base and "none")}
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Batches of 64 texts a call."""
+        litellm = import_litellm()
+        vectors: list[list[float]] = []
+        for start in range(0, len(texts), BATCH):
+            batch = list(texts[start : start + BATCH])
+            try:
+                answer = litellm.embedding(self.model, input=batch, max_retries=3, **self._endpoint)
+            except litellm.exceptions.OpenAIError as error:
+                kind = translate(error).kind
+                hint = (
+                    "check the model's name and key" if kind is CallErrorKind.FATAL else "run again"
+                )
+                msg = f"embedding model {self.model} gave no vectors ({error}): {hint}"
+                raise ModelError(msg) from error
+            vectors += [item["embedding"] for item in answer.data]
+        return unit_rows(np.array(vectors, dtype=np.float32))
+
+
+class FakeEmbedder:
+    """Unit vectors drawn from the text's hash: equal texts are equal, others are far apart."""
+
+    model = "fake/embedder"
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """32 dimensions."""
+        return unit_rows(np.array([_drawn(text) for text in texts], dtype=np.float32))
+
+
+def unit_rows(vectors: npt.NDArray[np.floating]) -> Vectors:
+    """The rows scaled to length 1; a zero row stays zero."""
+    if vectors.size == 0:
+        return vectors.reshape(len(vectors), -1).astype(np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Vectors = (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32)
+    return scaled
+
+
+def _drawn(text: str) -> list[float]:
+    rng = random.Random(stable_id(text))  # noqa: S311 - not secret
+    return [rng.gauss(0, 1) for _ in range(FAKE_DIMENSIONS)]

@@ -1,0 +1,36 @@
+"""What can go wrong with a model call, in the five kinds that are treated differently."""
+
+from enum import StrEnum
+
+from persona_pipeline.errors import PipelineError
+
+
+class CallErrorKind(StrEnum):
+    """How a failed call is treated."""
+
+    RATE = "rate"
+    """Refused for its pace: wait as told, then ask again; never uses up an attempt."""
+    TRANSIENT = "transient"
+    """Server or network trouble: ask again, a few times."""
+    INVALID = "invalid"
+    """Answered and billed, but empty, cut off, refused or not of the schema: one more try."""
+    PERMANENT = "permanent"
+    """This request will never be answered (too long, forbidden content)."""
+    FATAL = "fatal"
+    """No request will be answered (bad key, no such model): stop the run."""
+
+
+class CallError(Exception):
+    """One failed call."""
+
+    def __init__(
+        self, kind: CallErrorKind, message: str, *, retry_after: float | None = None
+    ) -> None:
+        """`retry_after`: seconds the provider asked us to wait."""
+        super().__init__(message)
+        self.kind = kind
+        self.retry_after = retry_after
+
+
+class ModelError(PipelineError):
+    """The model cannot be used at all; the message says what to change."""

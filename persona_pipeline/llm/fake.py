@@ -1,0 +1,104 @@
+"""A model that costs nothing: answers from the schema and the prompt's hash, the same every time.
+
+`--model fake/demo` runs the whole platform without a model, to try settings and to test.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+
+from pydantic import JsonValue
+
+from persona_pipeline.llm.requests import ChatReply, ChatRequest
+
+WORDS = [
+    "amber", "harbour", "ledger", "violin", "orchard", "glacier", "compass", "lantern",
+    "archive", "meadow", "turbine", "quarry", "beekeeper", "surveyor", "typesetter", "welder",
+    "botanist", "curator", "stonemason", "ferry", "clinic", "workshop", "library", "greenhouse",
+    "foundry", "observatory", "market", "valley", "island", "winter", "morning", "repair",
+    "plan", "measure", "teach", "carry", "collect", "restore", "map", "test", "record",
+]  # fmt: skip
+
+Reply = Callable[[ChatRequest], str]
+
+
+class FakeChatClient:
+    """Answers with `reply(request)`, by default an instance of the request's schema."""
+
+    max_concurrency = 8
+
+    def __init__(self, reply: Reply | None = None, *, seconds: float = 0.0) -> None:
+        """`seconds`: how long each answer takes, to test what happens meanwhile."""
+        self._reply = reply or instance_of_schema
+        self._seconds = seconds
+        self.requests: list[ChatRequest] = []
+
+    async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:  # noqa: ARG002 - the protocol's
+        """The made-up answer."""
+        self.requests.append(request)
+        await asyncio.sleep(self._seconds)
+        text = self._reply(request)
+        words_in = sum(len(message["content"].split()) for message in request.messages)
+        return ChatReply(text, "stop", words_in, 0, len(text.split()), 0.0)
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+def instance_of_schema(request: ChatRequest) -> str:
+    """JSON of the request's schema, drawn by its call key."""
+    return json.dumps(_instance(request.schema, random.Random(request.call_key)))  # noqa: S311 - not secret
+
+
+def _instance(schema: JsonValue, rng: random.Random) -> JsonValue:
+    if not isinstance(schema, dict):
+        return None
+    choices = schema.get("enum")
+    if isinstance(choices, list):
+        return rng.choice(choices)
+    draw = _DRAWS.get(str(schema.get("type")), _string)
+    return draw(schema, rng)
+
+
+def _object(schema: dict[str, JsonValue], rng: random.Random) -> JsonValue:
+    properties = schema.get("properties")
+    parts = properties if isinstance(properties, dict) else {}
+    return {name: _instance(part, rng) for name, part in parts.items()}
+
+
+def _array(schema: dict[str, JsonValue], rng: random.Random) -> JsonValue:
+    count = max(_bound(schema, "minItems", 1), min(2, _bound(schema, "maxItems", 2)))
+    return [_instance(schema.get("items", {}), rng) for _ in range(count)]
+
+
+def _boolean(_schema: dict[str, JsonValue], rng: random.Random) -> JsonValue:
+    return rng.choice([True, False])
+
+
+def _number(schema: dict[str, JsonValue], rng: random.Random) -> JsonValue:
+    return rng.randint(_bound(schema, "minimum", 0), _bound(schema, "maximum", 100))
+
+
+def _string(schema: dict[str, JsonValue], rng: random.Random) -> str:
+    if "pattern" in schema:
+        return "_".join(rng.sample(WORDS, 2))
+    least, most = _bound(schema, "minLength", 1), _bound(schema, "maxLength", 400)
+    text = "A " + " ".join(rng.sample(WORDS, 10))
+    while len(text) < least:
+        text += " " + " ".join(rng.sample(WORDS, 6))
+    return text[:most]
+
+
+def _bound(schema: dict[str, JsonValue], key: str, default: int) -> int:
+    value = schema.get(key, default)
+    return int(value) if isinstance(value, int | float) else default
+
+
+_DRAWS: dict[str, Callable[[dict[str, JsonValue], random.Random], JsonValue]] = {
+    "object": _object,
+    "array": _array,
+    "boolean": _boolean,
+    "integer": _number,
+    "number": _number,
+}

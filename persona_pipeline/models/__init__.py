@@ -1,0 +1,1 @@
+"""The embedded models and the packaged corpus: fetched once, verified, kept in the user cache."""

@@ -1,0 +1,1 @@
+"""Documents to personas, personas to related personas, and the rules both must pass."""

@@ -1,0 +1,125 @@
+"""Text-to-Persona: who is likely to read, write, like or dislike a text? (report, section 2.1)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from persona_pipeline.hashing import stable_id
+from persona_pipeline.llm.buyer import Buyer
+from persona_pipeline.llm.calls import Call
+from persona_pipeline.llm.requests import ChatRequest
+from persona_pipeline.personas.plan import PersonaPlan, stage_prompt
+from persona_pipeline.prompting import fence
+from persona_pipeline.stages import FunnelCounts, StageRows, answer_of, failure_reason, frame
+
+STAGE = "text_to_persona"
+
+EXTRACTED = {
+    "persona_id": pl.String,
+    "document_id": pl.String,
+    "verb": pl.String,
+    "granularity": pl.String,
+    "persona": pl.String,
+    "call_key": pl.String,
+}
+REJECTED = {
+    "stage": pl.String,
+    "persona_id": pl.String,
+    "persona": pl.String,
+    "reason": pl.String,
+    "detail": pl.String,
+    "call_key": pl.String,
+}
+"""Columns of `personas.rejected`, which all persona stages share."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One document and verb, and the request that asks about them."""
+
+    persona_id: str
+    document_id: str
+    verb: str
+    request: ChatRequest
+
+
+def text_to_persona(
+    documents: pl.DataFrame, plan: PersonaPlan, buyer: Buyer, shard: str
+) -> StageRows:
+    """One persona per document (document_id, title, text) and verb, or the reason why not."""
+    questions = list(_questions(documents, plan))
+    calls = buyer.answers((item.request for item in questions), shard=shard, stage=STAGE)
+    kept, rejected = [], []
+    for question in questions:
+        call = calls[question.request.call_key]
+        answer = answer_of(call, question.request.schema)
+        if answer is None:
+            rejected.append(rejected_call(STAGE, question.persona_id, call))
+        else:
+            kept.append(_row(question, plan, str(answer["persona"])))
+    return StageRows(
+        shard=shard,
+        stage=STAGE,
+        tables={
+            "personas.extracted": frame(kept, EXTRACTED),
+            "personas.rejected": frame(rejected, REJECTED),
+        },
+        scope={"personas.rejected": ("stage", STAGE)},
+        funnel=FunnelCounts(len(documents), len(questions)),
+    )
+
+
+def rejected_call(stage: str, persona_id: str, call: Call) -> dict[str, Any]:
+    """The row of `personas.rejected` for a call that gave no usable answer."""
+    reason, detail = failure_reason(call)
+    return {
+        "stage": stage,
+        "persona_id": persona_id,
+        "persona": call.response,
+        "reason": reason,
+        "detail": detail,
+        "call_key": call.call_key,
+    }
+
+
+def _questions(documents: pl.DataFrame, plan: PersonaPlan) -> Iterator[_Question]:
+    for document in documents.iter_rows(named=True):
+        for verb in plan.verbs:
+            request = _request(document, verb, plan)
+            document_id = document["document_id"]
+            persona_id = stable_id(request.call_key, 0, document_id)
+            yield _Question(persona_id, document_id, verb, request)
+
+
+def _request(document: Mapping[str, Any], verb: str, plan: PersonaPlan) -> ChatRequest:
+    prompt = stage_prompt(STAGE)
+    text = document["text"][: plan.document_chars]
+    given = {
+        "document": text,
+        "fence": fence(text),
+        "title": document["title"],
+        "verb": verb,
+        "granularity": plan.granularity,
+    }
+    return ChatRequest(
+        model=plan.model,
+        messages=prompt.messages(given, prompt.spec.examples),
+        schema=prompt.schema,
+        sampling=prompt.sampling,
+        stage=STAGE,
+        prompt_name=prompt.name,
+        prompt_version=prompt.version,
+    )
+
+
+def _row(question: _Question, plan: PersonaPlan, persona: str) -> dict[str, Any]:
+    return {
+        "persona_id": question.persona_id,
+        "document_id": question.document_id,
+        "verb": question.verb,
+        "granularity": plan.granularity,
+        "persona": persona.strip(),
+        "call_key": question.request.call_key,
+    }

@@ -1,0 +1,189 @@
+"""Prompts as data: a YAML file with the answer's fields and examples, and two Jinja templates.
+
+A folder holds `<kind>.yaml`, `system.j2` and `prompt.j2`. The examples become chat turns whose
+assistant turn is exactly the target JSON: small models follow them where instructions alone fail.
+"""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jinja2
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from persona_pipeline.errors import DomainError
+from persona_pipeline.hashing import canonical_json, stable_id
+from persona_pipeline.llm.requests import Message, Sampling
+
+Spec = TypeVar("Spec", bound=BaseModel)
+
+Variables = Mapping[str, Any]
+"""What a prompt template is rendered with."""
+
+_ENVIRONMENT = jinja2.Environment(
+    undefined=jinja2.StrictUndefined,
+    autoescape=False,  # noqa: S701 - prompts are plain text, not HTML
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=False,
+)
+
+
+_CONTROL_TOKEN = re.compile(r"[<\[](?=\||/?s>|/?INST\]|(?:start|end)_of_turn>)")
+"""Opens a chat template's control token (Qwen, Llama, Mistral, Gemma). Servers read such a token
+as the turn's end even inside a message (measured: `<|im_end|>` in a page is one token)."""
+
+
+def compile_template(text: str) -> jinja2.Template:
+    """A Jinja template that fails on a variable nobody gave."""
+    return _ENVIRONMENT.from_string(text)
+
+
+class Example(BaseModel):
+    """One worked example: the variables of the question, and the answer to write."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    given: dict[str, Any]
+    answer: dict[str, JsonValue]
+
+
+class PromptFile(BaseModel):
+    """What stands in a prompt's YAML file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    fields: dict[str, dict[str, JsonValue]] = Field(min_length=1)
+    """JSON Schema of each field of the answer; all are required."""
+    examples: list[Example] = []
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    max_tokens: int = Field(default=256, gt=0)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A loaded prompt: renders messages and knows the schema of the answer."""
+
+    spec: PromptFile
+    system: jinja2.Template
+    user: jinja2.Template
+    version: str
+    """12 hex digits of the hash of all its files."""
+
+    @property
+    def name(self) -> str:
+        """As in the YAML file."""
+        return self.spec.name
+
+    @cached_property
+    def schema(self) -> dict[str, JsonValue]:
+        """JSON Schema of the answer: an object with every field and no other."""
+        return object_schema(self.spec.fields)
+
+    @property
+    def sampling(self) -> Sampling:
+        """The sampling settings of this prompt."""
+        spec = self.spec
+        return Sampling(spec.temperature, spec.top_p, spec.max_tokens)
+
+    def messages(self, given: Variables, examples: list[Example]) -> tuple[Message, ...]:
+        """System turn, the examples as turns, and the question."""
+        turns: list[Message] = [{"role": "system", "content": self._render(self.system, given)}]
+        for example in examples:
+            question = self._render(self.user, {**given, **example.given})
+            turns.append({"role": "user", "content": question})
+            turns.append({"role": "assistant", "content": canonical_answer(example.answer)})
+        turns.append({"role": "user", "content": self._render(self.user, given)})
+        return tuple(turns)
+
+    def _render(self, template: jinja2.Template, given: Variables) -> str:
+        try:
+            return _CONTROL_TOKEN.sub(r"\g<0> ", template.render(given).strip())
+        except jinja2.UndefinedError as error:
+            msg = f"prompt {self.name}: {error}; given: {', '.join(sorted(given))}"
+            raise DomainError(msg) from error
+
+
+def object_schema(fields: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """An object that has exactly these fields."""
+    return {
+        "type": "object",
+        "properties": dict(fields),
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+def canonical_answer(answer: Mapping[str, JsonValue]) -> str:
+    """An example's answer as one line of JSON, its fields in their written order."""
+    pairs = (f"{canonical_json(key)}: {_spaced(value)}" for key, value in answer.items())
+    return "{" + ", ".join(pairs) + "}"
+
+
+def _spaced(value: JsonValue) -> str:
+    if isinstance(value, dict):
+        return canonical_answer(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(_spaced(item) for item in value) + "]"
+    return canonical_json(value)
+
+
+def fence(*texts: str) -> str:
+    """A delimiter of 8 hex digits that none of the untrusted texts contains."""
+    candidates = (stable_id("fence", number, *texts)[:8] for number in itertools.count())
+    return next(digits for digits in candidates if not any(digits in text for text in texts))
+
+
+def read_yaml(path: Path, model: type[Spec]) -> Spec:
+    """The YAML file as `model`; the error names the file, the key and what was expected."""
+    try:
+        return model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        msg = f"{path} is not YAML: {error}"
+        raise DomainError(msg) from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors()
+        )
+        msg = f"{path}: {problems}"
+        raise DomainError(msg) from error
+
+
+def read_template(path: Path) -> jinja2.Template:
+    """The Jinja template in the file; a syntax error names the file and line."""
+    try:
+        return compile_template(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        msg = f"{path} is missing: a prompt folder holds its YAML file, system.j2 and prompt.j2"
+        raise DomainError(msg) from error
+    except jinja2.TemplateSyntaxError as error:
+        msg = f"{path}, line {error.lineno}: {error.message}"
+        raise DomainError(msg) from error
+
+
+def folder_version(folder: Path) -> str:
+    """12 hex digits over the names and bytes of all prompt files: changes when any of them does."""
+    digest = hashlib.blake2b(digest_size=6)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in {".yaml", ".j2", ".py"}:
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def load_prompt(folder: Path, spec: PromptFile) -> Prompt:
+    """The prompt of a folder whose YAML was read as `spec`."""
+    return Prompt(
+        spec=spec,
+        system=read_template(folder / "system.j2"),
+        user=read_template(folder / "prompt.j2"),
+        version=folder_version(folder),
+    )

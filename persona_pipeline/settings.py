@@ -1,0 +1,223 @@
+"""Every setting of the platform: one class, shared by the command line and Dagster.
+
+Values come from the command line, then the environment (`PERSONA_PIPELINE_<NAME>`, also through a
+`.env` file), then `persona_pipeline.toml`, then the defaults below.
+"""
+
+import json
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import dotenv
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from persona_pipeline.domains.spec import Domain, Prompting, load_domains
+from persona_pipeline.errors import SettingsError, unknown_choice
+
+PREFIX = "PERSONA_PIPELINE_"
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+DEFAULT_CONFIG = Path("persona_pipeline.toml")
+ELSEWHERE = {CONFIG_VARIABLE, f"{PREFIX}CACHE_DIR"}
+"""Variables with the prefix that are read before, or without, the settings."""
+
+
+class Verb(StrEnum):
+    """How a person stands to a text (report, section 2.1)."""
+
+    READ = "read"
+    WRITE = "write"
+    LIKE = "like"
+    DISLIKE = "dislike"
+
+
+def _comma_separated(value: object) -> object:
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return value
+
+
+Names = Annotated[list[str], NoDecode]
+
+
+class Settings(BaseSettings):
+    """What a run does, where it keeps things, and which models it asks."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    data_dir: Path = Field(Path("data"), description="where everything a run writes is kept")
+
+    source: str = Field("wikipedia", description="a file, folder, URL, or 'wikipedia[:en|es|fr]'")
+    documents: int | None = Field(24, ge=1, description="how many documents to take; none: all")
+    shard_size: int = Field(1000, ge=1, description="documents in a shard")
+    min_chars: int = Field(200, ge=1, description="shorter documents are rejected")
+    max_chars: int = Field(100_000, ge=1, description="longer documents are rejected")
+    text_field: str = Field("text", description="the column or key that holds a document's text")
+    url_field: str = Field("url", description="the column or key of its address")
+
+    model: str = Field("embedded/qwen2.5-coder-1.5b", description="any LiteLLM name, or embedded/*")
+    api_base: str | None = Field(None, description="address of an OpenAI-compatible server")
+    api_key: SecretStr | None = Field(None, description="else the provider's own variable is read")
+    max_concurrency: int = Field(32, ge=1, description="calls in flight at a served model")
+    request_timeout: float = Field(120.0, gt=0, description="seconds to wait for one answer")
+    embedding_model: str = Field("embedded/minilm-l6-int8", description="LiteLLM name or embedded")
+
+    verbs: Annotated[list[Verb], NoDecode] = Field(
+        [Verb.READ, Verb.WRITE], min_length=1, description="ways a persona stands to its document"
+    )
+    granularity: Literal["fine", "coarse"] = Field("fine", description="how detailed personas are")
+    document_chars: int = Field(2000, ge=100, description="characters of a page that are shown")
+    hops: int = Field(1, ge=0, le=6, description="rounds of persona-to-persona")
+    fan_out: int = Field(1, ge=1, le=6, description="related personas asked for per persona")
+    language: str | None = Field(None, description="ISO 639-1 code personas must be in, or none")
+    jaccard_threshold: float = Field(
+        0.9, gt=0, le=1, description="word-set similarity to remove at"
+    )
+    cosine_threshold: float = Field(0.9, gt=0, le=1, description="embedding cosine to remove at")
+
+    domains: Names = Field(default=[], description="domains to run; empty: all there are")
+    domain_dirs: Annotated[list[Path], NoDecode] = Field([], description="folders of your domains")
+    domain_options: dict[str, dict[str, list[str]]] = Field(
+        {}, description="per domain and option, the values to draw from"
+    )
+    prompting: Prompting = Field(Prompting.PERSONA_FEW_SHOT, description="how examples are shown")
+    records_per_shard: int | None = Field(
+        6, ge=1, description="personas per domain and shard that get a record; none: all"
+    )
+
+    lock_timeout: float = Field(120.0, gt=0, description="seconds to wait for the database's lock")
+
+    @field_validator("verbs", "domains", "domain_dirs", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _comma_separated(value)
+
+    @field_validator("documents", "records_per_shard", mode="before")
+    @classmethod
+    def _none_for_all(cls, value: object) -> object:
+        return None if value in {"none", "all"} else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - load_settings() does it
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not offered
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, environment, TOML file."""
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        return init_settings, env_settings, toml
+
+    @property
+    def database(self) -> Path:
+        """The one DuckDB file that runs write (its name may not be that of a schema)."""
+        return self.data_dir / "pipeline.duckdb"
+
+    @property
+    def snapshot(self) -> Path:
+        """The read-only copy for people: open this one."""
+        return self.data_dir / "published.duckdb"
+
+    @property
+    def journal_dir(self) -> Path:
+        """Answers that were bought and are not in the database yet."""
+        return self.data_dir / "journal"
+
+    @property
+    def staging_dir(self) -> Path:
+        """The registered shards, as read from their source."""
+        return self.data_dir / "shards"
+
+    @property
+    def dagster_dir(self) -> Path:
+        """The Dagster instance: runs, events, partitions."""
+        return self.data_dir / "dagster"
+
+    def load_domains(self) -> dict[str, Domain]:
+        """The chosen domains, with their options narrowed."""
+        known = load_domains(self.domain_dirs)
+        for name in [*self.domains, *self.domain_options]:
+            if name not in known:
+                raise SettingsError(unknown_choice("domain", name, known))
+        return {
+            name: domain.narrowed(self.domain_options.get(name, {}))
+            for name, domain in known.items()
+            if not self.domains or name in self.domains
+        }
+
+
+def config_file() -> Path:
+    """The TOML file that settings are read from, whether it is there or not."""
+    return Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
+
+
+def load_settings(**given: Any) -> Settings:  # noqa: ANN401 - any setting
+    """The settings, with what is `given` first; reads `.env` into the environment.
+
+    Raises:
+        SettingsError: names the setting, what is wrong with it, and the choices.
+    """
+    dotenv.load_dotenv(Path(".env"), override=False)
+    _refuse_unknown_variables()
+    if CONFIG_VARIABLE in os.environ and not config_file().is_file():
+        msg = f"{CONFIG_VARIABLE} names {config_file()}, which is not there"
+        raise SettingsError(msg)
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+    except ValueError as error:  # a TOML syntax error
+        msg = f"{config_file()}: {error}"
+        raise SettingsError(msg) from error
+
+
+def _refuse_unknown_variables() -> None:
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | ELSEWHERE
+    for variable in os.environ:
+        if variable.startswith(PREFIX) and variable not in known:
+            raise SettingsError(unknown_choice("setting", variable, known))
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for item in error.errors(include_url=False, include_input=True):
+        name = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            problems.append(unknown_choice("setting", name, Settings.model_fields))
+        else:
+            shown = "" if "key" in name else f" (got {item['input']!r})"
+            problems.append(f"setting {name!r}: {item['msg']}{shown}")
+    return "; ".join(problems)
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The chosen settings as environment variables, for a child process or a code location."""
+    variables = {}
+    for name in settings.model_fields_set:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        variables[f"{PREFIX}{name.upper()}"] = _as_variable(value)
+    return variables
+
+
+def _as_variable(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return str(value)

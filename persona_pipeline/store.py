@@ -1,0 +1,232 @@
+"""The DuckDB file: short transactions that replace one shard's rows, and a snapshot for readers.
+
+DuckDB lets one process write and shuts out all others meanwhile, so no slow work happens while a
+connection is open: read, close, compute, then one short transaction.
+"""
+
+import os
+import random
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from persona_pipeline.errors import StoreError
+from persona_pipeline.llm.calls import Call
+from persona_pipeline.sql_files import read_sql, sql_names
+from persona_pipeline.stages import StageRows
+
+FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0
+"""Seconds between two tries for the lock, doubled from the first to the longest, jittered."""
+
+Parameters = Mapping[str, Any]
+
+
+class Store:
+    """The database file at `path`, published to `snapshot` after each commit."""
+
+    def __init__(self, path: Path, snapshot: Path, *, lock_timeout: float = 120.0) -> None:
+        """`lock_timeout`: seconds to wait for another process that holds the file."""
+        self.path, self.snapshot = path, snapshot
+        self._lock_timeout = lock_timeout
+
+    @contextmanager
+    def connect(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """An open connection; waits for the lock, and always lets go of it."""
+        connection = self._open(read_only=read_only)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """All of it is committed and published, or none."""
+        with self.connect() as connection:
+            connection.begin()
+            try:
+                yield connection
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+            _publish(connection, self.snapshot)
+
+    def migrate(self) -> None:
+        """Create the file, or bring an older one up to date; views are made anew."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.transaction() as connection:
+            _apply_migrations(connection, self.path)
+            refresh_views(connection)
+
+    def query(self, sql: str, parameters: Parameters | None = None) -> pl.DataFrame:
+        """The result of one SELECT on the database."""
+        with self.connect(read_only=True) as connection:
+            return connection.sql(sql, params=dict(parameters or {})).pl()
+
+    def add_table(self, name: str, columns: Mapping[str, str]) -> None:
+        """Create the table, or add the columns it lacks: a domain's table follows its file."""
+        with self.connect(read_only=True) as connection:
+            existing = _columns(connection, name)
+        if set(columns) <= set(existing):
+            return
+        with self.transaction() as connection:
+            listing = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
+            connection.execute(f"create table if not exists {name} ({listing})")
+            for column, kind in columns.items():
+                connection.execute(f'alter table {name} add column if not exists "{column}" {kind}')
+            refresh_views(connection)
+
+    def replace(self, rows: Sequence[StageRows], calls: Sequence[Call], *, run_id: str) -> None:
+        """Swap the rows of these stages and shards, and add the calls, in one transaction."""
+        with self.transaction() as connection:
+            for stage in rows:
+                _replace_stage(connection, stage, run_id)
+            _insert_calls(connection, calls, run_id)
+
+    def calls(self, keys: list[str]) -> dict[str, Call]:
+        """The stored calls with these keys."""
+        frame = pl.DataFrame({"call_key": keys}, schema={"call_key": pl.String})
+        with self.connect(read_only=True) as connection:
+            connection.register("wanted", frame)
+            found = connection.sql(read_sql("llm/calls_by_key")).pl()
+        return {row["call_key"]: Call(**row) for row in found.iter_rows(named=True)}
+
+    def _open(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        deadline, delay = time.monotonic() + self._lock_timeout, FIRST_DELAY
+        while True:
+            try:
+                return duckdb.connect(str(self.path), read_only=read_only)
+            except duckdb.IOException as error:
+                if "Conflicting lock" not in str(error):
+                    msg = f"the database {self.path} cannot be opened: {error}"
+                    raise StoreError(msg) from error
+                if time.monotonic() > deadline:
+                    raise StoreError(_locked(self.path, error)) from error
+                time.sleep(random.uniform(delay / 2, delay))  # noqa: S311 - not secret
+                delay = min(delay * 2, LONGEST_DELAY)
+
+
+def refresh_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make `synthetic.records` over all domain tables, then the marts that read it."""
+    connection.execute(f"create or replace view synthetic.records as {_records(connection)}")
+    for name in sql_names("marts"):
+        view = name.replace("/", ".")
+        connection.execute(f"create or replace view {view} as {read_sql(name)}")
+
+
+def domain_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The names of the domains that have a table."""
+    rows = connection.sql(read_sql("store/domain_tables")).fetchall()
+    return [name for (name,) in rows]
+
+
+def _records(connection: duckdb.DuckDBPyConnection) -> str:
+    columns = "shard, record_id, persona_id, variant, prompting, text, call_key, run_id, created_at"
+    selects = [
+        f"select '{name}' as domain, {columns} from synthetic.{name}"
+        for name in domain_tables(connection)
+    ]
+    empty = ", ".join(f"null::varchar as {column}" for column in columns.split(", ")[:-1])
+    nothing = (
+        f"select null::varchar as domain, {empty}, null::timestamptz as created_at where false"
+    )
+    return " union all ".join([*selects, nothing])
+
+
+def _replace_stage(connection: duckdb.DuckDBPyConnection, rows: StageRows, run_id: str) -> None:
+    for table, frame in rows.tables.items():
+        column, value = rows.scope.get(table, (None, None))
+        only = f" and {column} = $value" if column else ""
+        parameters = {"shard": rows.shard} | ({"value": value} if column else {})
+        connection.execute(f"delete from {table} where shard = $shard{only}", parameters)
+        _insert(connection, table, frame, {"shard": rows.shard}, run_id)
+    if rows.funnel:
+        labels = {"shard": rows.shard, "stage": rows.stage}
+        connection.execute(
+            "delete from runs.stages where shard = $shard and stage = $stage", labels
+        )
+        _insert(connection, "runs.stages", pl.DataFrame([asdict(rows.funnel)]), labels, run_id)
+
+
+def _insert_calls(
+    connection: duckdb.DuckDBPyConnection, calls: Sequence[Call], run_id: str
+) -> None:
+    if calls:
+        frame = pl.DataFrame([asdict(call) for call in calls], infer_schema_length=None)
+        connection.register("bought", frame)
+        connection.execute("delete from llm.calls where call_key in (select call_key from bought)")
+        connection.unregister("bought")
+        _insert(connection, "llm.calls", frame, {}, run_id)
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    frame: pl.DataFrame,
+    labels: Mapping[str, str],
+    run_id: str,
+) -> None:
+    columns = {name: pl.lit(value) for name, value in labels.items()}
+    complete = frame.with_columns(run_id=pl.lit(run_id), **columns)
+    connection.register("rows_to_insert", complete)
+    connection.execute(
+        f"insert into {table} by name select *, now() as created_at from rows_to_insert"
+    )
+    connection.unregister("rows_to_insert")
+
+
+def _apply_migrations(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    connection.execute(
+        "create table if not exists schema_migrations (version integer, applied_at timestamptz)"
+    )
+    [(version,)] = connection.sql(
+        "select coalesce(max(version), 0) from schema_migrations"
+    ).fetchall()
+    names = sql_names("migrations")
+    if version > len(names):
+        msg = (
+            f"{path} has schema version {version}, this program knows {len(names)}: "
+            "upgrade persona-pipeline, or choose another data_dir"
+        )
+        raise StoreError(msg)
+    for number, name in enumerate(names[version:], start=version + 1):
+        connection.execute(read_sql(name))
+        connection.execute("insert into schema_migrations values (?, now())", [number])
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+    schema, name = table.split(".")
+    rows = connection.sql(
+        read_sql("store/columns"), params={"schema": schema, "table": name}
+    ).fetchall()
+    return [column for (column,) in rows]
+
+
+def _publish(connection: duckdb.DuckDBPyConnection, snapshot: Path) -> None:
+    """Copy the committed state beside the database (3.6 s per million rows, measured)."""
+    copy = snapshot.with_name(f"{snapshot.name}.{os.getpid()}.tmp")
+    copy.unlink(missing_ok=True)
+    [(name,)] = connection.sql("select current_database()").fetchall()
+    quoted = str(copy).replace("'", "''")
+    connection.execute(f"attach '{quoted}' as snapshot")
+    try:
+        connection.execute(f'copy from database "{name}" to snapshot')
+    finally:
+        connection.execute("detach snapshot")
+    copy.replace(snapshot)
+
+
+def _locked(path: Path, error: duckdb.IOException) -> str:
+    holder = re.search(r"PID (\d+)", str(error))
+    who = f"process {holder[1]}" if holder else "another process"
+    return (
+        f"{path} is held by {who}: close that shell or wait for that run. To read while runs are "
+        "going on, open the published snapshot instead"
+    )

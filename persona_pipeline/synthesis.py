@@ -1,0 +1,212 @@
+"""Personas and a domain to synthetic records (report, section 3)."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from pydantic import JsonValue
+
+from persona_pipeline.domains.spec import Domain, Prompting
+from persona_pipeline.hashing import stable_id
+from persona_pipeline.llm.buyer import Buyer
+from persona_pipeline.llm.calls import Call
+from persona_pipeline.llm.requests import ChatRequest
+from persona_pipeline.quality import text_flags
+from persona_pipeline.reasons import RecordReason
+from persona_pipeline.stages import FunnelCounts, StageRows, answer_of, failure_reason, frame
+
+NGRAM, TIMES = 5, 4
+"""Five words in a row, four times: a model that runs in circles (lists repeat three-word runs)."""
+
+COMMON = {
+    "record_id": pl.String,
+    "persona_id": pl.String,
+    "variant": pl.String,
+    "prompting": pl.String,
+    "text": pl.String,
+    "call_key": pl.String,
+}
+REJECTED = {
+    "domain": pl.String,
+    "persona_id": pl.String,
+    "variant": pl.String,
+    "prompting": pl.String,
+    "reason": pl.String,
+    "detail": pl.String,
+    "answer": pl.String,
+    "call_key": pl.String,
+}
+_TYPES: dict[str, tuple[type[pl.DataType], str]] = {
+    "string": (pl.String, "varchar"),
+    "integer": (pl.Int64, "bigint"),
+    "number": (pl.Float64, "double"),
+    "boolean": (pl.Boolean, "boolean"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisPlan:
+    """What is asked of the model for each domain."""
+
+    model: str
+    prompting: Prompting = Prompting.PERSONA_FEW_SHOT
+    records_per_shard: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One persona in one domain, and the request that asks for its record."""
+
+    persona_id: str
+    variant: str
+    request: ChatRequest
+
+
+def table_name(domain: Domain) -> str:
+    """The table of the domain's records."""
+    return f"synthetic.{domain.name}"
+
+
+def table_columns(domain: Domain) -> dict[str, str]:
+    """DuckDB types of the domain's table; fields that are neither text nor number are JSON text."""
+    fields = {name: _column_type(schema)[1] for name, schema in domain.file.fields.items()}
+    first = dict.fromkeys(("shard", "record_id", "persona_id", "variant", "prompting"), "varchar")
+    last = {"text": "varchar", "call_key": "varchar", "run_id": "varchar"}
+    return {**first, **fields, **last, "created_at": "timestamptz"}
+
+
+def synthesize(
+    domain: Domain, personas: pl.DataFrame, plan: SynthesisPlan, buyer: Buyer, shard: str
+) -> StageRows:
+    """One record per chosen persona (persona_id, persona), or the reason why not."""
+    stage = f"synthetic.{domain.name}"
+    tasks = list(_tasks(domain, _choose(domain, personas, plan), plan))
+    calls = buyer.answers((task.request for task in tasks), shard=shard, stage=stage)
+    kept, rejected = _split(domain, tasks, calls, plan)
+    return StageRows(
+        shard=shard,
+        stage=stage,
+        tables={table_name(domain): kept, "synthetic.rejected": rejected},
+        scope={"synthetic.rejected": ("domain", domain.name)},
+        funnel=FunnelCounts(len(personas), len(tasks)),
+    )
+
+
+def build_request(
+    domain: Domain, persona: str, options: Mapping[str, str], plan: SynthesisPlan
+) -> ChatRequest:
+    """The request for one record."""
+    return ChatRequest(
+        model=plan.model,
+        messages=domain.messages(persona, options, plan.prompting),
+        schema=domain.prompt.schema,
+        sampling=domain.prompt.sampling,
+        stage=f"synthetic.{domain.name}",
+        prompt_name=domain.name,
+        prompt_version=domain.prompt.version,
+    )
+
+
+def _choose(domain: Domain, personas: pl.DataFrame, plan: SynthesisPlan) -> pl.DataFrame:
+    """The same personas on every machine: those with the lowest hash for this domain."""
+    draw = pl.Series(
+        "draw", [stable_id("draw", domain.name, key) for key in personas["persona_id"]], pl.String
+    )
+    ordered = personas.with_columns(draw).sort("draw")
+    chosen = ordered if plan.records_per_shard is None else ordered.head(plan.records_per_shard)
+    return chosen.sort("persona_id")
+
+
+def _tasks(domain: Domain, personas: pl.DataFrame, plan: SynthesisPlan) -> Iterator[_Task]:
+    for persona_id, persona in personas.select("persona_id", "persona").iter_rows():
+        options = domain.draw_options(persona_id)
+        variant = ", ".join(f"{name}={value}" for name, value in options.items())
+        yield _Task(persona_id, variant, build_request(domain, persona, options, plan))
+
+
+def _split(
+    domain: Domain, tasks: list[_Task], calls: Mapping[str, Call], plan: SynthesisPlan
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    kept: list[dict[str, Any]] = []
+    rejected: list[dict[str, Any]] = []
+    flags = _flags(domain, tasks, calls)
+    for task in tasks:
+        call = calls[task.request.call_key]
+        answer = answer_of(call, task.request.schema)
+        problem = failure_reason(call) if answer is None else _problem(domain, answer, flags, call)
+        common = {
+            "persona_id": task.persona_id,
+            "variant": task.variant,
+            "prompting": str(plan.prompting),
+            "call_key": call.call_key,
+        }
+        if answer is None or problem:
+            rejected.append(common | _rejection(domain, problem, call))
+        else:
+            kept.append(common | _record(domain, answer, task, call))
+    fields = {name: _column_type(schema)[0] for name, schema in domain.file.fields.items()}
+    return frame(kept, {**COMMON, **fields}), frame(rejected, REJECTED)
+
+
+def _record(
+    domain: Domain, answer: dict[str, JsonValue], task: _Task, call: Call
+) -> dict[str, Any]:
+    fields = {name: _as_column(answer[name], schema) for name, schema in domain.file.fields.items()}
+    identity = stable_id(call.call_key, 0, task.persona_id)
+    return {**fields, "record_id": identity, "text": domain.render_text(answer)}
+
+
+def _rejection(domain: Domain, problem: tuple[str, str] | None, call: Call) -> dict[str, Any]:
+    reason, detail = problem or ("", "")
+    return {"domain": domain.name, "reason": reason, "detail": detail, "answer": call.response}
+
+
+def _flags(
+    domain: Domain, tasks: list[_Task], calls: Mapping[str, Call]
+) -> dict[str, dict[str, str]]:
+    texts = {}
+    for task in tasks:
+        call = calls[task.request.call_key]
+        answer = answer_of(call, task.request.schema)
+        if answer is not None:
+            texts[call.call_key] = domain.render_text(answer)
+    rows = pl.DataFrame(
+        {"id": list(texts), "text": list(texts.values())},
+        schema={"id": pl.String, "text": pl.String},
+    )
+    examples = [domain.render_text(example.answer) for example in domain.file.examples]
+    flagged = text_flags(rows, examples, ngram=NGRAM, times=TIMES)
+    return {row["id"]: row for row in flagged.iter_rows(named=True)}
+
+
+def _problem(
+    domain: Domain,
+    answer: Mapping[str, JsonValue],
+    flags: Mapping[str, Mapping[str, str]],
+    call: Call,
+) -> tuple[str, str] | None:
+    found = flags[call.call_key]
+    for reason in (
+        RecordReason.LEAKED_INSTRUCTION,
+        RecordReason.REPEATED_NGRAM,
+        RecordReason.COPIED_EXAMPLE,
+    ):
+        if found[reason]:
+            return reason, found[reason]
+    problem = domain.check(answer) if domain.check else None
+    return (RecordReason.FAILED_CHECK, problem) if problem else None
+
+
+def _column_type(schema: Mapping[str, JsonValue]) -> tuple[Any, str]:
+    kind = schema.get("type")
+    items = schema.get("items")
+    if kind == "array" and isinstance(items, dict) and items.get("type") == "string":
+        return pl.List(pl.String), "varchar[]"
+    return _TYPES.get(str(kind), (pl.String, "varchar"))
+
+
+def _as_column(value: JsonValue, schema: Mapping[str, JsonValue]) -> JsonValue:
+    is_plain = _column_type(schema)[1] != "varchar" or isinstance(value, str)
+    return value if is_plain else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,83 @@
+-- One row per shard and stage: what went in, and where each row of it ended.
+-- is_balanced: no row lost. is_current: nothing upstream has changed since the stage ran.
+-- reads: runs.stages, corpus.*, personas.*, synthetic.records, synthetic.rejected
+with kept as (
+    select shard, 'corpus' as stage, count(*) as rows_kept from corpus.documents group by shard
+    union all
+    select shard, 'text_to_persona', count(*) from personas.extracted group by shard
+    union all
+    select shard, 'persona_to_persona', count(*) from personas.related group by shard
+    union all
+    select shard, 'quality_rules', count(*) from personas.candidates group by shard
+    union all
+    select shard, 'deduplication', count(*) from personas.hub group by shard
+    union all
+    select shard, 'synthetic.' || domain, count(*) from synthetic.records group by shard, domain
+),
+
+turned_away as (
+    select shard, 'corpus' as stage, reason from corpus.rejected
+    union all
+    select shard, stage, reason from personas.rejected
+    union all
+    select shard, 'deduplication', 'duplicate' from personas.duplicates
+    union all
+    select shard, 'synthetic.' || domain, reason from synthetic.rejected
+),
+
+counts as (
+    select
+        shard,
+        stage,
+        count(*) filter (reason not in ('duplicate', 'call_failed')) as rows_rejected,
+        count(*) filter (reason = 'duplicate') as rows_duplicate,
+        count(*) filter (reason = 'call_failed') as rows_failed
+    from turned_away
+    group by shard, stage
+),
+
+upstream as (
+    select shard, 'corpus' as stage, row_count as input_now from corpus.shards
+    union all
+    select shard, 'text_to_persona', count(*) from corpus.documents group by shard
+    union all
+    select shard, 'persona_to_persona', count(*) from personas.extracted group by shard
+    union all
+    select shard, 'quality_rules', count(*)
+    from (
+        select shard from personas.extracted
+        union all
+        select shard from personas.related
+    )
+    group by shard
+    union all
+    select shard, 'deduplication', count(*) from personas.candidates group by shard
+    union all
+    select hub.shard, stages.stage, count(*)
+    from personas.hub
+    inner join runs.stages on hub.shard = stages.shard and stages.stage like 'synthetic.%'
+    group by hub.shard, stages.stage
+)
+
+select
+    stages.shard,
+    stages.stage,
+    stages.input_count,
+    stages.rows_in,
+    coalesce(kept.rows_kept, 0) as rows_kept,
+    coalesce(counts.rows_rejected, 0) as rows_rejected,
+    coalesce(counts.rows_duplicate, 0) as rows_duplicate,
+    coalesce(counts.rows_failed, 0) as rows_failed,
+    stages.rows_in
+    = coalesce(kept.rows_kept, 0)
+    + coalesce(counts.rows_rejected, 0)
+    + coalesce(counts.rows_duplicate, 0)
+    + coalesce(counts.rows_failed, 0) as is_balanced,
+    stages.input_count = coalesce(upstream.input_now, 0) as is_current,
+    stages.run_id,
+    stages.created_at
+from runs.stages
+left join kept using (shard, stage)
+left join counts using (shard, stage)
+left join upstream using (shard, stage)
+order by stages.shard, stages.created_at, stages.stage

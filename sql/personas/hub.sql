@@ -1,0 +1,23 @@
+-- One row per kept persona of the shards, with the document that its line began at.
+-- reads: personas.candidates, personas.duplicates, personas.extracted, personas.related
+-- params: $shards
+with origins as (
+    select persona_id, persona_id as root_id, 0 as hop from personas.extracted
+    union all
+    select persona_id, root_id, hop from personas.related
+)
+
+select
+    candidates.shard,
+    candidates.persona_id,
+    candidates.origin,
+    candidates.persona,
+    origins.root_id,
+    extracted.document_id as root_document_id,
+    origins.hop
+from personas.candidates
+anti join personas.duplicates on candidates.persona_id = duplicates.persona_id
+inner join origins on candidates.persona_id = origins.persona_id
+inner join personas.extracted on origins.root_id = extracted.persona_id
+where list_contains($shards, candidates.shard)
+order by candidates.shard, candidates.persona_id

@@ -1,0 +1,210 @@
+"""Parquet, and what DuckDB reads for us."""
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from persona_pipeline.corpus.document import Document, RejectedDocument
+from persona_pipeline.corpus.sources import CorpusOptions, read_source
+from persona_pipeline.errors import SourceError
+from persona_pipeline.reasons import DocumentReason as Reason
+
+OPTIONS = CorpusOptions(min_chars=3)
+HAS_HTTPFS = find_spec("duckdb_extension_httpfs") is not None
+
+
+def write_parquet(path: Path, select: str, options: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect() as connection:
+        connection.execute(f"copy ({select}) to '{path}' (format parquet {options})")
+    return path
+
+
+def read(spec: object, options: CorpusOptions = OPTIONS) -> list[Document | RejectedDocument]:
+    return list(read_source(str(spec), options))
+
+
+def get_texts(rows: list[Document | RejectedDocument]) -> list[str]:
+    return [row.text for row in rows if isinstance(row, Document)]
+
+
+def test_each_parquet_row_is_a_document_or_rejected_under_its_number(tmp_path: Path) -> None:
+    select = """
+        select * from (values
+            (1, 'first', 'x:1', 'en', current_date), (2, null, 'x:2', null, null),
+            (3, '', 'x:3', null, null), (4, 'fourth', null, null, null)
+        ) as page(id, text, url, language, license)"""
+    file = write_parquet(tmp_path / "a.parquet", select)
+    first, second, third, fourth = read(file)
+    assert first == Document("first", "a.parquet", "x:1", "en", None, None, "a.parquet", 1)
+    assert fourth == Document(
+        "fourth", "a.parquet", f"{file.as_uri()}#L4", file="a.parquet", line=4
+    )
+    assert second == RejectedDocument(
+        Reason.MISSING_TEXT, "'text' is null", "a.parquet", "a.parquet", 2
+    )
+    assert isinstance(third, RejectedDocument)
+    assert (third.reason, third.line) == (Reason.EMPTY, 3)
+
+
+def test_a_parquet_file_without_the_text_column_is_rejected_once(tmp_path: Path) -> None:
+    file = write_parquet(tmp_path / "a.parquet", "select 1 as id, 'a' as content from range(5)")
+    (row,) = read(file)
+    assert isinstance(row, RejectedDocument)
+    assert (row.reason, row.line) == (Reason.MISSING_TEXT, None)
+    assert row.detail == "no field 'text'; set text_field to one of: 'id', 'content'"
+
+
+def test_a_column_name_is_never_read_as_sql(tmp_path: Path) -> None:
+    name = 'te"xt, 1'
+    file = write_parquet(tmp_path / "a.parquet", 'select \'first\' as "te""xt, 1"')
+    assert get_texts(read(file, CorpusOptions(text_field=name, min_chars=1))) == ["first"]
+
+
+def test_a_text_column_of_another_type_is_a_wrong_type(tmp_path: Path) -> None:
+    file = write_parquet(tmp_path / "a.parquet", "select 7 as text union all select 8")
+    rows = read(file)
+    assert [(row.reason, row.line) for row in rows if isinstance(row, RejectedDocument)] == [
+        (Reason.WRONG_TYPE, 1),
+        (Reason.WRONG_TYPE, 2),
+    ]
+
+
+def test_a_folder_named_like_a_partition_changes_no_column(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "text=wrong" / "a.parquet", "select 'right' as text")
+    assert get_texts(read(tmp_path)) == ["right"]
+
+
+def test_a_file_name_with_wildcards_is_only_itself(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a1.parquet", "select 'wrong' as text")
+    file = write_parquet(tmp_path / "a[1]*?.parquet", "select 'right' as text")
+    assert get_texts(read(file)) == ["right"]
+
+
+def test_rows_before_damage_in_a_parquet_file_are_kept(tmp_path: Path) -> None:
+    select = "select 'text ' || md5(i::varchar) as text from range(20000) row(i)"
+    file = write_parquet(tmp_path / "a.parquet", select, ", row_group_size 2048")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 5000] = b"\xff" * 5000
+    file.write_bytes(data)
+    *documents, broken = read(file)
+    assert len(get_texts(documents)) == len(documents) > 6000
+    assert isinstance(broken, RejectedDocument)
+    assert (broken.reason, broken.line) == (Reason.BROKEN_FILE, len(documents) + 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 is not enough PAR1", b"PAR1" + b"\0" * 500])
+def test_what_is_not_parquet_is_a_broken_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.parquet").write_bytes(content)
+    (row,) = read(tmp_path / "a.parquet")
+    assert isinstance(row, RejectedDocument)
+    assert (row.reason, row.line) == (Reason.BROKEN_FILE, None)
+    assert "\n" not in row.detail
+
+
+def test_a_table_function_with_one_literal_is_a_source(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "b.bin", "select 'b one' as text union all select 'b two'")
+    write_parquet(tmp_path / "a.bin", "select 'a one' as text")
+    rows = read(f"read_parquet('{tmp_path}/*.bin')")
+    assert [(row.source, row.file, row.line) for row in rows] == [
+        ("*.bin", "a.bin", 1),
+        ("*.bin", "b.bin", 1),
+        ("*.bin", "b.bin", 2),
+    ]
+    assert get_texts(rows) == ["a one", "b one", "b two"]
+
+
+def test_duckdb_reads_json_without_losing_the_broken_lines(tmp_path: Path) -> None:
+    file = tmp_path / "a.data"
+    file.write_bytes(b'{"text": "first"}\nbroken{\n\n{"text": "\xff"}\n[4]\n{"text": "fifth"}')
+    rows = read(f"read_json( '{file}' )")
+    assert get_texts(rows) == ["first", "fifth"]
+    assert [(row.reason, row.line) for row in rows if isinstance(row, RejectedDocument)] == [
+        (Reason.BROKEN_JSON, 2),
+        (Reason.BROKEN_JSON, 3),
+        (Reason.NOT_AN_OBJECT, 4),
+    ]
+
+
+def test_a_broken_json_array_is_a_broken_file_to_duckdb(tmp_path: Path) -> None:
+    (tmp_path / "a.data").write_bytes(b'[{"text": "first"}, {"text" "second"}]')
+    broken = read(f"read_json('{tmp_path}/a.data')")[-1]
+    assert isinstance(broken, RejectedDocument)
+    assert broken.reason == Reason.BROKEN_FILE
+
+
+def test_a_table_function_on_nothing_is_no_source(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"no file matches .*none"):
+        read(f"read_parquet('{tmp_path}/none*.parquet')")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "read_parquet('a.parquet', union_by_name=true)",
+        "read_parquet('a'); drop table x; --')",
+        "read_csv('a.csv')",
+        "select 1 from read_parquet('a.parquet')",
+        "read_parquet(getenv('HOME'))",
+    ],
+)
+def test_no_other_sql_is_a_source(spec: str) -> None:
+    with pytest.raises(SourceError, match=r"there is no file or folder .*; accepted: wikipedia"):
+        read(spec)
+
+
+def test_a_url_of_unknown_type_is_no_source_and_its_secrets_stay_secret() -> None:
+    with pytest.raises(SourceError, match=r"must end in \.parquet") as caught:
+        read("https://me:secret@ex.org/page.html?token=secret")
+    assert "https://ex.org/page.html;" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.skipif(HAS_HTTPFS, reason="only without the httpfs wheel is there this message")
+def test_without_httpfs_a_remote_source_says_what_to_install() -> None:
+    with pytest.raises(SourceError, match=r"duckdb-extension-httpfs==1\.5\.5") as caught:
+        read("s3://bucket/data/*.parquet")
+    assert "AWS_ACCESS_KEY_ID" in str(caught.value)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    """The address of a web server for the test's folder."""
+    handler = partial(QuietHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.skipif(not HAS_HTTPFS, reason="the httpfs wheel is not installed")
+def test_remote_files_are_read_and_no_secret_leaves_the_address(tmp_path: Path, site: str) -> None:
+    write_parquet(tmp_path / "a.parquet", "select 'first' as text")
+    (tmp_path / "b.jsonl").write_bytes(b'{"text": "first"}\nbroken\n')
+    for name, count in (("a.parquet", 1), ("b.jsonl", 2)):
+        rows = read(f"http://{site}/{name}?signature=secret")
+        assert get_texts(rows) == ["first"]
+        assert [row.source for row in rows] == [f"http://{site}/{name}"] * count
+        assert "secret" not in repr(rows)
+
+
+@pytest.mark.skipif(not HAS_HTTPFS, reason="the httpfs wheel is not installed")
+@pytest.mark.parametrize("name", ["none.parquet", "none.jsonl"])
+def test_a_remote_file_that_is_not_there_is_no_source(site: str, name: str) -> None:
+    with pytest.raises(SourceError, match=f"cannot read http://{site}/{name}: ") as caught:
+        read(f"http://me:secret@{site}/{name}?signature=secret")
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
