@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.instance.ref import InstanceRef
 
 from assets.definitions import MAIN_JOB, REGISTER_JOB, build_definitions
@@ -22,12 +23,21 @@ def run_main_job(settings: Settings, root: Path) -> list[str]:
     """
     definitions = build_definitions(settings)
     with open_instance(settings, root) as instance:
-        register = definitions.resolve_job_def(REGISTER_JOB)
-        outcome = register.execute_in_process(instance=instance, run_config=QUIET)
-        shards = _registered(settings, outcome.run_id)
-        main = definitions.resolve_job_def(MAIN_JOB)
-        for shard in shards:
-            main.execute_in_process(instance=instance, run_config=QUIET, partition_key=shard)
+        try:
+            return _run_jobs(definitions, settings, instance)
+        except DagsterExecutionInterruptedError as interrupt:
+            raise KeyboardInterrupt from interrupt
+
+
+def _run_jobs(
+    definitions: dg.Definitions, settings: Settings, instance: dg.DagsterInstance
+) -> list[str]:
+    register = definitions.resolve_job_def(REGISTER_JOB)
+    outcome = register.execute_in_process(instance=instance, run_config=QUIET)
+    shards = _registered(settings, outcome.run_id)
+    main = definitions.resolve_job_def(MAIN_JOB)
+    for shard in shards:
+        main.execute_in_process(instance=instance, run_config=QUIET, partition_key=shard)
     return shards
 
 

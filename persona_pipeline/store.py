@@ -18,6 +18,7 @@ import duckdb
 import polars as pl
 
 from persona_pipeline.errors import StoreError
+from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.calls import Call
 from persona_pipeline.sql_files import read_sql, sql_names
 from persona_pipeline.stages import StageRows
@@ -59,11 +60,20 @@ class Store:
             _publish(connection, self.snapshot)
 
     def migrate(self) -> None:
-        """Create the file, or bring an older one up to date; views are made anew."""
+        """Create the file, or bring an older one's tables and views up to date.
+
+        Raises:
+            StoreError: the file was written by a newer program.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.is_file():
+            with self.connect(read_only=True) as connection:
+                if _is_current(connection):
+                    return
         with self.transaction() as connection:
             _apply_migrations(connection, self.path)
             refresh_views(connection)
+            connection.execute("insert into schema_views values (?, now())", [_views_version()])
 
     def query(self, sql: str, parameters: Parameters | None = None) -> pl.DataFrame:
         """The result of one SELECT on the database."""
@@ -183,9 +193,11 @@ def _insert(
 
 
 def _apply_migrations(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    connection.execute(
-        "create table if not exists schema_migrations (version integer, applied_at timestamptz)"
-    )
+    for table, column in (
+        ("schema_migrations", "version integer"),
+        ("schema_views", "version varchar"),
+    ):
+        connection.execute(f"create table if not exists {table} ({column}, applied_at timestamptz)")
     [(version,)] = connection.sql(
         "select coalesce(max(version), 0) from schema_migrations"
     ).fetchall()
@@ -199,6 +211,17 @@ def _apply_migrations(connection: duckdb.DuckDBPyConnection, path: Path) -> None
     for number, name in enumerate(names[version:], start=version + 1):
         connection.execute(read_sql(name))
         connection.execute("insert into schema_migrations values (?, now())", [number])
+
+
+def _is_current(connection: duckdb.DuckDBPyConnection) -> bool:
+    if not _columns(connection, "main.schema_views"):
+        return False
+    [(version, views)] = connection.sql(read_sql("store/versions")).fetchall()
+    return bool(version == len(sql_names("migrations")) and views == _views_version())
+
+
+def _views_version() -> str:
+    return stable_id([read_sql(name) for name in sql_names("marts")])
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:

@@ -80,8 +80,12 @@ def _print_next(console: Console, settings: Settings) -> None:
         ("uv run dagster dev", "the asset graph, at http://localhost:3000"),
         ("uv run persona-pipeline run --documents 100", "more (what is there is not bought again)"),
     ):
-        console.print(f"  {command:<58} [dim]{meaning}[/]", highlight=False)
-    console.print(f"Results: {snapshot} (read-only copy of {_shown(settings.database)})")
+        console.print(f"  {command}  [dim]# {meaning}[/]", highlight=False, soft_wrap=True)
+    console.print(
+        f"Results: {snapshot} (a read-only copy of {_shown(settings.database)})",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _shown(path: Path) -> str:

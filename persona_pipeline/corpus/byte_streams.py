@@ -16,7 +16,7 @@ _PACKED_CHUNK = 4 * 1024
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_ZSTD_SKIPPABLE_MAGIC = b"\x2a\x4d\x18"  # after a first byte of 0x50 to 0x5f; pzstd starts with it
+_ZSTD_SKIPPABLE_MAGIC = 0x184D2A5  # without its last digit, which is any; pzstd starts with it
 
 
 class BrokenStreamError(OSError):
@@ -108,7 +108,7 @@ class ChunkStream:
 def _find_codec(head: bytes, suffix: str) -> _Codec | None:
     if head.startswith(_GZIP_MAGIC):
         return _GZIP
-    if head == _ZSTD_MAGIC or head[1:] == _ZSTD_SKIPPABLE_MAGIC:
+    if head == _ZSTD_MAGIC or int.from_bytes(head, "little") >> 4 == _ZSTD_SKIPPABLE_MAGIC:
         return _ZSTD
     if head and suffix in {".gz", ".zst"}:
         message = f"named {suffix}, but the content is not compressed that way"
