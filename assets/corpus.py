@@ -26,7 +26,7 @@ def build_corpus_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         all assets after it.
         """
         duckdb.store.migrate()
-        names = register_source(settings, duckdb.store, run_id=context.run_id)
+        names = register_source(settings, duckdb.store, run_id=context.run.run_id)
         context.instance.add_dynamic_partitions(str(SHARDS.name), names)
         context.log.info("registered %s of source %s", ", ".join(names), settings.source)
         return dg.MaterializeResult(

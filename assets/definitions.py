@@ -8,7 +8,6 @@ from assets.ledgers import build_ledger_assets
 from assets.marts import build_mart_assets
 from assets.personas import build_persona_assets
 from assets.resources import Models, StoreResource
-from assets.stage_runs import SHARDS
 from assets.synthetic import build_synthetic_assets
 from persona_pipeline.settings import Settings, load_settings
 
@@ -38,7 +37,6 @@ def build_definitions(settings: Settings, models: Models | None = None) -> dg.De
             dg.define_asset_job(
                 MAIN_JOB,
                 selection=dg.AssetSelection.all() - shards_only,
-                partitions_def=SHARDS,
                 description="Everything for one shard, from its documents to records and marts.",
             ),
         ],

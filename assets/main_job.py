@@ -13,7 +13,6 @@ from persona_pipeline.settings import Settings
 from persona_pipeline.store import Store
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-INSTANCE_FILE = "dagster.yaml"
 
 
 def run_main_job(settings: Settings, root: Path) -> list[str]:

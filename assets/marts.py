@@ -40,7 +40,10 @@ def build_mart_assets(domains: list[Domain]) -> Sequence[dg.AssetsDefinition]:
             [["llm", "calls"]],
             "One row is one stage, shard and model: calls, tokens and price.",
         ),
-        "samples": (synthetic, "One row is one sampled record, five of each domain, to read."),
+        "samples": (
+            [["marts", "lineage"]],
+            "One row is one sampled record, five of each domain, to read.",
+        ),
     }
 
     @dg.multi_asset(

@@ -61,7 +61,7 @@ def stage_run(
     """The store, brought up to date, and this process's journal."""
     duckdb.store.migrate()
     with Journal(settings.journal_dir) as journal:
-        yield StageRun(duckdb.store, journal, context.partition_key, context.run_id)
+        yield StageRun(duckdb.store, journal, context.partition_key, context.run.run_id)
 
 
 def describe_table(store: Store, table: str, shard: str | None = None) -> Metadata:

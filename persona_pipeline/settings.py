@@ -6,6 +6,7 @@ Values come from the command line, then the environment (`PERSONA_PIPELINE_<NAME
 
 import json
 import os
+import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as UnreadableSetting
 
 from persona_pipeline.domains.spec import Domain, Prompting, load_domains
 from persona_pipeline.errors import SettingsError, unknown_choice
@@ -105,7 +107,12 @@ class Settings(BaseSettings):
     @field_validator("documents", "records_per_shard", mode="before")
     @classmethod
     def _none_for_all(cls, value: object) -> object:
-        return None if value in {"none", "all"} else value
+        return None if value in ("none", "all") else value
+
+    @field_validator("language", "api_base", "api_key", mode="before")
+    @classmethod
+    def _none_for_absent(cls, value: object) -> object:
+        return None if value == "none" else value
 
     @classmethod
     def settings_customise_sources(
@@ -178,8 +185,11 @@ def load_settings(**given: Any) -> Settings:  # noqa: ANN401 - any setting
         return Settings(**given)
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
-    except ValueError as error:  # a TOML syntax error
+    except tomllib.TOMLDecodeError as error:
         msg = f"{config_file()}: {error}"
+        raise SettingsError(msg) from error
+    except UnreadableSetting as error:  # a variable that should hold JSON
+        msg = f"{error}: {error.__cause__}"
         raise SettingsError(msg) from error
 
 

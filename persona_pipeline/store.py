@@ -168,12 +168,18 @@ def _replace_stage(connection: duckdb.DuckDBPyConnection, rows: StageRows, run_i
 def _insert_calls(
     connection: duckdb.DuckDBPyConnection, calls: Sequence[Call], run_id: str
 ) -> None:
+    """A failure does not take the place of an answer that another process bought meanwhile."""
     if calls:
         frame = pl.DataFrame([asdict(call) for call in calls], infer_schema_length=None)
         connection.register("bought", frame)
-        connection.execute("delete from llm.calls where call_key in (select call_key from bought)")
+        connection.execute(
+            "delete from llm.calls using bought"
+            " where calls.call_key = bought.call_key"
+            " and (calls.status = 'failed' or bought.status <> 'failed')"
+        )
+        new = connection.sql("from bought anti join llm.calls using (call_key)").pl()
         connection.unregister("bought")
-        _insert(connection, "llm.calls", frame, {}, run_id)
+        _insert(connection, "llm.calls", new, {}, run_id)
 
 
 def _insert(

@@ -1,13 +1,12 @@
 """One prompt and its answer, without Dagster: to look at before a run is paid for."""
 
 import asyncio
-import json
 
 from rich.console import Console
 from rich.markup import escape
 
 from persona_pipeline.errors import SettingsError, unknown_choice
-from persona_pipeline.llm.answers import check_reply
+from persona_pipeline.llm.answers import check_reply, parse_answer
 from persona_pipeline.llm.errors import CallError, ModelError
 from persona_pipeline.llm.models import open_chat_client
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
@@ -39,7 +38,7 @@ def print_preview(
     console.print(escape(reply.text), highlight=False)
     check_reply_or_explain(request, reply)
     console.rule("record", align="left")
-    answer = json.loads(reply.text)
+    answer = parse_answer(reply.text, request.schema)
     console.print(escape(domain.render_text(answer)), highlight=False)
     problem = domain.check(answer) if domain.check else None
     if problem:

@@ -8,7 +8,7 @@ from persona_pipeline.reasons import DocumentReason
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One accepted text; `source` names the collection, `file` and `line` the place it was read from."""
+    """One accepted text; `source` is the collection, `file` and `line` where it was read."""
 
     text: str
     source: str

@@ -13,7 +13,7 @@ _PHRASES = re.compile(
     | </?(?:system|assistant|document)\b[^>]{0,40}>
     | <\|(?:im_start|im_end|system|endoftext)\|>
     | \[/?INST\]
-    | ^\s*(?:system|assistant)\s*:\s
+    | ^[ \t]*(?:system|assistant)[ \t]*:\s
     """,
     re.MULTILINE,
 )

@@ -69,11 +69,11 @@ def stage_shards(
     """Cut `rows` into shards `<name>-00000`, ... of `shard_size` documents, at most `limit` in all.
 
     A shard already staged that holds these rows and more is left as it is: asking for fewer
-    documents than before takes nothing away.
+    documents than before takes nothing away. One that holds more than `shard_size` is cut anew.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for index, batch in enumerate(_cut(_without_repeats(rows), shard_size, limit)):
-        yield _stage(batch, f"{name}-{index:05d}", folder)
+        yield _stage(batch, f"{name}-{index:05d}", folder, shard_size)
 
 
 def load_shard(shard: str, path: Path) -> StageRows:
@@ -139,14 +139,14 @@ def _as_staged(row: Row) -> dict[str, Any]:
     }
 
 
-def _stage(batch: _Batch, shard: str, folder: Path) -> StagedShard:
+def _stage(batch: _Batch, shard: str, folder: Path, shard_size: int) -> StagedShard:
     path = folder / f"{shard}.parquet"
     frame = pl.DataFrame(batch.rows, schema=STAGED, orient="row")
     staged = StagedShard(shard, path, len(frame), batch.documents, _content_hash(frame))
     if path.is_file():
         existing = pl.read_parquet(path, hive_partitioning=False)
-        if existing.head(len(frame)).equals(frame):
-            documents = int(existing["reason"].is_null().sum())
+        documents = int(existing["reason"].is_null().sum())
+        if documents <= shard_size and existing.head(len(frame)).equals(frame):
             content = _content_hash(existing)
             return replace(
                 staged, row_count=len(existing), document_count=documents, content_hash=content

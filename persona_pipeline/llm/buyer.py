@@ -29,7 +29,8 @@ class Patience:
     rate_limit_seconds: float = 900.0
     """Refusals for pace do not use up attempts, but not for ever."""
     dead_after: int = 20
-    """Failures in a row, with no answer between them, after which the model counts as down."""
+    """Failures in a row, with no answer between them, after which the model counts as down; the
+    calls in flight come on top, because one break of the connection fails all of them."""
 
 
 @dataclass
@@ -50,8 +51,9 @@ class Buyer:
             ModelError: the model cannot be used at all (bad key, no such model, no answers).
         """
         wanted = {request.call_key: request for request in requests}
-        known = {**self.lookup(list(wanted)), **self.journal.read()}
-        found = {key: call for key in wanted if (call := known.get(key)) and call.is_answer}
+        known = (*self.journal.read().values(), *self.lookup(list(wanted)).values())
+        answers = {call.call_key: call for call in known if call.is_answer}
+        found = {key: answers[key] for key in wanted if key in answers}
         missing = [request for key, request in wanted.items() if key not in found]
         with stage_progress(stage, len(missing)) as tracker:
             bought = asyncio.run(self._buy(missing, shard, tracker)) if missing else {}
@@ -61,11 +63,9 @@ class Buyer:
         self, requests: list[ChatRequest], shard: str, tracker: Tracker
     ) -> dict[str, Call]:
         queue = iter(requests)
-        purchase = _Purchase(self, shard, tracker)
-        workers = [
-            asyncio.create_task(purchase.work(queue))
-            for _ in range(min(self.client.max_concurrency, len(requests)))
-        ]
+        in_flight = min(self.client.max_concurrency, len(requests))
+        purchase = _Purchase(self, shard, tracker, in_flight)
+        workers = [asyncio.create_task(purchase.work(queue)) for _ in range(in_flight)]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -83,6 +83,7 @@ class _Purchase:
     buyer: Buyer
     shard: str
     tracker: Tracker
+    in_flight: int
     calls: dict[str, Call] = field(default_factory=dict)
     failures_in_a_row: int = 0
 
@@ -133,7 +134,7 @@ class _Purchase:
             )
             raise ModelError(msg) from error
         self.failures_in_a_row += error.kind is CallErrorKind.TRANSIENT
-        if self.failures_in_a_row >= self.buyer.patience.dead_after:
+        if self.failures_in_a_row >= self.buyer.patience.dead_after + self.in_flight:
             msg = (
                 f"model {request.model} gave no answer to {self.failures_in_a_row} requests in a "
                 f"row; the last error was: {error}. Run again when it answers; what was bought is "
@@ -147,7 +148,7 @@ class _Purchase:
         patience = self.buyer.patience
         match error.kind:
             case CallErrorKind.RATE:
-                return time.monotonic() > deadline
+                return time.monotonic() + (error.retry_after or 0.0) > deadline
             case CallErrorKind.TRANSIENT:
                 return counts[error.kind] >= patience.transient_attempts
             case CallErrorKind.INVALID:

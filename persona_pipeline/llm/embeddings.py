@@ -79,6 +79,7 @@ class LiteLLMEmbedder:
     def __init__(self, model: str, *, api_base: str | None, api_key: str | None) -> None:
         """`api_base` and `api_key` as for chat models."""
         self.model = model
+        self._api_key = api_key
         self._endpoint = {"api_base": api_base, "api_key": api_key or (api_base and "none")}
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -89,13 +90,12 @@ class LiteLLMEmbedder:
             batch = list(texts[start : start + BATCH])
             try:
                 answer = litellm.embedding(self.model, input=batch, max_retries=3, **self._endpoint)
-            except litellm.exceptions.OpenAIError as error:
-                kind = translate(error).kind
-                hint = (
-                    "check the model's name and key" if kind is CallErrorKind.FATAL else "run again"
-                )
-                msg = f"embedding model {self.model} gave no vectors ({error}): {hint}"
-                raise ModelError(msg) from error
+            except litellm.exceptions.openai.OpenAIError as error:
+                known = translate(error, self._api_key)
+                is_fatal = known.kind is CallErrorKind.FATAL
+                hint = "check the model's name and key" if is_fatal else "run again"
+                msg = f"embedding model {self.model} gave no vectors ({known}): {hint}"
+                raise ModelError(msg) from None  # its text may hold the key
             vectors += [item["embedding"] for item in answer.data]
         return unit_rows(np.array(vectors, dtype=np.float32))
 
@@ -113,7 +113,7 @@ class FakeEmbedder:
 def unit_rows(vectors: npt.NDArray[np.floating]) -> Vectors:
     """The rows scaled to length 1; a zero row stays zero."""
     if vectors.size == 0:
-        return vectors.reshape(len(vectors), -1).astype(np.float32)
+        return np.zeros((len(vectors), 0), dtype=np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: Vectors = (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32)
     return scaled

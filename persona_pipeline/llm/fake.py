@@ -77,7 +77,8 @@ def _boolean(_schema: dict[str, JsonValue], rng: random.Random) -> JsonValue:
 
 
 def _number(schema: dict[str, JsonValue], rng: random.Random) -> JsonValue:
-    return rng.randint(_bound(schema, "minimum", 0), _bound(schema, "maximum", 100))
+    least = _bound(schema, "minimum", min(0, _bound(schema, "maximum", 0)))
+    return rng.randint(least, _bound(schema, "maximum", max(100, least)))
 
 
 def _string(schema: dict[str, JsonValue], rng: random.Random) -> str:

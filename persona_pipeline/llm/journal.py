@@ -23,8 +23,10 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._path = folder / f"{os.getpid()}-{time.time_ns()}.jsonl"
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        unlocked = self._path.with_suffix(".new")  # seen without its lock, it would be an orphan
+        self._file = os.open(unlocked, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)
+        unlocked.rename(self._path)
         self._orphans: list[Path] = []
 
     def __enter__(self) -> Self:
@@ -50,22 +52,12 @@ class Journal:
 
     def read(self) -> dict[str, Call]:
         """Every call in every journal file, by call key; of several the answer wins."""
-        calls: dict[str, Call] = {}
-        for path in sorted(self._folder.glob("*.jsonl")):
-            for call in read_calls(path):
-                if call.is_answer or call.call_key not in calls:
-                    calls[call.call_key] = call
-        return calls
+        return _by_key(sorted(self._folder.glob("*.jsonl")))
 
     def uncommitted(self) -> list[Call]:
         """The calls that the next commit must carry: ours and those of processes that died."""
         self._orphans = [path for path in self._folder.glob("*.jsonl") if self._is_orphan(path)]
-        calls = {
-            call.call_key: call
-            for path in (*sorted(self._orphans), self._path)
-            for call in read_calls(path)
-        }
-        return list(calls.values())
+        return list(_by_key([*sorted(self._orphans), self._path]).values())
 
     def committed(self) -> None:
         """Forget what `uncommitted` returned: it is in the database now."""
@@ -83,6 +75,15 @@ class Journal:
         except (BlockingIOError, FileNotFoundError):
             return False
         return True
+
+
+def _by_key(paths: Iterable[Path]) -> dict[str, Call]:
+    calls: dict[str, Call] = {}
+    for path in paths:
+        for call in read_calls(path):
+            if call.is_answer or call.call_key not in calls:
+                calls[call.call_key] = call
+    return calls
 
 
 def read_calls(path: Path) -> Iterable[Call]:

@@ -14,6 +14,26 @@ SELF_HOSTED = ("hosted_vllm/", "ollama/", "ollama_chat/", "lm_studio/", "llamafi
 bounds on length, which hosted providers refuse; we check these bounds on the answer ourselves."""
 BOUNDS = {"minLength", "maxLength", "minItems", "maxItems", "pattern"}
 
+UNUSABLE = ("LLM Provider NOT provided", "Missing credentials")
+"""What LiteLLM says, with a status of 400 or 500, of a name without a provider and of no key."""
+STATUSES: dict[int | None, CallErrorKind] = {
+    400: CallErrorKind.PERMANENT,
+    401: CallErrorKind.FATAL,
+    402: CallErrorKind.FATAL,
+    403: CallErrorKind.FATAL,
+    404: CallErrorKind.FATAL,
+    413: CallErrorKind.PERMANENT,
+    422: CallErrorKind.PERMANENT,
+    429: CallErrorKind.RATE,
+}
+"""All others are trouble that passes."""
+NAMES = {
+    "ContextWindowExceededError": CallErrorKind.PERMANENT,
+    "ContentPolicyViolationError": CallErrorKind.PERMANENT,
+    "UnsupportedParamsError": CallErrorKind.FATAL,
+}
+"""Errors whose status says less than their name."""
+
 
 class LiteLLMChatClient:
     """Calls `litellm.acompletion`, with its retries, caches and logging switched off."""
@@ -30,6 +50,7 @@ class LiteLLMChatClient:
         self.max_concurrency = max_concurrency
         self._settings = {"timeout": timeout, "max_retries": 0, "num_retries": 0}
         self._endpoint = {"api_base": api_base, "api_key": api_key or (api_base and "none")}
+        self._api_key = api_key
         self._whole_schema = api_base is not None
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:  # noqa: ARG002 - the protocol's
@@ -46,8 +67,8 @@ class LiteLLMChatClient:
                 **self._settings,
                 **self._endpoint,
             )
-        except litellm.exceptions.OpenAIError as error:
-            raise translate(error) from error
+        except litellm.exceptions.openai.OpenAIError as error:  # the base of all of LiteLLM's own
+            raise translate(error, self._api_key) from None  # its text may hold the key
         return _reply(response)
 
     async def close(self) -> None:
@@ -78,26 +99,25 @@ def import_litellm() -> Any:  # noqa: ANN401 - LiteLLM's types are partial
 def without_bounds(schema: JsonValue) -> JsonValue:
     """The schema without the keywords that hosted providers refuse."""
     if isinstance(schema, Mapping):
-        return {key: without_bounds(value) for key, value in schema.items() if key not in BOUNDS}
+        fields = schema.get("properties")
+        rest = {key: without_bounds(value) for key, value in schema.items() if key not in BOUNDS}
+        if not isinstance(fields, Mapping):
+            return rest
+        return {**rest, "properties": {name: without_bounds(fields[name]) for name in fields}}
     return [without_bounds(item) for item in schema] if isinstance(schema, list) else schema
 
 
-def translate(error: Exception) -> CallError:
-    """LiteLLM's exception as one of our five kinds."""
-    kinds: dict[str, CallErrorKind] = {
-        "AuthenticationError": CallErrorKind.FATAL,
-        "PermissionDeniedError": CallErrorKind.FATAL,
-        "NotFoundError": CallErrorKind.FATAL,
-        "PaymentRequiredError": CallErrorKind.FATAL,
-        "UnsupportedParamsError": CallErrorKind.FATAL,
-        "RateLimitError": CallErrorKind.RATE,
-        "ContextWindowExceededError": CallErrorKind.PERMANENT,
-        "ContentPolicyViolationError": CallErrorKind.PERMANENT,
-        "BadRequestError": CallErrorKind.PERMANENT,
-        "UnprocessableEntityError": CallErrorKind.PERMANENT,
-    }
-    kind = kinds.get(type(error).__name__, CallErrorKind.TRANSIENT)
-    return CallError(kind, str(error), retry_after=_retry_after(error))
+def translate(error: Exception, api_key: str | None = None) -> CallError:
+    """LiteLLM's exception as one of our five kinds; some servers repeat the key, we do not."""
+    message = str(error).replace(api_key, "(api_key)") if api_key else str(error)
+    return CallError(_kind(error), message, retry_after=_retry_after(error))
+
+
+def _kind(error: Exception) -> CallErrorKind:
+    if any(sign in str(error) for sign in UNUSABLE):
+        return CallErrorKind.FATAL
+    by_status = STATUSES.get(getattr(error, "status_code", None), CallErrorKind.TRANSIENT)
+    return NAMES.get(type(error).__name__, by_status)
 
 
 def _retry_after(error: Exception) -> float | None:
@@ -109,11 +129,14 @@ def _retry_after(error: Exception) -> float | None:
 
 
 def _reply(response: Any) -> ChatReply:  # noqa: ANN401 - LiteLLM's types are partial
+    if not response.choices:
+        raise CallError(CallErrorKind.TRANSIENT, "the server's answer holds no choices")
     choice, usage = response.choices[0], response.usage
-    refusal = getattr(choice.message, "refusal", None)
+    more = getattr(choice.message, "provider_specific_fields", None) or {}
+    refusal = more.get("refusal")
     details = getattr(usage, "prompt_tokens_details", None)
     return ChatReply(
-        text=choice.message.content or "",
+        text=choice.message.content or refusal or "",
         finish_reason="refused" if refusal else (choice.finish_reason or "stop"),
         tokens_in=usage.prompt_tokens or 0,
         tokens_cached=getattr(details, "cached_tokens", None) or 0,

@@ -98,7 +98,7 @@ def _request(document: Mapping[str, Any], verb: str, plan: PersonaPlan) -> ChatR
     text = document["text"][: plan.document_chars]
     given = {
         "document": text,
-        "fence": fence(text),
+        "fence": fence(text, document["title"] or ""),
         "title": document["title"],
         "verb": verb,
         "granularity": plan.granularity,

@@ -7,7 +7,8 @@ from fractions import Fraction
 from pydantic import JsonValue
 
 _NUMBER = r"\$?\d+(?:,\d{3})*(?:\.\d+)?%?"
-_EQUATION = re.compile(rf"(?<![\d.)^])({_NUMBER}(?:\s*[-+*/×÷x]\s*{_NUMBER})+)\s*=\s*({_NUMBER})")
+_CALCULATION = rf"{_NUMBER}(?:\s*[-+*/×÷x]\s*{_NUMBER})"
+_EQUATION = re.compile(rf"(?<![\d.)^])({_CALCULATION}+)\s*=\s*({_CALCULATION}|{_NUMBER})")
 _TOKEN = re.compile(rf"{_NUMBER}|[-+*/×÷x]")
 
 
@@ -15,8 +16,8 @@ def check(answer: Mapping[str, JsonValue]) -> str | None:
     """What is wrong with the arithmetic, or None."""
     solution, final = str(answer["solution"]), str(answer["answer"])
     for left, right in _EQUATION.findall(solution):
-        value = _evaluate(left)
-        if value is None or abs(value - _number(right)) > Fraction(1, 100):
+        value, claimed = _evaluate(left), _evaluate(right)
+        if value is None or claimed is None or abs(value - claimed) > Fraction(1, 100):
             return f"wrong calculation: {left} = {right}"
     numbers = [_number(text) for text in re.findall(_NUMBER, solution)]
     if any(_number(text) not in numbers for text in re.findall(_NUMBER, final)):

@@ -1,0 +1,175 @@
+import dagster as dg
+
+from assets.definitions import build_definitions
+from tests.assets.conftest import Platform
+
+DOMAINS = ["instruction", "knowledge", "logical_reasoning", "math", "npc", "tool"]
+TABLES = [
+    "corpus.documents",
+    "corpus.rejected",
+    "personas.extracted",
+    "personas.related",
+    "personas.candidates",
+    "personas.rejected",
+    "personas.embeddings",
+    "personas.duplicates",
+    "personas.hub",
+    *(f"synthetic.{domain}" for domain in DOMAINS),
+    "synthetic.rejected",
+]
+
+
+def edges(definitions: dg.Definitions) -> dict[str, set[str]]:
+    graph = definitions.resolve_asset_graph()
+    return {
+        key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    }
+
+
+def test_every_table_is_an_asset_and_depends_on_what_it_is_made_from(platform: Platform) -> None:
+    found = edges(platform.definitions)
+
+    assert {key.replace("/", ".") for key in found} >= {*TABLES, "corpus.shards", "llm.calls"}
+    assert found["corpus/documents"] == {"corpus/shards"}
+    assert found["personas/extracted"] == {"corpus/documents"}
+    assert found["personas/related"] == {"personas/extracted"}
+    assert found["personas/candidates"] == {"personas/extracted", "personas/related"}
+    assert found["personas/duplicates"] == {"personas/candidates", "personas/embeddings"}
+    assert found["personas/hub"] == {"personas/candidates", "personas/duplicates"}
+    assert all(found[f"synthetic/{domain}"] == {"personas/hub"} for domain in DOMAINS)
+
+
+def test_every_asset_says_what_one_row_is_and_has_group_owner_and_kinds(
+    platform: Platform,
+) -> None:
+    for spec in platform.definitions.resolve_all_asset_specs():
+        assert "One row is" in (spec.description or ""), spec.key
+        assert spec.group_name in {"corpus", "personas", "synthetic", "marts"}, spec.key
+        assert spec.owners, spec.key
+        assert spec.kinds, spec.key
+
+
+def test_assets_that_buy_answers_have_a_version_that_follows_prompt_and_model(
+    platform: Platform,
+) -> None:
+    other = build_definitions(platform.settings.model_copy(update={"model": "fake/slow"}))
+
+    def version(definitions: dg.Definitions, key: str) -> str | None:
+        specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+        return specs[key].code_version
+
+    for key in ["personas/extracted", "personas/related", "synthetic/math", "synthetic/tool"]:
+        assert version(platform.definitions, key)
+        assert version(platform.definitions, key) != version(other, key)
+
+
+def test_the_main_job_fills_every_table_and_the_funnel_balances(platform: Platform) -> None:
+    shards = platform.register()
+    for shard in shards:
+        assert platform.run(shard).success
+
+    funnel = platform.store.query("select * from marts.funnel")
+    lineage = platform.store.query("select * from marts.lineage")
+    assert len(shards) == 2
+    assert funnel["is_balanced"].all()
+    assert funnel["is_current"].all()
+    assert set(lineage["domain"]) == set(DOMAINS)
+    assert lineage["url"].null_count() == 0
+    assert len(funnel) == 2 * (5 + len(DOMAINS))
+
+
+def test_a_second_run_asks_the_model_nothing_and_leaves_the_same_tables(
+    platform: Platform,
+) -> None:
+    [first, _] = platform.register()
+    platform.run(first)
+    before = {table: platform.rows(table) for table in [*TABLES, "llm.calls"]}
+    asked = len(platform.models.chat.requests)  # type: ignore[attr-defined] # it is the fake
+
+    assert platform.run(first).success
+
+    assert len(platform.models.chat.requests) == asked  # type: ignore[attr-defined] # the fake
+    assert {table: platform.rows(table) for table in [*TABLES, "llm.calls"]} == before
+
+
+def test_one_shard_of_one_domain_can_be_materialized_alone(platform: Platform) -> None:
+    first, second = platform.register()
+    platform.run(first)
+    platform.run(second)
+    others = platform.rows("synthetic.math")
+    with platform.store.transaction() as connection:
+        connection.execute("delete from synthetic.math where shard = ?", [first])
+
+    assert platform.materialize("synthetic/math", shard=first).success
+
+    assert platform.rows("synthetic.math") == others
+
+
+def test_metadata_has_row_counts_columns_and_a_sample(platform: Platform) -> None:
+    [first, _] = platform.register()
+    result = platform.run(first)
+
+    [event] = [
+        event.materialization
+        for event in result.get_asset_materialization_events()
+        if event.asset_key == dg.AssetKey(["personas", "extracted"])
+    ]
+    assert event.metadata["dagster/partition_row_count"].value == 4
+    assert event.metadata["calls_bought"].value == 4
+    assert "| persona |" in str(event.metadata["sample"].value)
+    schema = event.metadata["dagster/column_schema"].value
+    assert isinstance(schema, dg.TableSchema)
+    names = {column.name for column in schema.columns}
+    assert {"shard", "persona_id", "document_id", "persona"} <= names
+
+
+def test_a_shard_that_is_registered_nowhere_fails_with_what_to_do(platform: Platform) -> None:
+    platform.register()
+    platform.instance.add_dynamic_partitions("shards", ["elsewhere-00000"])
+
+    result = platform.materialize("corpus/documents", "corpus/rejected", shard="elsewhere-00000")
+
+    assert not result.success
+    failures = [event.event_specific_data for event in result.all_events if event.is_step_failure]
+    assert "materialize corpus/shards first" in str(failures)
+
+
+def test_the_funnel_check_fails_when_a_row_is_missing(platform: Platform) -> None:
+    [first, _] = platform.register()
+    platform.run(first)
+    with platform.store.transaction() as connection:
+        connection.execute("delete from personas.candidates where rowid = 0")
+
+    result = platform.materialize("marts/funnel")
+
+    checks = {item.check_name: item for item in result.get_asset_check_evaluations()}
+    assert not checks["no_row_is_lost"].passed
+    assert checks["no_row_is_lost"].blocking
+    assert not checks["no_stage_is_behind"].passed
+
+
+def test_shards_give_the_same_hub_in_any_order_of_runs(platform: Platform) -> None:
+    first, second = platform.register()
+    platform.run(first)
+    platform.run(second)
+    forwards = platform.rows("personas.hub"), platform.rows("personas.duplicates")
+
+    for table in TABLES:
+        with platform.store.transaction() as connection:
+            connection.execute(f"delete from {table}")
+    platform.run(second)
+    platform.run(first)
+
+    assert (platform.rows("personas.hub"), platform.rows("personas.duplicates")) == forwards
+
+
+def test_a_broken_file_costs_its_own_rows_only(platform: Platform) -> None:
+    (platform.pages / "broken.jsonl").write_text('{"text": "cut off', encoding="utf-8")
+    shards = platform.register()
+    for shard in shards:
+        platform.run(shard)
+
+    rejected = platform.store.query("select file, line, reason from corpus.rejected")
+    assert rejected.rows() == [("broken.jsonl", 1, "broken_json")]
+    assert platform.store.query("select count(*) from corpus.documents").item() == 4

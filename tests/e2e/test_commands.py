@@ -1,0 +1,160 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import read_tables, run_command
+from tests.e2e.served_model import serve_model
+
+DOMAINS = ["instruction", "knowledge", "logical_reasoning", "math", "npc", "tool"]
+
+
+def test_the_embedded_model_takes_wikipedia_pages_to_records_in_six_domains(
+    tmp_path: Path,
+) -> None:
+    settings = {"data_dir": tmp_path / "data", "records_per_shard": 1}
+    first = run_command("run", "--documents", "2", **settings)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "What to type next" in first.stdout
+
+    sql = "select count(*), count(url), bool_and(url like 'https://en.wikipedia.org/%') "
+    counted = run_command("sql", "--csv", f"{sql} from marts.lineage", **settings).stdout
+    records, with_url, from_wikipedia = counted.splitlines()[1].split(",")
+    assert int(records) > 0
+    assert records == with_url
+    assert from_wikipedia == "true"
+    funnel = run_command(
+        "sql", "--csv", "select sum(rows_in), bool_and(is_balanced) from marts.funnel", **settings
+    )
+    assert funnel.stdout.splitlines()[1].endswith("true")
+
+    before = read_tables(tmp_path / "data" / "published.duckdb")
+    second = run_command("run", "--documents", "2", **settings)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "done" not in second.stdout  # no stage had anything to ask
+    assert read_tables(tmp_path / "data" / "published.duckdb") == before
+
+
+def test_a_served_model_answers_the_whole_job_and_is_paid_once(tmp_path: Path, pages: Path) -> None:
+    with serve_model() as model:
+        settings = {
+            "data_dir": tmp_path / "data",
+            "source": pages,
+            "embedding_model": "openai/served",
+            "api_base": model.url,
+        }
+        for _ in range(2):
+            done = run_command("run", "--model", "openai/served", **settings)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+    assert model.billed_twice == 0
+    tables = read_tables(tmp_path / "data" / "published.duckdb")
+    assert all(tables[f"synthetic.{domain}"] for domain in DOMAINS)
+    assert len(tables["llm.calls"]) == len(model.billed)
+
+
+def test_a_model_that_is_not_there_stops_the_run_with_what_to_do(
+    tmp_path: Path, pages: Path
+) -> None:
+    settings = {"data_dir": tmp_path / "data", "source": pages}
+    done = run_command(
+        "run", "--model", "openai/x", "--api-base", "http://127.0.0.1:9/v1", **settings
+    )
+
+    assert done.returncode == 1
+    assert "gave no answer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "message"),
+    [
+        (["run", "--domains", "maths"], {}, "unknown domain 'maths'; did you mean 'math'?"),
+        (["run", "--source", "no-such-file.jsonl"], {}, "no-such-file.jsonl"),
+        (["run", "--model", "fake/nothing"], {}, "unknown model 'fake/nothing'"),
+        (["run"], {"shard_sise": 5}, "did you mean 'PERSONA_PIPELINE_SHARD_SIZE'?"),
+        (["run"], {"fan_out": 99}, "setting 'fan_out'"),
+        (["sql", "select 1"], {}, "run 'persona-pipeline run' first"),
+        (["preview", "poems", "--persona", "A poet."], {}, "unknown domain 'poems'"),
+    ],
+)
+def test_a_mistake_is_answered_with_one_line_that_names_it(
+    tmp_path: Path, arguments: list[str], settings: dict[str, object], message: str
+) -> None:
+    settings = {"data_dir": tmp_path / "data", "model": "fake/demo"} | settings
+    done = run_command(*arguments, **settings)
+
+    assert done.returncode != 0
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_preview_prints_the_prompt_and_the_answer_without_a_database(tmp_path: Path) -> None:
+    persona = "A lighthouse keeper who repairs radios."
+    done = run_command(
+        "preview", "math", "--persona", persona, "--option", "difficulty=hard",
+        model="fake/demo", data_dir=tmp_path / "data",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert persona in " ".join(done.stdout.split())
+    assert "hard" in done.stdout
+    assert not (tmp_path / "data").exists()
+
+
+def test_doctor_says_what_works_and_hides_the_key(tmp_path: Path) -> None:
+    done = run_command(
+        "doctor", model="fake/demo", embedding_model="fake/embedder",
+        data_dir=tmp_path / "data", api_key="sk-canary",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fake/demo answered" in done.stdout
+    assert "sk-canary" not in done.stdout + done.stderr
+
+
+def test_ten_kinds_of_broken_input_are_rejected_with_file_line_and_reason(
+    tmp_path: Path, pages: Path
+) -> None:
+    good = json.dumps({"text": "A long enough text about how a lighthouse is kept. " * 6})
+    broken: dict[str, bytes] = {
+        "broken.jsonl": f'{good}\n{{"text": \n'.encode(),
+        "array.jsonl": b"[1, 2]\n",
+        "number.jsonl": b'{"text": 12}\n',
+        "no_text.jsonl": b'{"body": "x"}\n',
+        "latin1.jsonl": '{"text": "caf\xe9"}\n'.encode("latin-1"),
+        "empty.jsonl": b'{"text": "   "}\n',
+        "short.jsonl": b'{"text": "too short"}\n',
+        "cut.jsonl.gz": b"\x1f\x8b\x08\x00\x00\x00\x00\x00",
+        "not.parquet": b"PAR1 this is not parquet",
+        "picture.png": b"\x89PNG",
+        "again.jsonl": f"{good}\n".encode(),
+    }
+    for name, content in broken.items():
+        (pages / name).write_bytes(content)
+
+    done = run_command(
+        "run", "--source", str(pages), "--documents", "all", "--model", "fake/demo",
+        data_dir=tmp_path / "data", embedding_model="fake/embedder",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    tables = read_tables(tmp_path / "data" / "published.duckdb")
+    assert len(tables["corpus.documents"]) == 7
+    rows = run_command(
+        "sql", "--csv", "select file, line, reason from corpus.rejected order by file",
+        data_dir=tmp_path / "data",
+    ).stdout.split()  # fmt: skip
+    assert rows[1:] == [
+        "array.jsonl,1,not_an_object",
+        "broken.jsonl,1,duplicate",
+        "broken.jsonl,2,broken_json",
+        "cut.jsonl.gz,1,broken_file",
+        "empty.jsonl,1,empty",
+        "latin1.jsonl,1,invalid_utf8",
+        "no_text.jsonl,1,missing_text",
+        "not.parquet,,broken_file",
+        "number.jsonl,1,wrong_type",
+        "picture.png,,unsupported_file",
+        "short.jsonl,1,too_short",
+    ]

@@ -1,0 +1,46 @@
+"""Ids that must be the same on every machine, and the message for a wrong name."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import JsonValue
+
+from persona_pipeline.errors import unknown_choice
+from persona_pipeline.hashing import canonical_json, stable_id
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
+
+
+def test_ids_never_change_between_releases() -> None:
+    assert stable_id("persona", 1, {"b": [True, None], "a": "é"}) == (
+        "89c25026f50b39058308419718a6a088"
+    )
+
+
+@given(st.dictionaries(st.text(max_size=3), JSON, max_size=5))
+def test_an_id_does_not_depend_on_the_order_of_keys(value: dict[str, JsonValue]) -> None:
+    backwards = dict(reversed(value.items()))
+    assert stable_id(value) == stable_id(backwards)
+    assert canonical_json(value) == canonical_json(backwards)
+
+
+def test_parts_are_not_run_together() -> None:
+    assert stable_id("ab", "c") != stable_id("a", "bc")
+    assert stable_id(1) != stable_id("1")
+    assert stable_id() != stable_id(None)
+
+
+def test_half_a_surrogate_pair_has_an_id_too() -> None:
+    assert len(stable_id("\ud83d")) == 32
+
+
+def test_a_wrong_name_is_met_with_the_nearest_and_all_choices() -> None:
+    message = unknown_choice("domain", "maths", {"npc", "math", "tool"})
+    assert message == "unknown domain 'maths'; did you mean 'math'?; known: math, npc, tool"
+
+
+def test_a_name_like_no_other_gets_the_choices_only() -> None:
+    assert unknown_choice("domain", "zzz", ["npc"]) == "unknown domain 'zzz'; known: npc"

@@ -1,0 +1,265 @@
+"""Where settings come from, who wins, and what a wrong one is told."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from persona_pipeline.domains.spec import Prompting
+from persona_pipeline.errors import DomainError, SettingsError
+from persona_pipeline.settings import (
+    CONFIG_VARIABLE,
+    PREFIX,
+    Settings,
+    Verb,
+    environment_of,
+    load_settings,
+)
+
+CANARY = "sk-canary-5f1d"
+
+
+def write_toml(text: str) -> None:
+    Path("persona_pipeline.toml").write_text(text)
+
+
+def set_variables(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(f"{PREFIX}{name.upper()}", value)
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    settings = load_settings()
+    assert (settings.source, settings.documents, settings.shard_size) == ("wikipedia", 24, 1000)
+    assert settings.model_fields_set == set()
+    assert settings.database == Path("data/pipeline.duckdb")
+
+
+def test_what_is_given_wins_over_the_environment_which_wins_over_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_toml('model = "toml"\nsource = "toml"\nhops = 3\n')
+    set_variables(monkeypatch, model="env", source="env")
+    settings = load_settings(model="given")
+    assert (settings.model, settings.source, settings.hops) == ("given", "env", 3)
+
+
+def test_a_dotenv_file_counts_as_environment_but_real_variables_win(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_variables(monkeypatch, model="real", source="gone later")
+    monkeypatch.delenv(f"{PREFIX}SOURCE")
+    Path(".env").write_text(f"{PREFIX}MODEL=dotenv\n{PREFIX}SOURCE=dotenv\n")
+    settings = load_settings()
+    assert (settings.model, settings.source) == ("real", "dotenv")
+
+
+def test_an_empty_variable_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_variables(monkeypatch, source="", documents="")
+    assert load_settings().source == "wikipedia"
+
+
+def test_another_config_file_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mine.toml").write_text("hops = 2")
+    monkeypatch.setenv(CONFIG_VARIABLE, "mine.toml")
+    assert load_settings().hops == 2
+
+
+def test_a_named_config_file_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CONFIG_VARIABLE, "mine.toml")
+    with pytest.raises(SettingsError, match=r"CONFIG names mine\.toml, which is not there"):
+        load_settings()
+
+
+def test_the_cache_variable_is_no_setting_and_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_variables(monkeypatch, cache_dir="/somewhere")
+    load_settings()
+
+
+def test_an_unknown_variable_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_variables(monkeypatch, modle=CANARY)
+    message = f"unknown setting '{PREFIX}MODLE'; did you mean '{PREFIX}MODEL'.; known: .*_HOPS"
+    with pytest.raises(SettingsError, match=message) as caught:
+        load_settings()
+    assert CANARY not in str(caught.value)
+
+
+def test_an_unknown_key_of_the_file_names_the_nearest() -> None:
+    write_toml(f'api_kee = "{CANARY}"')
+    message = "unknown setting 'api_kee'; did you mean 'api_key'.; known: .*model"
+    with pytest.raises(SettingsError, match=message) as caught:
+        load_settings()
+    assert CANARY not in str(caught.value)
+
+
+def test_a_file_that_is_not_toml_is_named() -> None:
+    write_toml("model = ")
+    with pytest.raises(SettingsError, match=r"^persona_pipeline\.toml: Invalid value"):
+        load_settings()
+
+
+def test_a_variable_that_is_not_json_is_named_and_no_file_is_blamed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_variables(monkeypatch, domain_options="{bad")
+    with pytest.raises(SettingsError, match='"domain_options".*line 1') as caught:
+        load_settings()
+    assert "toml" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"documents": "few"}, r"setting 'documents': .*integer.*\(got 'few'\)"),
+        ({"documents": 0}, r"setting 'documents': .*greater than or equal to 1 \(got 0\)"),
+        ({"documents": [1]}, r"setting 'documents': .*\(got \[1\]\)"),
+        ({"hops": 7}, r"setting 'hops': .*less than or equal to 6"),
+        ({"granularity": "rough"}, r"setting 'granularity': .*'fine' or 'coarse'"),
+        ({"verbs": "read,eat"}, r"setting 'verbs\.1': .*'read', 'write', 'like' or 'dislike'"),
+        ({"verbs": ""}, r"setting 'verbs': .*at least 1"),
+        ({"prompting": "one_shot"}, r"setting 'prompting': .*'zero_shot', 'few_shot'"),
+        ({"jaccard_threshold": 0}, r"setting 'jaccard_threshold': .*greater than 0"),
+        ({"hops": 7, "fan_out": 7}, r"'hops'.*; setting 'fan_out'"),
+    ],
+)
+def test_a_wrong_value_is_shown_with_what_is_allowed(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load_settings(**given)
+
+
+@pytest.mark.parametrize("key", [[CANARY], {"a": CANARY}])
+def test_a_wrong_api_key_is_not_shown(key: object) -> None:
+    with pytest.raises(SettingsError, match="setting 'api_key'") as caught:
+        load_settings(api_key=key)
+    assert CANARY not in str(caught.value)
+
+
+def test_the_api_key_is_in_no_text_of_the_settings() -> None:
+    settings = load_settings(api_key=CANARY)
+    assert CANARY not in f"{settings!r} {settings} {settings.model_dump()}"
+    assert settings.api_key is not None
+    assert settings.api_key.get_secret_value() == CANARY
+
+
+@pytest.mark.parametrize("word", ["all", "none"])
+def test_all_or_none_takes_every_document_and_persona(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_variables(monkeypatch, documents=word, records_per_shard=word)
+    settings = load_settings()
+    assert settings.documents is None
+    assert settings.records_per_shard is None
+
+
+@pytest.mark.parametrize("name", ["language", "api_base", "api_key"])
+def test_none_stands_for_an_absent_setting(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_variables(monkeypatch, **{name: "none"})
+    assert getattr(load_settings(), name) is None
+
+
+def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_variables(monkeypatch, verbs="like, dislike", domains="math,,npc ,", domain_dirs="/a, b")
+    settings = load_settings()
+    assert settings.verbs == [Verb.LIKE, Verb.DISLIKE]
+    assert settings.domains == ["math", "npc"]
+    assert settings.domain_dirs == [Path("/a"), Path("b")]
+
+
+def test_lists_in_the_file_are_lists() -> None:
+    write_toml('verbs = ["like"]\n[domain_options.math]\ndifficulty = ["hard"]\n')
+    settings = load_settings()
+    assert settings.verbs == [Verb.LIKE]
+    assert settings.domain_options == {"math": {"difficulty": ["hard"]}}
+
+
+WORDS = st.text("abcdefghijklmnopqrstuvwxyz/.:-_é'\"{}", min_size=1, max_size=12)
+CHOICES: dict[str, st.SearchStrategy[Any]] = {
+    "data_dir": WORDS.map(Path),
+    "source": WORDS,
+    "documents": st.none() | st.integers(1, 10**9),
+    "records_per_shard": st.none() | st.integers(1, 10**9),
+    "model": WORDS,
+    "api_base": st.none() | WORDS,
+    "api_key": st.none() | WORDS,
+    "language": st.none() | st.sampled_from(["en", "fr"]),
+    "request_timeout": st.floats(0.001, 1e6),
+    "jaccard_threshold": st.floats(0.001, 1),
+    "verbs": st.lists(st.sampled_from(Verb), min_size=1),
+    "prompting": st.sampled_from(Prompting),
+    "domains": st.lists(WORDS, min_size=1),
+    "domain_dirs": st.lists(WORDS.map(Path), min_size=1),
+    "domain_options": st.dictionaries(
+        WORDS, st.dictionaries(WORDS, st.lists(WORDS), max_size=2), max_size=2
+    ),
+    "granularity": st.sampled_from(["fine", "coarse"]),
+}
+
+
+@hypothesis_settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(given=st.fixed_dictionaries({}, optional=CHOICES))
+def test_settings_reach_a_child_process_through_its_environment_unchanged(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings(**given)
+    with monkeypatch.context() as child:
+        for variable, value in environment_of(settings).items():
+            child.setenv(variable, value)
+        found = load_settings()
+    assert found == settings
+
+
+def test_only_what_was_chosen_goes_to_a_child_process() -> None:
+    assert environment_of(load_settings(hops=2)) == {f"{PREFIX}HOPS": "2"}
+
+
+def test_all_domains_are_loaded_unless_some_are_chosen(domain_dir: Path) -> None:
+    every = load_settings(domain_dirs=[domain_dir]).load_domains()
+    assert {"math", "npc", "riddle"} <= every.keys()
+    chosen = load_settings(domain_dirs=str(domain_dir), domains="npc,riddle").load_domains()
+    assert list(chosen) == ["npc", "riddle"]
+
+
+def test_the_options_of_a_domain_are_narrowed(domain_dir: Path) -> None:
+    options = {"riddle": {"difficulty": ["hard"]}}
+    settings = load_settings(domain_dirs=[domain_dir], domain_options=options)
+    domain = settings.load_domains()["riddle"]
+    assert {domain.draw_options(str(n))["difficulty"] for n in range(20)} == {"hard"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"domains": ["maths"]}, "unknown domain 'maths'; did you mean 'math'.; known: "),
+        ({"domain_options": {"maths": {}}}, "unknown domain 'maths'"),
+    ],
+)
+def test_a_domain_that_is_not_there_is_named_with_the_choices(
+    given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load_settings(**given).load_domains()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"difficult": []}, "unknown option of riddle 'difficult'; did you mean 'difficulty'"),
+        ({"difficulty": ["hart"]}, "unknown difficulty of riddle 'hart'; did you mean 'hard'"),
+    ],
+)
+def test_an_option_that_is_not_there_is_named_with_the_choices(
+    domain_dir: Path, options: dict[str, list[str]], message: str
+) -> None:
+    settings = load_settings(domain_dirs=[domain_dir], domain_options={"riddle": options})
+    with pytest.raises(DomainError, match=message):
+        settings.load_domains()
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
