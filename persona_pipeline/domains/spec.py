@@ -56,6 +56,12 @@ class DomainFile(PromptFile):
     """Jinja template over the answer's fields: the record as one text."""
     options: dict[str, list[str]] = Field(default_factory=dict)
     """What varies between records; each record draws one value of each by a hash of its persona."""
+    on_request: dict[str, list[str]] = Field(default_factory=dict)
+    """More values of an option, which a record draws only when the settings name them."""
+
+    def choices(self, option: str) -> list[str]:
+        """Every value that the option may have."""
+        return [*self.options[option], *self.on_request.get(option, [])]
 
 
 @dataclass(frozen=True)
@@ -99,10 +105,9 @@ class Domain:
             for value in values:
                 if value.endswith((".yaml", ".yml")):
                     packs[value] = _read_pack(Path(value))
-                elif value not in options[option]:
-                    raise DomainError(
-                        unknown_choice(f"{option} of {self.name}", value, options[option])
-                    )
+                elif value not in self.file.choices(option):
+                    known = self.file.choices(option)
+                    raise DomainError(unknown_choice(f"{option} of {self.name}", value, known))
             options[option] = list(values)
         return replace(self, file=self.file.model_copy(update={"options": options}), packs=packs)
 
@@ -135,9 +140,12 @@ def load_domain(folder: Path) -> Domain:
         raise DomainError(msg)
     file = read_yaml(path, DomainFile)
     packs = {pack.stem: _read_pack(pack) for pack in sorted(folder.glob("packs/*.yaml"))}
-    domain = Domain(
-        file, load_prompt(folder, file), compile_template(file.text), packs, _load_check(folder)
-    )
+    try:
+        text = compile_template(file.text)
+    except jinja2.TemplateSyntaxError as error:
+        msg = f"{path}: text: {error.message}"
+        raise DomainError(msg) from error
+    domain = Domain(file, load_prompt(folder, file), text, packs, _load_check(folder))
     _validate(domain, path)
     return domain
 
@@ -200,7 +208,11 @@ def _validate(domain: Domain, path: Path) -> None:
         if missing:
             msg = f"{path}: example {number} lacks given.{', given.'.join(sorted(missing))}"
             raise DomainError(msg)
-        domain.render_text(example.answer)
+        try:
+            domain.render_text(example.answer)
+        except jinja2.UndefinedError as error:
+            msg = f"{path}: text: {error}"
+            raise DomainError(msg) from error
         problem = domain.check(example.answer) if domain.check else None
         if problem:
             msg = f"{path}: example {number} fails the domain's own check: {problem}"

@@ -38,8 +38,10 @@ select
     ) as first_person,
     regexp_extract(
         tokens.text,
-        '(?i)^\W*((?:the|this|that|an?)\s+(?:text|article|document|page|passage|content|book|film|'
-        || 'song|summary|title|topic)s?\b|people\b|students\b|readers\b|anyone\b|everyone\b|'
+        -- 'A film about...' is no person, 'A film projectionist...' is one.
+        '(?i)^\W*((?:(?:the|this|that)\s+(?:text|article|document|page|passage|content|book|film|'
+        || 'song|summary|title|topic)s?\b|an?\s+(?:text|article|document|page|passage|book|film|'
+        || 'song|summary|title|topic)\s+(?:is|that|which|about|of|on|by|for|from))\b|people\b|students\b|readers\b|anyone\b|everyone\b|'
         || 'those who\b|individuals\b|n/?a\b|none\b|unknown\b)'
     ) as not_a_person,
     regexp_extract(

@@ -1,5 +1,6 @@
 """What several of the library's tests are given."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,12 +48,20 @@ def check(answer):
 """
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a database and snapshot with all tables and views."""
+    folder = tmp_path_factory.mktemp("database")
+    Store(folder / "pipeline.duckdb", folder / "published.duckdb").migrate()
+    return folder
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty database with all tables and views."""
-    made = Store(tmp_path / "pipeline.duckdb", tmp_path / "published.duckdb", lock_timeout=5)
-    made.migrate()
-    return made
+def store(empty_database: Path, tmp_path: Path) -> Store:
+    """A database of one's own, without a row."""
+    for path in empty_database.iterdir():
+        shutil.copy(path, tmp_path)
+    return Store(tmp_path / "pipeline.duckdb", tmp_path / "published.duckdb", lock_timeout=5)
 
 
 @pytest.fixture(scope="session")

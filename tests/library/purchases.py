@@ -53,7 +53,9 @@ class ScriptedClient:
 class ShufflingClient:
     """Answers like the fake, each after a random moment, so in another order each time."""
 
-    def __init__(self, seed: int, max_concurrency: int, reply: Callable[[ChatRequest], str]) -> None:
+    def __init__(
+        self, seed: int, max_concurrency: int, reply: Callable[[ChatRequest], str]
+    ) -> None:
         self.max_concurrency = max_concurrency
         self._random = Random(seed)
         self._fake = FakeChatClient(reply)

@@ -34,7 +34,7 @@ def summarize(rows: list[Document | RejectedDocument]) -> list[tuple[int | None,
 
 def make_lines(count: int) -> bytes:
     """Lines that hardly compress, so that half of the file is about half of the lines."""
-    numbers = random.Random(1)  # noqa: S311  # test data, not a secret
+    numbers = random.Random(1)  # test data, not a secret
     return b"".join(b'{"text": "text %x"}\n' % numbers.getrandbits(300) for _ in range(count))
 
 

@@ -54,7 +54,15 @@ def test_nothing_gives_no_shard(tmp_path: Path) -> None:
 
 
 def test_the_limit_counts_documents_and_not_what_was_turned_away(tmp_path: Path) -> None:
-    rows = [turned_away(1), page(1), turned_away(2), turned_away(3), page(2), page(3), page(4)]
+    rows: list[Row] = [
+        turned_away(1),
+        page(1),
+        turned_away(2),
+        turned_away(3),
+        page(2),
+        page(3),
+        page(4),
+    ]
     [first, second] = stage(rows, tmp_path, limit=3)
     assert (urls(first), first.row_count, first.document_count) == (["1", "2"], 5, 2)
     assert urls(second) == ["3"]

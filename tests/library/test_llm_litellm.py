@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,9 +42,9 @@ def ask(url: str, model: str = MODEL) -> ChatReply:
     return asyncio.run(once())
 
 
-def buy_one(server: FaultyServer, folder: Path, **endpoint: str) -> tuple[str, int]:
+def buy_one(server: FaultyServer, folder: Path, api_key: str | None = None) -> tuple[str, int]:
     """The status of the call, and how often the server was asked."""
-    client = LiteLLMChatClient(api_base=server.url, timeout=5, **endpoint)
+    client = LiteLLMChatClient(api_base=server.url, timeout=5, api_key=api_key)
     request = make_request(model=MODEL)
     with Journal(folder) as journal:
         calls = Buyer(client, journal, lambda _keys: {}, PATIENCE).answers(
@@ -107,9 +108,7 @@ def test_a_name_without_a_provider_or_a_key_is_fatal(
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("3", 3.0), ("1.5", 1.5), ("tomorrow", None)])
-def test_the_seconds_to_wait_are_taken_from_the_headers(
-    header: str, seconds: float | None
-) -> None:
+def test_the_seconds_to_wait_are_taken_from_the_headers(header: str, seconds: float | None) -> None:
     with serve(refuse(429, retry_after=header)) as server, pytest.raises(CallError) as caught:
         ask(server.url)
     assert caught.value.retry_after == seconds
@@ -195,14 +194,23 @@ def test_hosted_providers_get_the_schema_without_bounds_and_other_servers_all_of
 
 
 def test_only_bounds_are_taken_from_a_schema() -> None:
-    items = {"type": "string", "pattern": "a", "enum": ["minLength"]}
-    schema = {"type": "array", "minItems": 1, "maxItems": 2, "items": items, "required": ["a"]}
+    items: Any = {"type": "string", "pattern": "a", "enum": ["minLength"]}
+    schema: Any = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 2,
+        "items": items,
+        "required": ["a"],
+    }
     expected = {"type": "string", "enum": ["minLength"]}
     assert without_bounds(schema) == {"type": "array", "items": expected, "required": ["a"]}
 
 
 def test_a_field_that_is_named_like_a_bound_stays() -> None:
-    schema = {"type": "object", "properties": {"pattern": {"type": "string", "minLength": 1}}}
+    schema: Any = {
+        "type": "object",
+        "properties": {"pattern": {"type": "string", "minLength": 1}},
+    }
     assert without_bounds(schema) == {
         "type": "object",
         "properties": {"pattern": {"type": "string"}},

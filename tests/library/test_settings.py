@@ -105,7 +105,7 @@ def test_a_variable_that_is_not_json_is_named_and_no_file_is_blamed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_variables(monkeypatch, domain_options="{bad")
-    with pytest.raises(SettingsError, match='"domain_options".*line 1') as caught:
+    with pytest.raises(SettingsError, match=r'"domain_options".*line 1') as caught:
         load_settings()
     assert "toml" not in str(caught.value)
 

@@ -229,6 +229,9 @@ def test_a_table_gets_the_columns_that_it_lacks_and_keeps_its_rows(
     store.add_table("synthetic.riddle", {**columns, "select": "integer[]"})
     assert rows_of(store, 'select record_id, "select" from synthetic.riddle') == [("r1", None)]
     assert rows_of(store, "select domain, record_id from synthetic.records") == [("riddle", "r1")]
+    before = store.path.read_bytes()
+    store.add_table("synthetic.riddle", columns)
+    assert store.path.read_bytes() == before
 
 
 def test_records_are_one_view_over_the_tables_of_all_domains(store: Store, riddle: Domain) -> None:

@@ -6,10 +6,13 @@ from fractions import Fraction
 
 from pydantic import JsonValue
 
+_TIMES, _OVER = "*x\N{MULTIPLICATION SIGN}", "/\N{DIVISION SIGN}"
+_SIGN = rf"[-+{_TIMES}{_OVER}]"
 _NUMBER = r"\$?\d+(?:,\d{3})*(?:\.\d+)?%?"
-_CALCULATION = rf"{_NUMBER}(?:\s*[-+*/×÷x]\s*{_NUMBER})"
-_EQUATION = re.compile(rf"(?<![\d.)^])({_CALCULATION}+)\s*=\s*({_CALCULATION}|{_NUMBER})")
-_TOKEN = re.compile(rf"{_NUMBER}|[-+*/×÷x]")
+_MORE = rf"\s*{_SIGN}\s*{_NUMBER}"
+_NOTHING_BEFORE = rf"(?<![\d.)^])(?<!{_SIGN})(?<!{_SIGN}\s)"
+_EQUATION = re.compile(rf"{_NOTHING_BEFORE}({_NUMBER}(?:{_MORE})+)\s*=\s*({_NUMBER}(?:{_MORE})*)")
+_PART = re.compile(rf"{_NUMBER}|{_SIGN}")
 
 
 def check(answer: Mapping[str, JsonValue]) -> str | None:
@@ -27,15 +30,14 @@ def check(answer: Mapping[str, JsonValue]) -> str | None:
 
 def _evaluate(expression: str) -> Fraction | None:
     """The value of numbers joined by + - * /, multiplication first; None for a division by 0."""
-    numbers, signs = [], []
-    for token in _TOKEN.findall(expression):
-        (signs if token in "-+*/×÷x" else numbers).append(token)
+    parts = _PART.findall(expression)
+    numbers, signs = parts[::2], parts[1::2]
     terms = [_number(numbers[0])]
     for sign, text in zip(signs, numbers[1:], strict=True):
         value = _number(text)
-        if sign in "*×x":
+        if sign in _TIMES:
             terms[-1] *= value
-        elif sign in "/÷":
+        elif sign in _OVER:
             if not value:
                 return None
             terms[-1] /= value

@@ -1,0 +1,1 @@
+"""Makes checks.py a module of its own name; the domain itself is domain.yaml."""

@@ -1,0 +1,86 @@
+"""Every SQL file binds against empty tables: no wrong column, table or parameter."""
+
+import re
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+
+from persona_pipeline import sql_files
+from persona_pipeline.sql_files import read_sql, sql_names
+from tests.sql.conftest import Tables
+
+FOLDER = Path(sql_files.__file__).parent.parent / "sql"
+FOLDERS = ["cli", "corpus", "llm", "marts", "personas", "quality", "store"]
+ELSEWHERE = {"dedup", "migrations"}
+"""Those of dedup have their own scratch tables and tests; every test here runs the migrations."""
+PARAMETERS = {
+    "shard": "s1",
+    "shards": ["s1"],
+    "count": 3,
+    "ngram": 3,
+    "times": 3,
+    "schema": "llm",
+    "table": "calls",
+}
+
+
+@pytest.mark.parametrize("name", [name for folder in FOLDERS for name in sql_names(folder)])
+def test_every_statement_binds_and_names_its_parameters(name: str, tables: Tables) -> None:
+    sql = read_sql(name)
+    named = set(re.findall(r"\$([a-z_]+)", re.sub(r"--.*", "", sql)))
+    tables.connection.register("wanted", pl.DataFrame({"call_key": ["a"]}))
+    tables.connection.register("texts", pl.DataFrame({"id": ["a"], "text": ["b"]}))
+    plan = tables.connection.execute(
+        f"explain {sql}", {parameter: PARAMETERS[parameter] for parameter in named}
+    )
+    assert plan.fetchall()
+    for parameter in named:
+        assert f"${parameter}" in re.sub(r"(?m)^[^-].*", "", sql), "not named in the first lines"
+
+
+@pytest.mark.parametrize("name", [name for folder in FOLDERS for name in sql_names(folder)])
+def test_every_statement_says_what_one_row_is_and_what_it_reads(name: str) -> None:
+    sql = read_sql(name)
+    assert re.match(r"-- One row\b.*[.:]", sql)
+    assert re.search(r"-- .*reads: ", sql)
+    assert re.match(r"\s*(?:with|select)\b", re.sub(r"(?m)^--.*", "", sql)), "a SELECT, no more"
+
+
+def test_no_folder_of_statements_is_left_out() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == {*FOLDERS, *ELSEWHERE}
+
+
+def test_tables_have_no_keys_and_no_types_that_only_a_plain_file_has(tables: Tables) -> None:
+    assert tables.rows("select constraint_text from duckdb_constraints()") == []
+    assert tables.rows("select index_name from duckdb_indexes()") == []
+    types = {kind for (kind,) in tables.rows("select distinct data_type from duckdb_columns()")}
+    assert not [kind for kind in types if re.search(r"ENUM|\[\d+\]", kind)]
+
+
+def test_every_table_says_shard_run_and_time(tables: Tables) -> None:
+    found = tables.rows(
+        "select schema_name, table_name, list(column_name) from duckdb_columns()"
+        " where schema_name in ('corpus', 'personas', 'synthetic', 'llm', 'runs')"
+        " and not internal group by all"
+    )
+    assert len(found) >= 15
+    for schema, table, columns in found:
+        assert {"shard", "run_id", "created_at"} <= set(columns), f"{schema}.{table}"
+
+
+def test_a_statement_that_is_not_there_is_named_with_the_places() -> None:
+    with pytest.raises(FileNotFoundError, match=r"no SQL file 'marts/none'.*none\.sql in .*sql"):
+        read_sql("marts/none")
+    assert sql_names("none") == []
+
+
+def test_views_hold_nothing_before_the_first_run(tables: Tables) -> None:
+    for name in sql_names("marts"):
+        assert tables.rows(f"select * from {name.replace('/', '.')}") == []
+
+
+def test_a_view_with_a_wrong_column_would_not_be_made(tables: Tables) -> None:
+    with pytest.raises(duckdb.BinderException):
+        tables.connection.execute("create view marts.wrong as select no_such from llm.calls")

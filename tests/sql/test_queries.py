@@ -1,0 +1,194 @@
+"""The statements of the stages and of the command line, each on a few rows."""
+
+from datetime import timedelta
+
+import polars as pl
+
+from persona_pipeline.sql_files import read_sql
+from tests.sql.conftest import MOMENT, Tables
+
+
+def test_documents_of_a_shard(tables: Tables) -> None:
+    tables.add(
+        "corpus.documents",
+        {"document_id": "b", "title": "B", "text": "two"},
+        {"document_id": "a", "title": None, "text": "one"},
+        {"document_id": "c", "title": "C", "text": "other", "shard": "s2"},
+    )
+    found = tables.rows(read_sql("corpus/documents_of_shard"), shard="s1")
+    assert found == [("a", None, "one"), ("b", "B", "two")]
+
+
+def test_personas_of_a_shard(tables: Tables) -> None:
+    for table in ("extracted", "related", "candidates", "hub"):
+        rows = [
+            {"persona_id": "b", "persona": "two"},
+            {"persona_id": "a", "persona": "one"},
+            {"persona_id": "c", "persona": "other", "shard": "s2"},
+        ]
+        tables.add(f"personas.{table}", *rows)
+        found = tables.rows(read_sql(f"personas/{table}_of_shard"), shard="s1")
+        assert [row[:2] for row in found] == [("a", "one"), ("b", "two")]
+
+
+def add_shards(tables: Tables) -> None:
+    for number, shard in enumerate(("s2", "s1", "s3", "s4")):
+        tables.add("corpus.shards", {"shard_number": number}, shard=shard)
+    tables.add(
+        "personas.candidates",
+        {"persona_id": "b", "persona": "two", "shard": "s1"},
+        {"persona_id": "a", "persona": "one", "shard": "s2"},
+        {"persona_id": "d", "persona": "four", "shard": "s4"},
+    )
+
+
+def test_candidates_carry_the_number_of_their_shard(tables: Tables) -> None:
+    add_shards(tables)
+    assert tables.rows(read_sql("personas/numbered_candidates")) == [
+        ("s2", 0, "a", "one"),
+        ("s1", 1, "b", "two"),
+        ("s4", 3, "d", "four"),
+    ]
+
+
+def test_a_shard_changes_itself_and_the_later_ones_that_have_candidates(tables: Tables) -> None:
+    add_shards(tables)
+    found = {
+        shard: [row[0] for row in tables.rows(read_sql("personas/shards_from"), shard=shard)]
+        for shard in ("s2", "s1", "s3", "s4", "none")
+    }
+    assert found == {
+        "s2": ["s2", "s1", "s4"],
+        "s1": ["s1", "s4"],
+        "s3": ["s3", "s4"],
+        "s4": ["s4"],
+        "none": [],
+    }
+
+
+def test_the_hub_keeps_what_is_no_duplicate_and_knows_its_document(tables: Tables) -> None:
+    tables.add("personas.extracted", {"persona_id": "a", "document_id": "d1"})
+    tables.add("personas.related", {"persona_id": "b", "root_id": "a", "hop": 2})
+    common = {"origin": "text_to_persona", "persona": "someone"}
+    tables.add(
+        "personas.candidates",
+        *[{"persona_id": key, **common} for key in ("b", "a", "c")],
+        {"persona_id": "x", **common, "shard": "s2"},
+    )
+    tables.add("personas.duplicates", {"persona_id": "c", "kept_id": "a"})
+    assert tables.rows(read_sql("personas/hub"), shards=["s1"]) == [
+        ("s1", "a", "text_to_persona", "someone", "a", "d1", 0),
+        ("s1", "b", "text_to_persona", "someone", "a", "d1", 2),
+    ]
+    assert tables.rows(read_sql("personas/hub"), shards=[]) == []
+
+
+def test_calls_are_found_by_their_keys(tables: Tables) -> None:
+    tables.add("llm.calls", *[{"call_key": key, "status": "ok"} for key in ("b", "a", "c")])
+    tables.connection.register("wanted", pl.DataFrame({"call_key": ["c", "a", "z", "a"]}))
+    found = tables.table(read_sql("llm/calls_by_key"), ["call_key"])
+    assert [row["call_key"] for row in found] == ["a", "c"]
+
+
+def test_the_columns_and_the_tables_of_domains_are_listed(tables: Tables) -> None:
+    found = tables.rows(read_sql("store/columns"), schema="runs", table="stages")
+    assert [name for (name,) in found] == [
+        "shard", "stage", "input_count", "rows_in", "run_id", "created_at"
+    ]  # fmt: skip
+    assert tables.rows(read_sql("store/domain_tables")) == [("poem",), ("riddle",)]
+
+
+def test_the_newest_versions_count(tables: Tables) -> None:
+    tables.connection.execute("delete from schema_views")
+    tables.connection.execute(
+        "insert into schema_views values ('b', now()), ('a', now() + interval 1 hour)"
+    )
+    [(schema, views)] = tables.rows(read_sql("store/versions"))
+    assert (schema, views) == (1, "a")
+
+
+def test_flags_of_texts(tables: Tables) -> None:
+    texts = {"b": "I like to see to see to see", "a": "A lock keeper."}
+    tables.connection.register(
+        "texts", pl.DataFrame({"id": list(texts), "text": list(texts.values())})
+    )
+    assert tables.rows(read_sql("quality/text_flags"), ngram=2, times=3) == [
+        ("a", 3, "", "", "", ""),
+        ("b", 8, "I", "", "", "to see"),
+    ]
+
+
+def add_stages(tables: Tables) -> None:
+    stages = [
+        {"shard": "s1", "stage": "text_to_persona", "input_count": 1, "rows_in": 2},
+        {"shard": "s2", "stage": "text_to_persona", "input_count": 1, "rows_in": 2},
+        {"shard": "s1", "stage": "corpus", "input_count": 1, "rows_in": 1},
+        {"shard": "s3", "stage": "corpus", "input_count": 1, "rows_in": 1},
+    ]
+    for number, stage in enumerate(reversed(stages)):
+        tables.add("runs.stages", stage, created_at=MOMENT + timedelta(minutes=number))
+    for shard in ("s1", "s2"):
+        tables.add("personas.extracted", {"persona_id": f"p-{shard}"}, shard=shard)
+    tables.add("corpus.documents", {"document_id": "d1"})
+    failed = {"stage": "text_to_persona", "reason": "call_failed"}
+    tables.add("personas.rejected", failed, {**failed, "shard": "s3"})
+
+
+def test_the_totals_of_a_run_cover_its_shards_in_the_order_of_the_stages(tables: Tables) -> None:
+    add_stages(tables)
+    assert tables.rows(read_sql("cli/funnel_totals"), shards=["s1", "s2"]) == [
+        ("corpus", 1, 1, 0, 0, 0, True),
+        ("text_to_persona", 4, 2, 0, 0, 1, False),
+    ]
+
+
+def test_the_reasons_of_a_run_are_counted_the_most_frequent_first(tables: Tables) -> None:
+    tables.add("corpus.rejected", {"reason": "too_short"})
+    tables.add(
+        "personas.rejected",
+        *[{"stage": "quality_rules", "reason": "too_long"}] * 2,
+        {"stage": "quality_rules", "reason": "too_long", "shard": "s2"},
+    )
+    tables.add("personas.duplicates", {"persona_id": "a", "layer": "surface"})
+    tables.add("synthetic.rejected", {"domain": "riddle", "reason": "failed_check"})
+    found = tables.rows(read_sql("cli/reasons"), shards=["s1"])
+    assert found[0] == ("quality_rules", "too_long", 2)
+    assert {
+        (stage.removeprefix("synthetic."), reason, rows) for stage, reason, rows in found[1:]
+    } == {
+        ("corpus", "too_short", 1),
+        ("deduplication", "surface duplicate", 1),
+        ("riddle", "failed_check", 1),
+    }
+
+
+def test_the_shown_records_are_of_different_domains_related_personas_first(
+    tables: Tables,
+) -> None:
+    tables.add("personas.extracted", {"persona_id": "a", "persona": "root"})
+    tables.add(
+        "personas.related",
+        {"persona_id": "b", "parent_id": "a", "root_id": "a", "persona": "related"},
+    )
+    tables.add("synthetic.riddle", {"record_id": "r1", "persona_id": "a", "text": "plain"})
+    tables.add("synthetic.poem", {"record_id": "o1", "persona_id": "a", "text": "first"})
+    tables.add("synthetic.poem", {"record_id": "o2", "persona_id": "b", "text": "second"})
+    tables.add("synthetic.poem", {"record_id": "o3", "persona_id": "b"}, shard="s2")
+    sql = read_sql("cli/sample_records")
+    found = tables.rows(sql, shards=["s1"], count=3)
+    assert found == [
+        ("poem", "second", None, ["root", "related"]),
+        ("riddle", "plain", None, ["root"]),
+    ]
+    assert tables.rows(sql, shards=["s1"], count=1) == found[:1]
+
+
+def test_spending_is_unknown_as_soon_as_one_price_is(tables: Tables) -> None:
+    sql = read_sql("cli/spending")
+    assert tables.rows(sql, shards=["s1"]) == [(0, 0, 0, 0)]
+    call = {"stage": "one", "model": "m", "tokens_in": 10, "tokens_out": 5}
+    tables.add("llm.calls", {**call, "call_key": "a", "cost_usd": 0.5})
+    tables.add("llm.calls", {**call, "call_key": "b", "cost_usd": 0.25})
+    tables.add("llm.calls", {**call, "call_key": "c", "cost_usd": None, "shard": "s2"})
+    assert tables.rows(sql, shards=["s1"]) == [(2, 20, 10, 0.75)]
+    assert tables.rows(sql, shards=["s1", "s2"]) == [(3, 30, 15, None)]
