@@ -145,7 +145,9 @@ def _dedup_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         """
         with stage_run(context, duckdb, settings) as run:
             everyone = run.read(read_sql("personas/numbered_candidates"))
-            vectors = run.read("select persona_id, embedding from personas.embeddings")
+            vectors = run.read(
+                read_sql("personas/vectors_of_model"), model=settings.embedding_model
+            )
             shards = run.read(read_sql("personas/shards_from"))["shard"].to_list()
             run.commit(deduplicate(everyone, vectors, thresholds, shards))
             return Result(metadata=describe_table(run.store, "personas.duplicates", run.shard))

@@ -25,14 +25,12 @@ def register_source(settings: Settings, store: Store, *, run_id: str) -> list[st
         min_chars=settings.min_chars,
         max_chars=settings.max_chars,
     )
-    staged = list(
-        stage_shards(
-            read_source(settings.source, options),
-            source_name(settings.source),
-            settings.staging_dir,
-            shard_size=settings.shard_size,
-            limit=settings.documents,
-        )
+    staged = stage_shards(
+        read_source(settings.source, options),
+        source_name(settings.source),
+        settings.staging_dir,
+        shard_size=settings.shard_size,
+        limit=settings.documents,
     )
     if not staged:
         msg = f"source {settings.source!r} holds no documents"
@@ -61,6 +59,7 @@ def _enter(staged: list[StagedShard], spec: str, store: Store, run_id: str) -> N
         connection.register("staged", pl.DataFrame(rows, infer_schema_length=None))
         connection.execute("delete from corpus.shards where shard in (select shard from staged)")
         connection.execute(
-            "insert into corpus.shards by name select *, now() as created_at from staged"
+            "insert into corpus.shards by name "
+            "select *, now() at time zone 'UTC' as created_at from staged"
         )
         connection.unregister("staged")

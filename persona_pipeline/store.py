@@ -73,7 +73,9 @@ class Store:
         with self.transaction() as connection:
             _apply_migrations(connection, self.path)
             refresh_views(connection)
-            connection.execute("insert into schema_views values (?, now())", [_views_version()])
+            connection.execute(
+                "insert into schema_views values (?, now() at time zone 'UTC')", [_views_version()]
+            )
 
     def query(self, sql: str, parameters: Parameters | None = None) -> pl.DataFrame:
         """The result of one SELECT on the database."""
@@ -84,6 +86,13 @@ class Store:
         """Create the table, or add the columns it lacks: a domain's table follows its file."""
         with self.connect(read_only=True) as connection:
             existing = _columns(connection, name)
+        for column, kind in columns.items():
+            if existing.get(column, kind) != kind:
+                msg = (
+                    f"column {column!r} of {name} in {self.path} is a {existing[column]}, and is "
+                    f"now declared as {kind}: give the field another name, or drop the table"
+                )
+                raise StoreError(msg)
         if set(columns) <= set(existing):
             return
         with self.transaction() as connection:
@@ -144,9 +153,7 @@ def _records(connection: duckdb.DuckDBPyConnection) -> str:
         for name in domain_tables(connection)
     ]
     empty = ", ".join(f"null::varchar as {column}" for column in columns.split(", ")[:-1])
-    nothing = (
-        f"select null::varchar as domain, {empty}, null::timestamptz as created_at where false"
-    )
+    nothing = f"select null::varchar as domain, {empty}, null::timestamp as created_at where false"
     return " union all ".join([*selects, nothing])
 
 
@@ -193,7 +200,8 @@ def _insert(
     complete = frame.with_columns(run_id=pl.lit(run_id), **columns)
     connection.register("rows_to_insert", complete)
     connection.execute(
-        f"insert into {table} by name select *, now() as created_at from rows_to_insert"
+        f"insert into {table} by name "
+        "select *, now() at time zone 'UTC' as created_at from rows_to_insert"
     )
     connection.unregister("rows_to_insert")
 
@@ -203,7 +211,7 @@ def _apply_migrations(connection: duckdb.DuckDBPyConnection, path: Path) -> None
         ("schema_migrations", "version integer"),
         ("schema_views", "version varchar"),
     ):
-        connection.execute(f"create table if not exists {table} ({column}, applied_at timestamptz)")
+        connection.execute(f"create table if not exists {table} ({column}, applied_at timestamp)")
     [(version,)] = connection.sql(
         "select coalesce(max(version), 0) from schema_migrations"
     ).fetchall()
@@ -216,7 +224,9 @@ def _apply_migrations(connection: duckdb.DuckDBPyConnection, path: Path) -> None
         raise StoreError(msg)
     for number, name in enumerate(names[version:], start=version + 1):
         connection.execute(read_sql(name))
-        connection.execute("insert into schema_migrations values (?, now())", [number])
+        connection.execute(
+            "insert into schema_migrations values (?, now() at time zone 'UTC')", [number]
+        )
 
 
 def _is_current(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -230,12 +240,13 @@ def _views_version() -> str:
     return stable_id([read_sql(name) for name in sql_names("marts")])
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+    """Column names and types, in lower case."""
     schema, name = table.split(".")
     rows = connection.sql(
         read_sql("store/columns"), params={"schema": schema, "table": name}
     ).fetchall()
-    return [column for (column,) in rows]
+    return {column: kind.lower() for column, kind in rows}
 
 
 def _publish(connection: duckdb.DuckDBPyConnection, snapshot: Path) -> None:

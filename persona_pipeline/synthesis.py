@@ -74,7 +74,7 @@ def table_columns(domain: Domain) -> dict[str, str]:
     fields = {name: _column_type(schema)[1] for name, schema in domain.file.fields.items()}
     first = dict.fromkeys(("shard", "record_id", "persona_id", "variant", "prompting"), "varchar")
     last = {"text": "varchar", "call_key": "varchar", "run_id": "varchar"}
-    return {**first, **fields, **last, "created_at": "timestamptz"}
+    return {**first, **fields, **last, "created_at": "timestamp"}
 
 
 def synthesize(

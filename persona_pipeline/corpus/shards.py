@@ -5,8 +5,9 @@ or goes away later does not change what a shard holds.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +60,30 @@ class StagedShard:
 
 @dataclass(slots=True)
 class _Batch:
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    """One shard in the making: the rows on disk so far, and those to add."""
+
+    shard: str
+    path: Path
     documents: int = 0
+    new: list[dict[str, Any]] = field(default_factory=list)
+    is_wanted: bool = False
 
 
 def stage_shards(
     rows: Iterable[Row], name: str, folder: Path, *, shard_size: int, limit: int | None
-) -> Iterator[StagedShard]:
+) -> list[StagedShard]:
     """Cut `rows` into shards `<name>-00000`, ... of `shard_size` documents, at most `limit` in all.
 
-    A shard already staged that holds these rows and more is left as it is: asking for fewer
-    documents than before takes nothing away. One that holds more than `shard_size` is cut anew.
+    A row stays in the shard that it was staged in first; only new ones are added, to the last shard
+    while it has room, then to further ones. So neither asking for fewer documents, nor another
+    shard size, nor a source that has changed takes anything away. Returns the shards that hold the
+    first `limit` documents of `rows`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for index, batch in enumerate(_cut(_without_repeats(rows), shard_size, limit)):
-        yield _stage(batch, f"{name}-{index:05d}", folder, shard_size)
+    staging = _Staging(name, folder, shard_size)
+    for row in _limited(_without_repeats(rows), limit):
+        staging.add(row)
+    return [_write(batch) for batch in staging.batches if batch.is_wanted]
 
 
 def load_shard(shard: str, path: Path) -> StageRows:
@@ -88,6 +98,48 @@ def load_shard(shard: str, path: Path) -> StageRows:
         },
         funnel=FunnelCounts(len(staged), len(staged)),
     )
+
+
+class _Staging:
+    """Finds each row's shard: the one it is in, or the last one with room."""
+
+    def __init__(self, name: str, folder: Path, shard_size: int) -> None:
+        self._name, self._folder, self._size = name, folder, shard_size
+        self._home: dict[tuple[str, int], _Batch] = {}
+        self._on_disk: Counter[str] = Counter()
+        self._read: Counter[str] = Counter()
+        self.batches = [
+            self._opened(path) for path in sorted(folder.glob(f"{name}-[0-9]*.parquet"))
+        ]
+
+    def add(self, row: Row) -> None:
+        key = _nth(row.document_id, self._read)
+        home = self._home.get(key)
+        if home is None:
+            home = self._home[key] = self._with_room(row)
+            home.new.append(_as_staged(row))
+            home.documents += isinstance(row, Document)
+        home.is_wanted = True
+
+    def _opened(self, path: Path) -> _Batch:
+        staged = pl.read_parquet(path, columns=["document_id", "reason"], hive_partitioning=False)
+        batch = _Batch(path.stem, path, documents=int(staged["reason"].is_null().sum()))
+        keys = [_nth(document_id, self._on_disk) for document_id in staged["document_id"]]
+        self._home |= dict.fromkeys(keys, batch)
+        return batch
+
+    def _with_room(self, row: Row) -> _Batch:
+        is_full = self.batches and self.batches[-1].documents >= self._size
+        if not self.batches or (is_full and isinstance(row, Document)):
+            shard = f"{self._name}-{len(self.batches):05d}"
+            self.batches.append(_Batch(shard, self._folder / f"{shard}.parquet"))
+        return self.batches[-1]
+
+
+def _nth(document_id: str, seen: Counter[str]) -> tuple[str, int]:
+    """Rows that cannot be told apart (two rejected ones without a line) are counted."""
+    seen[document_id] += 1
+    return document_id, seen[document_id]
 
 
 def _without_repeats(rows: Iterable[Row]) -> Iterator[Row]:
@@ -112,20 +164,14 @@ def _duplicate(row: Document, first: str) -> RejectedDocument:
     )
 
 
-def _cut(rows: Iterable[Row], shard_size: int, limit: int | None) -> Iterator[_Batch]:
-    batch, taken = _Batch(), 0
+def _limited(rows: Iterable[Row], limit: int | None) -> Iterator[Row]:
+    taken = 0
     for row in rows:
         if isinstance(row, Document):
             if taken == limit:
-                break
-            if batch.documents == shard_size:
-                yield batch
-                batch = _Batch()
-            batch.documents += 1
+                return
             taken += 1
-        batch.rows.append(_as_staged(row))
-    if batch.rows:
-        yield batch
+        yield row
 
 
 def _as_staged(row: Row) -> dict[str, Any]:
@@ -139,22 +185,16 @@ def _as_staged(row: Row) -> dict[str, Any]:
     }
 
 
-def _stage(batch: _Batch, shard: str, folder: Path, shard_size: int) -> StagedShard:
-    path = folder / f"{shard}.parquet"
-    frame = pl.DataFrame(batch.rows, schema=STAGED, orient="row")
-    staged = StagedShard(shard, path, len(frame), batch.documents, _content_hash(frame))
-    if path.is_file():
-        existing = pl.read_parquet(path, hive_partitioning=False)
-        documents = int(existing["reason"].is_null().sum())
-        if documents <= shard_size and existing.head(len(frame)).equals(frame):
-            content = _content_hash(existing)
-            return replace(
-                staged, row_count=len(existing), document_count=documents, content_hash=content
-            )
-    part = path.with_suffix(f".{os.getpid()}.tmp")
-    frame.write_parquet(part)
-    part.replace(path)
-    return staged
+def _write(batch: _Batch) -> StagedShard:
+    frame = pl.DataFrame(batch.new, schema=STAGED, orient="row")
+    if batch.path.is_file():
+        staged = pl.read_parquet(batch.path, hive_partitioning=False)
+        frame = pl.concat([staged, frame])
+    if batch.new:
+        part = batch.path.with_suffix(f".{os.getpid()}.tmp")
+        frame.write_parquet(part)
+        part.replace(batch.path)
+    return StagedShard(batch.shard, batch.path, len(frame), batch.documents, _content_hash(frame))
 
 
 def _content_hash(frame: pl.DataFrame) -> str:

@@ -38,6 +38,10 @@ RESERVED = {
 """Columns that every record has; a field of a domain cannot take their names."""
 
 
+NOT_A_DOMAIN = {"records", "rejected"}
+"""Tables and views of the schema `synthetic` that hold all domains."""
+
+
 class Prompting(StrEnum):
     """How examples are shown (report, section 3: its three ways of persona-driven prompting)."""
 
@@ -102,6 +106,9 @@ class Domain:
         for option, values in choices.items():
             if option not in options:
                 raise DomainError(unknown_choice(f"option of {self.name}", option, options))
+            if not values:
+                msg = f"no value is left for {option} of {self.name}; known: {options[option]}"
+                raise DomainError(msg)
             for value in values:
                 if value.endswith((".yaml", ".yml")):
                     packs[value] = _read_pack(Path(value))
@@ -194,6 +201,13 @@ def _load_check(folder: Path) -> Check | None:
 
 
 def _validate(domain: Domain, path: Path) -> None:
+    if domain.name in NOT_A_DOMAIN:
+        msg = f"{path}: a domain cannot be named {domain.name!r}, synthetic.{domain.name} is ours"
+        raise DomainError(msg)
+    empty = [option for option, choices in domain.file.options.items() if not choices]
+    if empty:
+        msg = f"{path}: option {empty[0]!r} has no values to draw from"
+        raise DomainError(msg)
     taken = RESERVED & set(domain.file.fields)
     if taken:
         msg = f"{path}: fields may not be named {', '.join(sorted(taken))}: every record has these"

@@ -133,7 +133,7 @@ class _Purchase:
                 "the API key, then 'persona-pipeline doctor'. What was bought is kept."
             )
             raise ModelError(msg) from error
-        self.failures_in_a_row += error.kind is CallErrorKind.TRANSIENT
+        self.failures_in_a_row += error.kind is not CallErrorKind.RATE
         if self.failures_in_a_row >= self.buyer.patience.dead_after + self.in_flight:
             msg = (
                 f"model {request.model} gave no answer to {self.failures_in_a_row} requests in a "
@@ -166,6 +166,6 @@ class _Purchase:
         if error.kind is CallErrorKind.INVALID:
             return 0.0
         patience = self.buyer.patience
-        backoff = min(patience.first_delay * 2.0 ** (count - 1), patience.longest_delay)
+        backoff = min(patience.first_delay * 2.0 ** min(count - 1, 30), patience.longest_delay)
         jitter = random.uniform(0.5, 1.0)  # noqa: S311 - not secret
         return max(error.retry_after or 0.0, backoff * jitter)

@@ -19,5 +19,5 @@ class ChatClient(Protocol):
         ...
 
     async def close(self) -> None:
-        """Free what the client holds; called once, after the last answer."""
+        """Let go of connections; called after each stage, a later request opens new ones."""
         ...

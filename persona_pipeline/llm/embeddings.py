@@ -103,7 +103,9 @@ class LiteLLMEmbedder:
 class FakeEmbedder:
     """Unit vectors drawn from the text's hash: equal texts are equal, others are far apart."""
 
-    model = "fake/embedder"
+    def __init__(self, model: str = "fake/embedder") -> None:
+        """`model`: the name that its vectors are stored under."""
+        self.model = model
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """32 dimensions."""

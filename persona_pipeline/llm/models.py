@@ -51,7 +51,7 @@ def open_embedder(settings: Settings, report: Report | None = None) -> Embedder:
     """The embedder for `settings.embedding_model`."""
     name = settings.embedding_model
     if name.startswith("fake/"):
-        return FakeEmbedder()
+        return FakeEmbedder(name)
     if name == f"{EMBEDDED}{MINILM}":
         tokenizer = fetch("minilm-l6-tokenizer", report)
         return MiniLMEmbedder(name, fetch(MINILM, report), tokenizer)

@@ -8,7 +8,7 @@ with turned_away as (
     union all
     select shard, 'deduplication', layer || ' duplicate' from personas.duplicates
     union all
-    select shard, domain, reason from synthetic.rejected
+    select shard, 'synthetic.' || domain, reason from synthetic.rejected
 )
 
 select stage, reason, count(*) as rows

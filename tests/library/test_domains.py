@@ -48,6 +48,11 @@ def ask(domain: Domain, prompting: Prompting) -> list[str]:
     return [turn["content"] for turn in domain.messages(PERSONA, options, prompting)]
 
 
+def trade(persona: str) -> str:
+    """What every domain shows of a persona; npc leaves out the rest."""
+    return persona.split(" who ", maxsplit=1)[0]
+
+
 def test_the_six_domains_load_and_their_examples_are_valid() -> None:
     domains = load_domains()
     assert list(domains) == NAMES
@@ -81,8 +86,8 @@ def test_few_shot_shows_the_examples_without_their_personas(name: str) -> None:
     turns = ask(domain, Prompting.FEW_SHOT)
     assert len(turns) == 2 + 2 * len(domain.file.examples)
     for example in domain.file.examples:
-        assert not any(example.given["persona"] in turn for turn in turns)
-    assert PERSONA in turns[-1]
+        assert not any(trade(example.given["persona"]) in turn for turn in turns)
+    assert trade(PERSONA) in turns[-1]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,7 +95,7 @@ def test_persona_few_shot_shows_the_examples_with_their_personas(name: str) -> N
     domain = built_in(name)
     turns = ask(domain, Prompting.PERSONA_FEW_SHOT)
     for number, example in enumerate(domain.file.examples):
-        assert example.given["persona"] in turns[1 + 2 * number]
+        assert trade(example.given["persona"]) in turns[1 + 2 * number]
         assert json.loads(turns[2 + 2 * number]) == example.answer
 
 

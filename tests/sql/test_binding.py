@@ -16,6 +16,7 @@ FOLDERS = ["cli", "corpus", "llm", "marts", "personas", "quality", "store"]
 ELSEWHERE = {"dedup", "migrations"}
 """Those of dedup have their own scratch tables and tests; every test here runs the migrations."""
 PARAMETERS = {
+    "model": "m",
     "shard": "s1",
     "shards": ["s1"],
     "count": 3,

@@ -92,7 +92,7 @@ def test_calls_are_found_by_their_keys(tables: Tables) -> None:
 
 def test_the_columns_and_the_tables_of_domains_are_listed(tables: Tables) -> None:
     found = tables.rows(read_sql("store/columns"), schema="runs", table="stages")
-    assert [name for (name,) in found] == [
+    assert [name for name, _ in found] == [
         "shard", "stage", "input_count", "rows_in", "run_id", "created_at"
     ]  # fmt: skip
     assert tables.rows(read_sql("store/domain_tables")) == [("poem",), ("riddle",)]
