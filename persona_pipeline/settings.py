@@ -59,7 +59,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(Path("data"), description="where everything a run writes is kept")
 
-    source: str = Field("wikipedia", description="a file, folder, URL, or 'wikipedia[:en|es|fr]'")
+    source: str = Field("wikipedia", description="file, folder, URL, or wikipedia, wikipedia:es, wikipedia:fr")
     documents: int | None = Field(24, ge=1, description="how many documents to take; none: all")
     shard_size: int = Field(1000, ge=1, description="documents in a shard")
     min_chars: int = Field(200, ge=1, description="shorter documents are rejected")
