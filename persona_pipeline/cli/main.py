@@ -67,10 +67,10 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--source", help="File, folder, URL, wikipedia, wikipedia:es or wikipedia:fr.")
-@click.option("--documents", help="Documents to take, or 'all'.  [default: 24]")
+@click.option("--documents", help="Documents to take, or 'all'.  [default: 20]")
 @click.option("--shards", type=click.IntRange(1), help="Whole shards to take instead.")
 @click.option("--shard-size", type=click.IntRange(1), help="Documents in a shard.  [default: 1000]")
-@click.option("--records-per-shard", help="Per domain, or 'all' personas.  [default: 6]")
+@click.option("--records-per-shard", help="Per domain, or 'all' personas.  [default: 5]")
 @click.option("--domains", help="Comma-separated; default: all.")
 @click.option("--data-dir", help="Where everything is kept.  [default: data]")
 @model_options

@@ -18,6 +18,8 @@ CONTEXT_TOKENS = 4096
 """Per slot; the longest prompt of the main job takes about 1,500."""
 MIN_P = 0.05
 """Cuts the unlikely tail that makes small models ramble (measured with both Qwen sizes)."""
+PROMPT_CACHE_MIB = 256
+"""Memory for prompts that may come again; the default of 8 GiB would fill up over a long run."""
 MAX_REPETITIONS = 2000
 """llama.cpp refuses a grammar that repeats an item more often."""
 
@@ -103,6 +105,7 @@ def _start_server(xllamacpp: Any, path: Path) -> Any:  # noqa: ANN401 - xllamacp
     params.n_parallel = SLOTS
     params.n_ctx = CONTEXT_TOKENS * SLOTS
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = os.cpu_count() or 2
+    params.cache_ram_mib = PROMPT_CACHE_MIB
     params.ui = False
     params.verbosity = -1
     try:
