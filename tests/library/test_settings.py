@@ -33,7 +33,7 @@ def set_variables(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
 
 def test_without_anything_the_defaults_hold() -> None:
     settings = load_settings()
-    assert (settings.source, settings.documents, settings.shard_size) == ("wikipedia", 24, 1000)
+    assert (settings.source, settings.documents, settings.shard_size) == ("wikipedia", 20, 1000)
     assert settings.model_fields_set == set()
     assert settings.database == Path("data/pipeline.duckdb")
 
