@@ -59,7 +59,9 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(Path("data"), description="where everything a run writes is kept")
 
-    source: str = Field("wikipedia", description="file, folder, URL, or wikipedia, wikipedia:es, wikipedia:fr")
+    source: str = Field(
+        "wikipedia", description="file, folder, URL, or wikipedia, wikipedia:es, wikipedia:fr"
+    )
     documents: int | None = Field(20, ge=1, description="how many documents to take; none: all")
     shard_size: int = Field(1000, ge=1, description="documents in a shard")
     min_chars: int = Field(200, ge=1, description="shorter documents are rejected")
@@ -94,7 +96,7 @@ class Settings(BaseSettings):
     )
     prompting: Prompting = Field(Prompting.PERSONA_FEW_SHOT, description="how examples are shown")
     records_per_shard: int | None = Field(
-        5, ge=1, description="personas per domain and shard that get a record; none: all"
+        4, ge=1, description="personas per domain and shard that get a record; none: all"
     )
 
     lock_timeout: float = Field(120.0, gt=0, description="seconds to wait for the database's lock")

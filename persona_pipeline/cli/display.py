@@ -78,12 +78,16 @@ class LineReporter:
         """`console`: where the lines go."""
         self._console = console
         self._next = 0.0
+        self._last = ""
 
     def update(self, progress: StageProgress, *, finished: bool) -> None:
         """Write a line when the stage is over, or when one is due."""
-        if progress.total and (finished or time.monotonic() >= self._next):
+        line = describe(progress)
+        is_due = finished or time.monotonic() >= self._next
+        if progress.total and is_due and line != self._last:
             self._next = time.monotonic() + PLAIN_EVERY
-            self._console.print(describe(progress), highlight=False)
+            self._last = line
+            self._console.print(line, highlight=False)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import duckdb
 import polars as pl
-from rich.console import Console
+from rich import box
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
@@ -33,15 +34,21 @@ def print_summary(console: Console, settings: Settings, shards: list[str], secon
 
 
 def _funnel_table(funnel: pl.DataFrame) -> Table:
-    table = Table(title="What went in, and where every row ended", title_justify="left")
-    for name in ("stage", "in", "kept", "rejected", "duplicates", "failed", ""):
-        table.add_column(name, justify="left" if name == "stage" else "right")
+    table = Table(
+        title="What went in, and where every row ended",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for name in ("stage", "in", "kept", "rejected", "duplicate", "failed", "ok"):
+        justify: JustifyMethod = "left" if name == "stage" else "right"
+        table.add_column(name, justify=justify, no_wrap=True)
     for row in funnel.iter_rows(named=True):
         counts = [
             f"{row[name]:,}"
             for name in ("rows_in", "rows_kept", "rows_rejected", "rows_duplicate", "rows_failed")
         ]
-        balanced = "[green]balanced[/]" if row["is_balanced"] else "[red]ROWS MISSING[/]"
+        balanced = "[green]yes[/]" if row["is_balanced"] else "[red]NO[/]"
         table.add_row(row["stage"], *counts, balanced)
     return table
 
