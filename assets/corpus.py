@@ -6,6 +6,7 @@ import dagster as dg
 
 from assets.resources import StoreResource
 from assets.stage_runs import OWNERS, SHARDS, describe_table, result, stage_run
+from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.shards import load_shard
 from persona_pipeline.registration import register_source
 from persona_pipeline.settings import Settings
@@ -28,7 +29,7 @@ def build_corpus_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         duckdb.store.migrate()
         names = register_source(settings, duckdb.store, run_id=context.run.run_id)
         context.instance.add_dynamic_partitions(str(SHARDS.name), names)
-        context.log.info("registered %s of source %s", ", ".join(names), settings.source)
+        context.log.info("registered %s of source %s", ", ".join(names), redact(settings.source))
         return dg.MaterializeResult(
             metadata={**describe_table(duckdb.store, "corpus.shards"), "registered": names}
         )

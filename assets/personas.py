@@ -8,8 +8,14 @@ from assets.resources import Models, StoreResource
 from assets.stage_runs import OWNERS, SHARDS, describe_table, stage_run
 from persona_pipeline.dedup.duplicates import Thresholds
 from persona_pipeline.hashing import stable_id
+from persona_pipeline.locks import turn
 from persona_pipeline.personas.candidates import apply_quality_rules
-from persona_pipeline.personas.deduplication import deduplicate, embed_candidates, keep_rest
+from persona_pipeline.personas.deduplication import (
+    STAGE,
+    deduplicate,
+    embed_candidates,
+    keep_rest,
+)
 from persona_pipeline.personas.persona_to_persona import persona_to_persona
 from persona_pipeline.personas.plan import PersonaPlan, stage_prompt
 from persona_pipeline.personas.text_to_persona import text_to_persona
@@ -143,11 +149,21 @@ def _dedup_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
 
         The earlier shard wins. Later shards that have candidates are compared again with this one.
         """
-        with stage_run(context, duckdb, settings) as run:
+        with stage_run(context, duckdb, settings) as run, turn(settings.locks_dir / STAGE):
             everyone = run.read(read_sql("personas/numbered_candidates"))
             vectors = run.read(
                 read_sql("personas/vectors_of_model"), model=settings.embedding_model
             )
+            without = (
+                everyone.join(vectors, on="persona_id", how="anti")["shard"].unique().to_list()
+            )
+            if without:
+                context.log.warning(
+                    "%s have no vectors of %s and are not compared by meaning: materialize "
+                    "personas/embeddings for them",
+                    without,
+                    settings.embedding_model,
+                )
             shards = run.read(read_sql("personas/shards_from"))["shard"].to_list()
             run.commit(deduplicate(everyone, vectors, thresholds, shards))
             return Result(metadata=describe_table(run.store, "personas.duplicates", run.shard))
@@ -162,7 +178,7 @@ def _dedup_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
     )
     def hub(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Result:
         """One row is one kept persona, with the document that its line began at: the collection."""
-        with stage_run(context, duckdb, settings) as run:
+        with stage_run(context, duckdb, settings) as run, turn(settings.locks_dir / STAGE):
             shards = run.read(read_sql("personas/shards_from"))["shard"].to_list()
             run.commit(keep_rest(run.read(read_sql("personas/hub"), shards=shards), shards))
             return Result(metadata=describe_table(run.store, "personas.hub", run.shard))

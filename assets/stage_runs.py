@@ -14,6 +14,7 @@ from assets.resources import Models, StoreResource
 from persona_pipeline.llm.buyer import Buyer
 from persona_pipeline.llm.calls import Call
 from persona_pipeline.llm.journal import Journal
+from persona_pipeline.locks import turn
 from persona_pipeline.settings import Settings
 from persona_pipeline.stages import StageRows, count_reasons
 from persona_pipeline.store import Store
@@ -58,9 +59,10 @@ class StageRun:
 def stage_run(
     context: dg.AssetExecutionContext, duckdb: StoreResource, settings: Settings
 ) -> Iterator[StageRun]:
-    """The store, brought up to date, and this process's journal."""
+    """The store, up to date, and this process's journal; one process at a shard at a time."""
     duckdb.store.migrate()
-    with Journal(settings.journal_dir) as journal:
+    shard = settings.locks_dir / context.partition_key
+    with turn(shard), Journal(settings.journal_dir) as journal:
         yield StageRun(duckdb.store, journal, context.partition_key, context.run.run_id)
 
 

@@ -1,12 +1,15 @@
 """Registering a source: its shards are staged, numbered, and entered in `corpus.shards`."""
 
 import itertools
+from dataclasses import replace
 
 import polars as pl
 
+from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.shards import StagedShard, stage_shards
 from persona_pipeline.corpus.sources import CorpusOptions, read_source, source_name
-from persona_pipeline.errors import SourceError
+from persona_pipeline.errors import SettingsError, SourceError
+from persona_pipeline.locks import turn
 from persona_pipeline.settings import Settings
 from persona_pipeline.store import Store
 
@@ -25,18 +28,34 @@ def register_source(settings: Settings, store: Store, *, run_id: str) -> list[st
         min_chars=settings.min_chars,
         max_chars=settings.max_chars,
     )
-    staged = stage_shards(
-        read_source(settings.source, options),
-        source_name(settings.source),
-        settings.staging_dir,
-        shard_size=settings.shard_size,
-        limit=settings.documents,
-    )
-    if not staged:
-        msg = f"source {settings.source!r} holds no documents"
-        raise SourceError(msg)
-    _enter(staged, settings.source, store, run_id)
+    name = source_name(settings.source)
+    rows = (replace(row, source=name) for row in read_source(settings.source, options))
+    with turn(settings.locks_dir / "registration"):
+        staged = stage_shards(
+            rows,
+            name,
+            settings.staging_dir,
+            shard_size=settings.shard_size,
+            limit=settings.documents,
+        )
+        if not staged:
+            msg = f"source {redact(settings.source)!r} holds no documents"
+            raise SourceError(msg)
+        _refuse_surprise(staged, settings)
+        _enter(staged, settings.source, store, run_id)
     return [shard.shard for shard in staged]
+
+
+def _refuse_surprise(staged: list[StagedShard], settings: Settings) -> None:
+    """A run covers whole shards: with a model that costs money, say so before it does."""
+    documents = sum(shard.document_count for shard in staged)
+    is_free = settings.model.startswith(("embedded/", "fake/"))
+    if settings.documents is not None and documents > settings.documents and not is_free:
+        msg = (
+            f"{settings.documents} documents were asked for, but their shards hold {documents}, "
+            f"and a run covers whole shards: use --documents {documents}, or another --data-dir"
+        )
+        raise SettingsError(msg)
 
 
 def _enter(staged: list[StagedShard], spec: str, store: Store, run_id: str) -> None:
@@ -47,7 +66,7 @@ def _enter(staged: list[StagedShard], spec: str, store: Store, run_id: str) -> N
             "shard": shard.shard,
             "shard_number": known.get(shard.shard) if shard.shard in known else next(new_numbers),
             "source": source_name(spec),
-            "source_spec": spec,
+            "source_spec": redact(spec),
             "staged_file": shard.path.name,
             "row_count": shard.row_count,
             "content_hash": shard.content_hash,

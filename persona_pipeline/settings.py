@@ -71,7 +71,9 @@ class Settings(BaseSettings):
 
     model: str = Field("embedded/qwen2.5-coder-1.5b", description="any LiteLLM name, or embedded/*")
     api_base: str | None = Field(None, description="address of an OpenAI-compatible server")
-    api_key: SecretStr | None = Field(None, description="else the provider's own variable is read")
+    api_key: SecretStr | None = Field(
+        None, description="else, without api_base, the provider's own variable is read"
+    )
     max_concurrency: int = Field(32, ge=1, description="calls in flight at a served model")
     request_timeout: float = Field(120.0, gt=0, description="seconds to wait for one answer")
     embedding_model: str = Field("embedded/minilm-l6-int8", description="LiteLLM name or embedded")
@@ -148,6 +150,11 @@ class Settings(BaseSettings):
     def staging_dir(self) -> Path:
         """The registered shards, as read from their source."""
         return self.data_dir / "shards"
+
+    @property
+    def locks_dir(self) -> Path:
+        """Files that processes lock to take turns at a shard."""
+        return self.data_dir / "locks"
 
     @property
     def dagster_dir(self) -> Path:

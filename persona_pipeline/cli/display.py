@@ -69,6 +69,8 @@ class BarReporter:
         tokens = f"{progress.tokens:,} tokens{failed}" if progress.tokens else ""
         left = None if finished else progress.seconds_left
         self._bars.update(self._tasks[key], completed=progress.done, tokens=tokens, left=left)
+        if finished:
+            del self._tasks[key]  # the next stage's progress may have the same id
 
 
 class LineReporter:

@@ -5,11 +5,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
+from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.answers import check_reply
 from persona_pipeline.llm.errors import CallError
@@ -53,6 +53,7 @@ def _print_settings(console: Console, settings: Settings) -> None:
         value = getattr(settings, name)
         chosen = "[bold]set[/]    " if name in settings.model_fields_set else "default"
         shown = "(hidden)" if name == "api_key" and value else _plain(value)
+        shown = redact(shown) if name == "source" else shown
         console.print(f"  {chosen} {name} = {escape(shown)}", highlight=False)
 
 
@@ -143,7 +144,7 @@ def _chat(settings: Settings) -> Iterator[Finding]:
 
 def _is_there(model: str) -> bool:
     rest = model.removeprefix("embedded/")
-    return is_cached(rest) if rest in ARTIFACTS else Path(rest).is_file()
+    return is_cached(rest) if rest in ARTIFACTS else True  # else opening it says what is wrong
 
 
 def _embedder(settings: Settings) -> Iterator[Finding]:

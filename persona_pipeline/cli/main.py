@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -110,7 +111,7 @@ def sql(query: str | None, *, as_csv: bool, **given: Any) -> None:  # noqa: ANN4
             if result is None:
                 return
             if as_csv:
-                click.echo(result.pl().write_csv(), nl=False)
+                click.echo(_as_csv(result), nl=False)
             else:
                 result.show(max_width=_width(), max_rows=200)
     except duckdb.Error as error:
@@ -140,6 +141,13 @@ def doctor(**given: Any) -> None:  # noqa: ANN401 - any setting
 
 def _settings(given: dict[str, Any]) -> Settings:
     return load_settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _as_csv(result: duckdb.DuckDBPyRelation) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "result.csv"
+        result.write_csv(str(path), header=True)
+        return path.read_text(encoding="utf-8")
 
 
 def _open_shell(snapshot: Path) -> None:

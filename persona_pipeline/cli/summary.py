@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.settings import Settings
 from persona_pipeline.sql_files import read_sql
 
@@ -81,18 +82,31 @@ def _print_spending(console: Console, spending: pl.DataFrame, seconds: float) ->
 def _print_next(console: Console, settings: Settings) -> None:
     snapshot = _shown(settings.snapshot)
     console.print("\n[bold]What to type next[/]")
-    for command, meaning in (
-        ("uv run persona-pipeline sql", "a SQL shell on the results"),
-        ('uv run persona-pipeline sql "from marts.lineage limit 5"', "every record's way back"),
-        ("uv run dagster dev", "the asset graph, at http://localhost:3000"),
-        ("uv run persona-pipeline run --documents 100", "more (what is there is not bought again)"),
-    ):
+    elsewhere = _elsewhere(settings)
+    twice = "all" if settings.documents is None else str(2 * settings.documents)
+    more = f"--source {redact(settings.source)} --model {settings.model} --documents {twice}"
+    commands = [
+        (f"uv run persona-pipeline sql{elsewhere}", "a SQL shell on the results"),
+        (
+            f'uv run persona-pipeline sql "from marts.lineage limit 5"{elsewhere}',
+            "every record's way back",
+        ),
+        (f"uv run persona-pipeline run {more}{elsewhere}", "more; no answer is bought twice"),
+    ]
+    if not elsewhere:
+        commands.insert(2, ("uv run dagster dev", "the asset graph, at http://localhost:3000"))
+    for command, meaning in commands:
         console.print(f"  {command}  [dim]# {meaning}[/]", highlight=False, soft_wrap=True)
     console.print(
         f"Results: {snapshot} (a read-only copy of {_shown(settings.database)})",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _elsewhere(settings: Settings) -> str:
+    usual = Settings.model_fields["data_dir"].default
+    return "" if settings.data_dir == usual else f" --data-dir {settings.data_dir}"
 
 
 def _shown(path: Path) -> str:

@@ -109,7 +109,7 @@ class _Staging:
         self._on_disk: Counter[str] = Counter()
         self._read: Counter[str] = Counter()
         self.batches = [
-            self._opened(path) for path in sorted(folder.glob(f"{name}-[0-9]*.parquet"))
+            self._opened(path) for path in sorted(folder.glob(f"{name}-{'[0-9]' * 5}.parquet"))
         ]
 
     def add(self, row: Row) -> None:

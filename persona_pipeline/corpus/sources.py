@@ -1,5 +1,6 @@
 """The one way in: a source named by the user, and the rows it holds."""
 
+import os.path
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -54,7 +55,14 @@ def source_name(spec: str) -> str:
         return f"wikipedia-{_parse_language(spec)}"
     slugs = (_make_slug(part) for part in reversed(re.split(r"[/']", redact(spec))))
     slug = next((slug for slug in slugs if slug), "corpus")
-    return f"{slug}-{stable_id(spec.rstrip('/'))[:6]}"
+    return f"{slug}-{stable_id(_identity(spec))[:6]}"
+
+
+def _identity(spec: str) -> str:
+    """The same for ./a and a/, and for every signature of one URL."""
+    if parse_remote(spec):
+        return redact(spec)
+    return os.path.normpath(spec)
 
 
 def _make_slug(part: str) -> str:

@@ -12,6 +12,8 @@ from persona_pipeline.llm.requests import ChatReply, ChatRequest
 SELF_HOSTED = ("hosted_vllm/", "ollama/", "ollama_chat/", "lm_studio/", "llamafile/")
 """Servers whose structured output takes the whole of JSON Schema; the others get it without
 bounds on length, which hosted providers refuse; we check these bounds on the answer ourselves."""
+SHORTEST_KEY = 6
+"""Shorter values ("none", "test") are words, not secrets."""
 BOUNDS = {"minLength", "maxLength", "minItems", "maxItems", "pattern"}
 
 UNUSABLE = ("LLM Provider NOT provided", "Missing credentials")
@@ -109,12 +111,21 @@ def without_bounds(schema: JsonValue) -> JsonValue:
 
 def translate(error: Exception, api_key: str | None = None) -> CallError:
     """LiteLLM's exception as one of our five kinds; some servers repeat the key, we do not."""
-    message = str(error).replace(api_key, "(api_key)") if api_key else str(error)
+    message = str(error)
+    for key in _known_keys(api_key):
+        message = message.replace(key, "(api_key)")
     return CallError(_kind(error), message, retry_after=_retry_after(error))
 
 
+def _known_keys(api_key: str | None) -> set[str]:
+    """Ours, and those in the environment that LiteLLM reads itself."""
+    keys = {value for name, value in os.environ.items() if name.endswith("_API_KEY")}
+    return {key for key in (*keys, api_key) if key and len(key) >= SHORTEST_KEY}
+
+
 def _kind(error: Exception) -> CallErrorKind:
-    if any(sign in str(error) for sign in UNUSABLE):
+    no_credit = "insufficient_quota" in str(getattr(error, "body", ""))
+    if no_credit or any(sign in str(error) for sign in UNUSABLE):
         return CallErrorKind.FATAL
     by_status = STATUSES.get(getattr(error, "status_code", None), CallErrorKind.TRANSIENT)
     return NAMES.get(type(error).__name__, by_status)

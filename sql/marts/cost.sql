@@ -11,7 +11,7 @@ select
     sum(tokens_cached)::bigint as tokens_cached,
     sum(tokens_out)::bigint as tokens_out,
     case when count(cost_usd) = count(*) then sum(cost_usd) end as cost_usd,
-    round(avg(latency_ms) / 1000, 2) as mean_seconds,
+    round(avg(latency_ms) filter (status <> 'failed') / 1000, 2) as mean_seconds,
     max(created_at) as created_at
 from llm.calls
 group by shard, stage, model

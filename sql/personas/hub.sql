@@ -1,5 +1,6 @@
 -- One row per kept persona of the shards, with the document that its line began at.
 -- reads: personas.candidates, personas.duplicates, personas.extracted, personas.related
+-- A candidate whose origin is being rewritten stays, without a root, until its shard is run again.
 -- params: $shards
 with origins as (
     select persona_id, persona_id as root_id, 0 as hop from personas.extracted
@@ -17,7 +18,7 @@ select
     origins.hop
 from personas.candidates
 anti join personas.duplicates on candidates.persona_id = duplicates.persona_id
-inner join origins on candidates.persona_id = origins.persona_id
-inner join personas.extracted on origins.root_id = extracted.persona_id
+left join origins on candidates.persona_id = origins.persona_id
+left join personas.extracted on origins.root_id = extracted.persona_id
 where list_contains($shards, candidates.shard)
 order by candidates.shard, candidates.persona_id

@@ -173,3 +173,20 @@ def test_a_broken_file_costs_its_own_rows_only(platform: Platform) -> None:
     rejected = platform.store.query("select file, line, reason from corpus.rejected")
     assert rejected.rows() == [("broken.jsonl", 1, "broken_json")]
     assert platform.store.query("select count(*) from corpus.documents").item() == 4
+
+
+def test_a_shard_that_was_left_half_way_does_not_stop_the_shards_before_it(
+    platform: Platform,
+) -> None:
+    first, second = platform.register()
+    platform.run(first)
+    platform.run(second)
+    with platform.store.transaction() as connection:  # as after a new model's first stage
+        connection.execute(
+            "update personas.extracted set persona_id = reverse(persona_id) where shard = ?",
+            [second],
+        )
+
+    assert platform.run(first).success
+    assert platform.run(second).success
+    assert platform.store.query("from marts.funnel where not is_balanced").is_empty()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.shards import Row, StagedShard, load_shard, stage_shards
-from persona_pipeline.errors import SourceError
+from persona_pipeline.errors import SettingsError, SourceError
 from persona_pipeline.reasons import DocumentReason
 from persona_pipeline.registration import register_source
 from persona_pipeline.settings import load_settings
@@ -221,6 +221,23 @@ def test_a_source_without_a_row_is_an_error(store: Store, tmp_path: Path) -> Non
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(SourceError, match=r"empty\.jsonl' holds no documents"):
         register(store, tmp_path / "empty.jsonl")
+
+
+def test_a_try_of_a_paid_model_on_a_large_shard_is_refused_before_it_costs(
+    store: Store, tmp_path: Path
+) -> None:
+    write_pages(tmp_path / "a.jsonl", 4)
+    register(store, tmp_path / "a.jsonl", shard_size=4)
+    with pytest.raises(SettingsError, match="1 documents were asked for, but their shards hold 4"):
+        register(store, tmp_path / "a.jsonl", documents="1", model="openai/dear")
+    assert register(store, tmp_path / "a.jsonl", documents="1", model="fake/demo")
+
+
+def test_two_spellings_of_one_path_are_one_source(store: Store, tmp_path: Path) -> None:
+    write_pages(tmp_path / "a.jsonl", 3)
+    plain = register(store, Path("a.jsonl"))
+    spelled = load_settings(source="./a.jsonl", data_dir=store.path.parent, min_chars=5)
+    assert register_source(spelled, store, run_id="r") == plain
 
 
 def registered_documents(store: Store) -> list[str]:
