@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     )
     prompting: Prompting = Field(Prompting.PERSONA_FEW_SHOT, description="how examples are shown")
     records_per_shard: int | None = Field(
-        4, ge=1, description="personas per domain and shard that get a record; none: all"
+        3, ge=1, description="personas per domain and shard that get a record; none: all"
     )
 
     lock_timeout: float = Field(120.0, gt=0, description="seconds to wait for the database's lock")

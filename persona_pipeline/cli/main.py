@@ -71,7 +71,7 @@ def cli() -> None:
 @click.option("--documents", help="Documents to take, or 'all'.  [default: 20]")
 @click.option("--shards", type=click.IntRange(1), help="Whole shards to take instead.")
 @click.option("--shard-size", type=click.IntRange(1), help="Documents in a shard.  [default: 1000]")
-@click.option("--records-per-shard", help="Per domain, or 'all' personas.  [default: 4]")
+@click.option("--records-per-shard", help="Per domain, or 'all' personas.  [default: 3]")
 @click.option("--domains", help="Comma-separated; default: all.")
 @click.option("--data-dir", help="Where everything is kept.  [default: data]")
 @model_options
