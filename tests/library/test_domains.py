@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from persona_pipeline.domains.spec import BUILTIN, Domain, Prompting, load_domain, load_domains
 from persona_pipeline.errors import DomainError
@@ -329,3 +330,22 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
 def test_a_folder_of_domains_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(DomainError, match="nowhere is not a folder"):
         load_domains([tmp_path / "nowhere"])
+
+
+def test_names_written_with_spaces_become_function_and_parameter_names() -> None:
+    parameter: dict[str, JsonValue] = {
+        "name": "Sheet No",
+        "type": "integer",
+        "description": "Number of the sheet.",
+        "required": True,
+    }
+    answer: dict[str, JsonValue] = {
+        "name": "Find tide-table",
+        "description": "Finds a tide table.",
+        "parameters": [parameter],
+        "returns": "The table.",
+    }
+    function = json.loads(load_domains()["tool"].render_text(answer))["function"]
+    assert function["name"] == "find_tide_table"
+    assert list(function["parameters"]["properties"]) == ["sheet_no"]
+    assert function["parameters"]["required"] == ["sheet_no"]
