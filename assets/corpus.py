@@ -14,7 +14,10 @@ from persona_pipeline.settings import Settings
 
 def build_corpus_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
     """The assets of the corpus."""
+    return [_build_shards(settings), _build_corpus(settings)]
 
+
+def _build_shards(settings: Settings) -> dg.AssetsDefinition:
     @dg.asset(
         key=["corpus", "shards"], group_name="corpus", kinds={"python", "duckdb"}, owners=OWNERS
     )
@@ -34,6 +37,10 @@ def build_corpus_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
             metadata={**describe_table(duckdb.store, "corpus.shards"), "registered": names}
         )
 
+    return shards
+
+
+def _build_corpus(settings: Settings) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="corpus",
         group_name="corpus",
@@ -72,4 +79,4 @@ def build_corpus_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
                     ["corpus", table], describe_table(run.store, f"corpus.{table}", run.shard)
                 )
 
-    return [shards, corpus]
+    return corpus

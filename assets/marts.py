@@ -12,8 +12,11 @@ FUNNEL = ["marts", "funnel"]
 
 
 def build_mart_assets(domains: list[Domain]) -> Sequence[dg.AssetsDefinition]:
-    """The views, refreshed after every change of the tables."""
+    """The views over the tables, and the counts that must balance."""
+    return [_build_funnel(), _build_views([["synthetic", domain.name] for domain in domains])]
 
+
+def _build_funnel() -> dg.AssetsDefinition:
     @dg.asset(
         key=FUNNEL,
         deps=[
@@ -30,7 +33,10 @@ def build_mart_assets(domains: list[Domain]) -> Sequence[dg.AssetsDefinition]:
         """One row is one stage of one shard: rows in = kept + rejected + duplicates + failed."""
         return dg.MaterializeResult(metadata=describe_table(duckdb.store, "marts.funnel"))
 
-    synthetic = [["synthetic", domain.name] for domain in domains]
+    return funnel
+
+
+def _build_views(synthetic: list[list[str]]) -> dg.AssetsDefinition:
     views = {
         "lineage": (
             synthetic,
@@ -64,4 +70,4 @@ def build_mart_assets(domains: list[Domain]) -> Sequence[dg.AssetsDefinition]:
         for name in views:
             yield result(["marts", name], describe_table(duckdb.store, f"marts.{name}"))
 
-    return [funnel, marts]
+    return marts

@@ -31,7 +31,8 @@ def build_persona_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
     return [
         *_asking_assets(settings, plan),
         *_judging_assets(settings, plan),
-        *_dedup_assets(settings),
+        _duplicates_asset(settings),
+        _hub_asset(settings),
     ]
 
 
@@ -129,7 +130,7 @@ def _judging_assets(settings: Settings, plan: PersonaPlan) -> Sequence[dg.Assets
     return [candidates, embeddings]
 
 
-def _dedup_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
+def _duplicates_asset(settings: Settings) -> dg.AssetsDefinition:
     thresholds = Thresholds(settings.jaccard_threshold, settings.cosine_threshold)
 
     @dg.asset(
@@ -168,6 +169,10 @@ def _dedup_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
             run.commit(deduplicate(everyone, vectors, thresholds, shards))
             return Result(metadata=describe_table(run.store, "personas.duplicates", run.shard))
 
+    return duplicates
+
+
+def _hub_asset(settings: Settings) -> dg.AssetsDefinition:
     @dg.asset(
         key=["personas", "hub"],
         deps=[["personas", "candidates"], ["personas", "duplicates"]],
@@ -183,7 +188,7 @@ def _dedup_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
             run.commit(keep_rest(run.read(read_sql("personas/hub"), shards=shards), shards))
             return Result(metadata=describe_table(run.store, "personas.hub", run.shard))
 
-    return [duplicates, hub]
+    return hub
 
 
 def _version(prompt: str, *settings: object) -> str:

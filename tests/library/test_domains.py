@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import JsonValue
 
 from persona_pipeline.domains.spec import BUILTIN, Domain, Prompting, load_domain, load_domains
 from persona_pipeline.errors import DomainError
@@ -333,13 +333,13 @@ def test_a_folder_of_domains_that_does_not_exist_is_named(tmp_path: Path) -> Non
 
 
 def test_names_written_with_spaces_become_function_and_parameter_names() -> None:
-    parameter: dict[str, JsonValue] = {
+    parameter: dict[str, Any] = {
         "name": "Sheet No",
         "type": "integer",
         "description": "Number of the sheet.",
         "required": True,
     }
-    answer: dict[str, JsonValue] = {
+    answer: dict[str, Any] = {
         "name": "Find tide-table",
         "description": "Finds a tide table.",
         "parameters": [parameter],
