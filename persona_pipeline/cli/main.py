@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 import duckdb
@@ -75,7 +74,7 @@ def cli() -> None:
 @click.option("--domains", help="Comma-separated; default: all.")
 @click.option("--data-dir", help="Where everything is kept.  [default: data]")
 @model_options
-def run(shards: int | None, **given: Any) -> None:  # noqa: ANN401 - any setting
+def run(shards: int | None, **given: object) -> None:
     """Run the main job: documents to personas to records in every domain."""
     settings = _settings(given)
     if shards is not None:
@@ -96,7 +95,7 @@ def run(shards: int | None, **given: Any) -> None:  # noqa: ANN401 - any setting
 @click.argument("query", required=False)
 @click.option("--data-dir", help="Where everything is kept.  [default: data]")
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
-def sql(query: str | None, *, as_csv: bool, **given: Any) -> None:  # noqa: ANN401 - any setting
+def sql(query: str | None, *, as_csv: bool, **given: object) -> None:
     """Run QUERY on the published snapshot, or open a SQL shell on it."""
     settings = _settings(given)
     if not settings.snapshot.is_file():
@@ -125,7 +124,7 @@ def sql(query: str | None, *, as_csv: bool, **given: Any) -> None:  # noqa: ANN4
 @click.option("--prompting", help="zero_shot, few_shot or persona_few_shot.")
 @click.option("--option", "options", multiple=True, help="name=value, e.g. difficulty=hard.")
 @model_options
-def preview(domain: str, persona: str, options: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401
+def preview(domain: str, persona: str, options: tuple[str, ...], **given: object) -> None:
     """Print the rendered prompt of DOMAIN and the model's answer."""
     print_preview(Console(), _settings(given), domain, persona, options)
 
@@ -133,13 +132,13 @@ def preview(domain: str, persona: str, options: tuple[str, ...], **given: Any) -
 @cli.command()
 @model_options
 @click.option("--data-dir", help="Where everything is kept.  [default: data]")
-def doctor(**given: Any) -> None:  # noqa: ANN401 - any setting
+def doctor(**given: object) -> None:
     """Say what is set, what works, what is missing and how to mend it."""
     healthy = run_checks(Console(), _settings(given))
     sys.exit(0 if healthy else 1)
 
 
-def _settings(given: dict[str, Any]) -> Settings:
+def _settings(given: dict[str, object]) -> Settings:
     return load_settings(**{name: value for name, value in given.items() if value is not None})
 
 
