@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.batches import build_batch_sensor
 from assets.checks import CHECKS
 from assets.corpus import build_corpus_assets
 from assets.ledgers import build_ledger_assets
@@ -40,6 +41,7 @@ def build_definitions(settings: Settings, models: Models | None = None) -> dg.De
                 description="Everything for one shard, from its documents to records and marts.",
             ),
         ],
+        sensors=[build_batch_sensor(settings, MAIN_JOB)],
         resources={
             "duckdb": StoreResource(
                 database=str(settings.database),

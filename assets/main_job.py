@@ -1,6 +1,6 @@
 """The main job as the command line runs it: the same assets as in the UI, on the same instance."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,35 +9,56 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.instance.ref import InstanceRef
 
 from assets.definitions import MAIN_JOB, REGISTER_JOB, build_definitions
+from persona_pipeline.errors import PipelineError
 from persona_pipeline.settings import Settings
 from persona_pipeline.store import Store
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-def run_main_job(settings: Settings, root: Path) -> list[str]:
+def run_main_job(
+    settings: Settings, root: Path, *, before_buying: Callable[[list[str]], None]
+) -> list[str]:
     """Register the source, then run every shard in order; returns the shards' names.
 
-    `root`: the folder of workspace.yaml and dagster.yaml. What a stage raises is raised here.
+    `root`: the folder of workspace.yaml and dagster.yaml. `before_buying`: called with the shards.
+    What a stage raises is raised here.
     """
     definitions = build_definitions(settings)
-    with open_instance(settings, root) as instance:
-        try:
-            return _run_jobs(definitions, settings, instance)
-        except DagsterExecutionInterruptedError as interrupt:
-            raise KeyboardInterrupt from interrupt
+    main = definitions.resolve_job_def(MAIN_JOB)
+    with open_instance(settings, root) as instance, _plain_errors():
+        shards = _register(definitions, settings, instance)
+        before_buying(shards)
+        for shard in shards:
+            main.execute_in_process(instance=instance, run_config=QUIET, partition_key=shard)
+    return shards
 
 
-def _run_jobs(
+def register_shards(settings: Settings, root: Path) -> list[str]:
+    """Register the source as the main job does; returns the shards' names."""
+    with open_instance(settings, root) as instance, _plain_errors():
+        return _register(build_definitions(settings), settings, instance)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """An interrupt and the library's own errors, without what Dagster wraps around them."""
+    try:
+        yield
+    except DagsterExecutionInterruptedError as interrupt:
+        raise KeyboardInterrupt from interrupt
+    except dg.Failure as failure:
+        if isinstance(failure.__cause__, PipelineError):
+            raise failure.__cause__ from None
+        raise
+
+
+def _register(
     definitions: dg.Definitions, settings: Settings, instance: dg.DagsterInstance
 ) -> list[str]:
     register = definitions.resolve_job_def(REGISTER_JOB)
     outcome = register.execute_in_process(instance=instance, run_config=QUIET)
-    shards = _registered(settings, outcome.run_id)
-    main = definitions.resolve_job_def(MAIN_JOB)
-    for shard in shards:
-        main.execute_in_process(instance=instance, run_config=QUIET, partition_key=shard)
-    return shards
+    return _registered(settings, outcome.run_id)
 
 
 @contextmanager

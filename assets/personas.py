@@ -8,6 +8,8 @@ from assets.resources import Models, StoreResource
 from assets.stage_runs import OWNERS, SHARDS, describe_table, stage_run
 from persona_pipeline.dedup.duplicates import Thresholds
 from persona_pipeline.hashing import stable_id
+from persona_pipeline.llm.embedding_client import STAGE as EMBEDDINGS
+from persona_pipeline.llm.models import open_embedder
 from persona_pipeline.locks import turn
 from persona_pipeline.personas.candidates import apply_quality_rules
 from persona_pipeline.personas.deduplication import (
@@ -17,7 +19,12 @@ from persona_pipeline.personas.deduplication import (
     keep_rest,
 )
 from persona_pipeline.personas.persona_to_persona import persona_to_persona
-from persona_pipeline.personas.plan import PersonaPlan, stage_prompt
+from persona_pipeline.personas.plan import (
+    PERSONA_TO_PERSONA,
+    TEXT_TO_PERSONA,
+    persona_plan,
+    stage_prompt,
+)
 from persona_pipeline.personas.text_to_persona import text_to_persona
 from persona_pipeline.settings import Settings
 from persona_pipeline.sql_files import read_sql
@@ -27,29 +34,18 @@ Result = dg.MaterializeResult[None]
 
 def build_persona_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
     """The assets of the persona stages."""
-    plan = persona_plan(settings)
     return [
-        *_asking_assets(settings, plan),
-        *_judging_assets(settings, plan),
+        *_asking_assets(settings),
+        *_judging_assets(settings),
         _duplicates_asset(settings),
         _hub_asset(settings),
     ]
 
 
-def persona_plan(settings: Settings) -> PersonaPlan:
-    """What the settings ask of the persona stages."""
-    return PersonaPlan(
-        model=settings.model,
-        verbs=tuple(settings.verbs),
-        granularity=settings.granularity,
-        document_chars=settings.document_chars,
-        hops=settings.hops,
-        fan_out=settings.fan_out,
-        language=settings.language,
-    )
+def _asking_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
+    asking = persona_plan(settings, TEXT_TO_PERSONA)
+    relating = persona_plan(settings, PERSONA_TO_PERSONA)
 
-
-def _asking_assets(settings: Settings, plan: PersonaPlan) -> Sequence[dg.AssetsDefinition]:
     @dg.asset(
         key=["personas", "extracted"],
         deps=[["corpus", "documents"]],
@@ -57,7 +53,7 @@ def _asking_assets(settings: Settings, plan: PersonaPlan) -> Sequence[dg.AssetsD
         kinds={"llm", "duckdb"},
         owners=OWNERS,
         partitions_def=SHARDS,
-        code_version=_version("text_to_persona", plan.model, plan.verbs, plan.granularity),
+        code_version=_version(TEXT_TO_PERSONA, asking.model, asking.verbs, asking.granularity),
     )
     def extracted(
         context: dg.AssetExecutionContext, duckdb: StoreResource, models: dg.ResourceParam[Models]
@@ -65,7 +61,8 @@ def _asking_assets(settings: Settings, plan: PersonaPlan) -> Sequence[dg.AssetsD
         """One row is one Text-to-Persona answer: who would read, write, like or dislike a page."""
         with stage_run(context, duckdb, settings) as run:
             documents = run.read(read_sql("corpus/documents_of_shard"))
-            spent = run.commit([text_to_persona(documents, plan, run.buyer(models), run.shard)])
+            buyer = run.buyer(models, TEXT_TO_PERSONA)
+            spent = run.commit([text_to_persona(documents, asking, buyer, run.shard)])
             table = describe_table(run.store, "personas.extracted", run.shard)
         return Result(metadata={**table, **spent})
 
@@ -76,7 +73,7 @@ def _asking_assets(settings: Settings, plan: PersonaPlan) -> Sequence[dg.AssetsD
         kinds={"llm", "duckdb"},
         owners=OWNERS,
         partitions_def=SHARDS,
-        code_version=_version("persona_to_persona", plan.model, plan.hops, plan.fan_out),
+        code_version=_version(PERSONA_TO_PERSONA, relating.model, relating.hops, relating.fan_out),
     )
     def related(
         context: dg.AssetExecutionContext, duckdb: StoreResource, models: dg.ResourceParam[Models]
@@ -84,14 +81,17 @@ def _asking_assets(settings: Settings, plan: PersonaPlan) -> Sequence[dg.AssetsD
         """One row is one Persona-to-Persona answer: a person close to another, and how."""
         with stage_run(context, duckdb, settings) as run:
             personas = run.read(read_sql("personas/extracted_of_shard"))
-            spent = run.commit([persona_to_persona(personas, plan, run.buyer(models), run.shard)])
+            buyer = run.buyer(models, PERSONA_TO_PERSONA)
+            spent = run.commit([persona_to_persona(personas, relating, buyer, run.shard)])
             table = describe_table(run.store, "personas.related", run.shard)
         return Result(metadata={**table, **spent})
 
     return [extracted, related]
 
 
-def _judging_assets(settings: Settings, plan: PersonaPlan) -> Sequence[dg.AssetsDefinition]:
+def _judging_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
+    plan = persona_plan(settings, PERSONA_TO_PERSONA)
+
     @dg.asset(
         key=["personas", "candidates"],
         deps=[["personas", "extracted"], ["personas", "related"]],
@@ -124,8 +124,10 @@ def _judging_assets(settings: Settings, plan: PersonaPlan) -> Sequence[dg.Assets
         with stage_run(context, duckdb, settings) as run:
             personas = run.read(read_sql("personas/candidates_of_shard"))
             stored = run.read("select * from personas.embeddings where shard = $shard")
-            run.commit([embed_candidates(personas, stored, models.embedder, run.shard)])
-            return Result(metadata=describe_table(run.store, "personas.embeddings", run.shard))
+            embedder = open_embedder(settings, run.buyer(models, EMBEDDINGS), run.shard)
+            spent = run.commit([embed_candidates(personas, stored, embedder, run.shard)])
+            table = describe_table(run.store, "personas.embeddings", run.shard)
+        return Result(metadata={**table, **spent})
 
     return [candidates, embeddings]
 

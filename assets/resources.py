@@ -9,9 +9,8 @@ from pathlib import Path
 import duckdb
 from dagster_duckdb import DuckDBResource
 
-from persona_pipeline.llm.client import ChatClient
-from persona_pipeline.llm.embeddings import Embedder
-from persona_pipeline.llm.models import open_chat_client, open_embedder
+from persona_pipeline.llm.budget import Budget
+from persona_pipeline.llm.models import OpenLanes
 from persona_pipeline.settings import Settings
 from persona_pipeline.store import Store
 
@@ -36,16 +35,19 @@ class StoreResource(DuckDBResource):
 
 @dataclass
 class Models:
-    """The chat model and the embedder of the settings, opened when first used, once a process."""
+    """The models of the settings, each opened when first used, and what may be spent on them.
+
+    One for a process: gates keep what they learned, and a run's budget spans its stages.
+    """
 
     settings: Settings = field(repr=False)
 
     @cached_property
-    def chat(self) -> ChatClient:
-        """The client of the chat model."""
-        return open_chat_client(self.settings)
+    def lanes(self) -> OpenLanes:
+        """How each chat model is asked."""
+        return OpenLanes(self.settings)
 
     @cached_property
-    def embedder(self) -> Embedder:
-        """What turns personas into vectors."""
-        return open_embedder(self.settings)
+    def budget(self) -> Budget:
+        """What this run may spend."""
+        return Budget(*self.settings.caps())

@@ -1,9 +1,10 @@
 """What all assets do alike: open the store and journal, commit rows, and say what came of it."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,9 +12,12 @@ import duckdb
 import polars as pl
 
 from assets.resources import Models, StoreResource
+from persona_pipeline.llm.batch_records import forget_bought
+from persona_pipeline.llm.budget import BudgetReached
 from persona_pipeline.llm.buyer import Buyer
-from persona_pipeline.llm.calls import Call
+from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.llm.journal import Journal
+from persona_pipeline.llm.terms import Totals
 from persona_pipeline.locks import turn
 from persona_pipeline.settings import Settings
 from persona_pipeline.stages import StageRows, count_reasons
@@ -36,6 +40,8 @@ class StageRun:
     journal: Journal
     shard: str
     run_id: str
+    batches_dir: Path
+    totals: dict[str, Totals]
 
     def read(self, sql: str, **parameters: object) -> pl.DataFrame:
         """The result of a SELECT; the shard is there as `$shard` when the statement names it."""
@@ -43,27 +49,51 @@ class StageRun:
             parameters["shard"] = self.shard
         return self.store.query(sql, parameters)
 
-    def buyer(self, models: Models) -> Buyer:
+    def buyer(self, models: Models, stage: str) -> Buyer:
         """Answers from the store; buys the rest."""
-        return Buyer(models.chat, self.journal, self.store.calls)
+        models.lanes.shard = self.shard
+        return Buyer(
+            lanes=models.lanes,
+            journal=self.journal,
+            bought=self.store,
+            budget=models.budget,
+            fallbacks=tuple(models.settings.models_for(stage)[1:]),
+            totals=self.totals,
+        )
 
     def commit(self, rows: Sequence[StageRows]) -> Metadata:
-        """Write the rows and the calls bought for them; returns what the calls used."""
-        calls = self.journal.uncommitted()
-        self.store.replace(rows, calls, run_id=self.run_id)
+        """Write the rows and the calls bought for them; returns what was bought."""
+        self.store.replace(rows, self.journal.to_commit(), run_id=self.run_id)
         self.journal.committed()
-        return _spending(calls)
+        forget_bought(self.batches_dir, self.store)
+        return _spending(self.totals.values())
 
 
 @contextmanager
 def stage_run(
     context: dg.AssetExecutionContext, duckdb: StoreResource, settings: Settings
 ) -> Iterator[StageRun]:
-    """The store, up to date, and this process's journal; one process at a shard at a time."""
+    """The store, up to date, and this process's journal; one process at a shard at a time.
+
+    A stage that cannot go on leaves its calls in the database, and no retry of Dagster's: they
+    would meet the same cap, or the same key.
+    """
     duckdb.store.migrate()
     shard = settings.locks_dir / context.partition_key
     with turn(shard), Journal(settings.journal_dir) as journal:
-        yield StageRun(duckdb.store, journal, context.partition_key, context.run.run_id)
+        run = StageRun(
+            duckdb.store,
+            journal,
+            context.partition_key,
+            context.run.run_id,
+            settings.batches_dir,
+            {},
+        )
+        try:
+            yield run
+        except (BudgetReached, ModelError) as error:
+            spent = run.commit([])
+            raise dg.Failure(str(error), metadata=spent, allow_retries=False) from error
 
 
 def describe_table(store: Store, table: str, shard: str | None = None) -> Metadata:
@@ -120,14 +150,20 @@ def _reasons(rejected: pl.DataFrame) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md("\n".join(["| reason | rows |", "|---|---|", *lines]))
 
 
-def _spending(calls: Sequence[Call]) -> Metadata:
-    if not calls:
-        return {"calls_bought": 0}
-    costs = [call.cost_usd for call in calls]
+def _spending(stages: Collection[Totals]) -> Metadata:
+    """What was bought, for the asset's page; a sum with an unknown price in it is unknown."""
+    costs = [totals.cost_usd for totals in stages]
     known = [cost for cost in costs if cost is not None]
+    asked = sum(totals.bought + totals.failed + totals.refused for totals in stages)
+    refused = sum(totals.refused for totals in stages)
     return {
-        "calls_bought": len(calls),
-        "tokens_in": sum(call.tokens_in for call in calls),
-        "tokens_out": sum(call.tokens_out for call in calls),
+        "calls_reused": sum(totals.reused for totals in stages),
+        "calls_bought": sum(totals.bought for totals in stages),
+        "calls_invalid": sum(totals.invalid for totals in stages),
+        "calls_failed": sum(totals.failed for totals in stages),
+        "refused_for_pace_share": round(refused / asked, 4) if asked else 0.0,
+        "tokens_in": sum(totals.tokens_in for totals in stages),
+        "tokens_cached": sum(totals.tokens_cached for totals in stages),
+        "tokens_out": sum(totals.tokens_out for totals in stages),
         **({"cost_usd": sum(known)} if len(known) == len(costs) else {}),
     }

@@ -10,16 +10,7 @@ from persona_pipeline.domains.spec import Domain
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.settings import Settings
 from persona_pipeline.sql_files import read_sql
-from persona_pipeline.synthesis import SynthesisPlan, synthesize, table_columns, table_name
-
-
-def synthesis_plan(settings: Settings) -> SynthesisPlan:
-    """What the settings ask of every domain."""
-    return SynthesisPlan(
-        model=settings.model,
-        prompting=settings.prompting,
-        records_per_shard=settings.records_per_shard,
-    )
+from persona_pipeline.synthesis import synthesis_plan, synthesize, table_columns, table_name
 
 
 def build_synthetic_assets(
@@ -30,7 +21,7 @@ def build_synthetic_assets(
 
 
 def _build_domain_asset(settings: Settings, domain: Domain) -> dg.AssetsDefinition:
-    plan = synthesis_plan(settings)
+    plan = synthesis_plan(settings, domain)
     version = stable_id(domain.prompt.version, plan.model, plan.prompting, str(domain.file.options))
 
     @dg.asset(
@@ -49,7 +40,9 @@ def _build_domain_asset(settings: Settings, domain: Domain) -> dg.AssetsDefiniti
         with stage_run(context, duckdb, settings) as run:
             run.store.add_table(table_name(domain), table_columns(domain))
             personas = run.read(read_sql("personas/hub_of_shard"))
-            rows = synthesize(domain, personas, plan, run.buyer(models), run.shard)
+            rows = synthesize(
+                domain, personas, plan, run.buyer(models, table_name(domain)), run.shard
+            )
             spent = run.commit([rows])
             table = describe_table(run.store, table_name(domain), run.shard)
         rejected = {"rejected": len(rows.tables["synthetic.rejected"])}

@@ -13,5 +13,9 @@ def canonical_json(value: JsonValue) -> str:
 
 def stable_id(*parts: JsonValue) -> str:
     """32 hex digits (BLAKE2b-128) of the parts' canonical JSON."""
-    data = canonical_json(list(parts)).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    return digest(canonical_json(list(parts)))
+
+
+def digest(text: str) -> str:
+    """32 hex digits (BLAKE2b-128) of a text that is canonical already."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

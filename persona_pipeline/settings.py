@@ -24,6 +24,8 @@ from pydantic_settings import SettingsError as UnreadableSetting
 
 from persona_pipeline.domains.spec import Domain, Prompting, load_domains
 from persona_pipeline.errors import SettingsError, unknown_choice
+from persona_pipeline.llm.budget import Cap
+from persona_pipeline.llm.prices import PriceSetting
 
 PREFIX = "PERSONA_PIPELINE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
@@ -48,6 +50,8 @@ def _comma_separated(value: object) -> object:
 
 
 Names = Annotated[list[str], NoDecode]
+Amounts = dict[str, Annotated[float, Field(ge=0)]]
+Counts = dict[str, Annotated[int, Field(ge=0)]]
 
 
 class Settings(BaseSettings):
@@ -74,8 +78,36 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         None, description="else, without api_base, the provider's own variable is read"
     )
-    max_concurrency: int = Field(32, ge=1, description="calls in flight at a served model")
+    fallback_models: Names = Field(
+        default=[], description="asked in turn where the model gives no usable answer"
+    )
+    stage_models: dict[str, list[str]] = Field(
+        {}, description="per stage, its model and fallbacks instead of these"
+    )
+    max_concurrency: int = Field(
+        256, ge=1, description="most calls in flight; fewer when the server refuses or queues"
+    )
+    requests_per_minute: float | None = Field(None, gt=0, description="a quota to keep to, or none")
+    tokens_per_minute: float | None = Field(None, gt=0, description="a quota to keep to, or none")
     request_timeout: float = Field(120.0, gt=0, description="seconds to wait for one answer")
+
+    batch: bool = Field(
+        default=False, description="buy in the provider's batches: half the price, up to a day"
+    )
+    batch_size: int = Field(5000, ge=1, le=50_000, description="most requests in one batch")
+    batch_poll_seconds: float = Field(30.0, gt=0, description="between two looks at a batch")
+
+    max_usd: float | None = Field(None, ge=0, description="most a run may spend, or none")
+    max_tokens: int | None = Field(None, ge=0, description="most tokens a run may use, or none")
+    stage_max_usd: Amounts = Field({}, description="most that a stage of a run may spend")
+    stage_max_tokens: Counts = Field({}, description="most tokens that a stage of a run may use")
+    prices: dict[str, PriceSetting] = Field(
+        {}, description="your prices of models: USD per million tokens: input, output, cached_input"
+    )
+    allow_unknown_price: bool = Field(
+        default=False, description="under max_usd, ask models whose price nobody knows"
+    )
+
     embedding_model: str = Field("embedded/minilm-l6-int8", description="LiteLLM name or embedded")
 
     verbs: Annotated[list[Verb], NoDecode] = Field(
@@ -103,7 +135,7 @@ class Settings(BaseSettings):
 
     lock_timeout: float = Field(120.0, gt=0, description="seconds to wait for the database's lock")
 
-    @field_validator("verbs", "domains", "domain_dirs", mode="before")
+    @field_validator("verbs", "domains", "domain_dirs", "fallback_models", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return _comma_separated(value)
@@ -113,7 +145,16 @@ class Settings(BaseSettings):
     def _none_for_all(cls, value: object) -> object:
         return None if value in ("none", "all") else value
 
-    @field_validator("language", "api_base", "api_key", mode="before")
+    @field_validator(
+        "language",
+        "api_base",
+        "api_key",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "max_usd",
+        "max_tokens",
+        mode="before",
+    )
     @classmethod
     def _none_for_absent(cls, value: object) -> object:
         return None if value == "none" else value
@@ -147,6 +188,11 @@ class Settings(BaseSettings):
         return self.data_dir / "journal"
 
     @property
+    def batches_dir(self) -> Path:
+        """What was submitted to a provider's batch API and is not in the database yet."""
+        return self.data_dir / "batches"
+
+    @property
     def staging_dir(self) -> Path:
         """The registered shards, as read from their source."""
         return self.data_dir / "shards"
@@ -160,6 +206,23 @@ class Settings(BaseSettings):
     def dagster_dir(self) -> Path:
         """The Dagster instance: runs, events, partitions."""
         return self.data_dir / "dagster"
+
+    def models_for(self, stage: str) -> list[str]:
+        """The model of a stage and its fallbacks, in the order in which they are asked."""
+        return self.stage_models.get(stage) or [self.model, *self.fallback_models]
+
+    def caps(self) -> tuple[Cap, dict[str, Cap]]:
+        """What a run may spend, and what each stage of it may."""
+        stages = {
+            stage: Cap(self.stage_max_tokens.get(stage), self.stage_max_usd.get(stage))
+            for stage in (*self.stage_max_tokens, *self.stage_max_usd)
+        }
+        return Cap(self.max_tokens, self.max_usd), stages
+
+    @property
+    def caps_usd(self) -> bool:
+        """Whether a cap in USD is set, so that prices must be known."""
+        return self.max_usd is not None or bool(self.stage_max_usd)
 
     def load_domains(self) -> dict[str, Domain]:
         """The chosen domains, with their options narrowed."""

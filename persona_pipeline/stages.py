@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from persona_pipeline.llm.answers import parse_answer
-from persona_pipeline.llm.calls import Call
+from persona_pipeline.llm.calls import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ def frame(rows: Iterable[Mapping[str, Any]], schema: Mapping[str, Any]) -> pl.Da
     return pl.DataFrame(list(rows), schema=dict(schema), orient="row")
 
 
-def failure_reason(call: Call) -> tuple[str, str]:
+def failure_reason(call: Answer) -> tuple[str, str]:
     """(reason, detail) of a call that gave no usable answer; fits both lists of reasons."""
     reason = "invalid_answer" if call.status == "invalid" else "call_failed"
     return reason, call.error or ""
 
 
-def answer_of(call: Call, schema: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
+def answer_of(call: Answer, schema: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
     """The parsed answer of a usable call, else None."""
     if call.status != "ok" or call.response is None:
         return None

@@ -19,7 +19,7 @@ import polars as pl
 
 from persona_pipeline.errors import StoreError
 from persona_pipeline.hashing import stable_id
-from persona_pipeline.llm.calls import Call
+from persona_pipeline.llm.calls import ANSWER_FIELDS, Answer
 from persona_pipeline.sql_files import read_sql, sql_names
 from persona_pipeline.stages import StageRows
 
@@ -102,20 +102,31 @@ class Store:
                 connection.execute(f'alter table {name} add column if not exists "{column}" {kind}')
             refresh_views(connection)
 
-    def replace(self, rows: Sequence[StageRows], calls: Sequence[Call], *, run_id: str) -> None:
-        """Swap the rows of these stages and shards, and add the calls, in one transaction."""
+    def replace(self, rows: Sequence[StageRows], journals: Sequence[Path], *, run_id: str) -> None:
+        """Swap the rows of these stages and shards, and add the journals' calls, all or nothing."""
         with self.transaction() as connection:
             for stage in rows:
                 _replace_stage(connection, stage, run_id)
-            _insert_calls(connection, calls, run_id)
+            if journals:
+                read = {"files": [str(path) for path in journals]}
+                connection.execute(f"create temp table bought as {read_sql('llm/journaled')}", read)
+                add_calls(connection, run_id)
 
-    def calls(self, keys: list[str]) -> dict[str, Call]:
-        """The stored calls with these keys."""
-        frame = pl.DataFrame({"call_key": keys}, schema={"call_key": pl.String})
+    def answers(self, keys: list[str]) -> dict[str, Answer]:
+        """The stored answers with these keys; calls that failed are none."""
+        wanted = pl.DataFrame({"call_key": keys}, schema={"call_key": pl.String})
         with self.connect(read_only=True) as connection:
-            connection.register("wanted", frame)
-            found = connection.sql(read_sql("llm/calls_by_key")).pl()
-        return {row["call_key"]: Call(**row) for row in found.iter_rows(named=True)}
+            connection.register("wanted", wanted)
+            found = connection.sql(read_sql("llm/answers_by_key")).pl()
+        return {row[0]: Answer(*row) for row in found.select(ANSWER_FIELDS).iter_rows()}
+
+    def version(self) -> object:
+        """Changes with every commit of any process: each publishes another snapshot."""
+        try:
+            published = self.snapshot.stat()
+        except FileNotFoundError:
+            return None
+        return published.st_ino, published.st_mtime_ns
 
     def _open(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         deadline, delay = time.monotonic() + self._lock_timeout, FIRST_DELAY
@@ -172,21 +183,23 @@ def _replace_stage(connection: duckdb.DuckDBPyConnection, rows: StageRows, run_i
         _insert(connection, "runs.stages", pl.DataFrame([asdict(rows.funnel)]), labels, run_id)
 
 
-def _insert_calls(
-    connection: duckdb.DuckDBPyConnection, calls: Sequence[Call], run_id: str
-) -> None:
-    """A failure does not take the place of an answer that another process bought meanwhile."""
-    if calls:
-        frame = pl.DataFrame([asdict(call) for call in calls], infer_schema_length=None)
-        connection.register("bought", frame)
-        connection.execute(
-            "delete from llm.calls using bought"
-            " where calls.call_key = bought.call_key"
-            " and (calls.status = 'failed' or bought.status <> 'failed')"
-        )
-        new = connection.sql("from bought anti join llm.calls using (call_key)").pl()
-        connection.unregister("bought")
-        _insert(connection, "llm.calls", new, {}, run_id)
+def add_calls(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
+    """Take the temporary table `bought` into llm.calls.
+
+    A failure does not take the place of an answer that another process bought meanwhile; an answer
+    takes the place of a failure, and what the failed attempts had used is added to it.
+    """
+    connection.execute(f"create temp table calls_to_add as {read_sql('llm/calls_to_add')}")
+    connection.execute(
+        "delete from llm.calls where call_key in (select call_key from calls_to_add)"
+    )
+    connection.execute(
+        "insert into llm.calls by name "
+        "select *, $run_id as run_id, now() at time zone 'UTC' as created_at from calls_to_add",
+        {"run_id": run_id},
+    )
+    connection.execute("drop table calls_to_add")
+    connection.execute("drop table bought")
 
 
 def _insert(

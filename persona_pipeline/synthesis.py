@@ -10,11 +10,12 @@ from pydantic import JsonValue
 
 from persona_pipeline.domains.spec import Domain, Prompting
 from persona_pipeline.hashing import stable_id
-from persona_pipeline.llm.buyer import Buyer
-from persona_pipeline.llm.calls import Call
+from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.requests import ChatRequest
+from persona_pipeline.llm.terms import AnswerSource
 from persona_pipeline.quality import text_flags
 from persona_pipeline.reasons import RecordReason
+from persona_pipeline.settings import Settings
 from persona_pipeline.stages import FunnelCounts, StageRows, answer_of, failure_reason, frame
 
 NGRAM, TIMES = 5, 4
@@ -64,8 +65,17 @@ class _Task:
     request: ChatRequest
 
 
+def synthesis_plan(settings: Settings, domain: Domain) -> SynthesisPlan:
+    """What the settings ask of a domain."""
+    return SynthesisPlan(
+        model=settings.models_for(table_name(domain))[0],
+        prompting=settings.prompting,
+        records_per_shard=settings.records_per_shard,
+    )
+
+
 def table_name(domain: Domain) -> str:
-    """The table of the domain's records."""
+    """The table of the domain's records, which is the name of its stage, too."""
     return f"synthetic.{domain.name}"
 
 
@@ -78,10 +88,10 @@ def table_columns(domain: Domain) -> dict[str, str]:
 
 
 def synthesize(
-    domain: Domain, personas: pl.DataFrame, plan: SynthesisPlan, buyer: Buyer, shard: str
+    domain: Domain, personas: pl.DataFrame, plan: SynthesisPlan, buyer: AnswerSource, shard: str
 ) -> StageRows:
     """One record per chosen persona (persona_id, persona), or the reason why not."""
-    stage = f"synthetic.{domain.name}"
+    stage = table_name(domain)
     tasks = list(_tasks(domain, _choose(domain, personas, plan), plan))
     calls = buyer.answers((task.request for task in tasks), shard=shard, stage=stage)
     kept, rejected = _split(domain, tasks, calls, plan)
@@ -127,7 +137,7 @@ def _tasks(domain: Domain, personas: pl.DataFrame, plan: SynthesisPlan) -> Itera
 
 
 def _split(
-    domain: Domain, tasks: list[_Task], calls: Mapping[str, Call], plan: SynthesisPlan
+    domain: Domain, tasks: list[_Task], calls: Mapping[str, Answer], plan: SynthesisPlan
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     kept: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []
@@ -145,26 +155,24 @@ def _split(
         if answer is None or problem:
             rejected.append(common | _rejection(domain, problem, call))
         else:
-            kept.append(common | _record(domain, answer, task, call))
+            kept.append(common | _record(domain, answer, task))
     fields = {name: _column_type(schema)[0] for name, schema in domain.file.fields.items()}
     return frame(kept, {**COMMON, **fields}), frame(rejected, REJECTED)
 
 
-def _record(
-    domain: Domain, answer: dict[str, JsonValue], task: _Task, call: Call
-) -> dict[str, Any]:
+def _record(domain: Domain, answer: dict[str, JsonValue], task: _Task) -> dict[str, Any]:
     fields = {name: _as_column(answer[name], schema) for name, schema in domain.file.fields.items()}
-    identity = stable_id(call.call_key, 0, task.persona_id)
+    identity = stable_id(task.request.call_key, 0, task.persona_id)
     return {**fields, "record_id": identity, "text": domain.render_text(answer)}
 
 
-def _rejection(domain: Domain, problem: tuple[str, str] | None, call: Call) -> dict[str, Any]:
+def _rejection(domain: Domain, problem: tuple[str, str] | None, call: Answer) -> dict[str, Any]:
     reason, detail = problem or ("", "")
     return {"domain": domain.name, "reason": reason, "detail": detail, "answer": call.response}
 
 
 def _flags(
-    domain: Domain, tasks: list[_Task], calls: Mapping[str, Call]
+    domain: Domain, tasks: list[_Task], calls: Mapping[str, Answer]
 ) -> dict[str, dict[str, str]]:
     texts = {}
     for task in tasks:
@@ -185,7 +193,7 @@ def _problem(
     domain: Domain,
     answer: Mapping[str, JsonValue],
     flags: Mapping[str, Mapping[str, str]],
-    call: Call,
+    call: Answer,
 ) -> tuple[str, str] | None:
     found = flags[call.call_key]
     for reason in (

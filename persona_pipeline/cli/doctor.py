@@ -12,8 +12,15 @@ from rich.markup import escape
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.answers import check_reply
+from persona_pipeline.llm.client import ChatClient
+from persona_pipeline.llm.embedding_client import embedding_request
 from persona_pipeline.llm.errors import CallError
-from persona_pipeline.llm.models import open_chat_client, open_embedder
+from persona_pipeline.llm.models import (
+    open_buyer,
+    open_chat_client,
+    open_embedder,
+    open_embedding_client,
+)
 from persona_pipeline.llm.requests import ChatRequest, Sampling
 from persona_pipeline.models.artifacts import ARTIFACTS, cache_dir, is_cached, verify
 from persona_pipeline.prompting import object_schema
@@ -116,14 +123,18 @@ def _chat(settings: Settings) -> Iterator[Finding]:
     if settings.model.startswith("embedded/") and not _is_there(settings.model):
         yield Finding("model", works=True, detail=f"{settings.model}: a run will fetch it first")
         return
-    started = time.monotonic()
-    client = open_chat_client(settings)
-    request = ChatRequest(
+    question = ChatRequest(
         model=settings.model,
         messages=({"role": "user", "content": QUESTION},),
         schema=object_schema({"answer": {"type": "string"}}),
         sampling=Sampling(max_tokens=100),
     )
+    yield _asked("model", open_chat_client(settings, settings.model), question)
+
+
+def _asked(name: str, client: ChatClient, request: ChatRequest) -> Finding:
+    """Ask once, past the journal: an answer of yesterday says nothing about today's key."""
+    started = time.monotonic()
 
     async def ask() -> None:
         try:
@@ -134,12 +145,11 @@ def _chat(settings: Settings) -> Iterator[Finding]:
     try:
         asyncio.run(ask())
     except CallError as error:
-        detail = f"{settings.model} did not answer ({error.kind}): {error}"
-        hint = "; check --model, --api-base and the API key"
-        yield Finding("model", works=False, detail=detail + hint)
-        return
+        detail = f"{request.model} did not answer ({error.kind}): {error}"
+        hint = "; check the model's name, --api-base and the API key"
+        return Finding(name, works=False, detail=detail + hint)
     seconds = time.monotonic() - started
-    yield Finding("model", works=True, detail=f"{settings.model} answered in {seconds:.1f} s")
+    return Finding(name, works=True, detail=f"{request.model} answered in {seconds:.1f} s")
 
 
 def _is_there(model: str) -> bool:
@@ -148,6 +158,12 @@ def _is_there(model: str) -> bool:
 
 
 def _embedder(settings: Settings) -> Iterator[Finding]:
-    vectors = open_embedder(settings).embed(["A tide-table printer."])
-    detail = f"{settings.embedding_model}: {vectors.shape[1]} dimensions"
-    yield Finding("embedding model", works=True, detail=detail)
+    name = settings.embedding_model
+    if not name.startswith(("embedded/", "fake/")):
+        request = embedding_request(name, QUESTION)
+        yield _asked("embedding model", open_embedding_client(settings), request)
+        return
+    store = Store(settings.database, settings.snapshot)
+    with open_buyer(settings, store) as buyer:
+        vectors = open_embedder(settings, buyer, "doctor").embed([QUESTION])
+    yield Finding("embedding model", works=True, detail=f"{name}: {vectors.shape[1]} dimensions")

@@ -1,4 +1,4 @@
-"""The commands: run, sql, preview, doctor."""
+"""The commands: run, estimate, calls, sql, preview, doctor."""
 
 import logging
 import os
@@ -14,17 +14,23 @@ import duckdb
 from rich.console import Console
 from rich.markup import escape
 
+from persona_pipeline.cli.calls import opened_store, print_calls
 from persona_pipeline.cli.display import open_reporter
 from persona_pipeline.cli.doctor import run_checks
+from persona_pipeline.cli.estimates import print_estimate, print_expected, print_stopped
 from persona_pipeline.cli.location import find_root, load_main_job
 from persona_pipeline.cli.preview import print_preview
 from persona_pipeline.cli.summary import print_summary
 from persona_pipeline.errors import PipelineError
+from persona_pipeline.llm.budget import BudgetReached
+from persona_pipeline.llm.exchange import export_calls, import_calls
 from persona_pipeline.llm.models import prefetch
 from persona_pipeline.progress import reporting_to
 from persona_pipeline.settings import Settings, environment_of, load_settings
 
 Command = Callable[..., None]
+STOPPED_AT_BUDGET = 3
+"""Exit status of a run that ended at its cap: neither done nor failed."""
 
 
 def main() -> None:
@@ -44,15 +50,45 @@ def main() -> None:
         sys.exit(130)
 
 
-def model_options(command: Command) -> Command:
-    """The options of commands that ask a model."""
-    for option in (
-        click.option("--api-key", help="Key of that server; else the provider's own variable."),
-        click.option("--api-base", help="Address of an OpenAI-compatible server."),
-        click.option("--model", help="Any LiteLLM name, embedded/..., a GGUF path, fake/demo."),
-    ):
-        command = option(command)
-    return command
+def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """A decorator that adds the options, in this order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+data_options = with_options(
+    click.option("--data-dir", help="Where everything is kept.  [default: data]"),
+)
+model_options = with_options(
+    click.option("--model", help="Any LiteLLM name, embedded/..., a GGUF path, fake/demo."),
+    click.option("--api-base", help="Address of an OpenAI-compatible server."),
+    click.option("--api-key", help="Key of that server; else the provider's own variable."),
+)
+job_options = with_options(
+    click.option("--source", help="File, folder, URL, wikipedia, wikipedia:es or wikipedia:fr."),
+    click.option("--documents", help="Documents to take, or 'all'.  [default: 20]"),
+    click.option("--shards", type=click.IntRange(1), help="Whole shards to take instead."),
+    click.option(
+        "--shard-size", type=click.IntRange(1), help="Documents in a shard.  [default: 1000]"
+    ),
+    click.option("--records-per-shard", help="Per domain, or 'all' personas.  [default: 3]"),
+    click.option("--domains", help="Comma-separated; default: all."),
+    data_options,
+    model_options,
+    click.option("--fallback-models", help="Comma-separated; asked where the model fails."),
+    click.option("--max-concurrency", help="Most calls in flight.  [default: 256]"),
+    click.option(
+        "--batch", is_flag=True, default=None, help="In batches: half the price, up to a day."
+    ),
+    click.option("--max-usd", help="Stop before this is spent; run again to go on."),
+    click.option("--max-tokens", help="Stop before so many tokens are used."),
+    click.option("--allow-unknown-price", is_flag=True, default=None, help="Under --max-usd, too."),
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -66,34 +102,74 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--source", help="File, folder, URL, wikipedia, wikipedia:es or wikipedia:fr.")
-@click.option("--documents", help="Documents to take, or 'all'.  [default: 20]")
-@click.option("--shards", type=click.IntRange(1), help="Whole shards to take instead.")
-@click.option("--shard-size", type=click.IntRange(1), help="Documents in a shard.  [default: 1000]")
-@click.option("--records-per-shard", help="Per domain, or 'all' personas.  [default: 3]")
-@click.option("--domains", help="Comma-separated; default: all.")
-@click.option("--data-dir", help="Where everything is kept.  [default: data]")
-@model_options
-def run(shards: int | None, **given: object) -> None:
+@job_options
+def run(**given: object) -> None:
     """Run the main job: documents to personas to records in every domain."""
-    settings = _settings(given)
-    if shards is not None:
-        documents = shards * settings.shard_size
-        settings = _settings({**given, "documents": str(documents)})
+    settings = _job_settings(given)
     started = time.monotonic()
     console = Console()
     root = find_root()
     os.environ.update(environment_of(settings))  # the code location reads the same settings
     _quiet_libraries()
-    with open_reporter(console) as reporter, reporting_to(reporter):
-        prefetch(settings)
-        done = load_main_job(root).run_main_job(settings, root)
-    print_summary(console, settings, done, time.monotonic() - started)
+    shards: list[str] = []
+
+    def show_estimate(registered: list[str]) -> None:
+        shards.extend(registered)
+        print_expected(console, settings, shards)
+
+    try:
+        with open_reporter(console) as reporter, reporting_to(reporter):
+            prefetch(settings)
+            load_main_job(root).run_main_job(settings, root, before_buying=show_estimate)
+    except BudgetReached as reached:
+        print_stopped(console, settings, shards, reached)
+        sys.exit(STOPPED_AT_BUDGET)
+    print_summary(console, settings, shards, time.monotonic() - started)
+
+
+@cli.command()
+@job_options
+def estimate(**given: object) -> None:
+    """Say what a run would buy: calls, tokens, USD and time, by stage. Asks no model."""
+    settings = _job_settings(given)
+    root = find_root()
+    os.environ.update(environment_of(settings))
+    _quiet_libraries()
+    shards = load_main_job(root).register_shards(settings, root)
+    print_estimate(Console(), settings, shards)
+
+
+@cli.group(invoke_without_command=True)
+@data_options
+@click.pass_context
+def calls(context: click.Context, /, **given: object) -> None:
+    """Show the bought answers, by stage, model and status; export or import them."""
+    context.obj = _settings(given)
+    if context.invoked_subcommand is None:
+        print_calls(Console(), context.obj)
+
+
+@calls.command(name="export")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.pass_obj
+def export_answers(settings: Settings, path: Path) -> None:
+    """Write every bought answer to PATH: .parquet or .jsonl."""
+    count = export_calls(opened_store(settings), path)
+    click.echo(f"{count:,} answers written to {path}")
+
+
+@calls.command(name="import")
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.pass_obj
+def import_answers(settings: Settings, path: Path) -> None:
+    """Take in the answers of PATH, so that runs here need not buy them."""
+    count, new = import_calls(opened_store(settings), path)
+    click.echo(f"{count:,} answers read from {path}, {new:,} of them new")
 
 
 @cli.command()
 @click.argument("query", required=False)
-@click.option("--data-dir", help="Where everything is kept.  [default: data]")
+@data_options
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
 def sql(query: str | None, *, as_csv: bool, **given: object) -> None:
     """Run QUERY on the published snapshot, or open a SQL shell on it."""
@@ -131,11 +207,19 @@ def preview(domain: str, persona: str, options: tuple[str, ...], **given: object
 
 @cli.command()
 @model_options
-@click.option("--data-dir", help="Where everything is kept.  [default: data]")
+@data_options
 def doctor(**given: object) -> None:
     """Say what is set, what works, what is missing and how to mend it."""
     healthy = run_checks(Console(), _settings(given))
     sys.exit(0 if healthy else 1)
+
+
+def _job_settings(given: dict[str, object]) -> Settings:
+    shards = given.pop("shards")
+    settings = _settings(given)
+    if not isinstance(shards, int):
+        return settings
+    return _settings({**given, "documents": str(shards * settings.shard_size)})
 
 
 def _settings(given: dict[str, object]) -> Settings:

@@ -11,7 +11,7 @@ from persona_pipeline.llm.errors import CallError, ModelError
 from persona_pipeline.llm.models import open_chat_client
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 from persona_pipeline.settings import Settings
-from persona_pipeline.synthesis import SynthesisPlan, build_request
+from persona_pipeline.synthesis import build_request, synthesis_plan
 
 
 def print_preview(
@@ -28,7 +28,7 @@ def print_preview(
         raise SettingsError(unknown_choice("domain", name, domains))
     chosen = dict(_parse_option(option) for option in options)
     domain = domains[name].narrowed({key: [value] for key, value in chosen.items()})
-    plan = SynthesisPlan(settings.model, settings.prompting)
+    plan = synthesis_plan(settings, domain)
     request = build_request(domain, persona, domain.draw_options(persona), plan)
     for message in request.messages:
         console.rule(message["role"], align="left")
@@ -59,11 +59,11 @@ def check_reply_or_explain(request: ChatRequest, reply: ChatReply) -> None:
 
 
 async def _ask(settings: Settings, request: ChatRequest) -> ChatReply:
-    client = open_chat_client(settings)
+    client = open_chat_client(settings, request.model)
     try:
         return await client.complete(request)
     except CallError as error:
-        msg = f"model {settings.model} gave no answer ({error.kind}): {error}"
+        msg = f"model {request.model} gave no answer ({error.kind}): {error}"
         raise ModelError(msg) from error
     finally:
         await client.close()

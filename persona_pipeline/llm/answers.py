@@ -1,32 +1,40 @@
 """Reading a model's answer: JSON that satisfies the schema, or the reason why not."""
 
 import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import jsonschema
 from pydantic import JsonValue
 
-from persona_pipeline.hashing import canonical_json
 from persona_pipeline.llm.errors import CallError, CallErrorKind
-from persona_pipeline.llm.requests import ChatReply, ChatRequest
+from persona_pipeline.llm.requests import ChatReply, ChatRequest, Message, schema_json
 
 FINISHED = {"stop", "eos", "tool_calls", "function_call"}
+REFUSED = {"refused", "content_filter"}
 MAX_DIGITS = 18
 """More do not fit a column of whole numbers."""
+SHOWN = 200
+"""Characters of a problem or refusal that are shown to the user and to the model."""
+_TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])')
+"""A whole string, which stays, or a comma before a closing bracket, which goes."""
 
 
 def parse_answer(text: str, schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """The answer as an object of the schema.
+    """The answer as an object of the schema; slips that leave no doubt are mended.
 
     Raises:
         ValueError: it is not JSON, or not of the schema; the message says where.
     """
-    answer = _read_json(_without_code_fence(text))
-    error = next(iter(_validator(canonical_json(schema)).iter_errors(answer)), None)
+    answer = _read_json(text)
+    error = next(iter(_validator(schema_json(schema)).iter_errors(answer)), None)
     if error is not None:
         place = ".".join(map(str, error.absolute_path)) or "answer"
-        msg = f"{place}: {error.message[:200]}"
+        msg = f"{place}: {error.message[:SHOWN]}"
         raise ValueError(msg)
     checked: dict[str, JsonValue] = answer
     return checked
@@ -38,6 +46,9 @@ def check_reply(request: ChatRequest, reply: ChatReply) -> None:
     Raises:
         CallError: of kind invalid; the message says what was wrong.
     """
+    if reply.finish_reason in REFUSED:
+        said = reply.text.strip()[:SHOWN] or reply.finish_reason
+        raise CallError(CallErrorKind.INVALID, f"the model refused: {said}")
     if not reply.text.strip():
         raise CallError(CallErrorKind.INVALID, "empty answer")
     if reply.finish_reason not in FINISHED:
@@ -48,11 +59,30 @@ def check_reply(request: ChatRequest, reply: ChatReply) -> None:
         raise CallError(CallErrorKind.INVALID, str(error)) from error
 
 
+def ask_again(request: ChatRequest, reply: ChatReply, problem: str) -> ChatRequest:
+    """The request after an unusable answer: with more room, or with what was wrong with it."""
+    if reply.finish_reason in REFUSED or not reply.text.strip():
+        return request
+    if reply.finish_reason not in FINISHED:
+        room = replace(request.sampling, max_tokens=2 * request.sampling.max_tokens)
+        return replace(request, sampling=room, origin=request.call_key)
+    said: list[Message] = [
+        {"role": "assistant", "content": reply.text},
+        {
+            "role": "user",
+            "content": f"This cannot be used. {problem}\nWrite the whole answer once more: one "
+            "JSON object of the given schema, and nothing else.",
+        },
+    ]
+    return replace(request, messages=(*request.messages, *said), origin=request.call_key)
+
+
 def _read_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
     """What the tables can hold: `json.loads` also takes half characters, NaN and any nesting."""
     try:
-        answer = json.loads(text, parse_int=_read_integer)
-        json.dumps(answer, allow_nan=False, ensure_ascii=False).encode()
+        answer = _first_readable(text)
+        if "\\u" in text or not text.isascii():
+            json.dumps(answer, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         msg = f"half a character ({error.object[error.start]!r})"
         raise ValueError(msg) from None
@@ -62,6 +92,32 @@ def _read_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
     return answer
 
 
+def _first_readable(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    """The text as JSON; else the first mended form that is; else the error of the text itself."""
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        for mended in _mended(text):
+            try:
+                return _LENIENT_DECODER.decode(mended)
+            except json.JSONDecodeError:
+                continue
+        raise error from None
+
+
+def _mended(text: str) -> Iterator[str]:
+    """Without what stands around the object (code fence, a sentence), then without stray commas.
+
+    Nothing is ever added: a text that was cut off stays unreadable. Line breaks inside strings are
+    taken as they are.
+    """
+    start, end = text.find("{"), text.rfind("}")
+    if 0 <= start < end:
+        inner = text[start : end + 1]
+        yield inner
+        yield _TRAILING_COMMA.sub(lambda found: found[1] or "", inner)
+
+
 def _read_integer(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
         msg = f"{digits[:MAX_DIGITS]}... is too large a number"
@@ -69,11 +125,24 @@ def _read_integer(digits: str) -> int:
     return int(digits)
 
 
-def _without_code_fence(text: str) -> str:
-    stripped = text.strip()
-    if stripped.startswith("```"):
-        stripped = stripped.split("\n", 1)[-1].removesuffix("```")
-    return stripped
+def _refuse_constant(name: str) -> float:
+    msg = f"{name} is no number that JSON or a table knows"
+    raise ValueError(msg)
+
+
+def _read_decimal(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        msg = f"{digits[:MAX_DIGITS]} is too large a number"
+        raise ValueError(msg)
+    return number
+
+
+_HOOKS: dict[str, Any] = {
+    "parse_int": _read_integer, "parse_float": _read_decimal, "parse_constant": _refuse_constant
+}  # fmt: skip
+_DECODER = json.JSONDecoder(**_HOOKS)
+_LENIENT_DECODER = json.JSONDecoder(**_HOOKS, strict=False)
 
 
 @lru_cache(maxsize=256)

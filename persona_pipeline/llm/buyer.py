@@ -1,171 +1,87 @@
 """Buys answers: each call key once, every answer journaled the moment it arrives."""
 
-import asyncio
-import random
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from persona_pipeline.llm.answers import check_reply
-from persona_pipeline.llm.calls import Call, Spent, make_call
-from persona_pipeline.llm.client import ChatClient
-from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
+from persona_pipeline.llm.budget import Budget
+from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.journal import Journal
-from persona_pipeline.llm.requests import ChatReply, ChatRequest
-from persona_pipeline.progress import Tracker, stage_progress
+from persona_pipeline.llm.lanes import Lanes
+from persona_pipeline.llm.loop_thread import run_in_loop_thread
+from persona_pipeline.llm.patience import Patience
+from persona_pipeline.llm.purchase import Purchase
+from persona_pipeline.llm.requests import ChatRequest
+from persona_pipeline.llm.terms import Bought, Receive, Terms, Totals
+from persona_pipeline.progress import stage_progress
 
-Lookup = Callable[[list[str]], Mapping[str, Call]]
-"""The calls in the database with these keys."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a request is asked for again."""
-
-    transient_attempts: int = 5
-    invalid_attempts: int = 2
-    first_delay: float = 0.5
-    longest_delay: float = 30.0
-    rate_limit_seconds: float = 900.0
-    """Refusals for pace do not use up attempts, but not for ever."""
-    dead_after: int = 20
-    """Failures in a row, with no answer between them, after which the model counts as down; the
-    calls in flight come on top, because one break of the connection fails all of them."""
+LAST_SECONDS = 0.1
+"""To close connections and the journal after calls in flight were given their time."""
 
 
 @dataclass
 class Buyer:
-    """Answers requests from what was bought before, and buys the rest."""
+    """Answers requests from what was bought before, and buys the rest.
 
-    client: ChatClient
+    `fallbacks`: models asked in turn where the request's own gives no usable answer.
+    `totals`: what the stages bought so far came to, by stage.
+    """
+
+    lanes: Lanes
     journal: Journal
-    lookup: Lookup
+    bought: Bought
+    budget: Budget = field(default_factory=Budget)
+    fallbacks: tuple[str, ...] = ()
     patience: Patience = field(default_factory=Patience)
+    totals: dict[str, Totals] = field(default_factory=dict)
 
     def answers(
         self, requests: Iterable[ChatRequest], *, shard: str, stage: str
-    ) -> dict[str, Call]:
-        """One call per distinct call key; those not in the store are bought now.
+    ) -> dict[str, Answer]:
+        """One answer per distinct call key, in the order of the requests.
 
         Raises:
             ModelError: the model cannot be used at all (bad key, no such model, no answers).
+            BudgetReached: the budget does not cover the rest.
         """
         wanted = {request.call_key: request for request in requests}
-        known = (*self.journal.read().values(), *self.lookup(list(wanted)).values())
-        answers = {call.call_key: call for call in known if call.is_answer}
-        found = {key: answers[key] for key in wanted if key in answers}
-        missing = [request for key, request in wanted.items() if key not in found]
-        with stage_progress(stage, len(missing)) as tracker:
-            bought = asyncio.run(self._buy(missing, shard, tracker)) if missing else {}
-        return found | bought
+        found: dict[str, Answer] = {}
+        self.buy(wanted.values(), found.__setitem__, shard=shard, stage=stage)
+        return {key: found[key] for key in wanted}
 
-    async def _buy(
-        self, requests: list[ChatRequest], shard: str, tracker: Tracker
-    ) -> dict[str, Call]:
-        queue = iter(requests)
-        in_flight = min(self.client.max_concurrency, len(requests))
-        purchase = _Purchase(self, shard, tracker, in_flight)
-        workers = [asyncio.create_task(purchase.work(queue)) for _ in range(in_flight)]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-            await self.client.close()
-        return purchase.calls
+    def buy(
+        self, requests: Iterable[ChatRequest], receive: Receive, *, shard: str, stage: str
+    ) -> Totals:
+        """Hand each distinct request's answer to `receive` as it comes, in any order.
 
-
-@dataclass
-class _Purchase:
-    """The requests of one stage, bought side by side."""
-
-    buyer: Buyer
-    shard: str
-    tracker: Tracker
-    in_flight: int
-    calls: dict[str, Call] = field(default_factory=dict)
-    failures_in_a_row: int = 0
-
-    async def work(self, queue: Iterator[ChatRequest]) -> None:
-        for request in queue:
-            call = await self._ask_until_over(request)
-            self.buyer.journal.append(call)
-            self.calls[call.call_key] = call
-            tokens = call.tokens_in + call.tokens_out
-            self.tracker.step(tokens=tokens, failed=call.status != "ok")
-
-    async def _ask_until_over(self, request: ChatRequest) -> Call:
-        spent, counts = Spent(), dict.fromkeys(CallErrorKind, 0)
-        deadline = time.monotonic() + self.buyer.patience.rate_limit_seconds
-        while True:
-            reply: ChatReply | None = None
-            try:
-                reply = await self._ask(request, spent)
-                check_reply(request, reply)
-            except CallError as error:
-                counts[error.kind] += 1
-                if self._is_over(error, counts, deadline):
-                    return self._ended(request, spent, reply, error)
-                await asyncio.sleep(self._delay(error, counts[error.kind]))
-            else:
-                return make_call(request, self.shard, spent, status="ok", reply=reply, error=None)
-
-    async def _ask(self, request: ChatRequest, spent: Spent) -> ChatReply:
-        started = time.monotonic()
-        attempt = spent.attempts
-        spent.attempts += 1
-        try:
-            reply = await self.buyer.client.complete(request, attempt=attempt)
-        except CallError as error:
-            if error.kind is CallErrorKind.RATE:
-                spent.attempts -= 1
-            self._count_failure(request, error)
-            raise
-        self.failures_in_a_row = 0
-        spent.add(reply, time.monotonic() - started)
-        return reply
-
-    def _count_failure(self, request: ChatRequest, error: CallError) -> None:
-        if error.kind is CallErrorKind.FATAL:
-            msg = (
-                f"model {request.model} cannot be used: {error}. Check --model, --api-base and "
-                "the API key, then 'persona-pipeline doctor'. What was bought is kept."
+        For any number of requests: `requests` is read as far as is needed to keep the model busy.
+        `receive` is called in another thread. Raises what `answers` raises.
+        """
+        remaining = iter(requests)
+        first = next(remaining, None)
+        if first is None:
+            return Totals()
+        terms = Terms(
+            shard=shard,
+            stage=stage,
+            lanes=self.lanes,
+            fallbacks=self.fallbacks,
+            journal=self.journal,
+            bought=self.bought,
+            budget=self.budget,
+            patience=self.patience,
+        )
+        lane = self.lanes(first.model)
+        with stage_progress(stage, 0) as tracker:
+            purchase = Purchase(terms, lane, tracker, receive)
+            self.totals[stage] = purchase.totals
+            run_in_loop_thread(
+                lambda: purchase.run(_chained(first, remaining)),
+                stop=purchase.stop,
+                grace=self.patience.drain_seconds + LAST_SECONDS,
             )
-            raise ModelError(msg) from error
-        self.failures_in_a_row += error.kind is not CallErrorKind.RATE
-        if self.failures_in_a_row >= self.buyer.patience.dead_after + self.in_flight:
-            msg = (
-                f"model {request.model} gave no answer to {self.failures_in_a_row} requests in a "
-                f"row; the last error was: {error}. Run again when it answers; what was bought is "
-                "kept."
-            )
-            raise ModelError(msg) from error
+        return purchase.totals
 
-    def _is_over(
-        self, error: CallError, counts: Mapping[CallErrorKind, int], deadline: float
-    ) -> bool:
-        patience = self.buyer.patience
-        match error.kind:
-            case CallErrorKind.RATE:
-                return time.monotonic() + (error.retry_after or 0.0) > deadline
-            case CallErrorKind.TRANSIENT:
-                return counts[error.kind] >= patience.transient_attempts
-            case CallErrorKind.INVALID:
-                return counts[error.kind] >= patience.invalid_attempts
-            case _:
-                return True
 
-    def _ended(
-        self, request: ChatRequest, spent: Spent, reply: ChatReply | None, error: CallError
-    ) -> Call:
-        status = "invalid" if error.kind is CallErrorKind.INVALID else "failed"
-        return make_call(request, self.shard, spent, status=status, reply=reply, error=str(error))
-
-    def _delay(self, error: CallError, count: int) -> float:
-        if error.kind is CallErrorKind.INVALID:
-            return 0.0
-        patience = self.buyer.patience
-        backoff = min(patience.first_delay * 2.0 ** min(count - 1, 30), patience.longest_delay)
-        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - not secret
-        return max(error.retry_after or 0.0, backoff * jitter)
+def _chained(first: ChatRequest, remaining: Iterable[ChatRequest]) -> Iterable[ChatRequest]:
+    yield first
+    yield from remaining

@@ -54,7 +54,6 @@ class EmbeddedChatClient:
             tokens_in=usage.get("prompt_tokens", 0),
             tokens_cached=(usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
             tokens_out=usage.get("completion_tokens", 0),
-            cost_usd=0.0,
         )
 
     async def close(self) -> None:

@@ -1,7 +1,8 @@
-"""Vectors of texts: the embedded MiniLM, any LiteLLM embedding model, or a fake."""
+"""Vectors of texts, made in this process: by the embedded MiniLM, or a fake."""
 
 import random
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -9,8 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from persona_pipeline.hashing import stable_id
-from persona_pipeline.llm.errors import CallErrorKind, ModelError
-from persona_pipeline.llm.litellm_client import import_litellm, translate
 from persona_pipeline.progress import stage_progress
 
 BATCH = 64
@@ -73,31 +72,10 @@ class MiniLMEmbedder:
         return unit_rows((tokens * weights).sum(axis=1) / weights.sum(axis=1))
 
 
-class LiteLLMEmbedder:
-    """Any LiteLLM embedding model."""
-
-    def __init__(self, model: str, *, api_base: str | None, api_key: str | None) -> None:
-        """`api_base` and `api_key` as for chat models."""
-        self.model = model
-        self._api_key = api_key
-        self._endpoint = {"api_base": api_base, "api_key": api_key or (api_base and "none")}
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Batches of 64 texts a call."""
-        litellm = import_litellm()
-        vectors: list[list[float]] = []
-        for start in range(0, len(texts), BATCH):
-            batch = list(texts[start : start + BATCH])
-            try:
-                answer = litellm.embedding(self.model, input=batch, max_retries=3, **self._endpoint)
-            except litellm.exceptions.openai.OpenAIError as error:
-                known = translate(error, self._api_key)
-                is_fatal = known.kind is CallErrorKind.FATAL
-                hint = "check the model's name and key" if is_fatal else "run again"
-                msg = f"embedding model {self.model} gave no vectors ({known}): {hint}"
-                raise ModelError(msg) from None  # its text may hold the key
-            vectors += [item["embedding"] for item in answer.data]
-        return unit_rows(np.array(vectors, dtype=np.float32))
+@cache
+def open_minilm(model: str, weights: Path, tokenizer: Path) -> MiniLMEmbedder:
+    """The model, loaded once a process."""
+    return MiniLMEmbedder(model, weights, tokenizer)
 
 
 class FakeEmbedder:

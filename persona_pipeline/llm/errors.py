@@ -24,12 +24,25 @@ class CallError(Exception):
     """One failed call."""
 
     def __init__(
-        self, kind: CallErrorKind, message: str, *, retry_after: float | None = None
+        self,
+        kind: CallErrorKind,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        maybe_billed: bool = False,
+        is_timeout: bool = False,
     ) -> None:
-        """`retry_after`: seconds the provider asked us to wait."""
+        """What went wrong.
+
+        `retry_after`: seconds the provider asked us to wait. `maybe_billed`: the request was sent
+        and no readable answer came (time-out, broken connection or body): a budget counts it.
+        `is_timeout`: the server took too long, perhaps because we ask too much at once.
+        """
         super().__init__(message)
         self.kind = kind
         self.retry_after = retry_after
+        self.maybe_billed = maybe_billed
+        self.is_timeout = is_timeout
 
 
 class ModelError(PipelineError):

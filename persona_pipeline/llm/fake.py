@@ -40,7 +40,7 @@ class FakeChatClient:
         await asyncio.sleep(self._seconds)
         text = self._reply(request)
         words_in = sum(len(message["content"].split()) for message in request.messages)
-        return ChatReply(text, "stop", words_in, 0, len(text.split()), 0.0)
+        return ChatReply(text, "stop", words_in, 0, len(text.split()))
 
     async def close(self) -> None:
         """Nothing to free."""

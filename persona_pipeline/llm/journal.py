@@ -1,18 +1,31 @@
 """Answers on disk the moment they arrive, until they are committed: one file per process."""
 
 import fcntl
+import logging
 import os
 import time
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from persona_pipeline.llm.calls import Call, call_from_line
+from persona_pipeline.llm.calls import Call
+from persona_pipeline.llm.claims import Claims
+from persona_pipeline.llm.journal_index import JournalIndex
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Orphan:
+    """The file of a process that died; we hold its lock until its answers are committed."""
+
+    path: Path
+    file: int
 
 
 class Journal:
-    """This process's file, and those that other processes left behind.
+    """This process's file, what other processes' files hold, and who is buying what.
 
     A running process holds a lock on its file, so a file that can be locked was left by one that
     died: its answers are adopted, committed with ours, and then it is deleted.
@@ -22,12 +35,11 @@ class Journal:
         """Open this process's own file."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._path = folder / f"{os.getpid()}-{time.time_ns()}.jsonl"
-        unlocked = self._path.with_suffix(".new")  # seen without its lock, it would be an orphan
-        self._file = os.open(unlocked, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        unlocked.rename(self._path)
-        self._orphans: list[Path] = []
+        self._path, self._file = _start_file(folder)
+        self._orphans: list[_Orphan] = []
+        self._is_dirty = False
+        self.index = JournalIndex(folder)
+        self.claims = Claims(folder / "claims")
 
     def __enter__(self) -> Self:
         """The journal itself."""
@@ -40,56 +52,105 @@ class Journal:
         _trace: TracebackType | None,
     ) -> None:
         """Let go of the file; an empty one is deleted."""
+        self._release_orphans()
         if self._path.stat().st_size == 0:
             self._path.unlink()
         os.close(self._file)
+        self.claims.close()
+        self.index.close()
 
     def append(self, call: Call) -> None:
         """Write one line with one system call: a kill -9 later cannot lose it."""
-        line = call.to_line()
-        while line:
-            line = line[os.write(self._file, line) :]
+        line = rest = call.to_line()
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+        self.index.note(self._path.name, call, len(line))
+        self._is_dirty = True
 
-    def read(self) -> dict[str, Call]:
-        """Every call in every journal file, by call key; of several the answer wins."""
-        return _by_key(sorted(self._folder.glob("*.jsonl")))
+    def sync(self) -> None:
+        """Bring what was appended to the disk itself: after this, a power cut cannot lose it."""
+        if self._is_dirty:
+            self._is_dirty = False
+            os.fsync(self._file)
 
-    def uncommitted(self) -> list[Call]:
-        """The calls that the next commit must carry: ours and those of processes that died."""
-        self._orphans = [path for path in self._folder.glob("*.jsonl") if self._is_orphan(path)]
-        return list(_by_key([*sorted(self._orphans), self._path]).values())
+    def to_commit(self) -> list[Path]:
+        """The files that the next commit must carry: ours, and those of processes that died."""
+        if not self._orphans:
+            self._orphans = self._find_orphans()
+        self.index.refresh()
+        paths = [*(orphan.path for orphan in self._orphans), self._path]
+        return [path for path in paths if path.stat().st_size]
 
     def committed(self) -> None:
-        """Forget what `uncommitted` returned: it is in the database now."""
-        os.ftruncate(self._file, 0)
-        for path in self._orphans:
-            path.unlink(missing_ok=True)
+        """Forget what `to_commit` named: it is in the database now.
+
+        We go on in another file: who has read ours so far would take what is written to it anew
+        for what was there before.
+        """
+        if self._path.stat().st_size:
+            path, file = self._path, self._file
+            self._path, self._file = _start_file(self._folder)
+            path.unlink()
+            os.close(file)
+        for orphan in self._orphans:
+            if count := self.index.unreadable_lines(orphan.path):
+                kept = orphan.path.rename(orphan.path.with_suffix(".unreadable"))
+                LOG.warning("%s of its lines are not a journal's: kept as %s", count, kept)
+            else:
+                orphan.path.unlink(missing_ok=True)
+        self._release_orphans()
+
+    def _find_orphans(self) -> list[_Orphan]:
+        others = (path for path in sorted(self._folder.glob("*.jsonl")) if path != self._path)
+        return [orphan for path in others if (orphan := _adopt(path))]
+
+    def _release_orphans(self) -> None:
+        for orphan in self._orphans:
+            os.close(orphan.file)
         self._orphans = []
 
-    def _is_orphan(self, path: Path) -> bool:
-        if path == self._path:
-            return False
-        try:
-            with path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, FileNotFoundError):
-            return False
-        return True
+
+def _start_file(folder: Path) -> tuple[Path, int]:
+    """A file of our own, locked before it can be seen: without its lock, it would be an orphan."""
+    path = folder / f"{os.getpid()}-{time.time_ns()}.jsonl"
+    unlocked = path.with_suffix(".new")
+    file = os.open(unlocked, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    unlocked.rename(path)
+    return path, file
 
 
-def _by_key(paths: Iterable[Path]) -> dict[str, Call]:
-    calls: dict[str, Call] = {}
-    for path in paths:
-        for call in read_calls(path):
-            if call.is_answer or call.call_key not in calls:
-                calls[call.call_key] = call
-    return calls
+def _adopt(path: Path) -> _Orphan | None:
+    """Lock the file of a dead process and cut off a torn last line.
 
-
-def read_calls(path: Path) -> Iterable[Call]:
-    """The calls in one journal file; a torn last line is passed over."""
+    None when its owner lives, or another process committed it meanwhile.
+    """
     try:
-        with path.open("rb") as file:
-            return [call for line in file if (call := call_from_line(line))]
-    except FileNotFoundError:  # committed and deleted by its owner meanwhile
-        return []
+        file = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    if not _is_file_at(path, file):
+        os.close(file)
+        return None
+    _cut_torn_line(file)
+    return _Orphan(path, file)
+
+
+def _is_file_at(path: Path, file: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _cut_torn_line(file: int) -> None:
+    size = end = os.fstat(file).st_size
+    while end and os.pread(file, 1, end - 1) != b"\n":
+        end -= 1
+    if end < size:
+        os.ftruncate(file, end)

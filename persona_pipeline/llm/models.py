@@ -1,19 +1,32 @@
-"""From a model's name in the settings to the client that answers."""
+"""From a model's name in the settings to what answers, how fast it is asked, and its price."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from persona_pipeline.errors import unknown_choice
+from persona_pipeline.llm.batch_api import check_batches
+from persona_pipeline.llm.batch_gate import BatchGate
+from persona_pipeline.llm.batches import BatchChatClient, Batching
+from persona_pipeline.llm.budget import Budget
+from persona_pipeline.llm.buyer import Buyer
 from persona_pipeline.llm.client import ChatClient
+from persona_pipeline.llm.direct import open_served_client
 from persona_pipeline.llm.embedded import EmbeddedChatClient
+from persona_pipeline.llm.embedding_client import EmbeddingClient, ServedEmbedder
 from persona_pipeline.llm.embeddings import (
     Embedder,
     FakeEmbedder,
-    LiteLLMEmbedder,
-    MiniLMEmbedder,
+    open_minilm,
 )
 from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.llm.fake import FakeChatClient
-from persona_pipeline.llm.litellm_client import LiteLLMChatClient
+from persona_pipeline.llm.gate import Gate
+from persona_pipeline.llm.journal import Journal
+from persona_pipeline.llm.lanes import Lane
+from persona_pipeline.llm.prices import Price, price_of
+from persona_pipeline.llm.terms import Bought
 from persona_pipeline.models.artifacts import ARTIFACTS, Report, fetch, is_cached
 from persona_pipeline.progress import stage_progress
 from persona_pipeline.settings import Settings
@@ -25,42 +38,153 @@ FAKE_SECONDS = {"fake/demo": 0.0, "fake/slow": 0.05}
 """The fake models, with the seconds an answer takes."""
 
 
-def open_chat_client(settings: Settings, report: Report | None = None) -> ChatClient:
-    """The client for `settings.model`; fetches an embedded model that is not in the cache.
+@dataclass
+class OpenLanes:
+    """The lanes of the settings, each opened when its model is first asked; kept for a process.
+
+    `shard`: what is being bought for; noted with the batches that are submitted.
+    """
+
+    settings: Settings = field(repr=False)
+    shard: str = ""
+    _lanes: dict[str, Lane] = field(default_factory=dict, repr=False)
+
+    def __call__(self, model: str) -> Lane:
+        """How a chat model is asked."""
+        if model not in self._lanes:
+            self._lanes[model] = self._open(model)
+        return self._lanes[model]
+
+    def _open(self, model: str) -> Lane:
+        if is_batched(self.settings, model):
+            return open_batch_lane(self.settings, model, shard=lambda: self.shard)
+        return open_lane(self.settings, model)
+
+
+@contextmanager
+def open_buyer(settings: Settings, bought: Bought) -> Iterator[Buyer]:
+    """A buyer on the settings' models, journal and budget, for use without Dagster."""
+    with Journal(settings.journal_dir) as journal:
+        yield Buyer(
+            lanes=OpenLanes(settings),
+            journal=journal,
+            bought=bought,
+            budget=Budget(*settings.caps()),
+            fallbacks=tuple(settings.fallback_models),
+        )
+
+
+def open_lane(settings: Settings, model: str, report: Report | None = None) -> Lane:
+    """How a chat model is asked under these settings, and at what price.
 
     Raises:
         ModelError, ArtifactError: with what to do.
     """
-    name = settings.model
+    price = known_price(settings, model)
+    return _lane(settings, model, price, open_chat_client(settings, model, report))
+
+
+def is_batched(settings: Settings, model: str) -> bool:
+    """Whether a run buys the answers of this chat model in its provider's batches."""
+    is_chat_model = model != settings.embedding_model
+    return settings.batch and is_chat_model and not model.startswith((EMBEDDED, "fake/"))
+
+
+def open_batch_lane(settings: Settings, model: str, *, shard: Callable[[], str] = str) -> Lane:
+    """How a chat model is asked in batches, and at what price; `shard`: for whom.
+
+    Raises:
+        ModelError: its provider has no batches, or nobody knows the price.
+    """
+    check_batches(model)
+    price = known_price(settings, model)
+    api_base, api_key = endpoint_of(settings, model)
+    batching = Batching(
+        settings.batches_dir, settings.batch_size, settings.batch_poll_seconds, shard
+    )
+    client = BatchChatClient(model, batching, api_base=api_base, api_key=api_key)
+    return Lane(model, client, BatchGate(settings.batch_size), price and price.in_batches())
+
+
+def known_price(settings: Settings, model: str) -> Price | None:
+    """The model's price; None when nobody knows it and that is no matter.
+
+    Raises:
+        ModelError: a cap in USD needs one.
+    """
+    price = price_of(model, settings.prices)
+    if price is None and settings.caps_usd and not settings.allow_unknown_price:
+        example = f'{{"{model}": {{"input": 0.15, "output": 0.6}}}}'
+        msg = (
+            f"nobody knows the price of {model}, so no cap in USD can hold: set it in USD per "
+            f"million tokens, such as PERSONA_PIPELINE_PRICES='{example}', cap tokens with "
+            "--max-tokens instead, or pass --allow-unknown-price"
+        )
+        raise ModelError(msg)
+    return price
+
+
+def _lane(settings: Settings, model: str, price: Price | None, client: ChatClient) -> Lane:
+    gate = Gate(
+        client.max_concurrency,
+        requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
+    )
+    return Lane(model, client, gate, price, is_paced=settings.tokens_per_minute is not None)
+
+
+def open_chat_client(settings: Settings, name: str, report: Report | None = None) -> ChatClient:
+    """The client of a chat model; fetches an embedded model that is not in the cache.
+
+    Address and key go to models of the same provider as `settings.model` only.
+
+    Raises:
+        ModelError, ArtifactError: with what to do.
+    """
     if name in FAKE_SECONDS:
         return FakeChatClient(seconds=FAKE_SECONDS[name])
     if name.startswith("fake/"):
         raise ModelError(unknown_choice("model", name, FAKE_SECONDS))
     if name.startswith(EMBEDDED):
         return EmbeddedChatClient(embedded_path(name, report))
-    key = settings.api_key
-    return LiteLLMChatClient(
-        api_base=settings.api_base,
-        api_key=key.get_secret_value() if key else None,
+    api_base, api_key = endpoint_of(settings, name)
+    return open_served_client(
+        name,
+        api_base=api_base,
+        api_key=api_key,
         max_concurrency=settings.max_concurrency,
         timeout=settings.request_timeout,
     )
 
 
-def open_embedder(settings: Settings, report: Report | None = None) -> Embedder:
-    """The embedder for `settings.embedding_model`; address and key go to the same provider only."""
+def open_embedder(
+    settings: Settings, buyer: Buyer, shard: str, report: Report | None = None
+) -> Embedder:
+    """The embedder for `settings.embedding_model`; a provider's vectors are bought by `buyer`."""
     name = settings.embedding_model
     if name.startswith("fake/"):
         return FakeEmbedder(name)
     if name == f"{EMBEDDED}{MINILM}":
         tokenizer = fetch("minilm-l6-tokenizer", report)
-        return MiniLMEmbedder(name, fetch(MINILM, report), tokenizer)
+        return open_minilm(name, fetch(MINILM, report), tokenizer)
     if name.startswith(EMBEDDED):
         raise ModelError(unknown_choice("embedding model", name, [f"{EMBEDDED}{MINILM}"]))
-    same_provider = name.partition("/")[0] == settings.model.partition("/")[0]
-    key = settings.api_key.get_secret_value() if settings.api_key and same_provider else None
-    api_base = settings.api_base if same_provider else None
-    return LiteLLMEmbedder(name, api_base=api_base, api_key=key)
+    lane = _lane(settings, name, known_price(settings, name), open_embedding_client(settings))
+    return ServedEmbedder(name, replace(buyer, lanes=lambda _: lane, fallbacks=()), shard)
+
+
+def open_embedding_client(settings: Settings) -> EmbeddingClient:
+    """The client of a provider's embedding model."""
+    api_base, api_key = endpoint_of(settings, settings.embedding_model)
+    return EmbeddingClient(api_base=api_base, api_key=api_key, timeout=settings.request_timeout)
+
+
+def endpoint_of(settings: Settings, name: str) -> tuple[str | None, str | None]:
+    """Address and key, for a model of the provider that they are of."""
+    if name.partition("/")[0] != settings.model.partition("/")[0]:
+        return None, None
+    key = settings.api_key
+    return settings.api_base, key.get_secret_value() if key else None
 
 
 def embedded_path(name: str, report: Report | None = None) -> Path:
@@ -86,10 +210,14 @@ def prefetch(settings: Settings) -> None:
 
 def needed_artifacts(settings: Settings) -> list[str]:
     """The packaged files that a run with these settings uses."""
-    needed = []
-    model = settings.model.removeprefix(EMBEDDED)
-    if settings.model.startswith(EMBEDDED) and model in EMBEDDED_CHAT:
-        needed.append(model)
+    stages = settings.stage_models.values()
+    named = {
+        settings.model,
+        *settings.fallback_models,
+        *(name for names in stages for name in names),
+    }
+    chosen = {name.removeprefix(EMBEDDED) for name in named if name.startswith(EMBEDDED)}
+    needed = sorted(chosen & set(EMBEDDED_CHAT))
     if settings.embedding_model == f"{EMBEDDED}{MINILM}":
         needed += [MINILM, "minilm-l6-tokenizer"]
     if settings.source == "wikipedia" or settings.source.startswith("wikipedia:"):

@@ -8,16 +8,19 @@ from pydantic import JsonValue
 
 from persona_pipeline.dedup.duplicates import Thresholds, find_duplicates
 from persona_pipeline.hashing import stable_id
-from persona_pipeline.llm.buyer import Buyer
 from persona_pipeline.llm.requests import ChatRequest
+from persona_pipeline.llm.terms import AnswerSource
 from persona_pipeline.personas.candidates import prompt_examples
-from persona_pipeline.personas.plan import PersonaPlan, stage_prompt, with_tokens_for
+from persona_pipeline.personas.plan import (
+    PERSONA_TO_PERSONA,
+    PersonaPlan,
+    stage_prompt,
+    with_tokens_for,
+)
 from persona_pipeline.personas.rules import judge_personas
 from persona_pipeline.personas.text_to_persona import REJECTED, rejected_call
 from persona_pipeline.prompting import Example, object_schema
 from persona_pipeline.stages import FunnelCounts, StageRows, answer_of, frame
-
-STAGE = "persona_to_persona"
 
 RELATED = {
     "persona_id": pl.String,
@@ -36,7 +39,7 @@ class _Expansion:
     """The hops of one shard: how they ask, and the rows found so far."""
 
     plan: PersonaPlan
-    buyer: Buyer
+    buyer: AnswerSource
     shard: str
     kept: list[dict[str, Any]] = field(default_factory=list)
     rejected: list[dict[str, Any]] = field(default_factory=list)
@@ -44,7 +47,7 @@ class _Expansion:
 
 
 def persona_to_persona(
-    extracted: pl.DataFrame, plan: PersonaPlan, buyer: Buyer, shard: str
+    extracted: pl.DataFrame, plan: PersonaPlan, buyer: AnswerSource, shard: str
 ) -> StageRows:
     """Related personas of those in `extracted` (persona_id, persona), hop by hop.
 
@@ -60,12 +63,12 @@ def persona_to_persona(
         seen = pl.concat([seen, frontier])
     return StageRows(
         shard=shard,
-        stage=STAGE,
+        stage=PERSONA_TO_PERSONA,
         tables={
             "personas.related": frame(found.kept, RELATED),
             "personas.rejected": frame(found.rejected, REJECTED),
         },
-        scope={"personas.rejected": ("stage", STAGE)},
+        scope={"personas.rejected": ("stage", PERSONA_TO_PERSONA)},
         funnel=FunnelCounts(len(extracted), found.rows_in),
     )
 
@@ -74,16 +77,18 @@ def _expand(frontier: pl.DataFrame, hop: int, found: _Expansion) -> pl.DataFrame
     plan = found.plan
     parents = list(frontier.iter_rows(named=True))
     requests = [related_request(parent["persona"], plan) for parent in parents]
-    calls = found.buyer.answers(requests, shard=found.shard, stage=f"{STAGE}, hop {hop}")
+    calls = found.buyer.answers(
+        requests, shard=found.shard, stage=f"{PERSONA_TO_PERSONA}, hop {hop}"
+    )
     found.rows_in += len(parents) * plan.fan_out
     new = []
     for parent, request in zip(parents, requests, strict=True):
         call = calls[request.call_key]
         answer = answer_of(call, request.schema)
         for ordinal in range(plan.fan_out):
-            persona_id = stable_id(call.call_key, ordinal, parent["persona_id"])
+            persona_id = stable_id(request.call_key, ordinal, parent["persona_id"])
             if answer is None:
-                found.rejected.append(rejected_call(STAGE, persona_id, call))
+                found.rejected.append(rejected_call(PERSONA_TO_PERSONA, persona_id, call))
             else:
                 item = _item(answer, ordinal)
                 new.append(_row(parent, hop, persona_id, item, call.call_key))
@@ -93,7 +98,7 @@ def _expand(frontier: pl.DataFrame, hop: int, found: _Expansion) -> pl.DataFrame
 
 def related_request(persona: str, plan: PersonaPlan) -> ChatRequest:
     """Ask for `fan_out` people around this one."""
-    prompt = stage_prompt(STAGE)
+    prompt = stage_prompt(PERSONA_TO_PERSONA)
     count = plan.fan_out
     examples = [_cut(example, count) for example in prompt.spec.examples]
     return ChatRequest(
@@ -101,7 +106,7 @@ def related_request(persona: str, plan: PersonaPlan) -> ChatRequest:
         messages=prompt.messages({"persona": persona, "count": count}, examples),
         schema=_schema(prompt.spec.fields["related"], count),
         sampling=with_tokens_for(prompt.sampling, count),
-        stage=STAGE,
+        stage=PERSONA_TO_PERSONA,
         prompt_name=prompt.name,
         prompt_version=prompt.version,
     )

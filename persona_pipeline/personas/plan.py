@@ -6,8 +6,11 @@ from pathlib import Path
 
 from persona_pipeline.llm.requests import Sampling
 from persona_pipeline.prompting import Prompt, PromptFile, load_prompt, read_yaml
+from persona_pipeline.settings import Settings
 
 PROMPTS = Path(__file__).parent.parent / "prompts"
+TEXT_TO_PERSONA, PERSONA_TO_PERSONA = "text_to_persona", "persona_to_persona"
+"""The persona stages: names of their prompts, and of their rows in the funnel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,19 @@ class PersonaPlan:
     hops: int = 1
     fan_out: int = 1
     language: str | None = None
+
+
+def persona_plan(settings: Settings, stage: str) -> PersonaPlan:
+    """What the settings ask of a persona stage."""
+    return PersonaPlan(
+        model=settings.models_for(stage)[0],
+        verbs=tuple(settings.verbs),
+        granularity=settings.granularity,
+        document_chars=settings.document_chars,
+        hops=settings.hops,
+        fan_out=settings.fan_out,
+        language=settings.language,
+    )
 
 
 @cache

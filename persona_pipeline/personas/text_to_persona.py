@@ -7,14 +7,12 @@ from typing import Any
 import polars as pl
 
 from persona_pipeline.hashing import stable_id
-from persona_pipeline.llm.buyer import Buyer
-from persona_pipeline.llm.calls import Call
+from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.requests import ChatRequest
-from persona_pipeline.personas.plan import PersonaPlan, stage_prompt
+from persona_pipeline.llm.terms import AnswerSource
+from persona_pipeline.personas.plan import TEXT_TO_PERSONA, PersonaPlan, stage_prompt
 from persona_pipeline.prompting import fence
 from persona_pipeline.stages import FunnelCounts, StageRows, answer_of, failure_reason, frame
-
-STAGE = "text_to_persona"
 
 EXTRACTED = {
     "persona_id": pl.String,
@@ -46,32 +44,32 @@ class _Question:
 
 
 def text_to_persona(
-    documents: pl.DataFrame, plan: PersonaPlan, buyer: Buyer, shard: str
+    documents: pl.DataFrame, plan: PersonaPlan, buyer: AnswerSource, shard: str
 ) -> StageRows:
     """One persona per document (document_id, title, text) and verb, or the reason why not."""
     questions = list(_questions(documents, plan))
-    calls = buyer.answers((item.request for item in questions), shard=shard, stage=STAGE)
+    calls = buyer.answers((item.request for item in questions), shard=shard, stage=TEXT_TO_PERSONA)
     kept, rejected = [], []
     for question in questions:
         call = calls[question.request.call_key]
         answer = answer_of(call, question.request.schema)
         if answer is None:
-            rejected.append(rejected_call(STAGE, question.persona_id, call))
+            rejected.append(rejected_call(TEXT_TO_PERSONA, question.persona_id, call))
         else:
-            kept.append(_row(question, plan, str(answer["persona"])))
+            kept.append(_row(question, plan, str(answer["persona"]), call.call_key))
     return StageRows(
         shard=shard,
-        stage=STAGE,
+        stage=TEXT_TO_PERSONA,
         tables={
             "personas.extracted": frame(kept, EXTRACTED),
             "personas.rejected": frame(rejected, REJECTED),
         },
-        scope={"personas.rejected": ("stage", STAGE)},
+        scope={"personas.rejected": ("stage", TEXT_TO_PERSONA)},
         funnel=FunnelCounts(len(documents), len(questions)),
     )
 
 
-def rejected_call(stage: str, persona_id: str, call: Call) -> dict[str, Any]:
+def rejected_call(stage: str, persona_id: str, call: Answer) -> dict[str, Any]:
     """The row of `personas.rejected` for a call that gave no usable answer."""
     reason, detail = failure_reason(call)
     return {
@@ -94,7 +92,7 @@ def _questions(documents: pl.DataFrame, plan: PersonaPlan) -> Iterator[_Question
 
 
 def _request(document: Mapping[str, Any], verb: str, plan: PersonaPlan) -> ChatRequest:
-    prompt = stage_prompt(STAGE)
+    prompt = stage_prompt(TEXT_TO_PERSONA)
     text = document["text"][: plan.document_chars]
     given = {
         "document": text,
@@ -108,18 +106,18 @@ def _request(document: Mapping[str, Any], verb: str, plan: PersonaPlan) -> ChatR
         messages=prompt.messages(given, prompt.spec.examples),
         schema=prompt.schema,
         sampling=prompt.sampling,
-        stage=STAGE,
+        stage=TEXT_TO_PERSONA,
         prompt_name=prompt.name,
         prompt_version=prompt.version,
     )
 
 
-def _row(question: _Question, plan: PersonaPlan, persona: str) -> dict[str, Any]:
+def _row(question: _Question, plan: PersonaPlan, persona: str, call_key: str) -> dict[str, Any]:
     return {
         "persona_id": question.persona_id,
         "document_id": question.document_id,
         "verb": question.verb,
         "granularity": plan.granularity,
         "persona": persona.strip(),
-        "call_key": question.request.call_key,
+        "call_key": call_key,
     }

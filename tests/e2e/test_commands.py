@@ -50,7 +50,7 @@ def test_a_served_model_answers_the_whole_job_and_is_paid_once(tmp_path: Path, p
     assert model.billed_twice == 0
     tables = read_tables(tmp_path / "data" / "published.duckdb")
     assert all(tables[f"synthetic.{domain}"] for domain in DOMAINS)
-    assert len(tables["llm.calls"]) == len(model.billed)
+    assert len(tables["llm.calls"]) == len(model.billed) + len(tables["personas.embeddings"])
 
 
 def test_a_model_that_is_not_there_stops_the_run_with_what_to_do(
@@ -62,7 +62,7 @@ def test_a_model_that_is_not_there_stops_the_run_with_what_to_do(
     )
 
     assert done.returncode == 1
-    assert "gave no answer" in done.stderr
+    assert "has given no answer for" in done.stderr
     assert "Traceback" not in done.stderr
 
 

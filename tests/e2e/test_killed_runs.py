@@ -61,7 +61,7 @@ def test_a_run_killed_again_and_again_ends_with_the_tables_of_an_undisturbed_one
     killed = read_tables(tmp_path / "killed" / "published.duckdb")
     assert killed == read_tables(tmp_path / "undisturbed" / "published.duckdb")
     assert killed["synthetic.math"]
-    assert not list((tmp_path / "killed" / "journal").iterdir())
+    assert not list((tmp_path / "killed" / "journal").glob("*.jsonl"))
 
 
 def test_ctrl_c_ends_a_run_at_once_and_what_was_bought_is_kept(tmp_path: Path, pages: Path) -> None:

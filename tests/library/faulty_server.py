@@ -1,6 +1,8 @@
 """An OpenAI-compatible server that gives the scripted replies, faults included."""
 
 import json
+import socket
+import struct
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +25,20 @@ class Reply:
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    fault: str = ""
+    """reset: the connection breaks before the answer; cut: in it; hang: the answer never comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One request as the server got it."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: dict[str, Any]
+    port: int
+    """The client's: the same for all requests on one connection."""
 
 
 @dataclass(slots=True)
@@ -33,9 +49,11 @@ class FaultyServer:
     url: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
+    is_over: threading.Event = field(default_factory=threading.Event)
 
 
-def chat(content: str | None, finish_reason: str = "stop", **message: str) -> Reply:
+def chat(content: object, finish_reason: str | None = "stop", **message: object) -> Reply:
     """A completion."""
     turn = {"role": "assistant", "content": content, **message}
     choice = {"index": 0, "finish_reason": finish_reason, "message": turn}
@@ -62,10 +80,12 @@ def refuse(status: int, message: str = "no", **headers: str) -> Reply:
 
 
 @contextmanager
-def serve(*replies: Reply) -> Iterator[FaultyServer]:
+def serve(*replies: Reply, keeps_alive: bool = False) -> Iterator[FaultyServer]:
     """The server on a free port, for as long as the block runs."""
     served = FaultyServer(list(replies))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(served))
+    handler = _handler(served)
+    handler.protocol_version = "HTTP/1.1" if keeps_alive else "HTTP/1.0"
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     served.url = f"http://127.0.0.1:{server.server_port}/v1"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -73,6 +93,7 @@ def serve(*replies: Reply) -> Iterator[FaultyServer]:
     try:
         yield served
     finally:
+        served.is_over.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -81,14 +102,28 @@ def serve(*replies: Reply) -> Iterator[FaultyServer]:
 def _handler(served: FaultyServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            served.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            served.bodies.append(body)
             served.keys.append(self.headers.get("Authorization", ""))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            served.sent.append(Sent(self.command, self.path, headers, body, self.client_address[1]))
             reply = served.replies.pop(0) if len(served.replies) > 1 else served.replies[0]
+            if reply.fault == "hang":
+                served.is_over.wait(30)
+            elif reply.fault == "reset":
+                at_once = struct.pack("ii", 1, 0)
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+                self.connection.close()
+            else:
+                self._answer(reply)
+
+        def _answer(self, reply: Reply) -> None:
             self.send_response(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(reply.body)))
+            missing = 10 if reply.fault == "cut" else 0
+            self.send_header("Content-Length", str(len(reply.body) + missing))
             self.end_headers()
             self.wfile.write(reply.body)
 
@@ -98,14 +133,20 @@ def _handler(served: FaultyServer) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _completion(choices: list[dict[str, Any]]) -> dict[str, Any]:
+def completion(choices: list[dict[str, Any]], usage: object = USAGE) -> Reply:
+    """A completion with these choices and this usage."""
+    return _json(200, _completion(choices, usage))
+
+
+def _completion(choices: list[dict[str, Any]], usage: object = USAGE) -> dict[str, Any]:
     return {
         "id": "1",
         "object": "chat.completion",
         "created": 1,
         "model": "m",
+        "service_tier": "default",
         "choices": choices,
-        "usage": USAGE,
+        "usage": usage,
     }
 
 

@@ -5,33 +5,46 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
 from pydantic import JsonValue
 
-from persona_pipeline.llm.buyer import Buyer, Patience
-from persona_pipeline.llm.calls import Call
+from persona_pipeline.llm.buyer import Buyer
+from persona_pipeline.llm.calls import Answer, Call
 from persona_pipeline.llm.client import ChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.fake import FakeChatClient, instance_of_schema
+from persona_pipeline.llm.gate import Gate
 from persona_pipeline.llm.journal import Journal
+from persona_pipeline.llm.lanes import Lane, Lanes
+from persona_pipeline.llm.patience import Patience
+from persona_pipeline.llm.prices import Price
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
 from persona_pipeline.prompting import object_schema
 
 SCHEMA = object_schema({"persona": {"type": "string", "minLength": 3}})
 GOOD = json.dumps({"persona": "A lock keeper who times barges."})
-QUICK = Patience(first_delay=0.0, longest_delay=0.0, rate_limit_seconds=5.0)
+QUICK = Patience(
+    first_delay=0.0,
+    longest_delay=0.0,
+    first_answer_seconds=1.0,
+    outage_seconds=5,
+    refused_seconds=5,
+)
 
-Answer = Callable[[ChatRequest, int], str | ChatReply]
+NO_FALLBACKS: Mapping[str, ChatClient] = {}
+
+Script = Callable[[ChatRequest, int], str | ChatReply]
 """The answer to a request that was asked for so many times before; may raise a CallError."""
 
 
 class ScriptedClient:
     """Answers as `answer` says, and remembers how often each request was asked for."""
 
-    def __init__(self, answer: Answer, *, max_concurrency: int = 4) -> None:
+    def __init__(self, answer: Script, *, max_concurrency: int = 4) -> None:
         self.max_concurrency = max_concurrency
         self.asked: Counter[str] = Counter()
         self.attempts: list[int] = []
@@ -39,15 +52,21 @@ class ScriptedClient:
         self._answer = answer
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:
-        before = self.asked[request.call_key]
-        self.asked[request.call_key] += 1
+        key = _first_asked(request)
+        before = self.asked[key]
+        self.asked[key] += 1
         self.attempts.append(attempt)
         await asyncio.sleep(0)
         answer = self._answer(request, before)
-        return answer if isinstance(answer, ChatReply) else ChatReply(answer, "stop", 10, 1, 5, 0.5)
+        return answer if isinstance(answer, ChatReply) else ChatReply(answer, "stop", 10, 1, 5)
 
     async def close(self) -> None:
         self.is_closed = True
+
+
+def _first_asked(request: ChatRequest) -> str:
+    """The key of the request that this is, or that it asks again."""
+    return replace(request, messages=request.messages[:1], sampling=Sampling()).call_key
 
 
 class ShufflingClient:
@@ -80,7 +99,37 @@ def make_request(
     )
 
 
-def in_turn(*steps: str | ChatReply | CallError) -> Answer:
+def make_call(content: str, *, status: str = "ok", text: str | None = GOOD) -> Call:
+    """The journal's row for a request with this content."""
+    request = make_request(content)
+    return Call(
+        call_key=request.call_key,
+        model=request.model,
+        status=status,
+        response=None if status == "failed" else text,
+        error=None if status == "ok" else "no",
+        shard="s",
+        stage=request.stage,
+        prompt_name="who",
+        prompt_version="v1",
+        params="{}",
+        request=json.dumps(request.messages),
+        finish_reason=None if status == "failed" else "stop",
+        tokens_in=3,
+        tokens_cached=1,
+        tokens_out=2,
+        cost_usd=None,
+        latency_ms=7,
+        attempts=1,
+    )
+
+
+def answer_of(call: Call) -> Answer:
+    """What a stage needs to know of the call."""
+    return Answer(call.call_key, call.model, call.status, call.response, call.error)
+
+
+def in_turn(*steps: str | ChatReply | CallError) -> Script:
     """Each request gets the first step, then the second, ...; the last one from then on."""
 
     def answer(_request: ChatRequest, before: int) -> str | ChatReply:
@@ -92,7 +141,7 @@ def in_turn(*steps: str | ChatReply | CallError) -> Answer:
     return answer
 
 
-def by_outcome(outcomes: Sequence[str]) -> Answer:
+def by_outcome(outcomes: Sequence[str]) -> Script:
     """A good, invalid or failed answer, drawn from `outcomes` by the request's key."""
 
     def answer(request: ChatRequest, _before: int) -> str:
@@ -108,19 +157,61 @@ def fails(kind: CallErrorKind, message: str = "trouble") -> CallError:
     return CallError(kind, message)
 
 
+PRICE = Price(input=0.01, cached_input=0.001, output=0.1)
+"""USD per token: the scripted answer of 10 tokens in (1 cached) and 5 out costs 0.591."""
+
+
+class Shelf:
+    """A store that holds the given answers; `put` is another process's commit."""
+
+    def __init__(self, answers: Mapping[str, Answer] | None = None) -> None:
+        self.held = dict(answers or {})
+        self.commits = 0
+
+    def answers(self, keys: list[str]) -> dict[str, Answer]:
+        return {key: self.held[key] for key in keys if key in self.held}
+
+    def version(self) -> object:
+        return self.commits
+
+    def put(self, answers: Mapping[str, Answer]) -> None:
+        self.held |= answers
+        self.commits += 1
+
+
+def lanes_of(client: ChatClient, fallbacks: Mapping[str, ChatClient] = NO_FALLBACKS) -> Lanes:
+    """`client` for every model but the fallbacks; each with a gate of its own."""
+    lanes: dict[str, Lane] = {}
+
+    def lane(model: str) -> Lane:
+        asked = fallbacks.get(model, client)
+        if model not in lanes:
+            lanes[model] = Lane(model, asked, Gate(asked.max_concurrency), PRICE)
+        return lanes[model]
+
+    return lane
+
+
 @contextmanager
 def open_buyer(
     client: ChatClient,
     folder: Path | None = None,
     *,
-    stored: Mapping[str, Call] | None = None,
+    stored: Mapping[str, Answer] | None = None,
     patience: Patience = QUICK,
+    fallbacks: Mapping[str, ChatClient] = NO_FALLBACKS,
 ) -> Iterator[Buyer]:
     """A buyer with its own journal; nothing stored unless given."""
     with TemporaryDirectory() as temporary:
         place = folder or Path(temporary) / "journal"
         with Journal(place) as journal:
-            yield Buyer(client, journal, lambda _keys: stored or {}, patience)
+            yield Buyer(
+                lanes=lanes_of(client, fallbacks),
+                journal=journal,
+                bought=Shelf(stored),
+                fallbacks=tuple(fallbacks),
+                patience=patience,
+            )
 
 
 def buy(
@@ -128,8 +219,32 @@ def buy(
     requests: Sequence[ChatRequest],
     folder: Path | None = None,
     *,
-    stored: Mapping[str, Call] | None = None,
-) -> dict[str, Call]:
+    stored: Mapping[str, Answer] | None = None,
+    fallbacks: Mapping[str, ChatClient] = NO_FALLBACKS,
+) -> dict[str, Answer]:
     """One round of buying."""
-    with open_buyer(client, folder, stored=stored) as buyer:
+    with open_buyer(client, folder, stored=stored, fallbacks=fallbacks) as buyer:
         return buyer.answers(requests, shard="pages-00000", stage="test")
+
+
+def buy_one(client: ChatClient, request: ChatRequest, folder: Path | None = None) -> Call:
+    """One request's purchase, as it stands in the journal."""
+    with open_buyer(client, folder) as buyer:
+        buyer.answers([request], shard="pages-00000", stage="test")
+        return journaled(buyer)[request.call_key]
+
+
+def journaled(buyer: Buyer) -> dict[str, Call]:
+    """The last line of each key in the journals that the next commit would carry."""
+    lines = [line for path in buyer.journal.to_commit() for line in path.read_bytes().splitlines()]
+    calls = [Call(**json.loads(line)) for line in lines]
+    return {call.call_key: call for call in calls}
+
+
+def replace_lanes(buyer: Buyer, lane: Lane) -> Buyer:
+    """The buyer with this lane for every model."""
+    return replace(buyer, lanes=lambda _model: lane)
+
+
+def ignore(_key: str, _answer: Answer) -> None:
+    """Receive nothing."""

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -10,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persona_pipeline.llm.buyer import Patience
+from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
 from persona_pipeline.llm.fake import FakeChatClient, instance_of_schema
-from persona_pipeline.llm.journal import Journal
-from persona_pipeline.llm.requests import ChatReply
+from persona_pipeline.llm.purchase import WINDOW
+from persona_pipeline.llm.requests import ChatReply, ChatRequest
 from persona_pipeline.personas.plan import PersonaPlan
 from persona_pipeline.personas.text_to_persona import text_to_persona
 from persona_pipeline.progress import StageProgress, reporting_to
@@ -23,12 +25,18 @@ from tests.library.purchases import (
     QUICK,
     ScriptedClient,
     ShufflingClient,
+    answer_of,
     buy,
+    buy_one,
     by_outcome,
     fails,
+    ignore,
     in_turn,
+    journaled,
+    make_call,
     make_request,
     open_buyer,
+    replace_lanes,
 )
 
 ONE = make_request()
@@ -47,7 +55,7 @@ def test_identical_requests_are_bought_once() -> None:
 
 def test_a_bought_answer_is_a_row_that_says_all_about_it() -> None:
     request = replace(ONE, stage="text_to_persona", prompt_name="who", prompt_version="v1")
-    call = buy(ScriptedClient(in_turn(GOOD)), [request])[request.call_key]
+    call = buy_one(ScriptedClient(in_turn(GOOD)), request)
     assert asdict(replace(call, latency_ms=0)) == {
         "call_key": request.call_key,
         "shard": "pages-00000",
@@ -56,7 +64,7 @@ def test_a_bought_answer_is_a_row_that_says_all_about_it() -> None:
         "prompt_name": "who",
         "prompt_version": "v1",
         "params": '{"temperature": 0.7, "top_p": 0.9, "max_tokens": 256, "sample": 0}',
-        "request": '[{"role": "user", "content": "Who?"}]',
+        "request": '[{"content":"Who?","role":"user"}]',
         "response": GOOD,
         "status": "ok",
         "error": None,
@@ -64,7 +72,7 @@ def test_a_bought_answer_is_a_row_that_says_all_about_it() -> None:
         "tokens_in": 10,
         "tokens_cached": 1,
         "tokens_out": 5,
-        "cost_usd": 0.5,
+        "cost_usd": pytest.approx(0.591),
         "latency_ms": 0,
         "attempts": 1,
     }
@@ -72,12 +80,14 @@ def test_a_bought_answer_is_a_row_that_says_all_about_it() -> None:
 
 def test_an_answer_in_the_journal_or_the_store_is_not_bought_again(tmp_path: Path) -> None:
     first = ScriptedClient(in_turn(GOOD))
-    journaled = buy(first, MANY[:5], tmp_path)
+    first_five = buy(first, MANY[:5], tmp_path)
     stored = buy(first, MANY[5:10])
     second = ScriptedClient(in_turn(GOOD))
     calls = buy(second, MANY, tmp_path, stored=stored)
     assert second.asked.keys() == {request.call_key for request in MANY[10:]}
-    assert {key: calls[key] for key in (*journaled, *stored)} == journaled | stored
+    assert {key: calls[key].response for key in (*first_five, *stored)} == dict.fromkeys(
+        (*first_five, *stored), GOOD
+    )
 
 
 def test_nothing_to_buy_asks_nothing() -> None:
@@ -88,7 +98,7 @@ def test_nothing_to_buy_asks_nothing() -> None:
 
 def test_a_refusal_for_pace_uses_no_attempt() -> None:
     client = ScriptedClient(in_turn(*[fails(RATE)] * 9, GOOD))
-    call = buy(client, [ONE])[ONE.call_key]
+    call = buy_one(client, ONE)
     assert (call.status, call.attempts) == ("ok", 1)
     assert client.attempts == [0] * 10
 
@@ -100,35 +110,40 @@ def test_a_refusal_for_pace_waits_as_long_as_the_provider_says() -> None:
     assert time.monotonic() - started >= 0.3
 
 
-@pytest.mark.parametrize("retry_after", [None, 86_400.0])
-def test_refusals_for_pace_end_after_the_time_for_them(retry_after: float | None) -> None:
-    refusal = CallError(RATE, "slow down", retry_after=retry_after)
-    client = ScriptedClient(in_turn(refusal))
-    patience = replace(QUICK, rate_limit_seconds=0.05)
-    with open_buyer(client, patience=patience) as buyer:
-        call = buyer.answers([ONE], shard="s", stage="t")[ONE.call_key]
-    assert (call.status, call.error, call.attempts) == ("failed", "slow down", 0)
+def test_a_model_that_asks_to_wait_for_hours_ends_the_run() -> None:
+    refusal = CallError(RATE, "daily quota used up", retry_after=86_400.0)
+    with pytest.raises(ModelError, match=r"asks to wait 86400 s: daily quota used up\. Run again"):
+        buy(ScriptedClient(in_turn(refusal)), [ONE])
+
+
+def test_a_model_that_refuses_everything_ends_the_run_after_the_time_for_it() -> None:
+    client = ScriptedClient(in_turn(CallError(RATE, "slow down", retry_after=0.01)))
+    patience = replace(QUICK, refused_seconds=0.05)
+    with (
+        open_buyer(client, patience=patience) as buyer,
+        pytest.raises(ModelError, match="refuses every request for its pace"),
+    ):
+        buyer.answers([ONE], shard="s", stage="t")
 
 
 def test_trouble_that_passes_costs_attempts_and_no_row() -> None:
     client = ScriptedClient(in_turn(*[fails(TRANSIENT)] * 4, GOOD))
-    call = buy(client, [ONE])[ONE.call_key]
+    call = buy_one(client, ONE)
     assert (call.status, call.attempts, call.tokens_in) == ("ok", 5, 10)
 
 
 def test_trouble_that_stays_ends_as_a_failed_call_that_is_asked_for_in_the_next_run(
     tmp_path: Path,
 ) -> None:
-    call = buy(ScriptedClient(in_turn(fails(TRANSIENT, "503"))), [ONE], tmp_path)[ONE.call_key]
+    call = buy_one(ScriptedClient(in_turn(fails(TRANSIENT, "503"))), ONE, tmp_path)
     assert (call.status, call.error, call.response, call.attempts) == ("failed", "503", None, 5)
-    assert call.cost_usd == 0.0
-    later = buy(ScriptedClient(in_turn(GOOD)), [ONE], tmp_path)[ONE.call_key]
+    later = buy_one(ScriptedClient(in_turn(GOOD)), ONE, tmp_path)
     assert later.status == "ok"
 
 
 def test_a_request_that_can_never_be_answered_is_asked_once() -> None:
     client = ScriptedClient(in_turn(fails(PERMANENT, "too long")))
-    call = buy(client, [ONE])[ONE.call_key]
+    call = buy_one(client, ONE)
     assert (call.status, call.error, client.asked[ONE.call_key]) == ("failed", "too long", 1)
 
 
@@ -136,22 +151,27 @@ def test_an_invalid_answer_is_asked_for_twice_then_kept_and_never_bought_again(
     tmp_path: Path,
 ) -> None:
     client = ScriptedClient(in_turn("no JSON"))
-    call = buy(client, [ONE], tmp_path)[ONE.call_key]
+    call = buy_one(client, ONE, tmp_path)
     assert (call.status, call.response, call.attempts) == ("invalid", "no JSON", 2)
-    assert (call.tokens_in, call.tokens_out, call.cost_usd) == (20, 10, 1.0)
+    assert (call.tokens_in, call.tokens_out) == (20, 10)
+    assert call.cost_usd == pytest.approx(1.182)
     assert client.attempts == [0, 1]
-    assert buy(client, [ONE], tmp_path)[ONE.call_key] == call
+    assert buy(client, [ONE], tmp_path)[ONE.call_key].response == call.response
     assert client.asked[ONE.call_key] == 2
 
 
 def test_a_second_try_can_mend_an_invalid_answer() -> None:
-    call = buy(ScriptedClient(in_turn(ChatReply(GOOD, "length"), GOOD)), [ONE])[ONE.call_key]
+    call = buy_one(ScriptedClient(in_turn(ChatReply(GOOD, "length"), GOOD)), ONE)
     assert (call.status, call.attempts) == ("ok", 2)
 
 
 def test_an_unknown_price_makes_the_sum_unknown() -> None:
-    client = ScriptedClient(in_turn(ChatReply("no JSON", cost_usd=1.0), ChatReply(GOOD)))
-    assert buy(client, [ONE])[ONE.call_key].cost_usd is None
+    client = ScriptedClient(in_turn(GOOD))
+    with open_buyer(client) as buyer:
+        lane = replace(buyer.lanes("fake/demo"), price=None)
+        totals = replace_lanes(buyer, lane).buy(MANY, ignore, shard="s", stage="t")
+        assert totals.cost_usd is None
+        assert totals.tokens_in == 200
 
 
 def test_a_fatal_error_stops_at_once_and_keeps_what_was_bought(tmp_path: Path) -> None:
@@ -166,8 +186,8 @@ def test_a_fatal_error_stops_at_once_and_keeps_what_was_bought(tmp_path: Path) -
     with pytest.raises(ModelError, match=r"fake/demo cannot be used: bad key\. Check --model"):
         buy(client, MANY, tmp_path)
     assert client.is_closed
-    with Journal(tmp_path) as journal:
-        assert len(journal.read()) == len(MANY) - 1
+    with open_buyer(client, tmp_path) as buyer:
+        assert len(journaled(buyer)) == len(MANY) - 1
 
 
 def test_a_fatal_error_stops_the_requests_beside_it() -> None:
@@ -177,19 +197,26 @@ def test_a_fatal_error_stops_the_requests_beside_it() -> None:
     assert client.asked.total() <= 4
 
 
-def test_a_model_that_is_down_stops_the_run_instead_of_failing_every_row() -> None:
+def test_a_model_that_never_answers_stops_the_run_instead_of_failing_every_row() -> None:
     client = ScriptedClient(in_turn(fails(TRANSIENT, "connection refused")), max_concurrency=4)
     many = [make_request(str(number)) for number in range(500)]
-    with pytest.raises(ModelError, match="in a row; the last error was: connection refused"):
+    with pytest.raises(ModelError, match=r"no answer for . s; the last error was: connection ref"):
         buy(client, many)
-    assert client.asked.total() < 40
+    assert client.asked.total() < 60
 
 
 def test_one_break_of_the_connection_under_many_calls_in_flight_is_no_outage() -> None:
-    client = ScriptedClient(in_turn(fails(TRANSIENT), GOOD), max_concurrency=64)
+    def answer(_request: object, _before: int) -> str:
+        if client.asked.total() <= 32:
+            raise CallError(TRANSIENT, "connection reset")
+        return GOOD
+
+    client = ScriptedClient(answer, max_concurrency=64)
     many = [make_request(str(number)) for number in range(64)]
-    calls = buy(client, many)
-    assert {(call.status, call.attempts) for call in calls.values()} == {("ok", 2)}
+    patience = replace(QUICK, first_answer_seconds=10)
+    with open_buyer(client, patience=patience) as buyer:
+        calls = buyer.answers(many, shard="s", stage="t")
+    assert {call.status for call in calls.values()} == {"ok"}
 
 
 def test_no_more_are_in_flight_than_the_client_allows() -> None:
@@ -248,7 +275,7 @@ def test_the_tables_do_not_depend_on_the_order_in_which_answers_arrive(
         expected = text_to_persona(PAGES, plan, buyer, "s")
     with open_buyer(ShufflingClient(seed, max_concurrency, _reply)) as buyer:
         found = text_to_persona(PAGES, plan, buyer, "s")
-        bought = buyer.journal.uncommitted()
+        bought = journaled(buyer)
     assert found.funnel == expected.funnel
     for name, frame in expected.tables.items():
         assert found.tables[name].equals(frame)
@@ -266,11 +293,83 @@ def test_a_failure_noted_by_another_process_does_not_hide_the_stored_answer(
     assert not client.asked
 
 
-def test_the_default_patience_outlasts_a_minute_of_refusals_and_a_short_outage() -> None:
-    patience = Patience()
-    waits = sum(
-        min(patience.first_delay * 2**number, patience.longest_delay) / 2
-        for number in range(patience.transient_attempts - 1)
+def test_requests_are_read_no_further_ahead_than_the_model_needs() -> None:
+    read = received = furthest = 0
+
+    def requests() -> Iterator[ChatRequest]:
+        nonlocal read, furthest
+        for number in range(5000):
+            read += 1
+            furthest = max(furthest, read - received)
+            yield make_request(str(number))
+
+    def receive(_key: str, _answer: Answer) -> None:
+        nonlocal received
+        received += 1
+
+    client = FakeChatClient()
+    with open_buyer(client) as buyer:
+        totals = buyer.buy(requests(), receive, shard="s", stage="t")
+    assert (read, received, totals.bought) == (5000, 5000, 5000)
+    assert furthest <= WINDOW + 2 * client.max_concurrency + 1
+
+
+def test_answers_that_were_bought_are_received_without_reading_all_requests() -> None:
+    held = {call.call_key: answer_of(call) for call in (make_call(str(n)) for n in range(3000))}
+    order: list[str] = []
+
+    def requests() -> Iterator[ChatRequest]:
+        for number in range(3000):
+            order.append("read")
+            yield make_request(str(number))
+
+    with open_buyer(FakeChatClient(), stored=held) as buyer:
+        totals = buyer.buy(
+            requests(), lambda _key, _answer: order.append("received"), shard="s", stage="t"
+        )
+    assert (totals.reused, totals.bought) == (3000, 0)
+    assert order.index("received") <= WINDOW + 1
+
+
+def test_what_the_maker_of_requests_raises_is_raised_and_what_was_bought_is_kept() -> None:
+    def requests() -> Iterator[ChatRequest]:
+        yield from MANY
+        msg = "no such page"
+        raise ValueError(msg)
+
+    with open_buyer(FakeChatClient()) as buyer:
+        with pytest.raises(ValueError, match="no such page"):
+            buyer.buy(requests(), ignore, shard="s", stage="t")
+        assert journaled(buyer).keys() <= {request.call_key for request in MANY}
+
+
+def test_what_the_receiver_raises_is_raised_and_the_answer_is_kept() -> None:
+    def receive(_key: str, _answer: Answer) -> None:
+        msg = "no place for it"
+        raise ValueError(msg)
+
+    with open_buyer(FakeChatClient()) as buyer:
+        with pytest.raises(ValueError, match="no place for it"):
+            buyer.buy(MANY, receive, shard="s", stage="t")
+        assert journaled(buyer)
+
+
+def test_the_totals_say_what_a_stage_s_purchase_came_to() -> None:
+    held = answer_of(make_call("Who reads page 0?"))
+    refused = in_turn(fails(RATE), GOOD)
+    outcomes = by_outcome(["good", "bad", "failed"])
+    with open_buyer(ScriptedClient(refused), stored={held.call_key: held}) as buyer:
+        totals = buyer.buy(MANY, ignore, shard="s", stage="t")
+        assert totals is buyer.totals["t"]
+    assert (totals.reused, totals.bought, totals.refused) == (1, 19, 19)
+    assert (totals.tokens_in, totals.tokens_cached, totals.tokens_out) == (190, 19, 95)
+    assert totals.cost_usd == pytest.approx(19 * 0.591)
+    with open_buyer(ScriptedClient(outcomes)) as buyer:
+        totals = buyer.buy(MANY, ignore, shard="s", stage="t")
+        calls = journaled(buyer).values()
+    statuses = Counter(call.status for call in calls)
+    assert (totals.bought, totals.invalid, totals.failed) == (
+        statuses["ok"] + statuses["invalid"],
+        statuses["invalid"],
+        statuses["failed"],
     )
-    assert waits > 3
-    assert patience.rate_limit_seconds >= 60

@@ -39,19 +39,19 @@ def ask(
     return asyncio.run(EmbeddedChatClient(Path("m.gguf")).complete(request, attempt=attempt))
 
 
-def test_an_answer_comes_with_its_tokens_and_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_comes_with_its_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     cached = {"cached_tokens": 4}
     server = MadeUpServer(
         completion(prompt_tokens=9, completion_tokens=3, prompt_tokens_details=cached)
     )
-    assert ask(server, monkeypatch, make_request()) == ChatReply(GOOD, "stop", 9, 4, 3, 0.0)
+    assert ask(server, monkeypatch, make_request()) == ChatReply(GOOD, "stop", 9, 4, 3)
 
 
 def test_an_answer_without_text_or_usage_is_an_empty_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reply = ask(MadeUpServer(completion(None)), monkeypatch, make_request())
-    assert reply == ChatReply("", "stop", 0, 0, 0, 0.0)
+    assert reply == ChatReply("", "stop", 0, 0, 0)
 
 
 def test_the_same_request_has_the_same_seed_and_another_attempt_another(

@@ -1,32 +1,30 @@
 """The journal: what a killed process leaves, and who may take it over."""
 
+import json
+import logging
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persona_pipeline.llm.buyer import Buyer
-from persona_pipeline.llm.calls import Call, Spent, call_from_line, make_call
+from persona_pipeline.llm.calls import Answer, Call, answer_from_line
 from persona_pipeline.llm.fake import FakeChatClient
-from persona_pipeline.llm.journal import Journal, read_calls
-from persona_pipeline.llm.requests import ChatReply
-from tests.library.purchases import GOOD, make_request
+from persona_pipeline.llm.journal import Journal
+from tests.library.purchases import answer_of, buy, make_call, make_request
 
-SPENT = Spent(attempts=1, tokens_in=3, tokens_out=2, cost_usd=None)
 PROGRAM = """
 import sys
 from pathlib import Path
-from persona_pipeline.llm.buyer import Buyer
 from persona_pipeline.llm.fake import FakeChatClient, instance_of_schema
-from persona_pipeline.llm.journal import Journal
-from tests.library.purchases import make_request
+from tests.library.purchases import make_request, open_buyer
 
 journal_dir, bill, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 
@@ -35,19 +33,13 @@ def reply(request):
         file.write(request.call_key.encode() + b"\\n")
     return instance_of_schema(request)
 
-with Journal(journal_dir) as journal:
-    client = FakeChatClient(reply, seconds=0.01)
+with open_buyer(FakeChatClient(reply, seconds=0.01), journal_dir) as buyer:
     requests = [make_request(f"Page {number}") for number in range(count)]
-    Buyer(client, journal, lambda keys: {}).answers(requests, shard="s", stage="t")
+    buyer.answers(requests, shard="s", stage="t")
     print("bought", flush=True)
     sys.stdin.read()
 """
 ROOT = Path(__file__).parents[2]
-
-
-def make_answer(content: str, *, status: str = "ok", text: str = GOOD) -> Call:
-    reply = None if status == "failed" else ChatReply(text)
-    return make_call(make_request(content), "s", SPENT, status=status, reply=reply, error=None)
 
 
 def start_buying(journal_dir: Path, bill: Path, count: int) -> subprocess.Popen[str]:
@@ -72,6 +64,25 @@ def wait_for_lines(file: Path, count: int) -> None:
         time.sleep(0.005)
 
 
+def keys_of(*contents: str) -> list[str]:
+    return [make_request(content).call_key for content in contents]
+
+
+def found(journal: Journal, *contents: str) -> dict[str, Answer]:
+    journal.index.refresh()
+    return journal.index.find_all(keys_of(*contents))
+
+
+def to_commit(journal: Journal) -> list[Call]:
+    """The calls of the files that the next commit must carry."""
+    lines = [line for path in journal.to_commit() for line in path.read_bytes().splitlines()]
+    return [Call(**json.loads(line)) for line in lines]
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_a_killed_process_loses_no_more_than_the_calls_in_flight(tmp_path: Path) -> None:
     folder, bill = tmp_path / "journal", tmp_path / "bill"
     process = start_buying(folder, bill, 300)
@@ -80,49 +91,53 @@ def test_a_killed_process_loses_no_more_than_the_calls_in_flight(tmp_path: Path)
     paid = Counter(bill.read_text().split())
     assert 60 <= len(paid) < 300
 
+    pages = [f"Page {number}" for number in range(300)]
     with Journal(folder) as journal:
-        adopted = journal.read()
-        assert len(paid) - len(adopted) <= FakeChatClient.max_concurrency
-        client = FakeChatClient()
-        requests = [make_request(f"Page {number}") for number in range(300)]
-        calls = Buyer(client, journal, lambda _keys: {}).answers(requests, shard="s", stage="t")
-        paid.update(request.call_key for request in client.requests)
-        to_commit = {call.call_key: call for call in journal.uncommitted()}
+        assert len(paid) - len(found(journal, *pages)) <= FakeChatClient.max_concurrency
+    client = FakeChatClient()
+    answers = buy(client, [make_request(page) for page in pages], folder)
+    paid.update(request.call_key for request in client.requests)
+    with Journal(folder) as journal:
+        committed = {call.call_key: answer_of(call) for call in to_commit(journal)}
         journal.committed()
 
-    assert to_commit == calls
-    assert len(calls) == 300
+    assert committed == {key: replace_class(answer) for key, answer in answers.items()}
+    assert len(answers) == 300
     assert paid.total() - len(paid) <= FakeChatClient.max_concurrency
-    assert list(folder.iterdir()) == []
+    assert files_in(folder) == ["claims"]
+
+
+def replace_class(answer: Answer) -> Answer:
+    """An answer that was bought just now is a whole call."""
+    return answer_of(answer) if isinstance(answer, Call) else answer
 
 
 def test_a_living_process_keeps_its_journal_while_another_reads_and_commits(tmp_path: Path) -> None:
     folder, bill = tmp_path / "journal", tmp_path / "bill"
+    pages = [f"Page {number}" for number in range(5)]
     process = start_buying(folder, bill, 5)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "bought\n"
         with Journal(folder) as journal:
-            journal.append(make_answer("mine"))
-            assert len(journal.read()) == 6
-            assert [call.call_key for call in journal.uncommitted()] == [
-                make_request("mine").call_key
-            ]
+            journal.append(make_call("mine"))
+            assert len(found(journal, "mine", *pages)) == 6
+            assert to_commit(journal) == [make_call("mine")]
             journal.committed()
-            assert len(journal.read()) == 5
+            assert found(journal, "mine", *pages).keys() == set(keys_of(*pages))
     finally:
         kill(process)
     with Journal(folder) as journal:
-        assert len(journal.uncommitted()) == 5
+        assert len(to_commit(journal)) == 5
 
 
 def test_two_journals_of_one_process_do_not_take_over_each_other(tmp_path: Path) -> None:
     with Journal(tmp_path) as first, Journal(tmp_path) as second:
-        first.append(make_answer("a"))
-        second.append(make_answer("b"))
-        assert len(first.uncommitted()) == 1
+        first.append(make_call("a"))
+        second.append(make_call("b"))
+        assert to_commit(first) == [make_call("a")]
         first.committed()
-        assert len(second.uncommitted()) == 1
+        assert to_commit(second) == [make_call("b")]
 
 
 def test_a_journal_is_never_seen_without_its_lock(
@@ -135,59 +150,134 @@ def test_a_journal_is_never_seen_without_its_lock(
     assert seen == [[]]
 
 
-def test_a_journal_without_answers_leaves_no_file(tmp_path: Path) -> None:
+def test_a_journal_without_answers_leaves_no_file_but_the_empty_one_of_the_claims(
+    tmp_path: Path,
+) -> None:
     with Journal(tmp_path):
         pass
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) == ["claims"]
+    assert (tmp_path / "claims").stat().st_size == 0
 
 
 def test_what_is_not_committed_is_there_for_the_next_process(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
-        journal.append(make_answer("a"))
-        journal.uncommitted()
+        journal.append(make_call("a"))
+        journal.to_commit()
     with Journal(tmp_path) as journal:
-        assert journal.uncommitted() == [make_answer("a")]
+        assert to_commit(journal) == [make_call("a")]
+        assert found(journal, "a") == {make_call("a").call_key: answer_of(make_call("a"))}
+
+
+def test_what_was_committed_is_not_committed_again(tmp_path: Path) -> None:
+    (tmp_path / "1-1.jsonl").write_bytes(make_call("a").to_line())
+    with Journal(tmp_path) as journal:
+        journal.append(make_call("b"))
+        assert to_commit(journal) == [make_call("a"), make_call("b")]
+        journal.committed()
+        assert journal.to_commit() == []
+        assert found(journal, "a", "b") == {}
+        journal.append(make_call("c"))
+        assert to_commit(journal) == [make_call("c")]
 
 
 def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
-    whole, torn = make_answer("a").to_line(), make_answer("b").to_line()
+    whole, torn = make_call("a").to_line(), make_call("b").to_line()
     (tmp_path / "1-1.jsonl").write_bytes(whole + torn[:-20])
     (tmp_path / "1-2.jsonl").write_bytes(whole + torn[:-1])
+    (tmp_path / "1-3.jsonl").write_bytes(torn[:-1])
     with Journal(tmp_path) as journal:
-        assert journal.uncommitted() == [make_answer("a")]
+        assert to_commit(journal) == [make_call("a")] * 2
+        journal.committed()
+        assert len(files_in(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("is_renamed", [False, True])
+def test_a_dead_process_s_file_that_another_one_committed_just_now_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_renamed: bool
+) -> None:
+    orphan = tmp_path / "1-1.jsonl"
+    with Journal(tmp_path) as journal:
+        orphan.write_bytes(make_call("a").to_line())
+
+        def commit_meanwhile(*_: object) -> None:
+            if is_renamed:
+                orphan.rename(orphan.with_suffix(".unreadable"))
+            else:
+                orphan.unlink()
+
+        with monkeypatch.context() as patched:
+            patched.setattr("persona_pipeline.llm.journal.fcntl.flock", commit_meanwhile)
+            assert journal.to_commit() == []
+        journal.committed()
+    assert files_in(tmp_path) == (["1-1.unreadable", "claims"] if is_renamed else ["claims"])
+
+
+def test_a_dead_process_s_lines_that_are_no_journal_s_are_kept_when_the_others_are_committed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = make_call("a").to_line() + b"something else\n" + make_call("b").to_line()
+    with Journal(tmp_path) as journal:
+        (tmp_path / "1-1.jsonl").write_bytes(lines)
+        [orphan] = journal.to_commit()
+        assert orphan.read_bytes() == lines
+        with caplog.at_level(logging.WARNING):
+            journal.committed()
+        assert (tmp_path / "1-1.unreadable").read_bytes() == lines
+        assert journal.to_commit() == []
+        assert found(journal, "a", "b") == {}
+    assert caplog.messages == [
+        f"1 of its lines are not a journal's: kept as {tmp_path / '1-1.unreadable'}"
+    ]
 
 
 @pytest.mark.parametrize("line", [b"\n", b"[]\n", b"{}\n", b'{"call_key": "a"}\n', b"\xff\n"])
-def test_a_line_of_something_else_is_no_call(line: bytes) -> None:
-    assert call_from_line(line) is None
+def test_a_line_of_something_else_is_no_answer(line: bytes) -> None:
+    assert answer_from_line(line) is None
+
+
+def test_a_line_of_another_version_is_read_by_what_it_shares_with_ours() -> None:
+    row = asdict(make_call("a"))
+    newer = json.dumps({**row, "new_column": 1}).encode()
+    assert answer_from_line(newer + b"\n") == answer_of(make_call("a"))
 
 
 @given(st.text())
 def test_an_answer_is_one_line_and_comes_back_as_it_was(text: str) -> None:
-    call = make_answer("a", text=text)
+    call = make_call("a", text=text)
     assert call.to_line().count(b"\n") == 1
-    assert call_from_line(call.to_line()) == call
+    assert answer_from_line(call.to_line()) == answer_of(call)
+    assert Call(**json.loads(call.to_line())) == call
 
 
 @pytest.mark.parametrize("failure_first", [True, False])
 def test_of_a_failure_and_an_answer_to_one_request_the_answer_counts(
     tmp_path: Path, *, failure_first: bool
 ) -> None:
-    answer = make_answer("a")
-    calls = [make_answer("a", status="failed"), answer]
+    answer = make_call("a")
+    calls = [make_call("a", status="failed"), answer]
     with Journal(tmp_path) as journal:
         for call in calls if failure_first else reversed(calls):
             journal.append(call)
-        assert journal.read() == {answer.call_key: answer}
-        assert journal.uncommitted() == [answer]
+        assert found(journal, "a") == {answer.call_key: answer_of(answer)}
+        assert len(to_commit(journal)) == 2
 
 
-def test_a_journal_that_was_deleted_meanwhile_holds_nothing(tmp_path: Path) -> None:
-    assert list(read_calls(tmp_path / "gone.jsonl")) == []
+def test_an_invalid_answer_was_bought_and_a_failure_was_not() -> None:
+    answer = make_call("a")
+    assert answer.is_bought
+    assert replace(answer, status="invalid").is_bought
+    assert not replace(answer, status="failed").is_bought
 
 
-def test_an_invalid_answer_is_an_answer_and_a_failure_is_not() -> None:
-    answer = make_answer("a")
-    assert answer.is_answer
-    assert replace(answer, status="invalid").is_answer
-    assert not replace(answer, status="failed").is_answer
+def test_what_was_appended_can_be_brought_to_the_disk_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    with Journal(tmp_path) as journal:
+        journal.sync()
+        journal.append(make_call("a"))
+        journal.append(make_call("b"))
+        journal.sync()
+        journal.sync()
+    assert len(synced) == 1

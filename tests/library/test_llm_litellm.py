@@ -4,15 +4,12 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from persona_pipeline.llm.buyer import Buyer, Patience
-from persona_pipeline.llm.embeddings import BATCH, LiteLLMEmbedder
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
-from persona_pipeline.llm.journal import Journal
-from persona_pipeline.llm.litellm_client import LiteLLMChatClient, without_bounds
+from persona_pipeline.llm.litellm_client import LiteLLMChatClient
 from persona_pipeline.llm.requests import ChatReply
+from persona_pipeline.llm.served import request_params, without_bounds
 from tests.library.faulty_server import (
     FaultyServer,
     Reply,
@@ -20,14 +17,12 @@ from tests.library.faulty_server import (
     no_choices,
     refuse,
     serve,
-    vectors,
 )
-from tests.library.purchases import GOOD, SCHEMA, make_request
+from tests.library.purchases import GOOD, SCHEMA, buy_one, make_request
 
 MODEL = "openai/served"
 CANARY = "sk-canary-5f1d"
 NOBODY = "http://127.0.0.1:1/v1"
-PATIENCE = Patience(first_delay=0.0, longest_delay=0.0)
 
 
 def ask(url: str, model: str = MODEL) -> ChatReply:
@@ -42,20 +37,20 @@ def ask(url: str, model: str = MODEL) -> ChatReply:
     return asyncio.run(once())
 
 
-def buy_one(server: FaultyServer, folder: Path, api_key: str | None = None) -> tuple[str, int]:
+def buy_from(server: FaultyServer, folder: Path, api_key: str | None = None) -> tuple[str, int]:
     """The status of the call, and how often the server was asked."""
     client = LiteLLMChatClient(api_base=server.url, timeout=5, api_key=api_key)
-    request = make_request(model=MODEL)
-    with Journal(folder) as journal:
-        calls = Buyer(client, journal, lambda _keys: {}, PATIENCE).answers(
-            [request], shard="s", stage="t"
-        )
-    return calls[request.call_key].status, len(server.bodies)
+    call = buy_one(client, make_request(model=MODEL), folder)
+    return call.status, len(server.bodies)
 
 
-def test_an_answer_comes_with_its_tokens_and_no_price() -> None:
+def written_in(folder: Path) -> str:
+    return "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
+
+
+def test_an_answer_comes_with_its_tokens() -> None:
     with serve(chat(GOOD)) as server:
-        assert ask(server.url) == ChatReply(GOOD, "stop", 7, 2, 3, None)
+        assert ask(server.url) == ChatReply(GOOD, "stop", 7, 2, 3)
     body = server.bodies[0]
     assert body["model"] == "served"
     assert body["messages"] == [{"role": "user", "content": "Who?"}]
@@ -140,31 +135,29 @@ def test_a_row_ends_as_it_must_whatever_the_server_does(
     tmp_path: Path, replies: list[Reply], status: str, asked: int
 ) -> None:
     with serve(*replies) as server:
-        assert buy_one(server, tmp_path) == (status, asked)
+        assert buy_from(server, tmp_path) == (status, asked)
 
 
 @pytest.mark.parametrize("status", [401, 404])
 def test_a_bad_key_or_model_stops_the_run_with_what_to_do(tmp_path: Path, status: int) -> None:
     message = "model openai/served cannot be used: .*Check --model, --api-base and the API key"
     with serve(refuse(status)) as server, pytest.raises(ModelError, match=message):
-        buy_one(server, tmp_path)
+        buy_from(server, tmp_path)
     assert len(server.bodies) == 1
 
 
 def test_the_key_is_sent_to_the_server_and_to_no_file(tmp_path: Path) -> None:
     replies = [refuse(500, f"trouble with {CANARY[:4]}"), chat("{broken"), chat(GOOD)]
     with serve(*replies) as server:
-        buy_one(server, tmp_path, api_key=CANARY)
+        buy_from(server, tmp_path, api_key=CANARY)
     assert set(server.keys) == {f"Bearer {CANARY}"}
-    [written] = tmp_path.iterdir()
-    assert CANARY not in written.read_text()
+    assert CANARY not in written_in(tmp_path)
 
 
 def test_a_key_that_the_server_repeats_is_in_no_row(tmp_path: Path) -> None:
     with serve(refuse(400, f"Incorrect key {CANARY}")) as server:
-        buy_one(server, tmp_path, api_key=CANARY)
-    [written] = tmp_path.iterdir()
-    assert CANARY not in written.read_text()
+        buy_from(server, tmp_path, api_key=CANARY)
+    assert CANARY not in written_in(tmp_path)
 
 
 def test_a_server_of_ones_own_needs_no_key() -> None:
@@ -187,10 +180,11 @@ def test_a_server_of_ones_own_needs_no_key() -> None:
 def test_hosted_providers_get_the_schema_without_bounds_and_other_servers_all_of_it(
     model: str, api_base: str | None, *, is_whole: bool
 ) -> None:
-    client = LiteLLMChatClient(api_base=api_base)
-    shown = client._response_format(make_request(model=model))  # noqa: SLF001 - sent to no server here
+    request = make_request(model=model)
+    params = request_params(model, request.sampling, SCHEMA, is_own_server=api_base is not None)
     expected = SCHEMA if is_whole else without_bounds(SCHEMA)
-    assert shown["json_schema"] == {"name": "answer", "schema": expected, "strict": True}
+    shown = {"name": "answer", "schema": expected, "strict": True}
+    assert params["response_format"] == {"type": "json_schema", "json_schema": shown}
 
 
 def test_only_bounds_are_taken_from_a_schema() -> None:
@@ -215,41 +209,3 @@ def test_a_field_that_is_named_like_a_bound_stays() -> None:
         "type": "object",
         "properties": {"pattern": {"type": "string"}},
     }
-
-
-def test_embeddings_are_unit_vectors_in_the_order_of_the_texts() -> None:
-    with serve(vectors([3.0, 4.0], [0.0, 2.0])) as server:
-        embedder = LiteLLMEmbedder("openai/embed", api_base=server.url, api_key=None)
-        found = embedder.embed(["a", "b"])
-    assert found.dtype == np.float32
-    assert found == pytest.approx(np.array([[0.6, 0.8], [0.0, 1.0]]))
-    assert server.bodies[0]["input"] == ["a", "b"]
-
-
-def test_embeddings_are_asked_for_in_batches() -> None:
-    with serve(vectors(*[[1.0]] * BATCH), vectors([1.0])) as server:
-        embedder = LiteLLMEmbedder("openai/embed", api_base=server.url, api_key=None)
-        assert embedder.embed(["text"] * (BATCH + 1)).shape == (BATCH + 1, 1)
-        assert embedder.embed([]).shape == (0, 0)
-    assert [len(body["input"]) for body in server.bodies] == [BATCH, 1]
-
-
-@pytest.mark.parametrize(
-    ("reply", "hint"),
-    [
-        (refuse(401, f"wrong: {CANARY}"), "check the model's name and key"),
-        (refuse(400, f"wrong: {CANARY}"), "run again"),
-    ],
-)
-def test_an_embedding_model_that_gives_nothing_says_what_to_do(reply: Reply, hint: str) -> None:
-    with serve(reply) as server:
-        embedder = LiteLLMEmbedder("openai/embed", api_base=server.url, api_key=CANARY)
-        with pytest.raises(ModelError, match=f"openai/embed gave no vectors .*: {hint}") as caught:
-            embedder.embed(["a"])
-    assert CANARY not in str(caught.value)
-
-
-def test_embeddings_outlast_trouble_that_passes() -> None:
-    with serve(refuse(500), refuse(429, retry_after="0"), vectors([1.0])) as server:
-        embedder = LiteLLMEmbedder("openai/embed", api_base=server.url, api_key=None)
-        assert embedder.embed(["a"]).shape == (1, 1)

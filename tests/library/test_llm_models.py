@@ -1,39 +1,107 @@
 """From the name of a model to what answers, and what must be fetched for it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from persona_pipeline.errors import PipelineError
-from persona_pipeline.llm.embeddings import FakeEmbedder, LiteLLMEmbedder
+from persona_pipeline.llm.budget import Cap
+from persona_pipeline.llm.direct import DirectChatClient
+from persona_pipeline.llm.embedding_client import ServedEmbedder
+from persona_pipeline.llm.embeddings import FakeEmbedder
 from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.llm.fake import FakeChatClient
 from persona_pipeline.llm.litellm_client import LiteLLMChatClient
 from persona_pipeline.llm.models import (
+    OpenLanes,
     embedded_path,
     needed_artifacts,
+    open_buyer,
     open_chat_client,
     open_embedder,
+    open_lane,
 )
+from persona_pipeline.llm.prices import NO_COST, Price
 from persona_pipeline.models.artifacts import ARTIFACTS, CACHE_VARIABLE, cached_path
 from persona_pipeline.settings import load_settings
+from tests.library.purchases import Shelf
+from tests.library.purchases import open_buyer as open_fake_buyer
 
 
 @pytest.mark.parametrize("name", ["fake/demo", "fake/slow"])
 def test_a_fake_name_is_the_fake(name: str) -> None:
-    assert isinstance(open_chat_client(load_settings(model=name)), FakeChatClient)
+    assert isinstance(open_chat_client(load_settings(), name), FakeChatClient)
 
 
-def test_any_other_name_is_a_served_model() -> None:
-    client = open_chat_client(load_settings(model="openai/gpt-4o", max_concurrency=7))
-    assert isinstance(client, LiteLLMChatClient)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("openai/gpt-4o", DirectChatClient),
+        ("hosted_vllm/qwen", DirectChatClient),
+        ("anthropic/claude", LiteLLMChatClient),
+    ],
+)
+def test_any_other_name_is_a_served_model(name: str, kind: type) -> None:
+    client = open_chat_client(load_settings(max_concurrency=7), name)
+    assert isinstance(client, kind)
     assert client.max_concurrency == 7
 
 
+def test_under_a_cap_in_usd_an_embedding_model_of_unknown_price_is_not_asked_either() -> None:
+    settings = load_settings(max_usd=5, embedding_model="hosted_vllm/my-own")
+    with (
+        open_fake_buyer(FakeChatClient()) as buyer,
+        pytest.raises(ModelError, match="nobody knows the price of hosted_vllm/my-own"),
+    ):
+        open_embedder(settings, buyer, "s")
+
+
+def test_a_lane_is_opened_once_and_keeps_to_the_settings_quotas() -> None:
+    lanes = OpenLanes(load_settings(max_concurrency=7, tokens_per_minute=100))
+    lane = lanes("openai/gpt-4o")
+    assert lanes("openai/gpt-4o") is lane
+    assert lanes("openai/gpt-4o-mini").gate is not lane.gate
+    assert (lane.model, lane.gate.limit, lane.is_paced) == ("openai/gpt-4o", 7, True)
+    assert lane.price is not None
+    assert not OpenLanes(load_settings())("fake/demo").is_paced
+
+
+@pytest.mark.parametrize("cap", [{"max_usd": 5}, {"stage_max_usd": {"hub": 5}}])
+def test_under_a_cap_in_usd_a_model_of_unknown_price_is_not_asked_unless_it_is_allowed(
+    cap: dict[str, Any],
+) -> None:
+    name = "hosted_vllm/my-own"
+    with pytest.raises(ModelError, match=r"nobody knows the price of hosted_vllm/my-own.*set it"):
+        open_lane(load_settings(**cap), name)
+    assert open_lane(load_settings(**cap, allow_unknown_price=True), name).price is None
+    assert open_lane(load_settings(max_tokens=5), name).price is None
+    priced = load_settings(**cap, prices={name: {"input": 1}})
+    assert open_lane(priced, name).price == Price(1e-6, 1e-6, 0.0)
+    assert open_lane(load_settings(**cap), "fake/demo").price == NO_COST
+
+
+def test_a_buyer_has_the_settings_journal_budget_and_fallbacks(tmp_path: Path) -> None:
+    settings = load_settings(
+        data_dir=tmp_path,
+        fallback_models=["fake/slow"],
+        max_tokens=9,
+        stage_max_usd={"hub": 0.5},
+        stage_max_tokens={"hub": 7},
+    )
+    with open_buyer(settings, Shelf()) as buyer:
+        assert buyer.fallbacks == ("fake/slow",)
+        assert buyer.budget.run == Cap(tokens=9)
+        assert buyer.budget.stages == {"hub": Cap(7, 0.5)}
+        assert (tmp_path / "journal" / "claims").is_file()
+
+
 def test_the_name_of_an_embedding_model_is_fake_or_served() -> None:
-    assert isinstance(open_embedder(load_settings(embedding_model="fake/any")), FakeEmbedder)
-    served = open_embedder(load_settings(embedding_model="openai/small", api_key="k"))
-    assert isinstance(served, LiteLLMEmbedder)
+    with open_fake_buyer(FakeChatClient()) as buyer:
+        fake = open_embedder(load_settings(embedding_model="fake/any"), buyer, "s")
+        served = open_embedder(load_settings(embedding_model="openai/small"), buyer, "s")
+    assert isinstance(fake, FakeEmbedder)
+    assert isinstance(served, ServedEmbedder)
     assert served.model == "openai/small"
 
 
@@ -47,19 +115,23 @@ def test_the_name_of_an_embedding_model_is_fake_or_served() -> None:
 )
 def test_a_model_that_is_not_there_is_named_with_the_choices(model: str, message: str) -> None:
     with pytest.raises(PipelineError, match=message):
-        open_chat_client(load_settings(model=model))
+        open_chat_client(load_settings(), model)
 
 
 def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.gguf"
     path.write_bytes(b"no model at all")
     with pytest.raises(ModelError, match=r"bad\.gguf could not be loaded as a GGUF model"):
-        open_chat_client(load_settings(model=f"embedded/{path}"))
+        open_chat_client(load_settings(), f"embedded/{path}")
 
 
 def test_an_embedding_model_that_is_not_there_is_named_with_the_choices() -> None:
-    with pytest.raises(ModelError, match="did you mean 'embedded/minilm-l6-int8'"):
-        open_embedder(load_settings(embedding_model="embedded/minilm"))
+    settings = load_settings(embedding_model="embedded/minilm")
+    with (
+        open_fake_buyer(FakeChatClient()) as buyer,
+        pytest.raises(ModelError, match="did you mean 'embedded/minilm-l6-int8'"),
+    ):
+        open_embedder(settings, buyer, "s")
 
 
 def test_an_embedded_name_may_be_the_path_of_a_file() -> None:
@@ -98,3 +170,14 @@ def test_only_what_the_settings_use_is_fetched(
 ) -> None:
     settings = load_settings(model=model, embedding_model=embedding_model, source=source)
     assert needed_artifacts(settings) == needed
+
+
+def test_the_models_of_fallbacks_and_stages_are_fetched_too() -> None:
+    settings = load_settings(
+        model="fake/demo",
+        fallback_models=["embedded/qwen2.5-coder-0.5b"],
+        stage_models={"hub": ["openai/x", "embedded/qwen2.5-coder-1.5b"]},
+        embedding_model="fake/any",
+        source="a",
+    )
+    assert needed_artifacts(settings) == ["qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"]

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from persona_pipeline.progress import (
+    SHOW_EVERY,
     LogReporter,
     StageProgress,
     describe,
@@ -26,8 +27,19 @@ class Watching:
     ("progress", "text"),
     [
         (StageProgress("hub", 0), "hub: 0/0 done"),
-        (StageProgress("math", 6, 3, 1, 1204), "math: 3/6 done, 1 failed, 1,204 tokens, 10 s left"),
+        (
+            StageProgress("math", 6, 3, 1, 1204),
+            "math: 3/6 done, 1 failed, 1,204 tokens, 0.3/s, 10 s left",
+        ),
         (StageProgress("math", 6, 6, 0, 9), "math: 6/6 done, 9 tokens"),
+        (
+            StageProgress("math", 400, 100, cost_usd=0.5, in_flight=7, refused_share=0.25),
+            "math: 100/400 done, 0.5000 of about 2.0000 USD, 7 in flight, "  # noqa: ISC004
+            "25% refused for pace, 10.0/s, 30 s left",
+        ),
+        (StageProgress("math", 6, 6, 0, 9, 0.25), "math: 6/6 done, 9 tokens, 0.2500 USD"),
+        (StageProgress("math", 6, 0, 0, 9, 0.25), "math: 0/6 done, 9 tokens, 0.2500 USD"),
+        (StageProgress("math", 6, 6, 0, 9, None), "math: 6/6 done, 9 tokens"),
     ],
 )
 def test_progress_is_one_line(progress: StageProgress, text: str) -> None:
@@ -39,17 +51,51 @@ def test_before_anything_is_done_no_time_is_foretold() -> None:
     assert StageProgress("hub", 5).seconds_left is None
 
 
-def test_a_reporter_hears_of_the_start_each_step_and_the_end() -> None:
+def test_a_reporter_hears_of_the_start_of_steps_now_and_then_and_of_the_end() -> None:
     watching = Watching()
     with reporting_to(watching), stage_progress("hub", 2) as tracker:
+        time.sleep(SHOW_EVERY)
         tracker.step()
+        tracker.step(failed=True)
+        time.sleep(SHOW_EVERY)
         tracker.reach(2)
+        tracker.load(3, 0.5)
     assert watching.seen == [
         ("hub", 0, False),
         ("hub", 1, False),
         ("hub", 2, False),
         ("hub", 2, True),
     ]
+    assert (tracker.progress.failed, tracker.progress.in_flight) == (1, 0)
+
+
+def test_a_reporter_hears_at_once_of_more_to_do() -> None:
+    watching = Watching()
+    with reporting_to(watching), stage_progress("hub", 0) as tracker:
+        tracker.expect(5)
+        assert len(watching.seen) == 2
+        assert tracker.progress.total == 5
+
+
+def test_at_a_thousand_steps_a_second_a_reporter_is_told_ten_times_a_second() -> None:
+    watching = Watching()
+    with reporting_to(watching), stage_progress("hub", 5000) as tracker:
+        started = time.monotonic()
+        for _ in range(5000):
+            tracker.step()
+        seconds = time.monotonic() - started
+    assert len(watching.seen) <= 3 + seconds / SHOW_EVERY
+    assert watching.seen[-1] == ("hub", 5000, True)
+
+
+def test_what_was_spent_is_unknown_once_a_price_is() -> None:
+    with stage_progress("hub", 3) as tracker:
+        tracker.spend(10, 0.5)
+        tracker.spend(5, 0.25)
+        assert (tracker.progress.tokens, tracker.progress.cost_usd) == (15, 0.75)
+        tracker.spend(5, None)
+        tracker.spend(5, 0.25)
+        assert (tracker.progress.tokens, tracker.progress.cost_usd) == (25, None)
 
 
 def fail_in_a_stage() -> None:

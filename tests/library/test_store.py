@@ -1,12 +1,14 @@
 """The database: what one stage replaces, who may read meanwhile, and how old files are renewed."""
 
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -15,10 +17,11 @@ import pytest
 from persona_pipeline.domains.spec import Domain
 from persona_pipeline.errors import StoreError
 from persona_pipeline.llm.calls import Call
+from persona_pipeline.llm.journal import Journal
 from persona_pipeline.stages import FunnelCounts, StageRows
 from persona_pipeline.store import Store
 from persona_pipeline.synthesis import table_columns, table_name
-from tests.library.purchases import GOOD, ScriptedClient, buy, in_turn, make_request
+from tests.library.purchases import answer_of, make_call
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
@@ -50,7 +53,7 @@ def hub(shard: str, *persona_ids: str) -> StageRows:
     return StageRows(shard=shard, stage="hub", tables={"personas.hub": frame})
 
 
-def rows_of(store: Store, sql: str) -> list[tuple[object, ...]]:
+def rows_of(store: Store, sql: str) -> list[tuple[Any, ...]]:
     return store.query(sql).rows()
 
 
@@ -60,8 +63,28 @@ def snapshot_rows(store: Store, sql: str) -> list[tuple[object, ...]]:
 
 
 def some_calls(count: int = 2) -> list[Call]:
-    requests = [make_request(f"page {number}") for number in range(count)]
-    return list(buy(ScriptedClient(in_turn(GOOD)), requests).values())
+    return [make_call(f"page {number}") for number in range(count)]
+
+
+def commit(store: Store, *calls: Call, folder: str = "journal") -> None:
+    """Put the calls into `llm.calls`, from a journal as it is on disk."""
+    with Journal(store.path.parent / folder) as journal:
+        for call in calls:
+            journal.append(call)
+        store.replace([], journal.to_commit(), run_id="r")
+        journal.committed()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """A file that holds `some_calls()`."""
+    path = tmp_path / "1-1.jsonl"
+    path.write_bytes(b"".join(call.to_line() for call in some_calls()))
+    return path
+
+
+def stored(store: Store, *columns: str) -> list[tuple[object, ...]]:
+    return rows_of(store, f"select {', '.join(columns)} from llm.calls order by call_key")
 
 
 def test_a_stage_replaces_only_its_own_shard(store: Store) -> None:
@@ -81,9 +104,9 @@ def test_in_a_shared_table_a_stage_replaces_only_its_own_rows(store: Store) -> N
     assert counts == [("s1", "one", 4, "r2"), ("s1", "two", 9, "r1"), ("s2", "one", 9, "r1")]
 
 
-def test_the_same_rows_twice_are_there_once(store: Store) -> None:
+def test_the_same_rows_twice_are_there_once(store: Store, journal: Path) -> None:
     for _ in range(2):
-        store.replace([hub("s1", "a"), rejected("s1", "one", "b")], some_calls(), run_id="r")
+        store.replace([hub("s1", "a"), rejected("s1", "one", "b")], [journal], run_id="r")
     for table, count in (("personas.hub", 1), ("runs.stages", 1), ("llm.calls", 2)):
         assert rows_of(store, f"select count(*) from {table}") == [(count,)]
 
@@ -94,18 +117,21 @@ def test_columns_that_a_stage_does_not_fill_are_null_and_every_row_says_when(sto
     assert rows_of(store, sql) == [(None, None, True)]
 
 
-def test_a_failed_commit_leaves_database_and_snapshot_as_they_were(store: Store) -> None:
+def test_a_failed_commit_leaves_database_and_snapshot_as_they_were(
+    store: Store, journal: Path
+) -> None:
     store.replace([hub("s1", "a")], [], run_id="r1")
     before = store.snapshot.read_bytes()
     wrong = StageRows("s1", "hub", {"personas.hub": pl.DataFrame({"no_such_column": [1]})})
     with pytest.raises(duckdb.Error, match="no_such_column"):
-        store.replace([hub("s1", "b"), wrong], some_calls(), run_id="r2")
+        store.replace([hub("s1", "b"), wrong], [journal], run_id="r2")
     assert rows_of(store, "select persona_id from personas.hub") == [("a",)]
     assert rows_of(store, "select count(*) from llm.calls") == [(0,)]
     assert store.snapshot.read_bytes() == before
     assert {path.name for path in store.path.parent.iterdir()} == {
         "pipeline.duckdb",
         "published.duckdb",
+        journal.name,
     }
 
 
@@ -200,8 +226,10 @@ def test_the_folder_of_a_new_database_is_made(tmp_path: Path) -> None:
     assert made.snapshot.is_file()
 
 
-def test_a_file_with_older_views_gets_the_new_ones_and_keeps_its_rows(store: Store) -> None:
-    store.replace([hub("s1", "a")], some_calls(), run_id="r")
+def test_a_file_with_older_views_gets_the_new_ones_and_keeps_its_rows(
+    store: Store, journal: Path
+) -> None:
+    store.replace([hub("s1", "a")], [journal], run_id="r")
     with store.transaction() as connection:
         connection.execute("create or replace view marts.cost as select 1 as old")
         connection.execute("insert into schema_views values ('old', now())")
@@ -248,31 +276,106 @@ def test_records_are_one_view_over_the_tables_of_all_domains(store: Store, riddl
     assert snapshot_rows(store, sql) == expected
 
 
-def test_calls_come_back_as_they_were_stored(store: Store) -> None:
+STRANGE = ["", "\0\u2028\x1f🚢", "\\", '"quoted"\n\r\t', "null", "x" * 3_000_000]
+
+
+def test_calls_are_stored_as_they_were_journaled(store: Store) -> None:
     calls = [
-        *some_calls(),
-        replace(some_calls(3)[2], status="invalid", error="no", cost_usd=None, response="\0🚢"),
+        replace(make_call(str(number)), response=text, cost_usd=number / 3)
+        for number, text in enumerate(STRANGE)
     ]
-    store.replace([], calls, run_id="r")
+    calls += [make_call("invalid", status="invalid"), make_call("failed", status="failed")]
+    commit(store, *calls)
+    columns = [field.name for field in fields(Call)]
+    found = [Call(*row) for row in rows_of(store, f"select {', '.join(columns)} from llm.calls")]
+    assert {call.call_key: call for call in found} == {call.call_key: call for call in calls}
+    assert rows_of(store, "select distinct run_id from llm.calls") == [("r",)]
+
+
+def test_answers_come_back_as_they_were_stored_and_failed_calls_do_not(store: Store) -> None:
+    calls = [*some_calls(), make_call("c", status="invalid", text="\0🚢")]
+    failed = make_call("failed", status="failed")
+    commit(store, *calls, failed)
     keys = [call.call_key for call in calls]
-    assert store.calls([*keys, "unknown"]) == dict(zip(keys, calls, strict=True))
-    assert store.calls([]) == {}
+    found = store.answers([*keys, failed.call_key, "unknown"])
+    assert found == {call.call_key: answer_of(call) for call in calls}
+    assert store.answers([]) == {}
 
 
-def test_calls_without_any_answer_are_stored_too(store: Store) -> None:
-    [call] = some_calls(1)
-    failed = replace(call, status="failed", response=None, finish_reason=None, error="503")
-    store.replace([], [failed], run_id="r")
-    assert store.calls([call.call_key]) == {call.call_key: failed}
+@pytest.mark.parametrize("folder", ["it's [a] *journal*?", "status=failed/shard=x", "ä b"])
+def test_journals_are_read_whatever_the_name_of_their_folder(store: Store, folder: str) -> None:
+    commit(store, *some_calls(), folder=folder)
+    assert stored(store, "status", "shard") == [("ok", "s")] * 2
+
+
+def test_several_journals_are_committed_at_once_torn_and_foreign_lines_passed_over(
+    store: Store, journal: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "1-2.jsonl"
+    other.write_bytes(
+        b"something else\n[]\n{}\n\n" + make_call("b").to_line() + make_call("c").to_line()[:-9]
+    )
+    store.replace([], [journal, other], run_id="r")
+    assert store.answers([make_call("b").call_key, make_call("c").call_key]).keys() == {
+        make_call("b").call_key
+    }
+    assert len(stored(store, "call_key")) == 3
+
+
+def test_a_journal_of_a_newer_program_is_committed_by_the_columns_we_know(
+    store: Store, tmp_path: Path
+) -> None:
+    path, row = tmp_path / "1-1.jsonl", asdict(make_call("a"))
+    path.write_text(json.dumps({**row, "new_column": {"x": [1]}}) + "\n")
+    store.replace([], [path], run_id="r")
+    assert store.answers([row["call_key"]]) == {row["call_key"]: answer_of(make_call("a"))}
 
 
 def test_an_answer_takes_the_place_of_a_failure_and_never_the_other_way(store: Store) -> None:
-    [call] = some_calls(1)
-    failed = replace(call, status="failed", response=None)
-    for committed, expected in ((failed, failed), (call, call), (failed, call)):
-        store.replace([], [committed], run_id="r")
-        assert store.calls([call.call_key]) == {call.call_key: expected}
-        assert rows_of(store, "select count(*) from llm.calls") == [(1,)]
+    call, failed = make_call("a"), make_call("a", status="failed")
+    for committed, expected in ((failed, "failed"), (call, "ok"), (failed, "ok")):
+        commit(store, committed)
+        assert stored(store, "status") == [(expected,)]
+
+
+@pytest.mark.parametrize("in_one_commit", [True, False])
+def test_what_failed_attempts_used_is_added_to_the_answer(
+    store: Store, *, in_one_commit: bool
+) -> None:
+    failed = replace(make_call("a", status="failed"), cost_usd=0.25)
+    calls = [failed, failed, replace(make_call("a"), cost_usd=0.5)]
+    for committed in [calls] if in_one_commit else [[call] for call in calls]:
+        commit(store, *committed)
+    columns = ("status", "tokens_in", "tokens_cached", "tokens_out", "cost_usd", "attempts")
+    assert stored(store, *columns) == [("ok", 9, 3, 6, 1.0, 3)]
+
+
+def test_what_a_call_cost_is_unknown_when_the_price_of_one_attempt_was(store: Store) -> None:
+    failed, answer = make_call("a", status="failed"), replace(make_call("a"), cost_usd=0.5)
+    commit(store, failed, answer)
+    assert stored(store, "cost_usd") == [(None,)]
+    failed, answer = make_call("b", status="failed"), replace(make_call("b"), cost_usd=0.5)
+    commit(store, failed)
+    commit(store, answer)
+    assert stored(store, "cost_usd") == [(None,), (None,)]
+
+
+def test_an_answer_that_is_committed_twice_is_counted_once(store: Store, journal: Path) -> None:
+    for _ in range(2):
+        store.replace([], [journal], run_id="r")
+    assert stored(store, "tokens_in", "attempts") == [(3, 1)] * 2
+
+
+def test_the_version_changes_with_every_commit_of_any_process(store: Store, journal: Path) -> None:
+    other = Store(store.path, store.snapshot)
+    versions = [store.version()]
+    for journals in ([journal], []):
+        other.replace([hub("s1", "a")], journals, run_id="r")
+        versions.append(store.version())
+    assert len(set(versions)) == 3
+    assert store.version() == versions[-1]
+    store.snapshot.unlink()
+    assert store.version() is None
 
 
 def test_a_path_with_a_quote_in_it_works(tmp_path: Path) -> None:

@@ -24,15 +24,21 @@ PARAMETERS = {
     "times": 3,
     "schema": "llm",
     "table": "calls",
+    "files": ["journal.jsonl"],
 }
+BOUGHT = "select * exclude (run_id, created_at) from llm.calls"
 
 
 @pytest.mark.parametrize("name", [name for folder in FOLDERS for name in sql_names(folder)])
-def test_every_statement_binds_and_names_its_parameters(name: str, tables: Tables) -> None:
+def test_every_statement_binds_and_names_its_parameters(
+    name: str, tables: Tables, tmp_path: Path
+) -> None:
+    (tmp_path / "journal.jsonl").touch()  # the working directory of every test
     sql = read_sql(name)
     named = set(re.findall(r"\$([a-z_]+)", re.sub(r"--.*", "", sql)))
     tables.connection.register("wanted", pl.DataFrame({"call_key": ["a"]}))
     tables.connection.register("texts", pl.DataFrame({"id": ["a"], "text": ["b"]}))
+    tables.connection.execute(f"create temp table bought as {BOUGHT}")
     plan = tables.connection.execute(
         f"explain {sql}", {parameter: PARAMETERS[parameter] for parameter in named}
     )

@@ -1,6 +1,8 @@
 """The statements of the stages and of the command line, each on a few rows."""
 
+import json
 from datetime import timedelta
+from pathlib import Path
 
 import polars as pl
 
@@ -83,11 +85,82 @@ def test_the_hub_keeps_what_is_no_duplicate_and_knows_its_document(tables: Table
     assert tables.rows(read_sql("personas/hub"), shards=[]) == []
 
 
-def test_calls_are_found_by_their_keys(tables: Tables) -> None:
-    tables.add("llm.calls", *[{"call_key": key, "status": "ok"} for key in ("b", "a", "c")])
-    tables.connection.register("wanted", pl.DataFrame({"call_key": ["c", "a", "z", "a"]}))
-    found = tables.table(read_sql("llm/calls_by_key"), ["call_key"])
-    assert [row["call_key"] for row in found] == ["a", "c"]
+def test_answers_are_found_by_their_keys_and_failed_calls_are_none(tables: Tables) -> None:
+    calls = {"b": "ok", "a": "invalid", "c": "ok", "d": "failed"}
+    tables.add("llm.calls", *[{"call_key": key, "status": calls[key]} for key in calls])
+    tables.connection.register("wanted", pl.DataFrame({"call_key": ["b", "a", "z", "a", "d"]}))
+    found = tables.rows(read_sql("llm/answers_by_key"))
+    assert found == [("a", None, "invalid", None, None), ("b", None, "ok", None, None)]
+
+
+NUMBERS = ("tokens_in", "tokens_cached", "tokens_out", "cost_usd", "latency_ms", "attempts")
+
+
+def call(key: str, status: str = "ok", number: int = 1, **other: object) -> dict[str, object]:
+    """A call, all of whose numbers are this one."""
+    return {"call_key": key, "status": status, **dict.fromkeys(NUMBERS, number), **other}
+
+
+def test_of_the_lines_of_one_key_in_journals_the_answer_counts_with_what_all_used(
+    tables: Tables, tmp_path: Path
+) -> None:
+    lines = [
+        call("a", "failed"),
+        call("b", "invalid"),
+        call("c", "failed", error="first"),
+        call("d", cost_usd=None),
+        "no JSON at all",
+        {"call_key": "e"},
+        {"status": "ok"},
+        [1, 2],
+        call("a", number=10, response="yes", new_column=1),
+        call("b", number=10),
+        call("d", "failed", number=10),
+    ]
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    (tmp_path / "1.jsonl").write_text("\n".join(texts[:5]) + "\n")
+    (tmp_path / "2.jsonl").write_text("\n".join(texts[5:]) + '\n{"call_key": "t", "stat')
+    files = [str(tmp_path / name) for name in ("1.jsonl", "2.jsonl")]
+    columns = ["call_key", "status", "response", "tokens_in", "cost_usd", "attempts"]
+    found = tables.table(read_sql("llm/journaled"), columns, files=files)
+    assert sorted(tuple(row.values()) for row in found) == [
+        ("a", "ok", "yes", 11, 11.0, 11),
+        ("b", "ok", None, 11, 11.0, 11),
+        ("c", "failed", None, 1, 1.0, 1),
+        ("d", "ok", None, 11, None, 11),
+    ]
+
+
+def test_bought_calls_take_the_place_of_failures_and_failures_that_of_nothing_else(
+    tables: Tables,
+) -> None:
+    stored = [call(key, status) for key, status in zip("abcd", ["ok", "failed"] * 2, strict=True)]
+    tables.add("llm.calls", *stored, call("other"))
+    tables.connection.execute(
+        "create temp table bought as select * exclude (run_id, created_at) from llm.calls limit 0"
+    )
+    tables.connection.register(
+        "calls",
+        pl.DataFrame(
+            [
+                call("a", "failed", 10),
+                call("b", "ok", 10),
+                call("c", "ok", 10),
+                call("d", "failed", 10),
+                call("e", "failed", 10),
+            ]
+        ),
+    )
+    tables.connection.execute("insert into bought by name from calls")
+    columns = ["call_key", "status", *NUMBERS]
+    found = tables.table(read_sql("llm/calls_to_add"), columns)
+    assert [(row["call_key"], row["status"], row["tokens_in"]) for row in found] == [
+        ("b", "ok", 11),
+        ("c", "ok", 10),
+        ("d", "failed", 11),
+        ("e", "failed", 10),
+    ]
+    assert all(len({row[name] for name in NUMBERS}) == 1 for row in found)
 
 
 def test_the_columns_and_the_tables_of_domains_are_listed(tables: Tables) -> None:

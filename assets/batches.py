@@ -1,0 +1,35 @@
+"""Collecting a provider's batches when nobody waits for them."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from persona_pipeline.llm.batch_collecting import collect_finished
+from persona_pipeline.settings import Settings
+
+SENSOR = "finished_batches"
+INTERVAL = 60
+"""Seconds between two looks at the providers."""
+
+
+def build_batch_sensor(settings: Settings, job: str) -> dg.SensorDefinition:
+    """Runs the job for a shard when a batch of its requests is finished; on with `batch` only."""
+
+    @dg.sensor(
+        name=SENSOR,
+        job_name=job,
+        minimum_interval_seconds=INTERVAL,
+        default_status=(
+            dg.DefaultSensorStatus.RUNNING if settings.batch else dg.DefaultSensorStatus.STOPPED
+        ),
+        description="Fetches finished batches; a run of their shard then takes the answers.",
+    )
+    def finished_batches() -> Iterator[dg.RunRequest | dg.SkipReason]:
+        if not settings.batch:
+            yield dg.SkipReason("runs here would buy the answers again: set batch")
+            return
+        for batch in collect_finished(settings):
+            if batch.shard:
+                yield dg.RunRequest(run_key=batch.batch_id, partition_key=batch.shard)
+
+    return finished_batches

@@ -1,0 +1,80 @@
+"""persona_pipeline: its journal, store, gate and validation, as a stage of a run uses them."""
+
+import json
+from collections.abc import Iterator
+
+from adapter import (
+    API_KEY,
+    MAX_TOKENS,
+    MODEL,
+    SCHEMA,
+    TEMPERATURE,
+    Job,
+    Meter,
+    messages,
+    read_job,
+    write_answers,
+)
+
+from persona_pipeline.llm.buyer import Buyer
+from persona_pipeline.llm.calls import Answer
+from persona_pipeline.llm.litellm_client import import_litellm
+from persona_pipeline.llm.models import open_buyer
+from persona_pipeline.llm.requests import ChatRequest, Sampling
+from persona_pipeline.settings import load_settings
+from persona_pipeline.store import Store
+
+
+def request_of(prompt: str, stage: str) -> ChatRequest:
+    """The benchmark's call as a request."""
+    return ChatRequest(
+        model=f"openai/{MODEL}",
+        messages=tuple(messages(prompt)),
+        schema=SCHEMA,
+        sampling=Sampling(TEMPERATURE, 1.0, MAX_TOKENS),
+        stage=stage,
+    )
+
+
+def buy_step(buyer: Buyer, prompts: list[str], stage: str) -> Iterator[tuple[str, str]]:
+    """The usable answers to the prompts: (prompt, persona)."""
+    requests = {prompt: request_of(prompt, stage) for prompt in prompts}
+    answers = buyer.answers(requests.values(), shard="bench", stage=stage)
+    for prompt, request in requests.items():
+        answer: Answer = answers[request.call_key]
+        if answer.status == "ok" and answer.response:
+            yield prompt, json.loads(answer.response)["persona"]
+
+
+def buy_all(buyer: Buyer, job: Job) -> list[tuple[str, str]]:
+    """Both steps, or the one there is."""
+    bought = list(buy_step(buyer, [row.prompt for row in job.rows], "first"))
+    if job.second_prompt is None:
+        return bought
+    second = {job.second_prompt.format(persona=persona): prompt for prompt, persona in bought}
+    return [(second[asked], answer) for asked, answer in buy_step(buyer, list(second), "second")]
+
+
+def main() -> None:
+    """Run the job and commit what it bought."""
+    job = read_job()
+    settings = load_settings(
+        model=f"openai/{MODEL}",
+        api_base=job.url,
+        api_key=API_KEY,
+        max_concurrency=job.concurrency,
+        data_dir=job.work / "data",
+    )
+    store = Store(settings.database, settings.snapshot)
+    store.migrate()
+    import_litellm()
+    with open_buyer(settings, store) as buyer:
+        with Meter() as meter:
+            pairs = buy_all(buyer, job)
+        store.replace([], buyer.journal.to_commit(), run_id="bench")
+        buyer.journal.committed()
+    meter.report(write_answers(job, pairs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""What a run will buy, what it may spend, and what is left when it stops at its budget."""
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from persona_pipeline.estimate import Estimate, estimate_run
+from persona_pipeline.llm.budget import BudgetReached
+from persona_pipeline.settings import Settings
+from persona_pipeline.store import Store
+
+COLUMNS = ("reused", "to buy", "tok. in", "tok. out", "USD", "time")
+MINUTE = 60
+
+
+def print_estimate(console: Console, settings: Settings, shards: list[str]) -> None:
+    """By stage, with the sum and how sure it is."""
+    estimate = _estimate(settings, shards)
+    models = sorted({stage.model for stage in estimate.stages})
+    title = f"What a run would buy of {escape(', '.join(models))}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("stage", no_wrap=True)
+    for name in COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for stage in estimate.stages:
+        counts = (stage.reused, stage.calls, stage.tokens_in, stage.tokens_out)
+        shown = [f"{count:,}" for count in counts]
+        table.add_row(stage.stage, *shown, _usd(stage.usd), _time(stage.seconds))
+    console.print(table)
+    console.print(_sentence(estimate, settings), highlight=False)
+    if estimate.share < 1:
+        console.print(f"From {estimate.share:.0%} of the documents; the others are taken as alike.")
+
+
+def print_expected(console: Console, settings: Settings, shards: list[str]) -> None:
+    """One line before a run buys anything; silent when there is nothing to buy."""
+    estimate = _estimate(settings, shards)
+    if estimate.calls:
+        console.print(f"Expected: {_sentence(estimate, settings)}", highlight=False)
+
+
+def print_stopped(
+    console: Console, settings: Settings, shards: list[str], reached: BudgetReached
+) -> None:
+    """What was the cap, what is left to buy, and how to go on."""
+    console.print(f"[bold yellow]{escape(str(reached))}[/]. Everything bought is kept.")
+    console.print(f"Left: {_sentence(_estimate(settings, shards), settings)}", highlight=False)
+    console.print("Run the same command again to go on, with the same cap or another one.")
+
+
+def _estimate(settings: Settings, shards: list[str]) -> Estimate:
+    store = Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
+    store.migrate()
+    return estimate_run(settings, store, shards)
+
+
+def _sentence(estimate: Estimate, settings: Settings) -> str:
+    parts = [f"about {estimate.calls:,} calls", f"{estimate.tokens:,} tokens"]
+    parts.append(f"{_usd(estimate.usd)} USD")
+    parts.append("time unknown" if estimate.seconds is None else _time(estimate.seconds))
+    text = ", ".join(parts)
+    cap = settings.max_usd
+    if cap is not None and estimate.usd is not None and estimate.usd > cap:
+        text += f"; the run will stop at {cap:g} USD and can be continued"
+    return text
+
+
+def _usd(amount: float | None) -> str:
+    return "unknown" if amount is None else f"{amount:.4f}"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    return f"{seconds / MINUTE:.0f} min" if seconds > 2 * MINUTE else f"{seconds:.0f} s"

@@ -1,0 +1,226 @@
+"""What a run will buy: a rehearsal on the real prompts, with made-up answers for what is missing.
+
+Every stage runs as it would, up to the database. Answers that were bought are used, so a run with
+nothing left to buy is estimated at 0. For the others a made-up answer stands in, and its request is
+counted: the later stages, which ask about made-up personas, are near what they will be.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import polars as pl
+
+from persona_pipeline.corpus.shards import load_shard
+from persona_pipeline.dedup.duplicates import Thresholds, find_duplicates
+from persona_pipeline.llm.calls import Answer
+from persona_pipeline.llm.embedded import SLOTS
+from persona_pipeline.llm.embedding_client import STAGE as EMBEDDINGS
+from persona_pipeline.llm.embedding_client import embedding_request
+from persona_pipeline.llm.fake import instance_of_schema
+from persona_pipeline.llm.journal import Journal
+from persona_pipeline.llm.models import is_batched
+from persona_pipeline.llm.prices import Price, price_of
+from persona_pipeline.llm.requests import ChatRequest
+from persona_pipeline.personas.candidates import apply_quality_rules
+from persona_pipeline.personas.persona_to_persona import persona_to_persona
+from persona_pipeline.personas.plan import PERSONA_TO_PERSONA, TEXT_TO_PERSONA, persona_plan
+from persona_pipeline.personas.text_to_persona import text_to_persona
+from persona_pipeline.settings import Settings
+from persona_pipeline.sql_files import read_sql
+from persona_pipeline.store import Store
+from persona_pipeline.synthesis import synthesis_plan, synthesize
+
+REHEARSED = 2000
+"""Documents that are rehearsed; the rest is taken to be like them. Some 10 s of work."""
+BYTES_PER_TOKEN = 4
+"""English text; the rule of thumb of OpenAI's tokenizer guide."""
+USUAL_SLOTS = 32
+"""Calls in flight that most servers take: where the gate starts, too."""
+UNKNOWN_LENGTH = 0.4
+"""Share of the allowed answer that is used, where no earlier answer says."""
+
+
+@dataclass(slots=True)
+class StageEstimate:
+    """What one stage will buy from one model. `seconds`, `usd`: None when unknown."""
+
+    stage: str
+    model: str
+    reused: int = 0
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    usd: float | None = 0.0
+    seconds: float | None = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a run will buy, by stage. `share`: of the documents, those rehearsed."""
+
+    stages: list[StageEstimate]
+    share: float
+
+    @property
+    def calls(self) -> int:
+        """In all stages."""
+        return sum(stage.calls for stage in self.stages)
+
+    @property
+    def tokens(self) -> int:
+        """In and out, in all stages."""
+        return sum(stage.tokens_in + stage.tokens_out for stage in self.stages)
+
+    @property
+    def usd(self) -> float | None:
+        """None: a price is unknown."""
+        return _sum(stage.usd for stage in self.stages)
+
+    @property
+    def seconds(self) -> float | None:
+        """None: nobody knows yet how fast the model is."""
+        return _sum(stage.seconds for stage in self.stages)
+
+
+def estimate_run(settings: Settings, store: Store, shards: Sequence[str]) -> Estimate:
+    """Rehearse the run over registered shards, in order."""
+    files = dict(store.query(read_sql("corpus/staged_files"), {"shards": shards}).iter_rows())
+    staged = {shard: settings.staging_dir / files[shard] for shard in shards}
+    with Journal(settings.journal_dir) as journal:
+        journal.index.refresh()
+        rehearsal = _Rehearsal(settings, store, journal)
+        share = rehearsal.run(staged)
+    stages = [_scaled(stage, 1 / share) for stage in rehearsal.stages.values()]
+    return Estimate(stages, share)
+
+
+@dataclass
+class _Rehearsal:
+    """Stands where the buyer stands: knows what was bought, makes up the rest."""
+
+    settings: Settings
+    store: Store
+    journal: Journal
+    stages: dict[str, StageEstimate] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    is_made_up: bool = False
+    past: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+
+    def run(self, staged: Mapping[str, Path]) -> float:
+        """The share of the documents that was rehearsed."""
+        self.past = self._past()
+        everyone = pl.DataFrame(schema={"persona_id": pl.String, "persona": pl.String})
+        everyone = everyone.with_columns(shard_number=pl.lit(0))
+        done = total = 0
+        for number, (shard, path) in enumerate(staged.items()):
+            documents = load_shard(shard, path).tables["corpus.documents"]
+            total += len(documents)
+            if done < REHEARSED:
+                shown = documents.head(REHEARSED - done)
+                done += len(shown)
+                everyone = self._rehearse(shard, number, shown, everyone)
+        return done / total if total else 1.0
+
+    def answers(
+        self, requests: Iterable[ChatRequest], *, shard: str, stage: str
+    ) -> dict[str, Answer]:
+        """As the buyer's; what is missing is counted and made up."""
+        del shard, stage
+        wanted = {request.call_key: request for request in requests}
+        known = self.store.answers(list(wanted)) | self.journal.index.find_all(wanted)
+        for key, request in wanted.items():
+            if key not in self.seen:
+                self.seen.add(key)
+                self._count(request, is_bought=key in known)
+        return {key: known.get(key) or _made_up(request) for key, request in wanted.items()}
+
+    def _rehearse(
+        self, shard: str, number: int, documents: pl.DataFrame, everyone: pl.DataFrame
+    ) -> pl.DataFrame:
+        asking = persona_plan(self.settings, TEXT_TO_PERSONA)
+        relating = persona_plan(self.settings, PERSONA_TO_PERSONA)
+        extracted = text_to_persona(documents, asking, self, shard).tables["personas.extracted"]
+        if self.is_made_up:  # in words that no language has
+            relating = replace(relating, language=None)
+        related = persona_to_persona(extracted, relating, self, shard).tables["personas.related"]
+        judged = apply_quality_rules(extracted, related, relating, shard)
+        candidates = judged.tables["personas.candidates"].select("persona_id", "persona")
+        self._embed(candidates, shard)
+        everyone = pl.concat([everyone, candidates.with_columns(shard_number=pl.lit(number))])
+        hub = candidates.join(self._duplicates(everyone), on="persona_id", how="anti")
+        for domain in self.settings.load_domains().values():
+            synthesize(domain, hub, synthesis_plan(self.settings, domain), self, shard)
+        return everyone
+
+    def _duplicates(self, everyone: pl.DataFrame) -> pl.DataFrame:
+        settings = self.settings
+        vectors = self.store.query(
+            read_sql("personas/vectors_of_model"), {"model": settings.embedding_model}
+        )
+        vectors = vectors.join(everyone, on="persona_id", how="semi")
+        thresholds = Thresholds(settings.jaccard_threshold, settings.cosine_threshold)
+        return find_duplicates(everyone, vectors.select("persona_id", "embedding"), thresholds)
+
+    def _embed(self, candidates: pl.DataFrame, shard: str) -> None:
+        model = self.settings.embedding_model
+        if not model.startswith(("embedded/", "fake/")):
+            requests = [embedding_request(model, text) for text in candidates["persona"]]
+            self.answers(requests, shard=shard, stage=EMBEDDINGS)
+
+    def _count(self, request: ChatRequest, *, is_bought: bool) -> None:
+        row = self.stages.setdefault(request.stage, StageEstimate(request.stage, request.model))
+        if is_bought:
+            row.reused += 1
+            return
+        self.is_made_up = True
+        tokens_in = _bytes_of(request) // BYTES_PER_TOKEN
+        mean_out, mean_seconds = self.past.get((request.stage, request.model), (None, None))
+        tokens_out = round(mean_out or UNKNOWN_LENGTH * request.sampling.max_tokens)
+        in_batches = is_batched(self.settings, request.model)
+        price: Price | None = price_of(request.model, self.settings.prices)
+        price = price.in_batches() if price and in_batches else price
+        row.calls += 1
+        row.tokens_in += tokens_in
+        row.tokens_out += tokens_out
+        row.usd = _sum([row.usd, price.cost(tokens_in, 0, tokens_out) if price else None])
+        seconds = mean_seconds / _at_once(request.model, self.settings) if mean_seconds else None
+        if in_batches:  # up to a day
+            seconds = None
+        row.seconds = _sum([row.seconds, seconds])
+
+    def _past(self) -> dict[tuple[str, str], tuple[float, float]]:
+        """Mean tokens out and seconds of the answers so far, by stage and model."""
+        rows = self.store.query(read_sql("llm/usual_answer")).iter_rows()
+        return {(stage, model): (tokens, seconds) for stage, model, tokens, seconds in rows}
+
+
+def _made_up(request: ChatRequest) -> Answer:
+    return Answer(request.call_key, request.model, "ok", instance_of_schema(request), None)
+
+
+def _at_once(model: str, settings: Settings) -> int:
+    """Calls in flight: the embedded model has two slots; a server is known when it was asked."""
+    return SLOTS if model.startswith("embedded/") else min(settings.max_concurrency, USUAL_SLOTS)
+
+
+def _bytes_of(request: ChatRequest) -> int:
+    return sum(len(message["content"].encode("utf-8", "replace")) for message in request.messages)
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    listed: Sequence[float | None] = list(values)
+    return None if None in listed else sum(value for value in listed if value is not None)
+
+
+def _scaled(stage: StageEstimate, factor: float) -> StageEstimate:
+    return StageEstimate(
+        stage.stage,
+        stage.model,
+        round(stage.reused * factor),
+        round(stage.calls * factor),
+        round(stage.tokens_in * factor),
+        round(stage.tokens_out * factor),
+        None if stage.usd is None else stage.usd * factor,
+        None if stage.seconds is None else stage.seconds * factor,
+    )

@@ -1,0 +1,207 @@
+"""One request until it is over: sent, checked, asked again if need be, and journaled."""
+
+import asyncio
+import json
+import time
+from dataclasses import asdict
+from functools import lru_cache
+
+from persona_pipeline.errors import PipelineError
+from persona_pipeline.llm.answers import ask_again, check_reply
+from persona_pipeline.llm.budget import NOTHING, Amount, worst_case
+from persona_pipeline.llm.calls import LONGEST_ERROR, Call, Spent
+from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
+from persona_pipeline.llm.lanes import Lane
+from persona_pipeline.llm.patience import Tries
+from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
+from persona_pipeline.llm.terms import Terms, Totals
+from persona_pipeline.llm.throttle import Outcome
+
+OUTCOMES = {CallErrorKind.RATE: Outcome.REFUSED, CallErrorKind.TRANSIENT: Outcome.TROUBLE}
+
+
+class ModelDown(ModelError):  # noqa: N818 - a state, of which an error message tells
+    """The model does not answer at all; another one may."""
+
+
+class Stopping(Exception):  # noqa: N818 - not an error
+    """No new request is sent any more."""
+
+
+class Asker:
+    """Asks models for one stage; many requests are in its hands at once."""
+
+    def __init__(self, terms: Terms) -> None:
+        """`terms`: those of the stage."""
+        self.totals = Totals()
+        self.sending: set[asyncio.Task[object] | None] = set()
+        self.is_stopping = False
+        self._terms = terms
+        self._used: dict[str, Lane] = {}
+
+    async def buy(self, request: ChatRequest) -> Call:
+        """The call that ends this request, usable or not; it is in the journal.
+
+        Raises:
+            ModelError: no request to this model will be answered (now).
+            BudgetReached: the request could pass the cap.
+            Stopping: the purchase was stopped before an answer came.
+        """
+        lane = self._lane(request.model)
+        spent = Spent(lane.price)
+        try:
+            return await self._ask(lane, request, spent)
+        except (PipelineError, Stopping, asyncio.CancelledError) as end:
+            if spent.reply:  # billed and unusable: noted, and asked for again in the next run
+                why = str(end) or "stopped before it was asked again"
+                self._record(request, spent, CallError(CallErrorKind.TRANSIENT, why))
+            raise
+
+    async def _ask(self, lane: Lane, request: ChatRequest, spent: Spent) -> Call:
+        tries, asked = Tries(self._terms.patience), request
+        while True:
+            try:
+                reply = await self._send(lane, asked, spent)
+                check_reply(request, reply)
+            except CallError as error:
+                self._refuse_hopeless(lane, error)
+                self._count(error, lane, spent, tries)
+                if tries.are_over(error):
+                    return self._record(request, spent, error)
+                if self.is_stopping:
+                    raise Stopping from error
+                if error.kind is CallErrorKind.INVALID and spent.reply:
+                    asked = ask_again(request, spent.reply, str(error))
+                await asyncio.sleep(tries.delay(error))
+            else:
+                return self._record(request, spent, None)
+
+    async def close(self) -> None:
+        """Let go of the connections of all models that were asked."""
+        for lane in self._used.values():
+            await lane.client.close()
+
+    def _lane(self, model: str) -> Lane:
+        if model not in self._used:
+            self._used[model] = self._terms.lanes(model)
+            self._used[model].gate.begin_stage()
+        return self._used[model]
+
+    async def _send(self, lane: Lane, request: ChatRequest, spent: Spent) -> ChatReply:
+        """Within the budget: what is not known to be free counts as spent."""
+        budget, stage = self._terms.budget, self._terms.stage
+        worst = worst_case(request, lane.price) if budget.is_capped or lane.is_paced else NOTHING
+        await budget.reserve(stage, worst)
+        actual, task = NOTHING, asyncio.current_task()
+        try:
+            reply = await self._pass_gate(lane, request, spent, worst)
+            actual = _amount(lane, reply)
+        except CallError as error:
+            actual = worst if error.maybe_billed else NOTHING
+            raise
+        except asyncio.CancelledError:
+            actual = worst if task in self.sending else NOTHING
+            raise
+        finally:
+            self.sending.discard(task)
+            budget.settle(stage, worst, actual)
+        return reply
+
+    async def _pass_gate(
+        self, lane: Lane, request: ChatRequest, spent: Spent, worst: Amount
+    ) -> ChatReply:
+        ticket = await lane.gate.enter(worst.tokens)
+        outcome, used, wait = Outcome.OTHER, None, None
+        self.sending.add(asyncio.current_task())
+        started = time.monotonic()
+        try:
+            if self.is_stopping:
+                raise Stopping
+            reply = await lane.client.complete(request, attempt=spent.attempts)
+            spent.add(reply, time.monotonic() - started)
+            outcome, used = Outcome.ANSWERED, reply.tokens_in + reply.tokens_out
+        except CallError as error:
+            timed_out = Outcome.TIMED_OUT if error.is_timeout else Outcome.OTHER
+            outcome, wait = OUTCOMES.get(error.kind, timed_out), error.retry_after
+            raise
+        finally:
+            lane.gate.leave(ticket, outcome, retry_after=wait, tokens=used)
+        return reply
+
+    def _count(self, error: CallError, lane: Lane, spent: Spent, tries: Tries) -> None:
+        is_outage = error.kind is CallErrorKind.TRANSIENT and lane.gate.is_out
+        spent.attempts += error.kind is not CallErrorKind.RATE and not is_outage
+        self.totals.refused += error.kind is CallErrorKind.RATE
+        tries.count(error, is_outage=is_outage)
+
+    def _refuse_hopeless(self, lane: Lane, error: CallError) -> None:
+        """Stop the run for what concerns every request to this model."""
+        patience, silent = self._terms.patience, lane.gate.out_for
+        if error.kind is CallErrorKind.FATAL:
+            msg = (
+                f"model {lane.model} cannot be used: {error}. Check --model, --api-base and "
+                "the API key, then 'persona-pipeline doctor'. What was bought is kept."
+            )
+            self.is_stopping = True
+            raise ModelError(msg) from error
+        if error.kind is CallErrorKind.RATE:
+            wait = max(silent, error.retry_after or 0.0)
+            if wait > patience.refused_seconds:
+                msg = (
+                    f"model {lane.model} refuses every request for its pace, or asks to wait "
+                    f"{wait:.0f} s: {error}. Run again when its quota is back; what was bought is "
+                    "kept."
+                )
+                raise ModelDown(msg) from error
+        elif error.kind is CallErrorKind.TRANSIENT:
+            is_patient = lane.gate.answered and not self._terms.fallbacks
+            limit = patience.outage_seconds if is_patient else patience.first_answer_seconds
+            if silent > limit:
+                msg = (
+                    f"model {lane.model} has given no answer for {silent:.0f} s; the last error "
+                    f"was: {error}. Run again when it answers; what was bought is kept."
+                )
+                raise ModelDown(msg) from error
+
+    def _record(self, request: ChatRequest, spent: Spent, error: CallError | None) -> Call:
+        reply = spent.reply
+        is_invalid = error is not None and error.kind is CallErrorKind.INVALID
+        call = Call(
+            call_key=request.call_key,
+            model=request.model,
+            status="ok" if error is None else "invalid" if is_invalid else "failed",
+            response=_storable(reply.text) if reply else None,
+            error=str(error)[:LONGEST_ERROR] if error else None,
+            shard=self._terms.shard,
+            stage=request.stage,
+            prompt_name=request.prompt_name,
+            prompt_version=request.prompt_version,
+            params=_params(request.sampling, request.sample),
+            request=request.messages_json,
+            finish_reason=reply.finish_reason if reply else None,
+            tokens_in=spent.tokens_in,
+            tokens_cached=spent.tokens_cached,
+            tokens_out=spent.tokens_out,
+            cost_usd=spent.cost_usd,
+            latency_ms=spent.latency_ms,
+            attempts=spent.attempts + (error is None),
+        )
+        self._terms.journal.append(call)
+        self.totals.add(call)
+        return call
+
+
+def _amount(lane: Lane, reply: ChatReply) -> Amount:
+    price = lane.price
+    usd = price.cost(reply.tokens_in, reply.tokens_cached, reply.tokens_out) if price else 0.0
+    return Amount(reply.tokens_in + reply.tokens_out, usd)
+
+
+@lru_cache(maxsize=256)
+def _params(sampling: Sampling, sample: int) -> str:
+    return json.dumps({**asdict(sampling), "sample": sample})
+
+
+def _storable(text: str) -> str:
+    """Without half characters, which no table holds."""
+    return text.encode("utf-8", "replace").decode()

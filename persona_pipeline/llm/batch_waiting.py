@@ -1,0 +1,147 @@
+"""One batch under way: sent, waited for, and handed out to those who wait for its answers."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+
+from persona_pipeline.llm.batch_api import BatchApi, BatchState, advance
+from persona_pipeline.llm.batch_records import BatchRecord
+from persona_pipeline.llm.errors import CallError, CallErrorKind
+from persona_pipeline.llm.requests import ChatReply
+
+LOG = logging.getLogger(__name__)
+UPLOAD_SECONDS = 300.0
+"""How long a server that does not answer is tried, before anything was bought from it."""
+SAY_EVERY = 300.0
+"""Seconds between two log lines while waiting."""
+PASSING = {CallErrorKind.RATE, CallErrorKind.TRANSIENT}
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Someone who waits for one answer; `line`: what is sent for it."""
+
+    custom_id: str
+    key: str
+    line: bytes
+    reply: asyncio.Future[ChatReply]
+
+
+@dataclass(slots=True)
+class BatchUnderWay:
+    """A record, and who waits for it."""
+
+    api: BatchApi
+    record: BatchRecord
+    poll_seconds: float
+    waiting: list[Waiting]
+    _said: float = 0.0
+    _is_troubled: bool = False
+
+    def __str__(self) -> str:
+        """`batch batch_123 of 120 requests`."""
+        record = self.record
+        count = len(record.submission.requests)
+        return f"batch {record.batch_id or record.submission.submission} of {count:,} requests"
+
+    async def send(self, lines: bytes) -> None:
+        """Upload, then buy; whether a purchase without an answer was made is found out later.
+
+        Raises:
+            CallError: it was not made.
+        """
+        try:
+            file_id = await self._upload(lines)
+        except CallError as error:
+            self.record.drop()
+            raise _for_all(error) from None
+        try:
+            self.record.note_batch(await self.api.create(file_id, self.record.submission))
+        except CallError as error:
+            if error.kind is not CallErrorKind.TRANSIENT:
+                self.record.drop()
+                raise _for_all(error) from None
+            self._say_trouble(error)
+        else:
+            words = "%s submitted; run again or leave it: the answers are collected once"
+            LOG.warning(words, self)
+            self._said = time.monotonic()
+        await asyncio.sleep(self.poll_seconds)
+
+    async def wait(self) -> None:
+        """Until its results are on disk, brought by us or by another process.
+
+        Raises:
+            NeverSubmitted, FileNotFoundError: there is no such batch any more.
+            CallError: it cannot be waited for.
+        """
+        while not self.record.is_finished:
+            try:
+                state = await advance(self.record, self.api) if self.record.hold() else None
+            except CallError as error:
+                is_there = self.record.path.exists()
+                if error.kind not in PASSING or not is_there:
+                    raise _for_all(error, self.record if is_there else None) from None
+                self._say_trouble(error)
+            else:
+                self._say_progress(state)
+            if not self.record.is_finished:
+                await asyncio.sleep(self.poll_seconds)
+
+    def hand_out(
+        self, found: MutableMapping[str, ChatReply], errors: Mapping[str, CallError]
+    ) -> list[Waiting]:
+        """Give everyone his answer or error; returns those for whom there is neither."""
+        left = []
+        for waiting in self.waiting:
+            custom_id, reply = waiting.custom_id, waiting.reply
+            if reply.done():
+                continue
+            if custom_id in found:
+                reply.set_result(found.pop(custom_id))
+            elif custom_id in errors:
+                reply.set_exception(errors[custom_id])
+            else:
+                left.append(waiting)
+        return left
+
+    async def _upload(self, lines: bytes) -> str:
+        started = time.monotonic()
+        while True:
+            try:
+                return await self.api.upload(self.record.submission.submission, lines)
+            except CallError as error:
+                is_passing = error.kind is CallErrorKind.TRANSIENT
+                if not is_passing or time.monotonic() - started > UPLOAD_SECONDS:
+                    raise
+                self._say_trouble(error)
+            await asyncio.sleep(self.poll_seconds)
+
+    def _say_progress(self, state: BatchState | None) -> None:
+        self._is_troubled = False
+        now = time.monotonic()
+        if state and not state.is_over and now - self._said >= SAY_EVERY:
+            self._said = now
+            LOG.warning("%s is %s, %s of them done", self, state.status, f"{state.done:,}")
+
+    def _say_trouble(self, error: CallError) -> None:
+        if not self._is_troubled:
+            self._is_troubled = True
+            LOG.warning("%s: %s; tried again every %g seconds", self, error, self.poll_seconds)
+
+
+def fail(waiting: Sequence[Waiting], problem: BaseException) -> None:
+    """Tell those who wait that nothing will come."""
+    for someone in waiting:
+        if not someone.reply.done():
+            someone.reply.set_exception(problem)
+
+
+def _for_all(error: CallError, record: BatchRecord | None = None) -> CallError:
+    """What a provider refuses in a batch as a whole, it refuses for every request."""
+    if error.kind in PASSING:
+        return error
+    noted = f" (it was submitted, as {record.path} notes)" if record else ""
+    return CallError(CallErrorKind.FATAL, f"{error}{noted}")

@@ -1,0 +1,237 @@
+"""The batch client: requests gathered, bought as one batch, and answered when it is over.
+
+What was submitted stays submitted: a run that ends while it waits, in whatever way, leaves a
+record, and the next one that asks for the same answers takes them from there.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from persona_pipeline.llm.batch_api import (
+    ENDPOINT,
+    BatchApi,
+    NeverSubmitted,
+    new_submission,
+)
+from persona_pipeline.llm.batch_records import BatchRecord, start_record
+from persona_pipeline.llm.batch_shelf import BatchShelf
+from persona_pipeline.llm.batch_waiting import BatchUnderWay, Waiting, fail
+from persona_pipeline.llm.direct import DirectChatClient
+from persona_pipeline.llm.errors import CallError, CallErrorKind
+from persona_pipeline.llm.requests import ChatReply, ChatRequest
+
+GATHERING = 1.0
+"""Seconds without another request after which a batch goes out."""
+MOST_BYTES = 150_000_000
+"""Of one batch's requests; OpenAI takes files of 200 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How batches are made up and waited for.
+
+    `shard`: whose requests these are, asked when a batch is submitted.
+    """
+
+    folder: Path
+    size: int = 5000
+    poll_seconds: float = 30.0
+    shard: Callable[[], str] = str
+    gathering: float = GATHERING
+
+
+class BatchChatClient:
+    """One model's chat requests, bought in batches."""
+
+    def __init__(
+        self,
+        model: str,
+        batching: Batching,
+        *,
+        api_base: str | None = None,
+        api_key: str | None = None,
+    ) -> None:
+        """As for a chat client, but for one model: a batch cannot ask two."""
+        self.max_concurrency = batching.size
+        self._model, self._batching = model, batching
+        self._api_base, self._api_key = api_base, (api_key or "").strip() or None
+        self._direct = DirectChatClient(api_base=api_base, api_key=api_key)
+        self._rounds: dict[asyncio.AbstractEventLoop, _Round] = {}
+
+    async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:
+        """The answer, hours later, or from a batch that an earlier process submitted."""
+        awaited = self._round()
+        body = self._direct.body_of(request)
+        if body is None:
+            msg = f"{self._model} takes these requests in another form than a batch's"
+            raise CallError(CallErrorKind.FATAL, msg)
+        return await awaited.ask(request, body, is_first=attempt == 0)
+
+    async def close(self) -> None:
+        """Stop waiting in this event loop; what was submitted stays."""
+        ended = self._rounds.pop(asyncio.get_running_loop(), None)
+        if ended is not None:
+            await ended.close()
+
+    def _round(self) -> "_Round":
+        loop = asyncio.get_running_loop()
+        if loop not in self._rounds:
+            for gone in [known for known in list(self._rounds) if known.is_closed()]:
+                self._rounds.pop(gone).shelf.release()
+            api = BatchApi(self._model, api_base=self._api_base, api_key=self._api_key)
+            shelf = BatchShelf(self._batching.folder, api.model, api.address, api.read_line)
+            self._rounds[loop] = _Round(api, self._batching, shelf)
+        return self._rounds[loop]
+
+
+@dataclass(slots=True)
+class _Round:
+    """What one event loop waits for."""
+
+    api: BatchApi
+    batching: Batching
+    shelf: BatchShelf
+    _gathered: list[Waiting] = field(default_factory=list)
+    _bytes: int = 0
+    _last_asked: float = 0.0
+    _answered: Counter[str] = field(default_factory=Counter)
+    _batches: dict[Path, BatchUnderWay] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def ask(self, request: ChatRequest, body: bytes, *, is_first: bool) -> ChatReply:
+        """Gather the request; its answer, when there is one.
+
+        The custom id names one purchase: the key, and how many answers to it came before and were
+        of no use. A later process counts the same, and so finds each of them.
+        """
+        key = request.call_key
+        if is_first:
+            self._answered[key] = 0
+        count = self._answered[key]
+        custom_id = f"{key}-{count}" if count else key
+        reply: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
+        self._gather(Waiting(custom_id, request.origin or key, _line(custom_id, body), reply))
+        answer = await reply
+        self._answered[key] += 1
+        return answer
+
+    async def close(self) -> None:
+        """Wait for nothing any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.shelf.release()
+
+    def _gather(self, waiting: Waiting) -> None:
+        self._last_asked = time.monotonic()
+        if self._gathered and self._bytes + len(waiting.line) > MOST_BYTES:
+            self._send_gathered()
+        self._gathered.append(waiting)
+        self._bytes += len(waiting.line)
+        if len(self._gathered) >= self.batching.size:
+            self._send_gathered()
+        elif len(self._gathered) == 1:
+            self._start(self._send_when_quiet(self._gathered), self._gathered)
+
+    async def _send_when_quiet(self, gathered: list[Waiting]) -> None:
+        while gathered is self._gathered:
+            quiet = time.monotonic() - self._last_asked
+            if quiet >= self.batching.gathering:
+                self._send_gathered()
+            else:
+                await asyncio.sleep(self.batching.gathering - quiet)
+
+    def _send_gathered(self) -> None:
+        gathered, self._gathered, self._bytes = self._gathered, [], 0
+        self._start(self._distribute(gathered), gathered)
+
+    async def _distribute(self, gathered: list[Waiting]) -> None:
+        """Answer what was bought before; join the batches under way; submit the rest.
+
+        Only who holds a request's claim submits it, so no record of it comes after this look.
+        """
+        self.shelf.refresh()
+        new = []
+        for waiting in gathered:
+            if waiting.reply.done():  # its task was cancelled
+                continue
+            if waiting.custom_id in self.shelf.found:
+                waiting.reply.set_result(self.shelf.found.pop(waiting.custom_id))
+            elif record := self.shelf.pending.get(waiting.custom_id):
+                self._join(record, waiting)
+            else:
+                new.append(waiting)
+        if new:
+            self._submit(new)
+
+    def _join(self, record: BatchRecord, waiting: Waiting) -> None:
+        batch = self._batches.get(record.path)
+        if batch is None:
+            batch = self._under_way(record, [])
+            self._start(self._follow(batch), batch.waiting)
+        batch.waiting.append(waiting)
+
+    def _submit(self, new: list[Waiting]) -> None:
+        requests = {waiting.custom_id: waiting.key for waiting in new}
+        lines = {waiting.custom_id: waiting.line for waiting in new}
+        api, shard = self.api, self.batching.shard()
+        submission = new_submission(api.model, api.address, shard, requests)
+        record = start_record(self.batching.folder, submission)
+        self.shelf.add(record)
+        batch = self._under_way(record, new)
+        self._start(self._follow(batch, b"".join(lines.values())), new)
+
+    def _under_way(self, record: BatchRecord, waiting: list[Waiting]) -> BatchUnderWay:
+        batch = BatchUnderWay(self.api, record, self.batching.poll_seconds, waiting)
+        self._batches[record.path] = batch
+        return batch
+
+    async def _follow(self, batch: BatchUnderWay, lines: bytes = b"") -> None:
+        """From its record to its answers."""
+        record, is_old = batch.record, batch.record.is_finished
+        try:
+            if lines:
+                await batch.send(lines)
+            await batch.wait()
+            errors = self.shelf.take_in(record)
+            left = batch.hand_out(self.shelf.found, {} if is_old else errors)
+            if is_old:
+                self._gather_again(left)
+            else:
+                words = f"batch {record.batch_id} ended without an answer"
+                fail(left, CallError(CallErrorKind.TRANSIENT, words))
+        except (NeverSubmitted, FileNotFoundError):
+            self.shelf.forget(record)
+            self._gather_again(batch.waiting)
+        except CallError as error:
+            if not record.path.exists():
+                self.shelf.forget(record)
+            fail(batch.waiting, error)
+        finally:
+            del self._batches[record.path]
+
+    def _gather_again(self, waiting: Sequence[Waiting]) -> None:
+        for someone in waiting:
+            self._gather(someone)
+
+    def _start(self, work: Coroutine[object, object, None], waiting: Sequence[Waiting]) -> None:
+        """Whoever waits learns what ended the work."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(lambda ended: self._end(ended, waiting))
+
+    def _end(self, task: asyncio.Task[None], waiting: Sequence[Waiting]) -> None:
+        self._tasks.discard(task)
+        problem = None if task.cancelled() else task.exception()
+        if problem is not None:
+            fail(waiting, problem)
+
+
+def _line(custom_id: str, body: bytes) -> bytes:
+    """One line of the file that is uploaded."""
+    head = f'{{"custom_id":"{custom_id}","method":"POST","url":"{ENDPOINT}","body":'
+    return head.encode() + body + b"}\n"

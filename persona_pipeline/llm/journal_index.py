@@ -1,0 +1,139 @@
+"""Where the answers in journal files are: found by key, read when they are wanted."""
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from persona_pipeline.llm.calls import Answer, answer_from_line
+
+READ_SIZE = 1 << 20
+"""Bytes read at once while a file is indexed."""
+SETTLED_AFTER = 1_000_000_000
+"""Nanoseconds after a change from which on the folder's time tells of the next one: the clock of
+file systems ticks every 1 to 10 ms, so two changes in one tick look like one."""
+
+
+@dataclass(slots=True)
+class _Tail:
+    """One file, read so far: half of each bought key, and where its line starts."""
+
+    file: int
+    read_to: int = 0
+    starts: dict[int, int] = field(default_factory=dict)
+    unreadable: int = 0
+
+    def read_on(self) -> None:
+        size = os.fstat(self.file).st_size
+        if size < self.read_to:  # committed and emptied by its owner
+            self.starts.clear()
+            self.read_to = 0
+        while self.read_to < size and self._read_block():
+            pass
+
+    def _read_block(self) -> bool:
+        """Index the complete lines of one block; False when only a torn line is left."""
+        length = READ_SIZE
+        block = os.pread(self.file, length, self.read_to)
+        while len(block) == length and b"\n" not in block:  # one line may be longer than a block
+            length *= 2
+            block = os.pread(self.file, length, self.read_to)
+        end = block.rfind(b"\n") + 1
+        for line in block[:end].splitlines(keepends=True):
+            self._index(line)
+            self.read_to += len(line)
+        return end > 0
+
+    def _index(self, line: bytes) -> None:
+        answer = answer_from_line(line)
+        if answer is None:
+            self.unreadable += 1
+        elif answer.is_bought:
+            self.starts[_half(answer.call_key)] = self.read_to
+
+    def note(self, answer: Answer, size: int) -> None:
+        """A line of so many bytes that the owner of both has just written."""
+        if answer.is_bought:
+            self.starts[_half(answer.call_key)] = self.read_to
+        self.read_to += size
+
+    def find(self, key: str) -> Answer | None:
+        start = self.starts.get(_half(key))
+        answer = None if start is None else answer_from_line(self._line_at(start))
+        return answer if answer and answer.call_key == key else None
+
+    def _line_at(self, start: int) -> bytes:
+        length = 1 << 13
+        while True:
+            line = os.pread(self.file, length, start)
+            end = line.find(b"\n") + 1
+            if end or len(line) < length:
+                return line[:end]
+            length *= 4
+
+
+class JournalIndex:
+    """All `*.jsonl` files of a folder, those that other processes are writing included.
+
+    Holds some 170 bytes for each bought answer. Only what was appended since is read again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """`folder`: that of the journals."""
+        self._folder = folder
+        self._tails: dict[str, _Tail] = {}
+        self._seen_at = -1
+
+    def refresh(self) -> None:
+        """Take in what was appended, new files and vanished ones: 4 us when there is nothing."""
+        changed_at = self._folder.stat().st_mtime_ns
+        if changed_at != self._seen_at:
+            self._list_files()
+            is_settled = time.time_ns() - changed_at > SETTLED_AFTER
+            self._seen_at = changed_at if is_settled else -1
+        for tail in self._tails.values():
+            tail.read_on()
+
+    def note(self, name: str, answer: Answer, size: int) -> None:
+        """Take in a line that was just written to the file, without reading it again."""
+        if name not in self._tails:
+            self._list_files()
+        self._tails[name].note(answer, size)
+
+    def find(self, key: str) -> Answer | None:
+        """The bought answer with this key, if a journal holds it."""
+        for tail in self._tails.values():
+            if answer := tail.find(key):
+                return answer
+        return None
+
+    def find_all(self, keys: Iterable[str]) -> dict[str, Answer]:
+        """The bought answers with these keys that journals hold."""
+        return {key: answer for key in keys if (answer := self.find(key))}
+
+    def unreadable_lines(self, path: Path) -> int:
+        """Complete lines of a file that are not a journal's."""
+        tail = self._tails.get(path.name)
+        return tail.unreadable if tail else 0
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for tail in self._tails.values():
+            os.close(tail.file)
+        self._tails.clear()
+
+    def _list_files(self) -> None:
+        names = {path.name for path in self._folder.glob("*.jsonl")}
+        for gone in self._tails.keys() - names:
+            os.close(self._tails.pop(gone).file)
+        for name in names - self._tails.keys():
+            try:
+                self._tails[name] = _Tail(os.open(self._folder / name, os.O_RDONLY))
+            except FileNotFoundError:  # committed and deleted by its owner meanwhile
+                continue
+
+
+def _half(key: str) -> int:
+    """The first 64 bits of a key; the line's own key is compared before it is used."""
+    return int(key[:16], 16)

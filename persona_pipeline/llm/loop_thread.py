@@ -1,0 +1,65 @@
+"""Running asyncio work from a thread that waits for it, and can be interrupted meanwhile."""
+
+import asyncio
+import gc
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+LOOK_EVERY = 0.2
+"""Seconds until a signal is noticed that the system gave to another thread; one that it gave to
+this thread ends the waiting at once."""
+
+
+def run_in_loop_thread(
+    work: Callable[[], Coroutine[Any, Any, None]], *, stop: Callable[[], None], grace: float
+) -> None:
+    """Run `work` in a thread with an event loop of its own; raises what it raises.
+
+    What a signal raises here (Ctrl-C, Dagster's termination of a run) ends the work in order:
+    `stop` is called in its loop, and it has `grace` seconds. Works wherever it is called, in a
+    notebook, whose thread has a running loop, too.
+    """
+    thread = _LoopThread(work)
+    thread.start()
+    try:
+        while not thread.over.wait(LOOK_EVERY):
+            pass
+    except BaseException:
+        thread.call(stop)
+        thread.over.wait(grace)
+        raise
+    if thread.error:
+        raise thread.error
+
+
+class _LoopThread(threading.Thread):
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        super().__init__(name="persona-pipeline-calls", daemon=True)
+        self._work = work
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._has_loop = threading.Event()
+        self.over = threading.Event()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        gc.freeze()  # LiteLLM's objects: looking at them again and again takes a quarter of a call
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
+            self.error = error
+        finally:
+            gc.unfreeze()
+            self._has_loop.set()
+            self.over.set()
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._has_loop.set()
+        await self._work()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call it in the loop, unless that is over."""
+        self._has_loop.wait()
+        if self._loop and not self.over.is_set() and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function)

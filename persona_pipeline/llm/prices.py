@@ -1,0 +1,101 @@
+"""What a token costs: LiteLLM's packaged price list, and the user's own prices before it."""
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from persona_pipeline.errors import SettingsError
+
+PRICE_LIST = "model_prices_and_context_window_backup.json"
+"""The file in LiteLLM's package; reading it takes 50 ms, importing LiteLLM 3 s."""
+FREE = ("embedded/", "fake/")
+"""Models that run in this process."""
+MILLION = 1_000_000
+
+
+class PriceSetting(BaseModel):
+    """A model's price in USD per million tokens, as users write it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: float = Field(ge=0)
+    output: float = Field(default=0.0, ge=0)
+    cached_input: float | None = Field(default=None, ge=0)
+    """Of input tokens that the provider had in its cache; by default as other input."""
+    batch_share: float = Field(default=1.0, gt=0, le=1)
+    """What a batch costs, as a share of the same calls one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """USD per token, and what share of it a batch costs."""
+
+    input: float
+    cached_input: float
+    output: float
+    batch_share: float = 1.0
+
+    def cost(self, tokens_in: int, tokens_cached: int, tokens_out: int) -> float:
+        """USD for one answer; `tokens_cached` are among `tokens_in`."""
+        fresh = tokens_in - tokens_cached
+        return fresh * self.input + tokens_cached * self.cached_input + tokens_out * self.output
+
+    def in_batches(self) -> "Price":
+        """The price of the same tokens through a provider's batch API."""
+        share = self.batch_share
+        return Price(self.input * share, self.cached_input * share, self.output * share)
+
+
+NO_COST = Price(0.0, 0.0, 0.0)
+
+
+def price_of(model: str, own: Mapping[str, PriceSetting]) -> Price | None:
+    """The price of a model by its LiteLLM name; None when nobody knows it."""
+    if model in own:
+        return _from_setting(own[model])
+    if model.startswith(FREE):
+        return NO_COST
+    entry = _listed(model)
+    return _from_entry(entry) if entry else None
+
+
+def _from_setting(price: PriceSetting) -> Price:
+    cached = price.input if price.cached_input is None else price.cached_input
+    return Price(price.input / MILLION, cached / MILLION, price.output / MILLION, price.batch_share)
+
+
+def _listed(model: str) -> dict[str, Any] | None:
+    """Hosted models are listed with their provider's prefix, or without it."""
+    prices = _price_list()
+    provider, _, name = model.partition("/")
+    if model in prices:
+        return prices[model]
+    entry = prices.get(name, {})
+    return entry if entry.get("litellm_provider") == provider else None
+
+
+def _from_entry(entry: Mapping[str, Any]) -> Price | None:
+    if "input_cost_per_token" not in entry:
+        return None
+    paid_in = float(entry["input_cost_per_token"])
+    cached = float(entry.get("cache_read_input_token_cost") or paid_in)
+    in_batches = entry.get("input_cost_per_token_batches")
+    share = float(in_batches) / paid_in if in_batches and paid_in else 1.0
+    return Price(paid_in, cached, float(entry.get("output_cost_per_token") or 0.0), share)
+
+
+@cache
+def _price_list() -> dict[str, dict[str, Any]]:
+    package = importlib.util.find_spec("litellm")
+    if package is None or package.origin is None:
+        msg = "LiteLLM is not installed: run 'uv sync'"
+        raise SettingsError(msg)
+    path = Path(package.origin).parent / PRICE_LIST
+    listed: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return listed

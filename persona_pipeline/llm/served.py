@@ -1,0 +1,230 @@
+"""What the ways to a served model share: what is asked, how an answer is read, what went wrong."""
+
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from email.utils import mktime_tz, parsedate_tz
+from typing import Any
+
+from pydantic import JsonValue
+
+from persona_pipeline.llm.errors import CallError, CallErrorKind
+from persona_pipeline.llm.requests import ChatReply, Sampling
+
+SELF_HOSTED = ("hosted_vllm/", "ollama/", "ollama_chat/", "lm_studio/", "llamafile/")
+"""Servers whose structured output takes the whole of JSON Schema; the others get it without
+bounds on length, which hosted providers refuse; we check these bounds on the answer ourselves."""
+BOUNDS = {"minLength", "maxLength", "minItems", "maxItems", "pattern"}
+
+SAMPLING = ["temperature", "top_p"]
+"""What reasoning models do not let set (OpenAI's o series and GPT-5): left out for those."""
+
+STATUSES: dict[int | None, CallErrorKind] = {
+    400: CallErrorKind.PERMANENT,
+    401: CallErrorKind.FATAL,
+    402: CallErrorKind.FATAL,
+    403: CallErrorKind.FATAL,
+    404: CallErrorKind.FATAL,
+    413: CallErrorKind.PERMANENT,
+    422: CallErrorKind.PERMANENT,
+    429: CallErrorKind.RATE,
+}
+"""All others are trouble that passes."""
+NO_CREDIT = "insufficient_quota"
+"""OpenAI's code, with a status of 429, for an account that is out of money."""
+HOPELESS = ("maximum context length", "context_length_exceeded", "content_policy_violation")
+"""Said of requests that are too long or forbidden, by some servers with a status of 500."""
+
+NOT_SENT = {"ClientConnectorError", "ConnectionTimeoutError", "ConnectTimeout"}
+"""Errors of aiohttp and httpx before the request was out: refused, no such host, no TLS."""
+TIMEOUTS = {"TimeoutError", "TimeoutException"}
+TIMEOUT_STATUSES = {408, 504, 524}
+"""524 is Cloudflare's."""
+NO_ADDRESS = {"InvalidURL", "NonHttpUrlClientError", "UnsupportedProtocol"}
+
+SHORTEST_KEY = 6
+"""Shorter values ("none", "test") are words, not secrets."""
+LONGEST_MESSAGE = 300
+LONGEST_PAGE = 20_000
+
+FINISH_REASONS = {
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+}
+"""Other servers' words for OpenAI's."""
+THOUGHT = re.compile(r"\A<(think|thinking|budget:thinking)>.*?</\1>", re.DOTALL)
+"""A reasoning model's thinking, where its server leaves it in the answer."""
+MARKUP = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+
+
+def request_params(
+    model: str, sampling: Sampling, schema: JsonValue, *, is_own_server: bool
+) -> dict[str, Any]:
+    """Sampling and structured output in OpenAI's words."""
+    is_whole = is_own_server or model.startswith(SELF_HOSTED)
+    shown = schema if is_whole else without_bounds(schema)
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": shown, "strict": True},
+        },
+    }
+
+
+def without_bounds(schema: JsonValue) -> JsonValue:
+    """The schema without the keywords that hosted providers refuse."""
+    if isinstance(schema, Mapping):
+        fields = schema.get("properties")
+        rest = {key: without_bounds(value) for key, value in schema.items() if key not in BOUNDS}
+        if not isinstance(fields, Mapping):
+            return rest
+        return {**rest, "properties": {name: without_bounds(fields[name]) for name in fields}}
+    return [without_bounds(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
+    """The reply in a completion's JSON.
+
+    Raises:
+        CallError: there is none, though it may be on the bill.
+    """
+    try:
+        choice, usage = answer["choices"][0], answer.get("usage") or {}
+        message, reason = choice["message"], choice.get("finish_reason") or "stop"
+        more = message.get("provider_specific_fields") or {}  # LiteLLM's place for it
+        refusal = _text(message.get("refusal") or more.get("refusal"))
+        return ChatReply(
+            text=_text(message.get("content")) or refusal,
+            finish_reason="refused" if refusal else FINISH_REASONS.get(reason, reason),
+            tokens_in=int(usage.get("prompt_tokens") or 0),
+            tokens_cached=_cached_tokens(usage),
+            tokens_out=int(usage.get("completion_tokens") or 0),
+        )
+    except (AttributeError, LookupError, TypeError, ValueError):
+        words = "the server's answer holds no choices"
+        raise CallError(CallErrorKind.TRANSIENT, words, maybe_billed=True) from None
+
+
+def _text(content: object) -> str:
+    """A string or a list of parts, without thinking and without halves of characters."""
+    parts = content if isinstance(content, list) else [content]
+    texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
+    joined = "".join(text for text in texts if isinstance(text, str))
+    return THOUGHT.sub("", joined).encode("utf-8", "replace").decode()
+
+
+def _cached_tokens(usage: Mapping[str, Any]) -> int:
+    details = usage.get("prompt_tokens_details") or {}
+    deepseeks = usage.get("prompt_cache_hit_tokens")
+    return int(deepseeks or details.get("cached_tokens") or 0)
+
+
+def refused(
+    status: int, headers: Mapping[str, str], body: str, api_key: str | None = None
+) -> CallError:
+    """The error that an HTTP answer is, with the provider's own words."""
+    error = _error_in(body)
+    kind = STATUSES.get(status, CallErrorKind.TRANSIENT)
+    if NO_CREDIT in (error.get("code"), error.get("type")):
+        kind = CallErrorKind.FATAL
+    elif kind is CallErrorKind.TRANSIENT and any(sign in body for sign in HOPELESS):
+        kind = CallErrorKind.PERMANENT
+    words = error.get("message") or error.get("detail") or body
+    message = shown(f"HTTP {status}: {words}", api_key)
+    is_timeout = status in TIMEOUT_STATUSES
+    return CallError(kind, message, retry_after=retry_after(headers), is_timeout=is_timeout)
+
+
+def _error_in(body: str) -> Mapping[str, Any]:
+    """The error object in an answer, however the server wraps it."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = without_markup(body)
+    if isinstance(found, list) and found:
+        found = found[0]
+    if isinstance(found, Mapping):
+        found = found.get("error") or found
+    return found if isinstance(found, Mapping) else {"message": found}
+
+
+def without_markup(body: str) -> str:
+    """The words on a web page; other text stays as it is."""
+    is_page = body.lstrip().startswith("<")
+    return MARKUP.sub(" ", body[:LONGEST_PAGE]) if is_page else body
+
+
+def unanswered(error: BaseException, message: str, api_key: str | None = None) -> CallError:
+    """The error for a call without an answer that can be read; billed, if it was sent at all."""
+    names = {name for link in error_chain(error) for name in class_names(link)}
+    if names & NO_ADDRESS:
+        return CallError(CallErrorKind.FATAL, shown(f"not an http(s) address: {message}", api_key))
+    return CallError(
+        CallErrorKind.TRANSIENT,
+        shown(message, api_key),
+        maybe_billed=not names & NOT_SENT,
+        is_timeout=bool(names & TIMEOUTS),
+    )
+
+
+def error_chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came from."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def class_names(error: BaseException) -> set[str]:
+    """What the error is an instance of, by name so that no HTTP library is imported for it."""
+    return {kind.__name__ for kind in type(error).__mro__}
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds a server asks us to wait, said in milliseconds, in seconds or as a date."""
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after", "")
+    seconds = _number(value)
+    return _seconds_until(value) if seconds is None else seconds
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return max(number, 0.0) if math.isfinite(number) else None
+
+
+def _seconds_until(date: str) -> float | None:
+    try:
+        parsed = parsedate_tz(date)
+        return max(mktime_tz(parsed) - time.time(), 0.0) if parsed else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def shown(message: str, api_key: str | None = None) -> str:
+    """The message on one line, short; some servers repeat the key, we do not."""
+    for key in _known_keys(api_key):
+        message = message.replace(key, "(api_key)")
+    return " ".join(message.split())[:LONGEST_MESSAGE]
+
+
+def _known_keys(api_key: str | None) -> list[str]:
+    """Ours, and those in the environment that LiteLLM reads itself; the longest first."""
+    keys = {value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN"))}
+    stripped = {(key or "").strip() for key in (*keys, api_key)}
+    return sorted((key for key in stripped if len(key) >= SHORTEST_KEY), key=len, reverse=True)

@@ -1,0 +1,6 @@
+-- One row per registered shard that is asked for, with its staged file.
+-- reads: corpus.shards   params: $shards
+select shard, staged_file
+from corpus.shards
+where list_contains($shards, shard)
+order by shard
