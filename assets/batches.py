@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.stage_runs import SHARDS
 from persona_pipeline.llm.batch_collecting import collect_finished
 from persona_pipeline.settings import Settings
 
@@ -24,12 +25,14 @@ def build_batch_sensor(settings: Settings, job: str) -> dg.SensorDefinition:
         ),
         description="Fetches finished batches; a run of their shard then takes the answers.",
     )
-    def finished_batches() -> Iterator[dg.RunRequest | dg.SkipReason]:
+    def finished_batches(
+        context: dg.SensorEvaluationContext,
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         if not settings.batch:
             yield dg.SkipReason("runs here would buy the answers again: set batch")
             return
         for batch in collect_finished(settings):
-            if batch.shard:
+            if context.instance.has_dynamic_partition(str(SHARDS.name), batch.shard):
                 yield dg.RunRequest(run_key=batch.batch_id, partition_key=batch.shard)
 
     return finished_batches

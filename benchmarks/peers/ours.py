@@ -17,7 +17,6 @@ from adapter import (
 )
 
 from persona_pipeline.llm.buyer import Buyer
-from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.litellm_client import import_litellm
 from persona_pipeline.llm.models import open_buyer
 from persona_pipeline.llm.requests import ChatRequest, Sampling
@@ -41,7 +40,7 @@ def buy_step(buyer: Buyer, prompts: list[str], stage: str) -> Iterator[tuple[str
     requests = {prompt: request_of(prompt, stage) for prompt in prompts}
     answers = buyer.answers(requests.values(), shard="bench", stage=stage)
     for prompt, request in requests.items():
-        answer: Answer = answers[request.call_key]
+        answer = answers[request.call_key]
         if answer.status == "ok" and answer.response:
             yield prompt, json.loads(answer.response)["persona"]
 

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from persona_pipeline.progress import StageProgress, describe
+from persona_pipeline.progress import StageProgress, describe, describe_cost
 
 PLAIN_EVERY = 5.0
 """Seconds between two lines of one stage where the output is not a terminal."""
@@ -28,7 +28,8 @@ PLAIN_EVERY = 5.0
 class _TimeLeft(ProgressColumn):
     def render(self, task: Task) -> Text:
         seconds = task.fields.get("left")
-        return Text(f"{seconds:.0f} s left" if seconds else "", style="dim")
+        rate = task.fields.get("rate")
+        return Text(f"{rate:.1f}/s, {seconds:.0f} s left" if seconds else "", style="dim")
 
 
 class BarReporter:
@@ -63,14 +64,34 @@ class BarReporter:
         key = id(progress)
         if key not in self._tasks:
             self._tasks[key] = self._bars.add_task(
-                progress.stage, total=progress.total, tokens="", left=None
+                progress.stage, total=progress.total, tokens="", left=None, rate=0.0
             )
-        failed = f", {progress.failed} failed" if progress.failed else ""
-        tokens = f"{progress.tokens:,} tokens{failed}" if progress.tokens else ""
+        tokens = ", ".join(_figures(progress))
         left = None if finished else progress.seconds_left
-        self._bars.update(self._tasks[key], completed=progress.done, tokens=tokens, left=left)
+        self._bars.update(
+            self._tasks[key],
+            completed=progress.done,
+            total=progress.total,
+            tokens=tokens,
+            left=left,
+            rate=progress.rate,
+        )
         if finished:
             del self._tasks[key]  # the next stage's progress may have the same id
+
+
+def _figures(progress: StageProgress) -> Iterator[str]:
+    """What a bar's line says beside done and total, the most telling first: a terminal cuts it."""
+    if progress.cost_usd:
+        yield describe_cost(progress)
+    if progress.tokens:
+        yield f"{progress.tokens:,} tokens"
+    if progress.failed:
+        yield f"{progress.failed:,} failed"
+    if progress.in_flight:
+        yield f"{progress.in_flight} in flight"
+    if progress.refused_share:
+        yield f"{progress.refused_share:.0%} refused for pace"
 
 
 class LineReporter:

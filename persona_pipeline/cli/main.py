@@ -47,7 +47,8 @@ def main() -> None:
         Console(stderr=True).print(
             "\nstopped; every finished answer is kept. Run the same command to go on."
         )
-        sys.exit(130)
+        sys.stdout.flush()
+        os._exit(130)  # an embedded model would first finish the answers that nobody waits for
 
 
 def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

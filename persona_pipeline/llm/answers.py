@@ -96,11 +96,11 @@ def _first_readable(text: str) -> Any:  # noqa: ANN401 - any JSON value
     """The text as JSON; else the first mended form that is; else the error of the text itself."""
     try:
         return _DECODER.decode(text)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         for mended in _mended(text):
             try:
                 return _LENIENT_DECODER.decode(mended)
-            except json.JSONDecodeError:
+            except ValueError:
                 continue
         raise error from None
 

@@ -1,5 +1,6 @@
 """A provider's batch API, by LiteLLM's file and batch calls: answers in a day, at half price."""
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -30,6 +31,8 @@ CLOCKS_APART = 3600.0
 """Seconds that our clock may be ahead of the provider's."""
 CLOSE = {"Connection": "close"}
 """LiteLLM opens a client for each of these calls and never closes it."""
+LAST_SECONDS = 0.1
+"""For a call under way when we are stopped: see `_settled`."""
 NO_LOGGING = {"batch_ignore_default_logging": True}
 """Or LiteLLM downloads the answers of a finished batch once more, to add up its cost."""
 
@@ -155,7 +158,7 @@ class BatchApi:
 
     async def _call(self, function: Callable[..., Awaitable[Any]], **asked: object) -> Any:  # noqa: ANN401 - LiteLLM's types are partial
         try:
-            return await function(**asked, **self._server)
+            return await _settled(function(**asked, **self._server))
         except import_litellm().exceptions.openai.OpenAIError as error:
             raise translate(error, self._key) from None  # its text may hold the key
 
@@ -200,6 +203,22 @@ def new_submission(model: str, address: str, shard: str, requests: dict[str, str
     """A submission of these requests, with a name of its own."""
     now = time.time()
     return Submission(f"{int(now * 1000)}-{token_hex(4)}", model, address, shard, now, requests)
+
+
+async def _settled(call: Awaitable[Any]) -> Any:  # noqa: ANN401 - LiteLLM's types are partial
+    """The call's result. When we are stopped it is given a moment.
+
+    LiteLLM makes a request in another thread and then awaits it: stopped between the two, Python
+    warns of a coroutine that nobody awaited.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=LAST_SECONDS)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 def _failed(record: BatchRecord, state: BatchState) -> CallError:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from persona_pipeline.llm.batch_api import BatchApi, NeverSubmitted, advance
 from persona_pipeline.llm.batch_records import BatchRecord, find_records
 from persona_pipeline.llm.errors import CallError
-from persona_pipeline.llm.litellm_client import import_litellm
 from persona_pipeline.llm.models import endpoint_of
 from persona_pipeline.settings import Settings
 
@@ -49,7 +48,6 @@ async def _collect(settings: Settings, records: list[BatchRecord]) -> list[Colle
             LOG.warning("batch %s of %s: %s", record.batch_id, record.submission.model, error)
         finally:
             record.release()
-    await import_litellm().close_litellm_async_clients()
     return found
 
 

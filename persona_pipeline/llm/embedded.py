@@ -1,6 +1,5 @@
 """A GGUF model inside this process, by llama.cpp (xllamacpp): no server, no key, no network."""
 
-import asyncio
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
+from persona_pipeline.llm.loop_thread import in_daemon_thread
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 
 SLOTS = 2
@@ -42,9 +42,8 @@ class EmbeddedChatClient:
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:
         """Write one answer under the request's JSON schema."""
-        answer = await asyncio.to_thread(
-            self._server.handle_chat_completions, _body(request, attempt)
-        )
+        ask = self._server.handle_chat_completions
+        answer = await in_daemon_thread(ask, _body(request, attempt))
         if "error" in answer:
             raise CallError(CallErrorKind.PERMANENT, str(answer["error"].get("message", answer)))
         choice, usage = answer["choices"][0], answer.get("usage", {})

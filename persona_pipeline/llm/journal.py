@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from persona_pipeline.errors import StoreError
 from persona_pipeline.llm.calls import Call
 from persona_pipeline.llm.claims import Claims
 from persona_pipeline.llm.journal_index import JournalIndex
@@ -60,10 +61,20 @@ class Journal:
         self.index.close()
 
     def append(self, call: Call) -> None:
-        """Write one line with one system call: a kill -9 later cannot lose it."""
+        """Write one line with one system call: a kill -9 later cannot lose it.
+
+        Raises:
+            StoreError: the disk is full; what was written of the line is taken back.
+        """
         line = rest = call.to_line()
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
+        start = os.fstat(self._file).st_size
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            os.ftruncate(self._file, start)
+            msg = f"the answer cannot be written to {self._path}: {error}; free some space"
+            raise StoreError(msg) from error
         self.index.note(self._path.name, call, len(line))
         self._is_dirty = True
 

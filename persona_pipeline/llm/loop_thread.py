@@ -4,7 +4,11 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar, cast
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 LOOK_EVERY = 0.2
 """Seconds until a signal is noticed that the system gave to another thread; one that it gave to
@@ -31,6 +35,32 @@ def run_in_loop_thread(
         raise
     if thread.error:
         raise thread.error
+
+
+async def in_daemon_thread(function: Callable[[Given], Made], given: Given) -> Made:
+    """As `asyncio.to_thread`, for calls that take long: an interrupted process does not wait."""
+    loop = asyncio.get_running_loop()
+    made: asyncio.Future[Made] = loop.create_future()
+
+    def settle(result: Made | None, error: Exception | None) -> None:
+        if made.done():
+            return
+        if error:
+            made.set_exception(error)
+        else:
+            made.set_result(cast("Made", result))
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = function(given)
+        except Exception as raised:  # noqa: BLE001 - raised again where it is waited for
+            error = raised
+        with suppress(RuntimeError):  # the loop ended meanwhile
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return await made
 
 
 class _LoopThread(threading.Thread):

@@ -186,13 +186,13 @@ class Purchase:
         answers: list[Answer] = []
         *others, last = self._options(request)
         for option in (*others, last):
-            if option.model in self._down and option is not last:
+            if option.model in self._down and (answers or option is not last):
                 continue
             try:
                 answers.append(await self._find_or_buy(option, window))
             except ModelDown:
                 self._down.add(option.model)
-                if option is last:
+                if option is last and not answers:
                     raise
             else:
                 if answers[-1].status == "ok":

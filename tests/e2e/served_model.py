@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import threading
 import time
 from collections import Counter
@@ -15,15 +16,24 @@ from persona_pipeline.llm.fake import instance_of_schema
 from persona_pipeline.llm.requests import ChatRequest, Sampling
 
 EMBEDDING_SIZE = 16
+CHARS_PER_TOKEN = 4
 
 
 @dataclass
 class ServedModel:
-    """What the server was asked; `billed` counts answers per distinct prompt."""
+    """What the server was asked; `billed` counts answers per distinct prompt.
+
+    `refusal`: while it is set, every request gets this status and message, and nothing is billed;
+    `{key}` in the message is the API key of the request.
+    """
 
     seconds: float = 0.0
     url: str = ""
+    refusal: tuple[int, str] | None = None
     billed: Counter[str] = field(default_factory=Counter)
+    embedded: Counter[str] = field(default_factory=Counter)
+    received: int = 0
+    tokens: int = 0
     in_flight: int = 0
     max_in_flight: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -55,10 +65,19 @@ def _handler(model: ServedModel) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            answer = _embeddings(body) if "input" in body else _completion(model, body)
+            with model.lock:
+                model.received += 1
+            refusal = model.refusal
+            if refusal:
+                status, message = refusal
+                key = self.headers.get("Authorization", "").removeprefix("Bearer ")
+                answer: dict[str, Any] = {"error": {"message": message.format(key=key)}}
+            else:
+                status = 200
+                answer = (_embeddings if "input" in body else _completion)(model, body)
             data = json.dumps(answer).encode()
             try:
-                self.send_response(200)
+                self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
@@ -82,6 +101,7 @@ def _completion(model: ServedModel, body: dict[str, Any]) -> dict[str, Any]:
         model.in_flight -= 1
     schema = body["response_format"]["json_schema"]["schema"]
     request = ChatRequest("served", tuple(body["messages"]), schema, Sampling())
+    content = instance_of_schema(request)
     return {
         "id": "1",
         "object": "chat.completion",
@@ -91,15 +111,17 @@ def _completion(model: ServedModel, body: dict[str, Any]) -> dict[str, Any]:
             {
                 "index": 0,
                 "finish_reason": "stop",
-                "message": {"role": "assistant", "content": instance_of_schema(request)},
+                "message": {"role": "assistant", "content": content},
             }
         ],
-        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+        "usage": _usage(model, sum(len(turn["content"]) for turn in body["messages"]), len(content)),
     }
 
 
-def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
+def _embeddings(model: ServedModel, body: dict[str, Any]) -> dict[str, Any]:
     texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+    with model.lock:
+        model.embedded.update(texts)
     return {
         "object": "list",
         "model": body["model"],
@@ -107,7 +129,18 @@ def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
             {"object": "embedding", "index": index, "embedding": _vector(text)}
             for index, text in enumerate(texts)
         ],
-        "usage": {"prompt_tokens": len(texts), "total_tokens": len(texts)},
+        "usage": _usage(model, CHARS_PER_TOKEN * len(texts), 0),  # alike, whoever travels together
+    }
+
+
+def _usage(model: ServedModel, chars_in: int, chars_out: int) -> dict[str, int]:
+    tokens_in, tokens_out = (math.ceil(chars / CHARS_PER_TOKEN) for chars in (chars_in, chars_out))
+    with model.lock:
+        model.tokens += tokens_in + tokens_out
+    return {
+        "prompt_tokens": tokens_in,
+        "completion_tokens": tokens_out,
+        "total_tokens": tokens_in + tokens_out,
     }
 
 

@@ -40,6 +40,8 @@ class BatchServer:
     """Errors of validation, one for each of the next batches."""
     troubles: list[int] = field(default_factory=list)
     """Statuses of the next answers about batches, before they are real ones."""
+    upload_troubles: list[int] = field(default_factory=list)
+    """The same of files."""
     loses_answer: bool = False
     """The next batch is created, but the client never hears of it."""
     key: str | None = None
@@ -240,8 +242,8 @@ def _respond(
 def _refusal(server: BatchServer, handler: BaseHTTPRequestHandler) -> int | None:
     if server.key and handler.headers["Authorization"] != f"Bearer {server.key}":
         return 401
-    is_trouble = "/batches" in handler.path and server.troubles
-    return server.troubles.pop(0) if is_trouble else None
+    troubles = server.troubles if "/batches" in handler.path else server.upload_troubles
+    return troubles.pop(0) if troubles else None
 
 
 def _uploaded(content_type: str, data: bytes) -> bytes:

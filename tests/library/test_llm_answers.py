@@ -37,6 +37,8 @@ OBJECTS = st.dictionaries(st.text(max_size=5) | st.sampled_from(["}", ",}", '"']
         GOOD[:-1] + " ,\n }",
         f"<think>short</think>{GOOD}",
         f"\ufeff{GOOD}",
+        f"NaN {GOOD}",
+        f"{'9' * 30} {GOOD}",
         GOOD.replace(": ", ":\n\n"),
     ],
 )

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from persona_pipeline.estimate import estimate_run
+from persona_pipeline.llm import batch_waiting, batches
 from persona_pipeline.llm.answers import ask_again
 from persona_pipeline.llm.batch_api import new_submission
 from persona_pipeline.llm.batch_collecting import CollectedBatch, collect_finished
@@ -30,7 +32,9 @@ from persona_pipeline.llm.models import OpenLanes, open_batch_lane, open_lane
 from persona_pipeline.llm.prices import Price
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 from persona_pipeline.llm.throttle import Outcome
+from persona_pipeline.registration import register_source
 from persona_pipeline.settings import Settings, load_settings
+from persona_pipeline.store import Store
 from tests.library.batch_server import BatchServer, Json, answer_schema, serve_batches
 from tests.library.faulty_server import chat, serve
 from tests.library.purchases import GOOD, Shelf, buy, make_request
@@ -43,9 +47,14 @@ Outcomes = list[ChatReply | BaseException]
 
 
 def open_client(
-    server: BatchServer, folder: Path, *, size: int = 100, api_key: str | None = None
+    server: BatchServer,
+    folder: Path,
+    *,
+    size: int = 100,
+    poll: float = SOON,
+    api_key: str | None = None,
 ) -> BatchChatClient:
-    batching = Batching(folder / "batches", size, SOON, lambda: "pages-00000", gathering=SOON)
+    batching = Batching(folder / "batches", size, poll, lambda: "pages-00000", gathering=SOON)
     return BatchChatClient(MODEL, batching, api_base=server.url, api_key=api_key)
 
 
@@ -293,6 +302,74 @@ def test_trouble_while_polling_is_logged_once_and_passes(
     assert len([line for line in lines if "tried again" in line]) == 1
 
 
+def test_trouble_before_anything_was_bought_passes(tmp_path: Path) -> None:
+    with serve_batches(BatchServer(upload_troubles=[503, 500])) as server:
+        assert texts(ask(open_client(server, tmp_path), ONE))
+    assert len(server.batches) == 1
+
+
+def test_a_batch_that_is_refused_for_its_pace_was_not_bought(tmp_path: Path) -> None:
+    with serve_batches(BatchServer(troubles=[429])) as server:
+        client = open_client(server, tmp_path)
+        assert the_error(ask(client, ONE)).kind is CallErrorKind.RATE
+        assert records(tmp_path) == []
+        assert texts(ask(client, ONE))
+
+
+def test_a_long_wait_is_told_of_now_and_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_waiting, "SAY_EVERY", 0.0)
+    with serve_batches(BatchServer(delay=0.3)) as server:
+        ask(open_client(server, tmp_path), *MANY)
+    lines = [record.message for record in caplog.records]
+    assert "batch batch_0 of 7 requests is in_progress, 0 of them done" in lines
+
+
+def test_a_big_batch_goes_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "MOST_BYTES", 2000)
+    with serve_batches(BatchServer()) as server:
+        assert len(texts(ask(open_client(server, tmp_path), *MANY))) == 7
+    assert 1 < len(server.batches) < 7
+    assert max(len(server.files[made["input_file_id"]]) for made in server.batches.values()) <= 2000
+
+
+def test_a_purchase_that_was_left_in_its_event_loop_is_gone_on_with_in_another(
+    tmp_path: Path,
+) -> None:
+    with serve_batches(BatchServer(delay=60)) as server:
+        client = open_client(server, tmp_path, poll=30)
+
+        async def leave() -> None:
+            asked = asyncio.create_task(client.complete(ONE))
+            await asyncio.to_thread(server.is_asked.wait)
+            await asyncio.sleep(10 * SOON)
+            asked.cancel()
+
+        asyncio.run(leave())
+        server.finish()
+        assert texts(ask(client, ONE))
+    assert len(server.batches) == 1
+
+
+def test_what_another_process_gives_up_is_bought(tmp_path: Path) -> None:
+    with serve_batches(BatchServer()) as server:
+        submission = new_submission(MODEL, address_of(server.url), "s", {ONE.call_key: "k"})
+        other = start_record(tmp_path / "batches", submission)
+        client = open_client(server, tmp_path)
+
+        async def wait_for_the_other() -> ChatReply:
+            asked = asyncio.create_task(client.complete(ONE))
+            await asyncio.sleep(10 * SOON)
+            other.drop()
+            reply = await asked
+            await client.close()
+            return reply
+
+        assert asyncio.run(wait_for_the_other()).text
+    assert server.billed == {ONE.call_key: 1}
+
+
 def test_another_key_stops_the_run_and_the_record_stays(tmp_path: Path) -> None:
     with serve_batches(BatchServer(delay=60, key="sk-first-account")) as server:
         stop_while_waiting(open_client(server, tmp_path, api_key="sk-first-account"), ONE)
@@ -457,6 +534,25 @@ def test_a_lane_for_batches_costs_half_and_admits_a_whole_batch() -> None:
     assert (lane.client.max_concurrency, lane.gate.limit, lane.is_paced) == (70, 70, False)
     assert full
     assert lane.price == Price(full.input / 2, full.cached_input / 2, full.output / 2)
+
+
+def test_an_estimate_in_batches_is_half_and_of_unknown_time(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "mill.txt").write_text("How a four-arm windmill is built. " * 9)
+    plain = load_settings(
+        data_dir=tmp_path,
+        source=str(tmp_path / "pages"),
+        model="openai/gpt-4o-mini",
+        embedding_model="fake/embedder",
+        domains=["math"],
+    )
+    shards = register_source(plain, store, run_id="r")
+    full = estimate_run(plain, store, shards)
+    batched = estimate_run(plain.model_copy(update={"batch": True}), store, shards)
+    assert full.usd
+    assert batched.usd == pytest.approx(full.usd / 2)
+    assert batched.calls == full.calls
+    assert batched.seconds is None
 
 
 def test_without_batch_and_for_models_of_our_own_nothing_changes() -> None:

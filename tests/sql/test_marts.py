@@ -208,11 +208,44 @@ def test_cost_sums_what_was_bought_and_an_unknown_price_is_not_zero(tables: Tabl
         call("d", "two", 0.5),
         call("e", "one", 0.125, shard="s2"),
     )
-    found = tables.rows("select * exclude (created_at) from marts.cost")
+    found = tables.rows(
+        "select * exclude (created_at, domain, kept_rows, usd_per_kept) from marts.cost"
+    )
     assert found == [
         ("s1", "one", "m", 2, 1, 3, 20, 4, 10, 0.75, 1.5),
         ("s1", "two", "m", 2, 2, 2, 20, 4, 10, None, 1.0),
         ("s2", "one", "m", 1, 1, 1, 10, 2, 5, 0.125, 1.0),
+    ]
+
+
+def test_cost_is_told_per_persona_and_record_that_was_kept(tables: Tables) -> None:
+    tables.add(
+        "llm.calls",
+        call("a", "text_to_persona", 0.25),
+        call("b", "text_to_persona", 0.25),
+        call("c", "persona_to_persona", 0.5),
+        call("d", "synthetic.riddle", 0.5),
+        call("e", "synthetic.poem", None),
+    )
+    tables.add(
+        "personas.extracted",
+        {"persona_id": "p1", "call_key": "a"},
+        {"persona_id": "p2", "call_key": "b"},
+    )
+    tables.add(
+        "personas.related",
+        {"persona_id": "p3", "call_key": "c"},
+        {"persona_id": "p4", "call_key": "c"},
+    )
+    tables.add("personas.hub", *({"persona_id": name} for name in ("p1", "p3", "p4")))
+    tables.add("synthetic.riddle", {"record_id": "r1", "persona_id": "p1", "call_key": "d"})
+    tables.add("synthetic.poem", {"record_id": "o1", "persona_id": "p1", "call_key": "e"})
+    found = tables.rows("select stage, domain, kept_rows, usd_per_kept from marts.cost")
+    assert found == [
+        ("persona_to_persona", None, 2, 0.25),
+        ("synthetic.poem", "poem", 1, None),
+        ("synthetic.riddle", "riddle", 1, 0.5),
+        ("text_to_persona", None, 1, 0.5),
     ]
 
 

@@ -1,0 +1,105 @@
+"""Batches that nobody waits for: the sensor fetches them and runs their shards."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+
+from assets.batches import SENSOR
+from assets.definitions import MAIN_JOB, REGISTER_JOB, build_definitions
+from persona_pipeline.settings import Settings, load_settings
+from tests.assets.conftest import QUIET
+from tests.library.batch_server import BatchServer, serve_batches
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """One on disk: the partitions of a tick are looked up in it anew."""
+    with dg.instance_for_test() as kept:
+        yield kept
+
+
+def settings_for(server: BatchServer, folder: Path, **given: object) -> Settings:
+    pages = folder / "pages"
+    pages.mkdir(exist_ok=True)
+    (pages / "mill.txt").write_text("How a four-arm windmill is built, and who works in it.")
+    return load_settings(
+        **{
+            "data_dir": folder / "data",
+            "source": str(pages),
+            "domains": ["math"],
+            "min_chars": 10,
+            "model": "openai/served",
+            "api_base": server.url,
+            "embedding_model": "fake/embedder",
+            "batch": True,
+            "batch_poll_seconds": 0.05,
+            **given,
+        }
+    )
+
+
+def register(settings: Settings, instance: dg.DagsterInstance) -> str:
+    """The name of the only shard."""
+    job = build_definitions(settings).resolve_job_def(REGISTER_JOB)
+    assert job.execute_in_process(instance=instance, run_config=QUIET).success
+    [shard] = instance.get_dynamic_partitions("shards")
+    return shard
+
+
+def run(settings: Settings, instance: dg.DagsterInstance, shard: str) -> bool:
+    job = build_definitions(settings).resolve_job_def(MAIN_JOB)
+    return job.execute_in_process(
+        instance=instance, run_config=QUIET, partition_key=shard, raise_on_error=False
+    ).success
+
+
+def tick(settings: Settings, instance: dg.DagsterInstance) -> SensorExecutionData:
+    definitions = build_definitions(settings)
+    with dg.build_sensor_context(
+        instance, instance_ref=instance.get_ref(), definitions=definitions
+    ) as context:
+        return definitions.resolve_sensor_def(SENSOR).evaluate_tick(context)
+
+
+def test_a_finished_batch_is_fetched_and_its_shard_is_run_without_paying(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    with serve_batches(BatchServer(delay=600)) as server:
+        settings = settings_for(server, tmp_path)
+        shard = register(settings, instance)
+
+        def lock_out() -> None:  # so that the run ends and its batch goes on
+            server.is_asked.wait(60)
+            server.key = "sk-another"
+
+        locker = threading.Thread(target=lock_out)
+        locker.start()
+        assert not run(settings, instance, shard)
+        locker.join()
+        server.key = None
+        assert not tick(settings, instance).run_requests
+
+        server.finish()
+        [request] = tick(settings, instance).run_requests or []
+        assert (request.run_key, request.partition_key) == ("batch_0", shard)
+        assert run(settings, instance, shard)
+        assert server.billed_twice == 0
+        assert not tick(settings, instance).run_requests
+
+
+def test_the_sensor_is_on_only_where_runs_buy_in_batches(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    with serve_batches(BatchServer()) as server:
+        on = settings_for(server, tmp_path)
+        off = settings_for(server, tmp_path, batch=False)
+    statuses = [
+        build_definitions(settings).resolve_sensor_def(SENSOR).default_status
+        for settings in (on, off)
+    ]
+    assert statuses == [dg.DefaultSensorStatus.RUNNING, dg.DefaultSensorStatus.STOPPED]
+    assert "again" in str(tick(off, instance).skip_message)

@@ -1,0 +1,81 @@
+"""An estimate is what a run then buys: a rehearsal of the same stages."""
+
+import pytest
+
+from persona_pipeline.estimate import Estimate, estimate_run
+from persona_pipeline.llm.prices import PriceSetting
+from tests.assets.conftest import Platform
+
+
+def estimate(platform: Platform, shards: list[str], **changed: object) -> Estimate:
+    settings = platform.settings.model_copy(update=changed)
+    return estimate_run(settings, platform.store, shards)
+
+
+def by_stage(found: Estimate) -> dict[str, tuple[int, int]]:
+    return {stage.stage: (stage.reused, stage.calls) for stage in found.stages}
+
+
+def test_before_a_run_every_stage_is_to_be_bought(platform: Platform) -> None:
+    shards = platform.register()
+    found = estimate(platform, shards)
+    stages = by_stage(found)
+    assert stages["text_to_persona"] == (0, 8)
+    assert stages["persona_to_persona"] == (0, 8)
+    assert stages["synthetic.math"] == (0, 6)
+    assert found.calls == sum(calls for _, calls in stages.values())
+    assert (found.usd, found.share) == (0.0, 1.0)
+
+
+def test_what_is_estimated_is_what_a_run_buys(platform: Platform) -> None:
+    shards = platform.register()
+    expected = estimate(platform, shards).calls
+    for shard in shards:
+        platform.run(shard)
+    bought = platform.store.query("select count(*) from llm.calls").item()
+    assert bought == pytest.approx(expected, abs=2)  # made-up personas are rejected like others
+
+
+def test_after_a_run_nothing_is_left_to_buy_and_a_changed_setting_buys_its_own(
+    platform: Platform,
+) -> None:
+    shards = platform.register()
+    for shard in shards:
+        platform.run(shard)
+    again = estimate(platform, shards)
+    assert (again.calls, again.tokens, again.usd, again.seconds) == (0, 0, 0.0, 0.0)
+    assert sum(stage.reused for stage in again.stages) > 0
+
+    more = by_stage(estimate(platform, shards, records_per_shard=4))
+    assert {stage for stage, (_, calls) in more.items() if calls} == {
+        stage for stage in more if stage.startswith("synthetic.")
+    }
+
+
+def test_prices_and_unknown_prices_are_told_by_stage(platform: Platform) -> None:
+    shards = platform.register()
+    prices = {"openai/small": PriceSetting(input=1.0, output=2.0)}
+    found = estimate(platform, shards, model="openai/small", prices=prices)
+    expected = sum(stage.tokens_in + 2 * stage.tokens_out for stage in found.stages) / 1_000_000
+    assert found.usd == pytest.approx(expected)
+    assert found.seconds is None
+    mixed = {"synthetic.math": ["openai/nobody-knows"]}
+    unknown = estimate(platform, shards, model="openai/small", prices=prices, stage_models=mixed)
+    assert unknown.usd is None
+    assert {stage.model for stage in unknown.stages} == {"openai/small", "openai/nobody-knows"}
+
+
+def test_served_embeddings_are_estimated_too(platform: Platform) -> None:
+    shards = platform.register()
+    found = by_stage(estimate(platform, shards, embedding_model="openai/text-embedding-3-small"))
+    assert found["embeddings"][1] > 0
+
+
+def test_of_many_documents_some_are_rehearsed_and_the_rest_is_like_them(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = platform.register()
+    monkeypatch.setattr("persona_pipeline.estimate.REHEARSED", 2)
+    found = estimate(platform, shards)
+    assert found.share == 0.5
+    assert by_stage(found)["text_to_persona"] == (0, 8)
