@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import dotenv
 from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import to_jsonable_python
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -301,5 +302,5 @@ def _as_variable(value: object) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     if isinstance(value, dict):
-        return json.dumps(value)
+        return json.dumps(value, default=to_jsonable_python)
     return str(value)

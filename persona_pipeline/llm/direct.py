@@ -24,7 +24,7 @@ from persona_pipeline.llm.served import (
     unanswered,
     without_markup,
 )
-from persona_pipeline.llm.sessions import open_session, proxy_of
+from persona_pipeline.llm.sessions import account_headers, open_session, proxy_of
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -45,12 +45,6 @@ DIRECT_PROVIDERS = (
 )
 """LiteLLM's names; the tests prove of each that both clients send and read the same. Not xai,
 whose token counts LiteLLM rewrites."""
-OPENAI_HEADERS = {
-    "OPENAI_ORG_ID": "OpenAI-Organization",
-    "OPENAI_ORGANIZATION": "OpenAI-Organization",
-    "OPENAI_PROJECT_ID": "OpenAI-Project",
-}
-"""Who pays, where a key has several accounts."""
 ADDRESSES = {"openrouter": "https://openrouter.ai/api/v1"}
 """Where `get_llm_provider` gives none."""
 
@@ -231,7 +225,7 @@ def _find_route(
         return None  # tools in place of a schema: the answer is not where we look
     url = config.get_complete_url(endpoint.address, endpoint.key, name, params, {}, stream=False)
     headers = config.validate_environment(
-        headers=_account_headers(provider),
+        headers=account_headers(provider),
         model=name,
         messages=[],
         optional_params=params,
@@ -281,14 +275,6 @@ def _key_in_environment(provider: str) -> str:
     if not key.strip():
         raise CallError(CallErrorKind.FATAL, f"no API key for {provider}: set {variable}")
     return key
-
-
-def _account_headers(provider: str) -> dict[str, str]:
-    if provider != "openai":
-        return {}
-    return {
-        header: os.environ[name] for name, header in OPENAI_HEADERS.items() if os.environ.get(name)
-    }
 
 
 def _address_of(provider: str, base: str | None) -> str:

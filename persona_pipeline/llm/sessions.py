@@ -1,5 +1,6 @@
-"""Connections to a server: how they are opened, and through which proxy."""
+"""Connections to a server: how they are opened, through which proxy, and who pays."""
 
+import os
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -10,6 +11,12 @@ from persona_pipeline.llm.litellm_client import import_litellm
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
+OPENAI_HEADERS = {
+    "OPENAI_ORG_ID": "OpenAI-Organization",
+    "OPENAI_ORGANIZATION": "OpenAI-Organization",
+    "OPENAI_PROJECT_ID": "OpenAI-Project",
+}
+"""Who pays, where a key has several accounts."""
 CONNECT_SECONDS = 15.0
 DNS_SECONDS = 300
 
@@ -34,3 +41,12 @@ def proxy_of(url: str) -> str | None:
     """As the environment says; found once, since aiohttp's way costs two threads per call."""
     address = urlsplit(url)
     return None if proxy_bypass(address.hostname or "") else getproxies().get(address.scheme)
+
+
+def account_headers(provider: str) -> dict[str, str]:
+    """Which of a key's accounts the environment names."""
+    if provider != "openai":
+        return {}
+    return {
+        header: os.environ[name] for name, header in OPENAI_HEADERS.items() if os.environ.get(name)
+    }

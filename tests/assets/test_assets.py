@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import dagster as dg
 
 from assets.definitions import build_definitions
@@ -190,3 +193,12 @@ def test_a_shard_that_was_left_half_way_does_not_stop_the_shards_before_it(
     assert platform.run(first).success
     assert platform.run(second).success
     assert platform.store.query("from marts.funnel where not is_balanced").is_empty()
+
+
+def test_the_code_location_loads_without_what_only_a_call_needs() -> None:
+    heavy = "{'litellm', 'openai', 'aiohttp', 'xllamacpp', 'onnxruntime'}"
+    program = f"import sys, assets.definitions; print(sorted({heavy} & sys.modules.keys()))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout == "[]\n"

@@ -76,6 +76,7 @@ def test_a_run_at_its_cap_stops_under_it_and_goes_on_when_it_is_started_again(
         statuses.append(run.returncode)
         assert bill(model) - spent <= cap
         if run.returncode:
+            assert run.returncode == 3, run.stdout + run.stderr
             printed = " ".join(run.stdout.split())
             assert f"stopped at budget: {cap:g} USD (this run). Everything bought is" in printed
             assert "Left: about" in printed

@@ -1,13 +1,6 @@
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +9,8 @@ import duckdb
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from tests.e2e.conftest import ROOT, command_environment, run_command
+from tests.e2e.conftest import run_command
+from tests.e2e.dagster_server import copy_checkout, dagster_dev
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 QUIET_BROWSER = [
@@ -32,13 +26,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout, so that its data directory is a test's."""
-    copy = tmp_path_factory.mktemp("checkout")
-    for name in ("assets", "persona_pipeline", "sql"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
-        shutil.copy(ROOT / name, copy / name)
-    return copy
+    return copy_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 def settings(checkout: Path) -> dict[str, object]:
@@ -48,44 +36,6 @@ def settings(checkout: Path) -> dict[str, object]:
         "embedding_model": "fake/embedder",
         "documents": 3,
     }
-
-
-@contextmanager
-def dagster_dev(checkout: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = checkout / "dagster-dev.log"
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            [Path(sys.executable).with_name("dagster"), "dev", "-p", str(port)],
-            cwd=checkout,
-            env=command_environment(**settings(checkout)),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/server_info", log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, signal.SIGINT)
-        try:
-            server.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-
-
-def wait_for(url: str, log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.5)
-        else:
-            return
-    pytest.fail(f"dagster dev did not start:\n{log.read_text()[-3000:]}")
 
 
 @contextmanager
@@ -110,7 +60,7 @@ def test_the_ui_shows_the_graph_and_materializes_one_shard_of_one_domain(checkou
     with duckdb.connect(str(checkout / "data" / "pipeline.duckdb")) as connection:
         connection.execute("delete from synthetic.math")
 
-    with dagster_dev(checkout) as url, browser_page() as page:
+    with dagster_dev(checkout, **settings(checkout)) as url, browser_page() as page:
         page.goto(f"{url}/asset-groups/")
         for group in ("corpus", "personas", "synthetic", "marts"):
             page.get_by_text(group, exact=True).first.wait_for(timeout=60_000)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from persona_pipeline.domains.spec import Prompting
 from persona_pipeline.errors import DomainError, SettingsError
+from persona_pipeline.llm.prices import PriceSetting
 from persona_pipeline.settings import (
     CONFIG_VARIABLE,
     PREFIX,
@@ -176,6 +177,12 @@ def test_lists_in_the_file_are_lists() -> None:
 
 
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz/.:-_é'\"{}", min_size=1, max_size=12)
+PRICES = st.builds(
+    PriceSetting,
+    input=st.floats(0, 1e6),
+    output=st.floats(0, 1e6),
+    cached_input=st.none() | st.floats(0, 1e6),
+)
 CHOICES: dict[str, st.SearchStrategy[Any]] = {
     "data_dir": WORDS.map(Path),
     "source": WORDS,
@@ -195,6 +202,16 @@ CHOICES: dict[str, st.SearchStrategy[Any]] = {
         WORDS, st.dictionaries(WORDS, st.lists(WORDS), max_size=2), max_size=2
     ),
     "granularity": st.sampled_from(["fine", "coarse"]),
+    "fallback_models": st.lists(WORDS, min_size=1),
+    "stage_models": st.dictionaries(WORDS, st.lists(WORDS, min_size=1), max_size=2),
+    "requests_per_minute": st.none() | st.floats(0.001, 1e6),
+    "batch": st.booleans(),
+    "max_usd": st.none() | st.floats(0, 1e6),
+    "max_tokens": st.none() | st.integers(0, 10**9),
+    "stage_max_usd": st.dictionaries(WORDS, st.floats(0, 1e6), max_size=2),
+    "stage_max_tokens": st.dictionaries(WORDS, st.integers(0, 10**9), max_size=2),
+    "prices": st.dictionaries(WORDS, PRICES, max_size=2),
+    "allow_unknown_price": st.booleans(),
 }
 
 
