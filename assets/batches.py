@@ -1,5 +1,6 @@
 """Collecting a provider's batches when nobody waits for them."""
 
+import time
 from collections.abc import Iterator
 
 import dagster as dg
@@ -9,6 +10,8 @@ from persona_pipeline.llm.batch_collecting import collect_finished
 from persona_pipeline.settings import Settings
 
 SENSOR = "finished_batches"
+AGAIN_AFTER = 3600
+"""Seconds after which a run is requested again whose answers nobody took: it failed."""
 INTERVAL = 60
 """Seconds between two looks at the providers."""
 
@@ -31,8 +34,10 @@ def build_batch_sensor(settings: Settings, job: str) -> dg.SensorDefinition:
         if not settings.batch:
             yield dg.SkipReason("runs here would buy the answers again: set batch")
             return
+        hour = int(time.time() // AGAIN_AFTER)
         for batch in collect_finished(settings):
             if context.instance.has_dynamic_partition(str(SHARDS.name), batch.shard):
-                yield dg.RunRequest(run_key=batch.batch_id, partition_key=batch.shard)
+                key = f"{batch.batch_id} {hour}"
+                yield dg.RunRequest(run_key=key, partition_key=batch.shard)
 
     return finished_batches

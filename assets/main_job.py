@@ -11,7 +11,7 @@ from dagster._core.instance.ref import InstanceRef
 from assets.definitions import MAIN_JOB, REGISTER_JOB, build_definitions
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.settings import Settings
-from persona_pipeline.store import Store
+from persona_pipeline.store import Store, plain_interrupts
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -44,7 +44,8 @@ def register_shards(settings: Settings, root: Path) -> list[str]:
 def _plain_errors() -> Iterator[None]:
     """An interrupt and the library's own errors, without what Dagster wraps around them."""
     try:
-        yield
+        with plain_interrupts():
+            yield
     except DagsterExecutionInterruptedError as interrupt:
         raise KeyboardInterrupt from interrupt
     except dg.Failure as failure:

@@ -64,7 +64,7 @@ def _asking_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
             buyer = run.buyer(models, TEXT_TO_PERSONA)
             spent = run.commit([text_to_persona(documents, asking, buyer, run.shard)])
             table = describe_table(run.store, "personas.extracted", run.shard)
-        return Result(metadata={**table, **spent})
+        return Result(metadata={**spent, **table})
 
     @dg.asset(
         key=["personas", "related"],
@@ -84,7 +84,7 @@ def _asking_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
             buyer = run.buyer(models, PERSONA_TO_PERSONA)
             spent = run.commit([persona_to_persona(personas, relating, buyer, run.shard)])
             table = describe_table(run.store, "personas.related", run.shard)
-        return Result(metadata={**table, **spent})
+        return Result(metadata={**spent, **table})
 
     return [extracted, related]
 
@@ -127,7 +127,7 @@ def _judging_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
             embedder = open_embedder(settings, run.buyer(models, EMBEDDINGS), run.shard)
             spent = run.commit([embed_candidates(personas, stored, embedder, run.shard)])
             table = describe_table(run.store, "personas.embeddings", run.shard)
-        return Result(metadata={**table, **spent})
+        return Result(metadata={**spent, **table})
 
     return [candidates, embeddings]
 

@@ -17,6 +17,7 @@ from persona_pipeline.llm.budget import BudgetReached
 from persona_pipeline.llm.buyer import Buyer
 from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.llm.journal import Journal
+from persona_pipeline.llm.models import check_prices
 from persona_pipeline.llm.terms import Totals
 from persona_pipeline.locks import turn
 from persona_pipeline.settings import Settings
@@ -51,6 +52,7 @@ class StageRun:
 
     def buyer(self, models: Models, stage: str) -> Buyer:
         """Answers from the store; buys the rest."""
+        check_prices(models.settings)
         models.lanes.shard = self.shard
         return Buyer(
             lanes=models.lanes,

@@ -46,6 +46,6 @@ def _build_domain_asset(settings: Settings, domain: Domain) -> dg.AssetsDefiniti
             spent = run.commit([rows])
             table = describe_table(run.store, table_name(domain), run.shard)
         rejected = {"rejected": len(rows.tables["synthetic.rejected"])}
-        return dg.MaterializeResult(metadata={**table, **rejected, **spent})
+        return dg.MaterializeResult(metadata={**rejected, **spent, **table})
 
     return records

@@ -32,7 +32,8 @@ from persona_pipeline.store import Store
 from persona_pipeline.synthesis import synthesis_plan, synthesize
 
 REHEARSED = 2000
-"""Documents that are rehearsed; the rest is taken to be like them. Some 10 s of work."""
+"""Documents above which every second, third, ... shard is rehearsed: whole ones, spread over all,
+since they are bought in their order. Some 10 s of work."""
 BYTES_PER_TOKEN = 4
 """English text; the rule of thumb of OpenAI's tokenizer guide."""
 USUAL_SLOTS = 32
@@ -57,7 +58,7 @@ class StageEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run will buy, by stage. `share`: of the documents, those rehearsed."""
+    """What a run will buy, by stage. `share`: of the documents, those in rehearsed shards."""
 
     stages: list[StageEstimate]
     share: float
@@ -85,12 +86,16 @@ class Estimate:
 
 def estimate_run(settings: Settings, store: Store, shards: Sequence[str]) -> Estimate:
     """Rehearse the run over registered shards, in order."""
-    files = dict(store.query(read_sql("corpus/staged_files"), {"shards": shards}).iter_rows())
-    staged = {shard: settings.staging_dir / files[shard] for shard in shards}
+    listed = store.query(read_sql("corpus/staged_files"), {"shards": shards})
+    rows = {row["shard"]: row for row in listed.iter_rows(named=True)}
+    total = sum(rows[shard]["row_count"] for shard in shards)
+    chosen = list(shards)[:: max(1, total // REHEARSED)]
+    staged = {shard: settings.staging_dir / rows[shard]["staged_file"] for shard in chosen}
+    share = sum(rows[shard]["row_count"] for shard in chosen) / total if total else 1.0
     with Journal(settings.journal_dir) as journal:
         journal.index.refresh()
         rehearsal = _Rehearsal(settings, store, journal)
-        share = rehearsal.run(staged)
+        rehearsal.run(staged)
     stages = [_scaled(stage, 1 / share) for stage in rehearsal.stages.values()]
     return Estimate(stages, share)
 
@@ -107,20 +112,14 @@ class _Rehearsal:
     is_made_up: bool = False
     past: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
-    def run(self, staged: Mapping[str, Path]) -> float:
-        """The share of the documents that was rehearsed."""
+    def run(self, staged: Mapping[str, Path]) -> None:
+        """Rehearse whole shards in their order: duplicates are those of an earlier one."""
         self.past = self._past()
         everyone = pl.DataFrame(schema={"persona_id": pl.String, "persona": pl.String})
         everyone = everyone.with_columns(shard_number=pl.lit(0))
-        done = total = 0
         for number, (shard, path) in enumerate(staged.items()):
             documents = load_shard(shard, path).tables["corpus.documents"]
-            total += len(documents)
-            if done < REHEARSED:
-                shown = documents.head(REHEARSED - done)
-                done += len(shown)
-                everyone = self._rehearse(shard, number, shown, everyone)
-        return done / total if total else 1.0
+            everyone = self._rehearse(shard, number, documents, everyone)
 
     def answers(
         self, requests: Iterable[ChatRequest], *, shard: str, stage: str

@@ -133,9 +133,9 @@ class Tracker:
     reporter: Reporter
     next_show: float = 0.0
 
-    def expect(self, more: int) -> None:
-        """So many more are to be done."""
-        self.progress.total += more
+    def expect(self, total: int) -> None:
+        """So many are to be done in all, as far as is known."""
+        self.progress.total = total
         self.show(is_due=True)
 
     def step(self, *, failed: bool = False) -> None:

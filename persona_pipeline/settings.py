@@ -10,6 +10,7 @@ import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import dotenv
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -31,6 +32,8 @@ from persona_pipeline.llm.prices import PriceSetting
 PREFIX = "PERSONA_PIPELINE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 DEFAULT_CONFIG = Path("persona_pipeline.toml")
+PERSONA_STAGES = ("text_to_persona", "persona_to_persona", "embeddings")
+"""The stages before the domains that buy answers; a domain's is `synthetic.<domain>`."""
 ELSEWHERE = {CONFIG_VARIABLE, f"{PREFIX}CACHE_DIR"}
 """Variables with the prefix that are read before, or without, the settings."""
 
@@ -141,6 +144,19 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return _comma_separated(value)
 
+    @field_validator("api_base")
+    @classmethod
+    def _plain_address(cls, value: str | None) -> str | None:
+        """An http(s) address that may be shown: without a password."""
+        parts = urlsplit(value or "http://localhost")
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            msg = "not an address such as http://gpu:8000/v1"
+            raise ValueError(msg)
+        if parts.username or parts.password:
+            msg = "holds a user or password: give it as api_key"
+            raise ValueError(msg)
+        return value
+
     @field_validator("documents", "records_per_shard", mode="before")
     @classmethod
     def _none_for_all(cls, value: object) -> object:
@@ -231,6 +247,10 @@ class Settings(BaseSettings):
         for name in [*self.domains, *self.domain_options]:
             if name not in known:
                 raise SettingsError(unknown_choice("domain", name, known))
+        stages = [*PERSONA_STAGES, *(f"synthetic.{name}" for name in known)]
+        for name in [*self.stage_models, *self.stage_max_usd, *self.stage_max_tokens]:
+            if name not in stages:
+                raise SettingsError(unknown_choice("stage", name, stages))
         return {
             name: domain.narrowed(self.domain_options.get(name, {}))
             for name, domain in known.items()
@@ -280,7 +300,7 @@ def _explain(error: ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             problems.append(unknown_choice("setting", name, Settings.model_fields))
         else:
-            shown = "" if "key" in name else f" (got {item['input']!r})"
+            shown = "" if name in {"api_key", "api_base"} else f" (got {item['input']!r})"
             problems.append(f"setting {name!r}: {item['msg']}{shown}")
     return "; ".join(problems)
 

@@ -42,7 +42,11 @@ class Store:
         """An open connection; waits for the lock, and always lets go of it."""
         connection = self._open(read_only=read_only)
         try:
-            yield connection
+            with plain_interrupts():
+                yield connection
+        except BaseException:
+            connection.interrupt()  # closing waits for a query that a signal has left running
+            raise
         finally:
             connection.close()
 
@@ -107,10 +111,7 @@ class Store:
         with self.transaction() as connection:
             for stage in rows:
                 _replace_stage(connection, stage, run_id)
-            if journals:
-                read = {"files": [str(path) for path in journals]}
-                connection.execute(f"create temp table bought as {read_sql('llm/journaled')}", read)
-                add_calls(connection, run_id)
+            _add_journals(connection, journals, run_id)
 
     def answers(self, keys: list[str]) -> dict[str, Answer]:
         """The stored answers with these keys; calls that failed are none."""
@@ -132,7 +133,8 @@ class Store:
         deadline, delay = time.monotonic() + self._lock_timeout, FIRST_DELAY
         while True:
             try:
-                return duckdb.connect(str(self.path), read_only=read_only)
+                with plain_interrupts():
+                    return duckdb.connect(str(self.path), read_only=read_only)
             except duckdb.IOException as error:
                 if "Conflicting lock" not in str(error):
                     msg = f"the database {self.path} cannot be opened: {error}"
@@ -141,6 +143,18 @@ class Store:
                     raise StoreError(_locked(self.path, error)) from error
                 time.sleep(random.uniform(delay / 2, delay))  # noqa: S311 - not secret
                 delay = min(delay * 2, LONGEST_DELAY)
+
+
+@contextmanager
+def plain_interrupts() -> Iterator[None]:
+    """What a signal raised, where DuckDB makes an error of it: a RuntimeError caused by it."""
+    try:
+        yield
+    except RuntimeError as error:
+        interrupt = error.__cause__
+        if interrupt is None or isinstance(interrupt, Exception):
+            raise
+        raise interrupt from None
 
 
 def refresh_views(connection: duckdb.DuckDBPyConnection) -> None:
@@ -183,11 +197,32 @@ def _replace_stage(connection: duckdb.DuckDBPyConnection, rows: StageRows, run_i
         _insert(connection, "runs.stages", pl.DataFrame([asdict(rows.funnel)]), labels, run_id)
 
 
+def _add_journals(
+    connection: duckdb.DuckDBPyConnection, journals: Sequence[Path], run_id: str
+) -> None:
+    """The calls of the files that were not committed before, as they are now."""
+    sizes = pl.DataFrame(
+        {
+            "name": [path.name for path in journals],
+            "bytes": [path.stat().st_size for path in journals],
+        },
+        schema={"name": pl.String, "bytes": pl.Int64},
+    )
+    known = connection.sql("select name, bytes from committed_journals").pl()
+    new = sizes.join(known, on=["name", "bytes"], how="anti")
+    files = [str(path) for path in journals if path.name in set(new["name"])]
+    if files:
+        query = f"create temp table bought as {read_sql('llm/journaled')}"
+        connection.execute(query, {"files": files})
+        add_calls(connection, run_id)
+        _insert(connection, "committed_journals", new, {}, run_id)
+
+
 def add_calls(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
     """Take the temporary table `bought` into llm.calls.
 
-    A failure does not take the place of an answer that another process bought meanwhile; an answer
-    takes the place of a failure, and what the failed attempts had used is added to it.
+    A stored answer stays as it is: tables were made from it. An answer takes the place of a
+    failure, and what the failed attempts had used is added to it.
     """
     connection.execute(f"create temp table calls_to_add as {read_sql('llm/calls_to_add')}")
     connection.execute(

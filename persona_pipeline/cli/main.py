@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from persona_pipeline.llm.exchange import export_calls, import_calls
 from persona_pipeline.llm.models import prefetch
 from persona_pipeline.progress import reporting_to
 from persona_pipeline.settings import Settings, environment_of, load_settings
+from persona_pipeline.store import plain_interrupts
 
 Command = Callable[..., None]
 STOPPED_AT_BUDGET = 3
@@ -36,7 +38,9 @@ STOPPED_AT_BUDGET = 3
 def main() -> None:
     """Run a command; a PipelineError is a message and exit status 1, not a traceback."""
     try:
-        cli(standalone_mode=False)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: in order
+        with plain_interrupts():
+            cli(standalone_mode=False)
     except PipelineError as error:
         Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False)
         sys.exit(1)

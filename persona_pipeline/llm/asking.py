@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections import Counter
 from dataclasses import asdict
 from functools import lru_cache
 
@@ -17,6 +18,9 @@ from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
 from persona_pipeline.llm.terms import Terms, Totals
 from persona_pipeline.llm.throttle import Outcome
 
+TURNED_DOWN, TURNED_DOWN_AFTER_ANSWERS = 20, 200
+"""Requests turned down for good in a row, without an answer between them, after which it is not the
+requests: a wrong parameter, or an account that was closed."""
 OUTCOMES = {CallErrorKind.RATE: Outcome.REFUSED, CallErrorKind.TRANSIENT: Outcome.TROUBLE}
 
 
@@ -38,6 +42,7 @@ class Asker:
         self.is_stopping = False
         self._terms = terms
         self._used: dict[str, Lane] = {}
+        self._turned_down: Counter[str] = Counter()
 
     async def buy(self, request: ChatRequest) -> Call:
         """The call that ends this request, usable or not; it is in the journal.
@@ -59,15 +64,19 @@ class Asker:
 
     async def _ask(self, lane: Lane, request: ChatRequest, spent: Spent) -> Call:
         tries, asked = Tries(self._terms.patience), request
+        unusable: CallError | None = None
         while True:
             try:
                 reply = await self._send(lane, asked, spent)
                 check_reply(request, reply)
-            except CallError as error:
+            except CallError as raised:
+                error = _of_request(raised, lane)
                 self._refuse_hopeless(lane, error)
                 self._count(error, lane, spent, tries)
+                unusable = error if error.kind is CallErrorKind.INVALID else unusable
                 if tries.are_over(error):
-                    return self._record(request, spent, error)
+                    is_refused = error.kind is CallErrorKind.PERMANENT and unusable
+                    return self._record(request, spent, unusable if is_refused else error)
                 if self.is_stopping:
                     raise Stopping from error
                 if error.kind is CallErrorKind.INVALID and spent.reply:
@@ -83,19 +92,21 @@ class Asker:
 
     def _lane(self, model: str) -> Lane:
         if model not in self._used:
-            self._used[model] = self._terms.lanes(model)
-            self._used[model].gate.begin_stage()
+            lane = self._terms.lanes(model)
+            lane.prepare()
+            lane.gate.begin_stage()
+            self._used[model] = lane
         return self._used[model]
 
     async def _send(self, lane: Lane, request: ChatRequest, spent: Spent) -> ChatReply:
         """Within the budget: what is not known to be free counts as spent."""
-        budget, stage = self._terms.budget, self._terms.stage
+        budget, stage = self._terms.budget, request.stage or self._terms.stage
         worst = worst_case(request, lane.price) if budget.is_capped or lane.is_paced else NOTHING
         await budget.reserve(stage, worst)
         actual, task = NOTHING, asyncio.current_task()
         try:
             reply = await self._pass_gate(lane, request, spent, worst)
-            actual = _amount(lane, reply)
+            actual = _amount(lane, reply) if reply.is_metered else worst
         except CallError as error:
             actual = worst if error.maybe_billed else NOTHING
             raise
@@ -119,10 +130,12 @@ class Asker:
                 raise Stopping
             reply = await lane.client.complete(request, attempt=spent.attempts)
             spent.add(reply, time.monotonic() - started)
+            self._turned_down[lane.model] = 0
             outcome, used = Outcome.ANSWERED, reply.tokens_in + reply.tokens_out
         except CallError as error:
-            timed_out = Outcome.TIMED_OUT if error.is_timeout else Outcome.OTHER
-            outcome, wait = OUTCOMES.get(error.kind, timed_out), error.retry_after
+            by_kind = OUTCOMES.get(error.kind, Outcome.OTHER)
+            outcome = Outcome.TIMED_OUT if error.is_timeout else by_kind
+            wait = error.retry_after
             raise
         finally:
             lane.gate.leave(ticket, outcome, retry_after=wait, tokens=used)
@@ -136,32 +149,47 @@ class Asker:
 
     def _refuse_hopeless(self, lane: Lane, error: CallError) -> None:
         """Stop the run for what concerns every request to this model."""
-        patience, silent = self._terms.patience, lane.gate.out_for
-        if error.kind is CallErrorKind.FATAL:
-            msg = (
-                f"model {lane.model} cannot be used: {error}. Check --model, --api-base and "
-                "the API key, then 'persona-pipeline doctor'. What was bought is kept."
-            )
-            self.is_stopping = True
-            raise ModelError(msg) from error
-        if error.kind is CallErrorKind.RATE:
-            wait = max(silent, error.retry_after or 0.0)
-            if wait > patience.refused_seconds:
-                msg = (
+        if end := self._end_of(lane, error):
+            self.is_stopping |= not isinstance(end, ModelDown)
+            raise end from error
+
+    def _end_of(self, lane: Lane, error: CallError) -> ModelError | None:
+        patience, gate, kept = self._terms.patience, lane.gate, "What was bought is kept."
+        silent, wait = gate.out_for, error.retry_after or 0.0
+        is_too_long = wait > patience.refused_seconds and not gate.answered
+        match error.kind:
+            case CallErrorKind.FATAL:
+                return ModelError(
+                    f"model {lane.model} cannot be used: {error}. Check --model, --api-base and "
+                    f"the API key, then 'persona-pipeline doctor'. {kept}"
+                )
+            case CallErrorKind.PERMANENT if self._is_always_refused(lane):
+                return ModelError(
+                    f"model {lane.model} turns every request down: {error}. Look at one with "
+                    f"'persona-pipeline preview'. {kept}"
+                )
+            case CallErrorKind.RATE if is_too_long or silent > patience.refused_seconds:
+                return ModelDown(
                     f"model {lane.model} refuses every request for its pace, or asks to wait "
-                    f"{wait:.0f} s: {error}. Run again when its quota is back; what was bought is "
-                    "kept."
+                    f"{max(silent, wait):.0f} s: {error}. Run again when its quota is back. {kept}"
                 )
-                raise ModelDown(msg) from error
-        elif error.kind is CallErrorKind.TRANSIENT:
-            is_patient = lane.gate.answered and not self._terms.fallbacks
-            limit = patience.outage_seconds if is_patient else patience.first_answer_seconds
-            if silent > limit:
-                msg = (
+            case CallErrorKind.TRANSIENT if silent > self._outage_limit(lane):
+                return ModelDown(
                     f"model {lane.model} has given no answer for {silent:.0f} s; the last error "
-                    f"was: {error}. Run again when it answers; what was bought is kept."
+                    f"was: {error}. Run again when it answers. {kept}"
                 )
-                raise ModelDown(msg) from error
+        return None
+
+    def _is_always_refused(self, lane: Lane) -> bool:
+        """Count one more request turned down for good since the last answer."""
+        self._turned_down[lane.model] += 1
+        allowed = TURNED_DOWN_AFTER_ANSWERS if lane.gate.answered else TURNED_DOWN
+        return self._turned_down[lane.model] >= allowed
+
+    def _outage_limit(self, lane: Lane) -> float:
+        patience = self._terms.patience
+        is_patient = lane.gate.answered and not self._terms.fallbacks
+        return patience.outage_seconds if is_patient else patience.first_answer_seconds
 
     def _record(self, request: ChatRequest, spent: Spent, error: CallError | None) -> Call:
         reply = spent.reply
@@ -189,6 +217,13 @@ class Asker:
         self._terms.journal.append(call)
         self.totals.add(call)
         return call
+
+
+def _of_request(error: CallError, lane: Lane) -> CallError:
+    """A status that means a wrong key or model at first is one request's own trouble later."""
+    if error.kind is CallErrorKind.FATAL and error.is_doubtful and lane.gate.answered:
+        return CallError(CallErrorKind.PERMANENT, str(error))
+    return error
 
 
 def _amount(lane: Lane, reply: ChatReply) -> Amount:

@@ -45,16 +45,23 @@ class Buyer:
         """
         wanted = {request.call_key: request for request in requests}
         found: dict[str, Answer] = {}
-        self.buy(wanted.values(), found.__setitem__, shard=shard, stage=stage)
+        self.buy(wanted.values(), found.__setitem__, shard=shard, stage=stage, count=len(wanted))
         return {key: found[key] for key in wanted}
 
     def buy(
-        self, requests: Iterable[ChatRequest], receive: Receive, *, shard: str, stage: str
+        self,
+        requests: Iterable[ChatRequest],
+        receive: Receive,
+        *,
+        shard: str,
+        stage: str,
+        count: int = 0,
     ) -> Totals:
         """Hand each distinct request's answer to `receive` as it comes, in any order.
 
         For any number of requests: `requests` is read as far as is needed to keep the model busy.
-        `receive` is called in another thread. Raises what `answers` raises.
+        `receive` is called in another thread; `count` is for the progress, where it is known.
+        Raises what `answers` raises.
         """
         remaining = iter(requests)
         first = next(remaining, None)
@@ -71,11 +78,13 @@ class Buyer:
             patience=self.patience,
         )
         lane = self.lanes(first.model)
+        lane.prepare()  # here, where a signal is heard, and not in the event loop
         with stage_progress(stage, 0) as tracker:
-            purchase = Purchase(terms, lane, tracker, receive)
+            purchase = Purchase(terms, lane, tracker, receive, count)
             self.totals[stage] = purchase.totals
             run_in_loop_thread(
                 lambda: purchase.run(_chained(first, remaining)),
+                hold=purchase.hold,
                 stop=purchase.stop,
                 grace=self.patience.drain_seconds + LAST_SECONDS,
             )

@@ -93,10 +93,12 @@ class Spent:
         self.tokens_cached += reply.tokens_cached
         self.tokens_out += reply.tokens_out
         self.latency_ms += round(seconds * 1000)
+        if not reply.is_metered:
+            self.price = None
 
     @property
     def cost_usd(self) -> float | None:
-        """None: the price is unknown."""
+        """None: the price is unknown, or what an answer used is."""
         if self.price is None:
             return None
         return self.price.cost(self.tokens_in, self.tokens_cached, self.tokens_out)

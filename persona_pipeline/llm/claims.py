@@ -39,8 +39,9 @@ class Claims:
         self._lock(fcntl.F_UNLCK, key)
 
     def close(self) -> None:
-        """Release all."""
+        """Release all; a claim after that is an error, never a lock on another file."""
         os.close(self._file)
+        self._file = -1
 
     def _lock(self, kind: int, key: str) -> None:
         fcntl.fcntl(self._file, LOCK, _flock(kind, int(key[:15], 16)))

@@ -85,7 +85,7 @@ class EmbeddingClient:
     async def _send(self, batch: list[tuple[ChatRequest, asyncio.Future[ChatReply]]]) -> None:
         try:
             replies = await self._embed([request for request, _ in batch])
-        except CallError as error:
+        except Exception as error:  # noqa: BLE001 - raised again in each text's own task
             for _, reply in batch:
                 if not reply.done():
                     reply.set_exception(error)
@@ -103,7 +103,11 @@ class EmbeddingClient:
             )
         except litellm.exceptions.openai.OpenAIError as error:
             raise translate(error, self._api_key) from None  # its text may hold the key
-        return _replies(answer, len(texts))
+        try:
+            return _replies(answer, len(texts))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            msg = f"the server's vectors cannot be read ({type(error).__name__}: {error})"
+            raise CallError(CallErrorKind.TRANSIENT, msg, maybe_billed=True) from error
 
 
 class ServedEmbedder:

@@ -23,7 +23,7 @@ class CallErrorKind(StrEnum):
 class CallError(Exception):
     """One failed call."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is known of a failure
         self,
         kind: CallErrorKind,
         message: str,
@@ -31,18 +31,21 @@ class CallError(Exception):
         retry_after: float | None = None,
         maybe_billed: bool = False,
         is_timeout: bool = False,
+        is_doubtful: bool = False,
     ) -> None:
         """What went wrong.
 
         `retry_after`: seconds the provider asked us to wait. `maybe_billed`: the request was sent
         and no readable answer came (time-out, broken connection or body): a budget counts it.
         `is_timeout`: the server took too long, perhaps because we ask too much at once.
+        `is_doubtful`: fatal by its status, which some servers use for a single request, too.
         """
         super().__init__(message)
         self.kind = kind
         self.retry_after = retry_after
         self.maybe_billed = maybe_billed
         self.is_timeout = is_timeout
+        self.is_doubtful = is_doubtful
 
 
 class ModelError(PipelineError):

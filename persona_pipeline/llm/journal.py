@@ -14,6 +14,8 @@ from persona_pipeline.llm.calls import Call
 from persona_pipeline.llm.claims import Claims
 from persona_pipeline.llm.journal_index import JournalIndex
 
+CLOSED = -1
+"""No file has this number: what a thread writes that outlived the journal goes nowhere else."""
 LOG = logging.getLogger(__name__)
 
 
@@ -57,6 +59,7 @@ class Journal:
         if self._path.stat().st_size == 0:
             self._path.unlink()
         os.close(self._file)
+        self._file = CLOSED
         self.claims.close()
         self.index.close()
 
@@ -81,8 +84,12 @@ class Journal:
     def sync(self) -> None:
         """Bring what was appended to the disk itself: after this, a power cut cannot lose it."""
         if self._is_dirty:
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                msg = f"{self._path} cannot be brought to the disk: {error}"
+                raise StoreError(msg) from error
             self._is_dirty = False
-            os.fsync(self._file)
 
     def to_commit(self) -> list[Path]:
         """The files that the next commit must carry: ours, and those of processes that died."""

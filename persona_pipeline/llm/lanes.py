@@ -63,6 +63,9 @@ class Lane:
     client: ChatClient
     gate: Admission
     price: Price | None
+    prepare: Callable[[], object] = lambda: None
+    """Loads what the client needs, which takes seconds and blocks the event loop: done before the
+    first request's last look at whether it is still wanted."""
     is_paced: bool = False
     """Whether the gate keeps to a number of tokens a minute, so must be told how many come."""
 

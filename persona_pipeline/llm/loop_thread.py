@@ -16,12 +16,17 @@ this thread ends the waiting at once."""
 
 
 def run_in_loop_thread(
-    work: Callable[[], Coroutine[Any, Any, None]], *, stop: Callable[[], None], grace: float
+    work: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    stop: Callable[[], None],
+    grace: float,
+    hold: Callable[[], None] = lambda: None,
 ) -> None:
     """Run `work` in a thread with an event loop of its own; raises what it raises.
 
     What a signal raises here (Ctrl-C, Dagster's termination of a run) ends the work in order:
-    `stop` is called in its loop, and it has `grace` seconds. Works wherever it is called, in a
+    `hold` is called at once in this thread, since the loop may be busy, `stop` in the loop as soon
+    as it is free; `grace` seconds later it is left behind. Works wherever it is called, in a
     notebook, whose thread has a running loop, too.
     """
     thread = _LoopThread(work)
@@ -30,6 +35,7 @@ def run_in_loop_thread(
         while not thread.over.wait(LOOK_EVERY):
             pass
     except BaseException:
+        hold()
         thread.call(stop)
         thread.over.wait(grace)
         raise

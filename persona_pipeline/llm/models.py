@@ -25,6 +25,7 @@ from persona_pipeline.llm.fake import FakeChatClient
 from persona_pipeline.llm.gate import Gate
 from persona_pipeline.llm.journal import Journal
 from persona_pipeline.llm.lanes import Lane
+from persona_pipeline.llm.litellm_client import import_litellm
 from persona_pipeline.llm.prices import Price, price_of
 from persona_pipeline.llm.terms import Bought
 from persona_pipeline.models.artifacts import ARTIFACTS, Report, fetch, is_cached
@@ -106,6 +107,22 @@ def open_batch_lane(settings: Settings, model: str, *, shard: Callable[[], str] 
     return Lane(model, client, BatchGate(settings.batch_size), price and price.in_batches())
 
 
+def check_prices(settings: Settings) -> None:
+    """Before anything is bought: that every model that may be asked has a price, if one is needed.
+
+    Raises:
+        ModelError: names the model without one.
+    """
+    stages = settings.stage_models.values()
+    models = {
+        settings.model,
+        *settings.fallback_models,
+        *(name for names in stages for name in names),
+    }
+    for model in sorted({*models, settings.embedding_model}):
+        known_price(settings, model)
+
+
 def known_price(settings: Settings, model: str) -> Price | None:
     """The model's price; None when nobody knows it and that is no matter.
 
@@ -130,7 +147,10 @@ def _lane(settings: Settings, model: str, price: Price | None, client: ChatClien
         requests_per_minute=settings.requests_per_minute,
         tokens_per_minute=settings.tokens_per_minute,
     )
-    return Lane(model, client, gate, price, is_paced=settings.tokens_per_minute is not None)
+    is_paced = settings.tokens_per_minute is not None
+    if model.startswith((EMBEDDED, "fake/")):
+        return Lane(model, client, gate, price, is_paced=is_paced)
+    return Lane(model, client, gate, price, import_litellm, is_paced=is_paced)
 
 
 def open_chat_client(settings: Settings, name: str, report: Report | None = None) -> ChatClient:

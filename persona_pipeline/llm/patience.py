@@ -62,4 +62,6 @@ class Tries:
         doubled = self.patience.first_delay * 2.0 ** min(max(count - 1, 0), 30)
         jitter = random.uniform(0.5, 1.0)  # noqa: S311 - not secret
         backoff = min(doubled, self.patience.longest_delay) * jitter
-        return backoff if error.retry_after is None else error.retry_after * (1 + jitter / 10)
+        if error.retry_after is None:
+            return backoff
+        return min(error.retry_after, self.patience.refused_seconds) * (1 + jitter / 10)

@@ -17,6 +17,11 @@ PRICE_LIST = "model_prices_and_context_window_backup.json"
 FREE = ("embedded/", "fake/")
 """Models that run in this process."""
 MILLION = 1_000_000
+OUTPUTS = ("output_cost_per_token", "output_cost_per_reasoning_token")
+"""The dearer one is counted: no usage says which tokens were thought and which were written."""
+FEES = ("input_cost_per_request", "citation_cost_per_token")
+SEARCHING = ("perplexity",)
+"""Providers that take a fee for each request beside the tokens: their price counts as unknown."""
 
 
 class PriceSetting(BaseModel):
@@ -81,13 +86,16 @@ def _listed(model: str) -> dict[str, Any] | None:
 
 
 def _from_entry(entry: Mapping[str, Any]) -> Price | None:
-    if "input_cost_per_token" not in entry:
+    """None: not priced by tokens alone."""
+    has_fee = any(entry.get(fee) for fee in FEES) or entry.get("litellm_provider") in SEARCHING
+    if "input_cost_per_token" not in entry or has_fee:
         return None
     paid_in = float(entry["input_cost_per_token"])
     cached = float(entry.get("cache_read_input_token_cost") or paid_in)
     in_batches = entry.get("input_cost_per_token_batches")
     share = float(in_batches) / paid_in if in_batches and paid_in else 1.0
-    return Price(paid_in, cached, float(entry.get("output_cost_per_token") or 0.0), share)
+    paid_out = max(float(entry.get(name) or 0.0) for name in OUTPUTS)
+    return Price(paid_in, cached, paid_out, share)
 
 
 @cache

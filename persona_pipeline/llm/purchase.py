@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from persona_pipeline.errors import StoreError
 from persona_pipeline.llm.asking import Asker, ModelDown, Stopping
-from persona_pipeline.llm.budget import BudgetReached
 from persona_pipeline.llm.calls import Answer
+from persona_pipeline.llm.journal import Journal
 from persona_pipeline.llm.lanes import Lane
+from persona_pipeline.llm.loop_thread import in_daemon_thread
 from persona_pipeline.llm.requests import ChatRequest
 from persona_pipeline.llm.terms import Receive, Terms
 from persona_pipeline.progress import Tracker
@@ -45,8 +47,14 @@ class _ClaimedElsewhere(Exception):  # noqa: N818 - not an error: another proces
 class Purchase:
     """The requests of one stage, bought side by side in one event loop."""
 
-    def __init__(self, terms: Terms, lane: Lane, tracker: Tracker, receive: Receive) -> None:
-        """`lane`: that of the stage's own model; what it takes at once bounds what is under way."""
+    def __init__(
+        self, terms: Terms, lane: Lane, tracker: Tracker, receive: Receive, count: int = 0
+    ) -> None:
+        """`lane`: that of the stage's own model; what it takes at once bounds what is under way.
+
+        `count`: the requests, where that is known.
+        """
+        self._count = count
         self._terms, self._gate = terms, lane.gate
         self._tracker, self._receive = tracker, receive
         self._asker = Asker(terms)
@@ -57,6 +65,7 @@ class Purchase:
         self._stopping = asyncio.Event()
         self._problem: BaseException | None = None
         self._down: set[str] = set()
+        self._is_interrupted = False
 
     async def run(self, requests: Iterable[ChatRequest]) -> None:
         """Buy what is missing; every distinct request is received.
@@ -81,16 +90,26 @@ class Purchase:
         if isinstance(fed, Exception):
             raise fed
 
+    def hold(self) -> None:
+        """Send nothing new from now on; may be called in any thread."""
+        self._asker.is_stopping = True
+
     def stop(self) -> None:
         """Send nothing new, and end when what is in flight has come back, or soon."""
-        self._asker.is_stopping = True
+        self._is_interrupted = True
+        self._end()
+
+    def _end(self, problem: BaseException | None = None) -> None:
+        self._problem = self._problem or problem
+        self.hold()
         self._stopping.set()
 
     async def _feed(self, requests: Iterable[ChatRequest]) -> None:
-        remaining = iter(requests)
+        remaining, looked_up, to_buy = iter(requests), 0, 0
         while listed := list(islice(remaining, WINDOW)):
             window, missing = await self._look_up(listed)
-            self._tracker.expect(len(missing))
+            looked_up, to_buy = looked_up + len(listed), to_buy + len(missing)
+            self._tracker.expect(to_buy + max(0, self._count - looked_up))
             for request in missing:
                 await self._start(request, window)
             if len(self._deferred) > DEFERRED:
@@ -120,7 +139,7 @@ class Purchase:
         version = bought.version()
         if version != window.version:
             unknown = [key for key in window.keys if key not in window.found]
-            window.found |= await asyncio.to_thread(bought.answers, unknown) if unknown else {}
+            window.found |= await in_daemon_thread(bought.answers, unknown) if unknown else {}
             window.version = version
 
     def _options(self, request: ChatRequest) -> Iterator[ChatRequest]:
@@ -142,8 +161,7 @@ class Purchase:
         self._places.release()
         problem = None if task.cancelled() else task.exception()
         if problem and not isinstance(problem, Stopping):
-            self._problem = self._problem or problem
-            self.stop()
+            self._end(problem)
 
     async def _finish_deferred(self) -> None:
         """Wait for what others are buying; buy what they let go of without an answer."""
@@ -160,8 +178,7 @@ class Purchase:
 
     async def _drain(self) -> None:
         """What is in flight is paid for: let it come back; all else ends at once."""
-        is_budget = isinstance(self._problem, BudgetReached)
-        limit = None if is_budget else self._terms.patience.drain_seconds
+        limit = self._terms.patience.drain_seconds if self._is_interrupted else None
         tasks = set(self._under_way.values())
         sent = tasks & self._asker.sending
         for task in tasks - sent:
@@ -231,7 +248,10 @@ class Purchase:
     async def _sync_journal(self) -> None:
         while True:
             await asyncio.sleep(SYNC_EVERY)
-            await asyncio.to_thread(self._terms.journal.sync)
+            try:
+                await in_daemon_thread(Journal.sync, self._terms.journal)
+            except StoreError as error:
+                self._end(error)
 
 
 def _chosen(answers: list[Answer | None]) -> Answer | None:

@@ -105,10 +105,14 @@ def _turn_json(message: Message) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """One answer as it came: its text and the tokens it used."""
+    """One answer as it came: its text and the tokens it used.
+
+    `is_metered`: the server said how many tokens; else a budget counts the worst case.
+    """
 
     text: str
     finish_reason: str = "stop"
     tokens_in: int = 0
     tokens_cached: int = 0
     tokens_out: int = 0
+    is_metered: bool = True

@@ -35,12 +35,16 @@ STATUSES: dict[int | None, CallErrorKind] = {
 """All others are trouble that passes."""
 NO_CREDIT = "insufficient_quota"
 """OpenAI's code, with a status of 429, for an account that is out of money."""
+BAD_KEY = ("API_KEY_INVALID", "API key not valid", "invalid_api_key")
+"""Said of a wrong key, by Google with a status of 400."""
 HOPELESS = ("maximum context length", "context_length_exceeded", "content_policy_violation")
 """Said of requests that are too long or forbidden, by some servers with a status of 500."""
 
 NOT_SENT = {"ClientConnectorError", "ConnectionTimeoutError", "ConnectTimeout"}
 """Errors of aiohttp and httpx before the request was out: refused, no such host, no TLS."""
 TIMEOUTS = {"TimeoutError", "TimeoutException"}
+DOUBTFUL = {403, 404}
+"""OpenRouter answers 403 for a flagged input; a gateway 404 for one of its servers."""
 TIMEOUT_STATUSES = {408, 504, 524}
 """524 is Cloudflare's."""
 NO_ADDRESS = {"InvalidURL", "NonHttpUrlClientError", "UnsupportedProtocol"}
@@ -108,6 +112,7 @@ def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
             tokens_in=int(usage.get("prompt_tokens") or 0),
             tokens_cached=_cached_tokens(usage),
             tokens_out=int(usage.get("completion_tokens") or 0),
+            is_metered=bool(usage),
         )
     except (AttributeError, LookupError, TypeError, ValueError):
         words = "the server's answer holds no choices"
@@ -134,14 +139,19 @@ def refused(
     """The error that an HTTP answer is, with the provider's own words."""
     error = _error_in(body)
     kind = STATUSES.get(status, CallErrorKind.TRANSIENT)
-    if NO_CREDIT in (error.get("code"), error.get("type")):
+    if NO_CREDIT in (error.get("code"), error.get("type")) or any(sign in body for sign in BAD_KEY):
         kind = CallErrorKind.FATAL
     elif kind is CallErrorKind.TRANSIENT and any(sign in body for sign in HOPELESS):
         kind = CallErrorKind.PERMANENT
     words = error.get("message") or error.get("detail") or body
     message = shown(f"HTTP {status}: {words}", api_key)
-    is_timeout = status in TIMEOUT_STATUSES
-    return CallError(kind, message, retry_after=retry_after(headers), is_timeout=is_timeout)
+    return CallError(
+        kind,
+        message,
+        retry_after=retry_after(headers),
+        is_timeout=status in TIMEOUT_STATUSES,
+        is_doubtful=status in DOUBTFUL,
+    )
 
 
 def _error_in(body: str) -> Mapping[str, Any]:

@@ -13,7 +13,5 @@ select
 from bought
 left join llm.calls as earlier
     on bought.call_key = earlier.call_key and earlier.status = 'failed'
-where
-    bought.status <> 'failed'
-    or bought.call_key not in (select call_key from llm.calls where status <> 'failed')
+where bought.call_key not in (select call_key from llm.calls where status <> 'failed')
 order by bought.call_key

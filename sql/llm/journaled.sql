@@ -34,5 +34,8 @@ select
 from lines
 window same_key as (partition by call_key)
 qualify
-    row_number() over (partition by call_key order by status = 'failed', status <> 'ok', attempts)
+    row_number() over (
+        partition by call_key
+        order by status = 'failed', status <> 'ok', attempts, response, error
+    )
     = 1

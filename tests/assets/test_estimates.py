@@ -71,11 +71,13 @@ def test_served_embeddings_are_estimated_too(platform: Platform) -> None:
     assert found["embeddings"][1] > 0
 
 
-def test_of_many_documents_some_are_rehearsed_and_the_rest_is_like_them(
+def test_of_many_documents_every_other_shard_is_rehearsed_and_stands_for_the_rest(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shards = platform.register()
+    platform.run(shards[0])
     monkeypatch.setattr("persona_pipeline.estimate.REHEARSED", 2)
-    found = estimate(platform, shards)
+    found = estimate(platform, [shards[1], shards[0]])
     assert found.share == 0.5
     assert by_stage(found)["text_to_persona"] == (0, 8)
+    assert by_stage(found)["synthetic.math"] == (0, 6)

@@ -102,6 +102,7 @@ def _completion(model: ServedModel, body: dict[str, Any]) -> dict[str, Any]:
     schema = body["response_format"]["json_schema"]["schema"]
     request = ChatRequest("served", tuple(body["messages"]), schema, Sampling())
     content = instance_of_schema(request)
+    chars_in = sum(len(turn["content"]) for turn in body["messages"])
     return {
         "id": "1",
         "object": "chat.completion",
@@ -114,7 +115,7 @@ def _completion(model: ServedModel, body: dict[str, Any]) -> dict[str, Any]:
                 "message": {"role": "assistant", "content": content},
             }
         ],
-        "usage": _usage(model, sum(len(turn["content"]) for turn in body["messages"]), len(content)),
+        "usage": _usage(model, chars_in, len(content)),
     }
 
 

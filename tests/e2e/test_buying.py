@@ -69,7 +69,7 @@ def test_a_run_at_its_cap_stops_under_it_and_goes_on_when_it_is_started_again(
 ) -> None:
     cap = round(0.75 * done.tokens * USD_PER_MILLION / 1_000_000, 5)
     settings = done.job.settings(model, tmp_path / "data", prices=PRICES)
-    statuses = []
+    statuses: list[int] = []
     while statuses[-1:] != [0]:
         spent = bill(model)
         run = run_command("run", "--max-usd", str(cap), **settings)
@@ -137,7 +137,10 @@ def test_a_bad_key_stops_the_run_at_once_and_is_not_repeated(
     assert run.returncode == 1
     assert 1 <= model.received <= IN_FLIGHT
     message = " ".join(complaints.split())
-    assert "model openai/served cannot be used: HTTP 401: Incorrect API key" in message
+    assert (
+        "model openai/served cannot be used: HTTP 401: Incorrect API key provided: (api_key)."
+        in message
+    )
     assert "Check --model, --api-base and the API key, then 'persona-pipeline doctor'" in message
     assert "Traceback" not in complaints
     assert KEY not in printed + complaints

@@ -17,6 +17,7 @@ from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
 from persona_pipeline.llm.fake import FakeChatClient
 from persona_pipeline.llm.prices import Price
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
+from persona_pipeline.llm.terms import Totals
 from persona_pipeline.prompting import object_schema
 from tests.library.purchases import (
     GOOD,
@@ -259,9 +260,9 @@ MANY = [make_request(f"Who reads page {number}?") for number in range(50)]
 WORST = worst_case(MANY[10], PRICE)
 
 
-def buy_within(buyer: Buyer, budget: Budget, requests: Sequence[ChatRequest] = MANY) -> None:
+def buy_within(buyer: Buyer, budget: Budget, requests: Sequence[ChatRequest] = MANY) -> Totals:
     buyer.budget = budget
-    buyer.buy(requests, ignore, shard="s", stage="hub")
+    return buyer.buy(requests, ignore, shard="s", stage="hub")
 
 
 @pytest.mark.parametrize(
@@ -283,10 +284,11 @@ def test_a_run_stops_at_its_cap_keeps_what_was_bought_and_can_be_continued(
 def test_a_stage_stops_at_its_own_cap_and_another_goes_on() -> None:
     budget = Budget(stages={"hub": Cap(tokens=WORST.tokens)})
     client = ScriptedClient(in_turn(GOOD))
+    of_hub = [replace(request, stage="hub") for request in MANY]
     with open_buyer(client) as buyer:
         with pytest.raises(BudgetReached, match=r"\(stage hub\)"):
-            buy_within(buyer, budget)
-        buyer.buy(MANY, ignore, shard="s", stage="math")
+            buy_within(buyer, budget, of_hub)
+        replace(buyer, budget=budget).buy(MANY, ignore, shard="s", stage="hub, by another name")
         assert len(journaled(buyer)) == len(MANY)
 
 
@@ -308,21 +310,27 @@ def test_a_call_that_may_have_been_billed_counts_with_its_worst_case(
     assert budget.spent.tokens == 15 + 2 * WORST.tokens * is_counted
 
 
-def test_a_call_that_is_cut_off_in_flight_counts_with_its_worst_case() -> None:
+def test_a_call_that_is_in_flight_when_another_is_fatal_comes_back_and_is_kept() -> None:
     class Slow(FakeChatClient):
         async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:
             if request is MANY[0]:
                 await asyncio.sleep(0.05)
                 raise CallError(CallErrorKind.FATAL, "bad key")
-            await asyncio.sleep(60)
+            await asyncio.sleep(0.3)
             return await super().complete(request, attempt=attempt)
 
-    budget = Budget(Cap(tokens=1_000_000))
     with open_buyer(Slow(), patience=replace(QUICK, drain_seconds=0.05)) as buyer:
         with pytest.raises(ModelError, match="bad key"):
-            buy_within(buyer, budget)
-        flying = sum(worst_case(request, None).tokens for request in MANY[1:8])
-        assert budget.spent.tokens == flying
+            buy_within(buyer, Budget())
+        assert len(journaled(buyer)) == FakeChatClient.max_concurrency - 1
+
+
+def test_an_answer_whose_server_does_not_say_its_tokens_counts_with_its_worst_case() -> None:
+    budget = Budget(Cap(tokens=10_000))
+    with open_buyer(ScriptedClient(in_turn(ChatReply(GOOD, is_metered=False)))) as buyer:
+        totals = buy_within(buyer, budget, MANY[10:11])
+    assert budget.spent.tokens == WORST.tokens
+    assert totals.cost_usd is None
 
 
 def test_an_unusable_answer_is_in_the_journal_when_the_cap_stops_the_second_try() -> None:

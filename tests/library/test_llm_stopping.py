@@ -111,3 +111,18 @@ def test_after_an_interrupt_the_rest_is_bought_by_the_next_run() -> None:
         answers = buyer.answers(MANY, shard="s", stage="t")
         assert len(answers) == len(journaled(buyer)) == len(MANY)
     assert client.billed == len(MANY)
+
+
+def test_what_was_interrupted_while_its_client_was_loaded_is_never_sent() -> None:
+    client = Interrupting(1, in_turn(GOOD))
+
+    def load() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)  # the loop is busy, and does not hear of it
+
+    with open_buyer(client, patience=PATIENCE) as buyer:
+        lanes = buyer.lanes
+        buyer.lanes = lambda model: replace(lanes(model), prepare=load)
+        with pytest.raises(KeyboardInterrupt):
+            buyer.buy(MANY, ignore, shard="s", stage="t")
+    assert client.sent == 0

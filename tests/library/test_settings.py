@@ -189,7 +189,7 @@ CHOICES: dict[str, st.SearchStrategy[Any]] = {
     "documents": st.none() | st.integers(1, 10**9),
     "records_per_shard": st.none() | st.integers(1, 10**9),
     "model": WORDS,
-    "api_base": st.none() | WORDS,
+    "api_base": st.none() | st.sampled_from(["http://gpu:8000/v1", "https://models.test"]),
     "api_key": st.none() | WORDS,
     "language": st.none() | st.sampled_from(["en", "fr"]),
     "request_timeout": st.floats(0.001, 1e6),
@@ -213,6 +213,30 @@ CHOICES: dict[str, st.SearchStrategy[Any]] = {
     "prices": st.dictionaries(WORDS, PRICES, max_size=2),
     "allow_unknown_price": st.booleans(),
 }
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("gpu:8000/v1", "not an address"),
+        ("http://[::1", "setting 'api_base'"),
+        ("http://bob:sk-canary@host/v1", "give it as api_key"),
+    ],
+)
+def test_an_address_is_checked_and_a_password_in_it_is_never_shown(
+    address: str, problem: str
+) -> None:
+    with pytest.raises(SettingsError, match=problem) as caught:
+        load_settings(api_base=address)
+    assert "sk-canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", ["stage_models", "stage_max_usd", "stage_max_tokens"])
+def test_a_stage_that_is_none_is_named_with_the_choices(setting: str) -> None:
+    value: object = ["fake/demo"] if setting == "stage_models" else 1
+    settings = load_settings(**{setting: {"math": value}})
+    with pytest.raises(SettingsError, match=r"unknown stage 'math'; known: .*synthetic\.math"):
+        settings.load_domains()
 
 
 @hypothesis_settings(

@@ -1,6 +1,7 @@
 """The database: what one stage replaces, who may read meanwhile, and how old files are renewed."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -383,3 +384,34 @@ def test_a_path_with_a_quote_in_it_works(tmp_path: Path) -> None:
     made = Store(folder / "pipeline.duckdb", folder / "published.duckdb")
     made.migrate()
     assert made.snapshot.is_file()
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit])
+def test_a_signal_during_a_query_raises_what_its_handler_raised(
+    store: Store, kind: type[BaseException]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise kind
+
+    former = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(kind):
+            store.query("select count(*) from range(100000000) a, range(100000) b")
+    finally:
+        signal.signal(signal.SIGALRM, former)
+    assert store.query("select 1 as one")["one"].to_list() == [1]
+
+
+def test_a_journal_that_was_committed_and_left_behind_is_not_counted_again(
+    store: Store, tmp_path: Path
+) -> None:
+    failed = replace(make_call("a", status="failed"), tokens_in=3, attempts=2)
+    with Journal(tmp_path / "journal") as journal:
+        journal.append(failed)
+        for _ in range(2):  # killed before the file was deleted
+            store.replace([], journal.to_commit(), run_id="r")
+        assert rows_of(store, "select tokens_in, attempts from llm.calls") == [(3, 2)]
+        journal.append(make_call("b"))
+        store.replace([], journal.to_commit(), run_id="r")
+    assert rows_of(store, "select count(*) from llm.calls where status = 'ok'") == [(1,)]
