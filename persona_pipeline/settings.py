@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     request_timeout: float = Field(120.0, gt=0, description="seconds to wait for one answer")
 
     batch: bool = Field(
-        default=False, description="buy in the provider's batches: half the price, up to a day"
+        default=False, description="buy in the provider's batches: cheaper, up to a day"
     )
     batch_size: int = Field(5000, ge=1, le=50_000, description="most requests in one batch")
     batch_poll_seconds: float = Field(30.0, gt=0, description="between two looks at a batch")

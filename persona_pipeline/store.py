@@ -19,7 +19,7 @@ import polars as pl
 
 from persona_pipeline.errors import StoreError
 from persona_pipeline.hashing import stable_id
-from persona_pipeline.llm.calls import ANSWER_FIELDS, Answer
+from persona_pipeline.llm.calls import Answer
 from persona_pipeline.sql_files import read_sql, sql_names
 from persona_pipeline.stages import StageRows
 
@@ -115,11 +115,10 @@ class Store:
 
     def answers(self, keys: list[str]) -> dict[str, Answer]:
         """The stored answers with these keys; calls that failed are none."""
-        wanted = pl.DataFrame({"call_key": keys}, schema={"call_key": pl.String})
+        query = read_sql("llm/answers_by_key")
         with self.connect(read_only=True) as connection:
-            connection.register("wanted", wanted)
-            found = connection.sql(read_sql("llm/answers_by_key")).pl()
-        return {row[0]: Answer(*row) for row in found.select(ANSWER_FIELDS).iter_rows()}
+            found = connection.execute(query, {"keys": ",".join(keys)}).fetchall()
+        return {row[0]: Answer(*row) for row in found}
 
     def version(self) -> object:
         """Changes with every commit of any process: each publishes another snapshot."""

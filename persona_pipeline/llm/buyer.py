@@ -78,7 +78,6 @@ class Buyer:
             patience=self.patience,
         )
         lane = self.lanes(first.model)
-        lane.prepare()  # here, where a signal is heard, and not in the event loop
         with stage_progress(stage, 0) as tracker:
             purchase = Purchase(terms, lane, tracker, receive, count)
             self.totals[stage] = purchase.totals

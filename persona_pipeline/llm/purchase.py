@@ -55,7 +55,7 @@ class Purchase:
         `count`: the requests, where that is known.
         """
         self._count = count
-        self._terms, self._gate = terms, lane.gate
+        self._terms, self._lane = terms, lane
         self._tracker, self._receive = tracker, receive
         self._asker = Asker(terms)
         self.totals = self._asker.totals
@@ -110,6 +110,8 @@ class Purchase:
             window, missing = await self._look_up(listed)
             looked_up, to_buy = looked_up + len(listed), to_buy + len(missing)
             self._tracker.expect(to_buy + max(0, self._count - looked_up))
+            if missing and to_buy == len(missing):  # beside the loop, which an interrupt must reach
+                await in_daemon_thread(lambda lane: lane.prepare(), self._lane)
             for request in missing:
                 await self._start(request, window)
             if len(self._deferred) > DEFERRED:
@@ -231,7 +233,7 @@ class Purchase:
             call = await self._asker.buy(request)
         finally:
             claims.release(key)
-        self._tracker.load(self._gate.in_flight, self._gate.refused_share)
+        self._tracker.load(self._lane.gate.in_flight, self._lane.gate.refused_share)
         self._tracker.spend(call.tokens_in + call.tokens_out, call.cost_usd)
         return call
 
