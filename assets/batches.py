@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.stage_runs import SHARDS
-from persona_pipeline.llm.batch_collecting import collect_finished
+from persona_pipeline.llm.batches.collecting import collect_finished
 from persona_pipeline.settings import Settings
 
 SENSOR = "finished_batches"

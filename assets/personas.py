@@ -8,7 +8,7 @@ from assets.resources import Models, StoreResource
 from assets.stage_runs import OWNERS, SHARDS, describe_table, stage_run
 from persona_pipeline.dedup.duplicates import Thresholds
 from persona_pipeline.hashing import stable_id
-from persona_pipeline.llm.embedding_client import STAGE as EMBEDDINGS
+from persona_pipeline.llm.clients.embedding_client import STAGE as EMBEDDINGS
 from persona_pipeline.llm.models import open_embedder
 from persona_pipeline.locks import turn
 from persona_pipeline.personas.candidates import apply_quality_rules

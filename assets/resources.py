@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 from dagster_duckdb import DuckDBResource
 
-from persona_pipeline.llm.budget import Budget
+from persona_pipeline.llm.buying.budget import Budget
 from persona_pipeline.llm.models import OpenLanes
 from persona_pipeline.settings import Settings
 from persona_pipeline.store import Store

@@ -12,13 +12,13 @@ import duckdb
 import polars as pl
 
 from assets.resources import Models, StoreResource
-from persona_pipeline.llm.batch_records import forget_bought
-from persona_pipeline.llm.budget import BudgetReached
-from persona_pipeline.llm.buyer import Buyer
+from persona_pipeline.llm.batches.records import forget_bought
+from persona_pipeline.llm.buying.budget import BudgetReached
+from persona_pipeline.llm.buying.buyer import Buyer
+from persona_pipeline.llm.buying.journal import Journal
+from persona_pipeline.llm.buying.terms import Totals
 from persona_pipeline.llm.errors import ModelError
-from persona_pipeline.llm.journal import Journal
 from persona_pipeline.llm.models import check_prices
-from persona_pipeline.llm.terms import Totals
 from persona_pipeline.locks import turn
 from persona_pipeline.settings import Settings
 from persona_pipeline.stages import StageRows, count_reasons

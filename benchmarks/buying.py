@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from adapter import API_KEY, MODEL, SCHEMA, messages
 from prompts import prompt
 
-from persona_pipeline.llm.budget import BudgetReached
+from persona_pipeline.llm.buying.budget import BudgetReached
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.models import open_buyer
 from persona_pipeline.llm.requests import ChatRequest, Sampling

@@ -13,12 +13,12 @@ import polars as pl
 
 from persona_pipeline.corpus.shards import load_shard
 from persona_pipeline.dedup.duplicates import Thresholds, find_duplicates
+from persona_pipeline.llm.buying.journal import Journal
 from persona_pipeline.llm.calls import Answer
-from persona_pipeline.llm.embedded import SLOTS
-from persona_pipeline.llm.embedding_client import STAGE as EMBEDDINGS
-from persona_pipeline.llm.embedding_client import embedding_request
-from persona_pipeline.llm.fake import instance_of_schema
-from persona_pipeline.llm.journal import Journal
+from persona_pipeline.llm.clients.embedded import SLOTS
+from persona_pipeline.llm.clients.embedding_client import STAGE as EMBEDDINGS
+from persona_pipeline.llm.clients.embedding_client import embedding_request
+from persona_pipeline.llm.clients.fake import instance_of_schema
 from persona_pipeline.llm.models import is_batched
 from persona_pipeline.llm.prices import Price, price_of
 from persona_pipeline.llm.requests import ChatRequest

@@ -26,7 +26,7 @@ from pydantic_settings import SettingsError as UnreadableSetting
 
 from persona_pipeline.domains.spec import Domain, Prompting, load_domains
 from persona_pipeline.errors import SettingsError, unknown_choice
-from persona_pipeline.llm.budget import Cap
+from persona_pipeline.llm.buying.budget import Cap
 from persona_pipeline.llm.prices import PriceSetting
 
 PREFIX = "PERSONA_PIPELINE_"

@@ -10,9 +10,9 @@ from pydantic import JsonValue
 
 from persona_pipeline.domains.spec import Domain, Prompting
 from persona_pipeline.hashing import stable_id
+from persona_pipeline.llm.buying.terms import AnswerSource
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.requests import ChatRequest
-from persona_pipeline.llm.terms import AnswerSource
 from persona_pipeline.quality import text_flags
 from persona_pipeline.reasons import RecordReason
 from persona_pipeline.settings import Settings

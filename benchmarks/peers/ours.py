@@ -16,8 +16,8 @@ from adapter import (
     write_answers,
 )
 
-from persona_pipeline.llm.buyer import Buyer
-from persona_pipeline.llm.litellm_client import import_litellm
+from persona_pipeline.llm.buying.buyer import Buyer
+from persona_pipeline.llm.clients.litellm_client import import_litellm
 from persona_pipeline.llm.models import open_buyer
 from persona_pipeline.llm.requests import ChatRequest, Sampling
 from persona_pipeline.settings import load_settings

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from persona_pipeline.errors import PipelineError
-from persona_pipeline.llm.journal import Journal
+from persona_pipeline.llm.buying.journal import Journal
 from persona_pipeline.settings import Settings
 from persona_pipeline.sql_files import read_sql
 from persona_pipeline.store import Store

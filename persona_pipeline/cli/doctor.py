@@ -13,7 +13,7 @@ from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.answers import check_reply
 from persona_pipeline.llm.client import ChatClient
-from persona_pipeline.llm.embedding_client import embedding_request
+from persona_pipeline.llm.clients.embedding_client import embedding_request
 from persona_pipeline.llm.errors import CallError
 from persona_pipeline.llm.models import (
     open_buyer,

@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from persona_pipeline.estimate import Estimate, estimate_run
-from persona_pipeline.llm.budget import BudgetReached
+from persona_pipeline.llm.buying.budget import BudgetReached
 from persona_pipeline.settings import Settings
 from persona_pipeline.store import Store
 

@@ -23,8 +23,8 @@ from persona_pipeline.cli.location import find_root, load_main_job
 from persona_pipeline.cli.preview import print_preview
 from persona_pipeline.cli.summary import print_summary
 from persona_pipeline.errors import PipelineError
-from persona_pipeline.llm.budget import BudgetReached
-from persona_pipeline.llm.exchange import export_calls, import_calls
+from persona_pipeline.llm.buying.budget import BudgetReached
+from persona_pipeline.llm.buying.exchange import export_calls, import_calls
 from persona_pipeline.llm.models import prefetch
 from persona_pipeline.progress import reporting_to
 from persona_pipeline.settings import Settings, environment_of, load_settings

@@ -6,28 +6,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from persona_pipeline.errors import unknown_choice
-from persona_pipeline.llm.batch_api import check_batches
-from persona_pipeline.llm.batch_gate import BatchGate
-from persona_pipeline.llm.batches import BatchChatClient, Batching
-from persona_pipeline.llm.budget import Budget
-from persona_pipeline.llm.buyer import Buyer
+from persona_pipeline.llm.batches.api import check_batches
+from persona_pipeline.llm.batches.client import BatchChatClient, Batching
+from persona_pipeline.llm.batches.gate import BatchGate
+from persona_pipeline.llm.buying.budget import Budget
+from persona_pipeline.llm.buying.buyer import Buyer
+from persona_pipeline.llm.buying.gate import Gate
+from persona_pipeline.llm.buying.journal import Journal
+from persona_pipeline.llm.buying.lanes import Lane
+from persona_pipeline.llm.buying.terms import Bought
 from persona_pipeline.llm.client import ChatClient
-from persona_pipeline.llm.direct import open_served_client
-from persona_pipeline.llm.embedded import EmbeddedChatClient
-from persona_pipeline.llm.embedding_client import EmbeddingClient, ServedEmbedder
-from persona_pipeline.llm.embeddings import (
+from persona_pipeline.llm.clients.direct import open_served_client
+from persona_pipeline.llm.clients.embedded import EmbeddedChatClient
+from persona_pipeline.llm.clients.embedding_client import EmbeddingClient, ServedEmbedder
+from persona_pipeline.llm.clients.embeddings import (
     Embedder,
     FakeEmbedder,
     open_minilm,
 )
+from persona_pipeline.llm.clients.fake import FakeChatClient
+from persona_pipeline.llm.clients.litellm_client import import_litellm
 from persona_pipeline.llm.errors import ModelError
-from persona_pipeline.llm.fake import FakeChatClient
-from persona_pipeline.llm.gate import Gate
-from persona_pipeline.llm.journal import Journal
-from persona_pipeline.llm.lanes import Lane
-from persona_pipeline.llm.litellm_client import import_litellm
 from persona_pipeline.llm.prices import Price, price_of
-from persona_pipeline.llm.terms import Bought
 from persona_pipeline.models.artifacts import ARTIFACTS, Report, fetch, is_cached
 from persona_pipeline.progress import stage_progress
 from persona_pipeline.settings import Settings

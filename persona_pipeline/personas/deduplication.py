@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from persona_pipeline.dedup.duplicates import Thresholds, find_duplicates
-from persona_pipeline.llm.embeddings import Embedder
+from persona_pipeline.llm.clients.embeddings import Embedder
 from persona_pipeline.stages import FunnelCounts, StageRows
 
 STAGE = "deduplication"

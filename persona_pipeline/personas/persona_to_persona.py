@@ -8,8 +8,8 @@ from pydantic import JsonValue
 
 from persona_pipeline.dedup.duplicates import Thresholds, find_duplicates
 from persona_pipeline.hashing import stable_id
+from persona_pipeline.llm.buying.terms import AnswerSource
 from persona_pipeline.llm.requests import ChatRequest
-from persona_pipeline.llm.terms import AnswerSource
 from persona_pipeline.personas.candidates import prompt_examples
 from persona_pipeline.personas.plan import (
     PERSONA_TO_PERSONA,

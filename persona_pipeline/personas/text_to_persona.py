@@ -7,9 +7,9 @@ from typing import Any
 import polars as pl
 
 from persona_pipeline.hashing import stable_id
+from persona_pipeline.llm.buying.terms import AnswerSource
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.requests import ChatRequest
-from persona_pipeline.llm.terms import AnswerSource
 from persona_pipeline.personas.plan import TEXT_TO_PERSONA, PersonaPlan, stage_prompt
 from persona_pipeline.prompting import fence
 from persona_pipeline.stages import FunnelCounts, StageRows, answer_of, failure_reason, frame

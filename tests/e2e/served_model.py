@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from persona_pipeline.llm.fake import instance_of_schema
+from persona_pipeline.llm.clients.fake import instance_of_schema
 from persona_pipeline.llm.requests import ChatRequest, Sampling
 
 EMBEDDING_SIZE = 16

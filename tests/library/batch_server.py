@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from persona_pipeline.llm.fake import instance_of_schema
+from persona_pipeline.llm.clients.fake import instance_of_schema
 from persona_pipeline.llm.requests import ChatRequest, Sampling
 
 Json = dict[str, Any]

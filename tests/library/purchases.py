@@ -12,15 +12,15 @@ from tempfile import TemporaryDirectory
 
 from pydantic import JsonValue
 
-from persona_pipeline.llm.buyer import Buyer
+from persona_pipeline.llm.buying.buyer import Buyer
+from persona_pipeline.llm.buying.gate import Gate
+from persona_pipeline.llm.buying.journal import Journal
+from persona_pipeline.llm.buying.lanes import Lane, Lanes
+from persona_pipeline.llm.buying.patience import Patience
 from persona_pipeline.llm.calls import Answer, Call
 from persona_pipeline.llm.client import ChatClient
+from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
 from persona_pipeline.llm.errors import CallError, CallErrorKind
-from persona_pipeline.llm.fake import FakeChatClient, instance_of_schema
-from persona_pipeline.llm.gate import Gate
-from persona_pipeline.llm.journal import Journal
-from persona_pipeline.llm.lanes import Lane, Lanes
-from persona_pipeline.llm.patience import Patience
 from persona_pipeline.llm.prices import Price
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
 from persona_pipeline.prompting import object_schema

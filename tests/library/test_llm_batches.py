@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from persona_pipeline.estimate import estimate_run
-from persona_pipeline.llm import batch_waiting, batches
 from persona_pipeline.llm.answers import ask_again
-from persona_pipeline.llm.batch_api import new_submission
-from persona_pipeline.llm.batch_collecting import CollectedBatch, collect_finished
-from persona_pipeline.llm.batch_gate import BatchGate
-from persona_pipeline.llm.batch_records import (
+from persona_pipeline.llm.batches import waiting
+from persona_pipeline.llm.batches.api import new_submission
+from persona_pipeline.llm.batches.client import BatchChatClient, Batching
+from persona_pipeline.llm.batches.collecting import CollectedBatch, collect_finished
+from persona_pipeline.llm.batches.gate import BatchGate
+from persona_pipeline.llm.batches.records import (
     LONGEST_KEPT,
     BatchRecord,
     address_of,
@@ -24,14 +25,13 @@ from persona_pipeline.llm.batch_records import (
     forget_bought,
     start_record,
 )
-from persona_pipeline.llm.batches import BatchChatClient, Batching
+from persona_pipeline.llm.buying.throttle import Outcome
 from persona_pipeline.llm.calls import Answer
-from persona_pipeline.llm.direct import DirectChatClient
+from persona_pipeline.llm.clients.direct import DirectChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
 from persona_pipeline.llm.models import OpenLanes, open_batch_lane, open_lane
 from persona_pipeline.llm.prices import Price
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
-from persona_pipeline.llm.throttle import Outcome
 from persona_pipeline.registration import register_source
 from persona_pipeline.settings import Settings, load_settings
 from persona_pipeline.store import Store
@@ -319,7 +319,7 @@ def test_a_batch_that_is_refused_for_its_pace_was_not_bought(tmp_path: Path) -> 
 def test_a_long_wait_is_told_of_now_and_then(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_waiting, "SAY_EVERY", 0.0)
+    monkeypatch.setattr(waiting, "SAY_EVERY", 0.0)
     with serve_batches(BatchServer(delay=0.3)) as server:
         ask(open_client(server, tmp_path), *MANY)
     lines = [record.message for record in caplog.records]

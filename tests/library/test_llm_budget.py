@@ -11,13 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from persona_pipeline.llm.budget import NOTHING, Amount, Budget, BudgetReached, Cap, worst_case
-from persona_pipeline.llm.buyer import Buyer
+from persona_pipeline.llm.buying.budget import (
+    NOTHING,
+    Amount,
+    Budget,
+    BudgetReached,
+    Cap,
+    worst_case,
+)
+from persona_pipeline.llm.buying.buyer import Buyer
+from persona_pipeline.llm.buying.terms import Totals
+from persona_pipeline.llm.clients.fake import FakeChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
-from persona_pipeline.llm.fake import FakeChatClient
 from persona_pipeline.llm.prices import Price
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
-from persona_pipeline.llm.terms import Totals
 from persona_pipeline.prompting import object_schema
 from tests.library.purchases import (
     GOOD,

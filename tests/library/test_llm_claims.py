@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_pipeline.hashing import stable_id
-from persona_pipeline.llm.claims import Claims
+from persona_pipeline.llm.buying.claims import Claims
 
 ROOT = Path(__file__).parents[2]
 KEY, OTHER = stable_id("a"), stable_id("b")
 HOLDER = """
 import sys
 from pathlib import Path
-from persona_pipeline.llm.claims import Claims
+from persona_pipeline.llm.buying.claims import Claims
 
 claims = Claims(Path(sys.argv[1]))
 print(*[claims.take(key) for key in sys.argv[2:]], flush=True)

@@ -18,9 +18,13 @@ import aiohttp
 import pytest
 
 from persona_pipeline.llm.client import ChatClient
-from persona_pipeline.llm.direct import DIRECT_PROVIDERS, DirectChatClient, open_served_client
+from persona_pipeline.llm.clients.direct import (
+    DIRECT_PROVIDERS,
+    DirectChatClient,
+    open_served_client,
+)
+from persona_pipeline.llm.clients.litellm_client import LiteLLMChatClient, import_litellm
 from persona_pipeline.llm.errors import CallError, CallErrorKind
-from persona_pipeline.llm.litellm_client import LiteLLMChatClient, import_litellm
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
 from persona_pipeline.prompting import object_schema
 from tests.library.faulty_server import (
@@ -447,8 +451,9 @@ def test_the_provider_decides_who_sends(model: str, client: type) -> None:
 
 def test_nothing_heavy_is_imported_before_the_first_call() -> None:
     code = (
-        "import sys, persona_pipeline.llm.served, persona_pipeline.llm.litellm_client;"
-        "from persona_pipeline.llm.direct import open_served_client as o;"
+        "import sys, persona_pipeline.llm.clients.served;"
+        "import persona_pipeline.llm.clients.litellm_client;"
+        "from persona_pipeline.llm.clients.direct import open_served_client as o;"
         "o('gpt-4.1', api_base=None, api_key=None, max_concurrency=1, timeout=1.0);"
         "print(sorted({'litellm', 'openai', 'aiohttp', 'httpx'} & sys.modules.keys()))"
     )
@@ -500,7 +505,9 @@ def test_a_request_is_not_changed_by_sending_it() -> None:
     assert all(one.body == other.body for one, other in pairwise(server.sent))
 
 
-MOVED = "LiteLLM's inside moved: read its changes, then adapt persona_pipeline/llm/direct.py"
+MOVED = (
+    "LiteLLM's inside moved: read its changes, then adapt persona_pipeline/llm/clients/direct.py"
+)
 
 
 def test_the_version_of_litellm_is_the_one_that_was_read() -> None:

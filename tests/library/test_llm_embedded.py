@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from persona_pipeline.llm import embedded
-from persona_pipeline.llm.embedded import MAX_REPETITIONS, EmbeddedChatClient
+from persona_pipeline.llm.clients import embedded
+from persona_pipeline.llm.clients.embedded import MAX_REPETITIONS, EmbeddedChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 from persona_pipeline.prompting import object_schema

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from persona_pipeline.llm.budget import Budget, BudgetReached, Cap
-from persona_pipeline.llm.buyer import Buyer
-from persona_pipeline.llm.embedding_client import (
+from persona_pipeline.llm.buying.budget import Budget, BudgetReached, Cap
+from persona_pipeline.llm.buying.buyer import Buyer
+from persona_pipeline.llm.buying.gate import Gate
+from persona_pipeline.llm.buying.journal import Journal
+from persona_pipeline.llm.buying.lanes import Lane
+from persona_pipeline.llm.clients.embedding_client import (
     EmbeddingClient,
     ServedEmbedder,
     embedding_request,
 )
-from persona_pipeline.llm.embeddings import BATCH
+from persona_pipeline.llm.clients.embeddings import BATCH
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
-from persona_pipeline.llm.gate import Gate
-from persona_pipeline.llm.journal import Journal
-from persona_pipeline.llm.lanes import Lane
 from persona_pipeline.llm.prices import Price
 from tests.library.faulty_server import FaultyServer, Reply, refuse, serve, vectors
 from tests.library.purchases import QUICK, Shelf, journaled

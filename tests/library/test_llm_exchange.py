@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from persona_pipeline.errors import StoreError
+from persona_pipeline.llm.buying.exchange import export_calls, import_calls
+from persona_pipeline.llm.buying.journal import Journal
 from persona_pipeline.llm.calls import Call
-from persona_pipeline.llm.exchange import export_calls, import_calls
-from persona_pipeline.llm.journal import Journal
 from persona_pipeline.store import Store
 from tests.library.purchases import make_call
 

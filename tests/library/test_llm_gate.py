@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persona_pipeline.llm.gate import Gate
-from persona_pipeline.llm.throttle import Outcome, Pass
+from persona_pipeline.llm.buying.gate import Gate
+from persona_pipeline.llm.buying.throttle import Outcome, Pass
 
 T = TypeVar("T")
 Server = Callable[[], Awaitable[Outcome]]

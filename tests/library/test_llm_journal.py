@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from persona_pipeline.llm.buying.journal import Journal
 from persona_pipeline.llm.calls import Answer, Call, answer_from_line
-from persona_pipeline.llm.fake import FakeChatClient
-from persona_pipeline.llm.journal import Journal
+from persona_pipeline.llm.clients.fake import FakeChatClient
 from tests.library.purchases import answer_of, buy, make_call, make_request
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from persona_pipeline.llm.fake import FakeChatClient, instance_of_schema
+from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
 from tests.library.purchases import make_request, open_buyer
 
 journal_dir, bill, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
@@ -144,7 +144,7 @@ def test_a_journal_is_never_seen_without_its_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[Path]] = []
-    lock = "persona_pipeline.llm.journal.fcntl.flock"
+    lock = "persona_pipeline.llm.buying.journal.fcntl.flock"
     monkeypatch.setattr(lock, lambda *_: seen.append(list(tmp_path.glob("*.jsonl"))))
     Journal(tmp_path).__exit__(None, None, None)
     assert seen == [[]]
@@ -206,7 +206,7 @@ def test_a_dead_process_s_file_that_another_one_committed_just_now_is_left_to_it
                 orphan.unlink()
 
         with monkeypatch.context() as patched:
-            patched.setattr("persona_pipeline.llm.journal.fcntl.flock", commit_meanwhile)
+            patched.setattr("persona_pipeline.llm.buying.journal.fcntl.flock", commit_meanwhile)
             assert journal.to_commit() == []
         journal.committed()
     assert files_in(tmp_path) == (["1-1.unreadable", "claims"] if is_renamed else ["claims"])

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from persona_pipeline.llm.clients.litellm_client import LiteLLMChatClient
+from persona_pipeline.llm.clients.served import request_params, without_bounds
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
-from persona_pipeline.llm.litellm_client import LiteLLMChatClient
 from persona_pipeline.llm.requests import ChatReply
-from persona_pipeline.llm.served import request_params, without_bounds
 from tests.library.faulty_server import (
     FaultyServer,
     Reply,

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from persona_pipeline.errors import PipelineError
-from persona_pipeline.llm.budget import Cap
-from persona_pipeline.llm.direct import DirectChatClient
-from persona_pipeline.llm.embedding_client import ServedEmbedder
-from persona_pipeline.llm.embeddings import FakeEmbedder
+from persona_pipeline.llm.buying.budget import Cap
+from persona_pipeline.llm.clients.direct import DirectChatClient
+from persona_pipeline.llm.clients.embedding_client import ServedEmbedder
+from persona_pipeline.llm.clients.embeddings import FakeEmbedder
+from persona_pipeline.llm.clients.fake import FakeChatClient
+from persona_pipeline.llm.clients.litellm_client import LiteLLMChatClient
 from persona_pipeline.llm.errors import ModelError
-from persona_pipeline.llm.fake import FakeChatClient
-from persona_pipeline.llm.litellm_client import LiteLLMChatClient
 from persona_pipeline.llm.models import (
     OpenLanes,
     embedded_path,

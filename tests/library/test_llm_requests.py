@@ -12,8 +12,8 @@ from pydantic import JsonValue
 
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.answers import check_reply, parse_answer
+from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
 from persona_pipeline.llm.errors import CallError, CallErrorKind
-from persona_pipeline.llm.fake import FakeChatClient, instance_of_schema
 from persona_pipeline.llm.requests import KEY_VERSION, ChatReply, ChatRequest, Sampling
 from persona_pipeline.prompting import object_schema
 from tests.library.purchases import GOOD, SCHEMA, make_request

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from persona_pipeline.llm.buyer import Buyer
+from persona_pipeline.llm.buying.buyer import Buyer
+from persona_pipeline.llm.buying.journal import Journal
+from persona_pipeline.llm.clients.fake import FakeChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind
-from persona_pipeline.llm.fake import FakeChatClient
-from persona_pipeline.llm.journal import Journal
 from persona_pipeline.llm.requests import ChatRequest
 from persona_pipeline.store import Store
 from tests.library.purchases import (
@@ -36,7 +36,7 @@ MANY = [make_request(page) for page in PAGES]
 PROGRAM = """
 import sys
 from pathlib import Path
-from persona_pipeline.llm.fake import FakeChatClient, instance_of_schema
+from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
 from tests.library.purchases import make_request, open_buyer
 
 journal_dir, bill = Path(sys.argv[1]), Path(sys.argv[2])

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persona_pipeline.dedup.duplicates import Thresholds
-from persona_pipeline.llm.embeddings import FakeEmbedder, Vectors
-from persona_pipeline.llm.fake import FakeChatClient, instance_of_schema
+from persona_pipeline.llm.clients.embeddings import FakeEmbedder, Vectors
+from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
 from persona_pipeline.llm.requests import ChatRequest
 from persona_pipeline.personas.deduplication import deduplicate, embed_candidates, keep_rest
 from persona_pipeline.personas.persona_to_persona import persona_to_persona

@@ -17,8 +17,8 @@ import pytest
 
 from persona_pipeline.domains.spec import Domain
 from persona_pipeline.errors import StoreError
+from persona_pipeline.llm.buying.journal import Journal
 from persona_pipeline.llm.calls import Call
-from persona_pipeline.llm.journal import Journal
 from persona_pipeline.stages import FunnelCounts, StageRows
 from persona_pipeline.store import Store
 from persona_pipeline.synthesis import table_columns, table_name

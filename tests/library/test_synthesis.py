@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persona_pipeline.domains.spec import Domain, Prompting
-from persona_pipeline.llm.fake import FakeChatClient, instance_of_schema
+from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
 from persona_pipeline.llm.requests import ChatRequest
 from persona_pipeline.reasons import RecordReason
 from persona_pipeline.stages import StageRows

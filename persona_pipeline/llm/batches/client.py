@@ -11,16 +11,16 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from persona_pipeline.llm.batch_api import (
+from persona_pipeline.llm.batches.api import (
     ENDPOINT,
     BatchApi,
     NeverSubmitted,
     new_submission,
 )
-from persona_pipeline.llm.batch_records import BatchRecord, start_record
-from persona_pipeline.llm.batch_shelf import BatchShelf
-from persona_pipeline.llm.batch_waiting import BatchUnderWay, Waiting, fail
-from persona_pipeline.llm.direct import DirectChatClient
+from persona_pipeline.llm.batches.records import BatchRecord, start_record
+from persona_pipeline.llm.batches.shelf import BatchShelf
+from persona_pipeline.llm.batches.waiting import BatchUnderWay, Waiting, fail
+from persona_pipeline.llm.clients.direct import DirectChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 

@@ -9,14 +9,14 @@ from functools import lru_cache
 
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.answers import ask_again, check_reply
-from persona_pipeline.llm.budget import NOTHING, Amount, worst_case
+from persona_pipeline.llm.buying.budget import NOTHING, Amount, worst_case
+from persona_pipeline.llm.buying.lanes import Lane
+from persona_pipeline.llm.buying.patience import Tries
+from persona_pipeline.llm.buying.terms import Terms, Totals
+from persona_pipeline.llm.buying.throttle import Outcome
 from persona_pipeline.llm.calls import LONGEST_ERROR, Call, Spent
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
-from persona_pipeline.llm.lanes import Lane
-from persona_pipeline.llm.patience import Tries
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
-from persona_pipeline.llm.terms import Terms, Totals
-from persona_pipeline.llm.throttle import Outcome
 
 TURNED_DOWN, TURNED_DOWN_AFTER_ANSWERS = 20, 200
 """Requests turned down for good in a row, without an answer between them, after which it is not the

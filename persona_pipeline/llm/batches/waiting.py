@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
-from persona_pipeline.llm.batch_api import BatchApi, BatchState, advance
-from persona_pipeline.llm.batch_records import BatchRecord
+from persona_pipeline.llm.batches.api import BatchApi, BatchState, advance
+from persona_pipeline.llm.batches.records import BatchRecord
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from persona_pipeline.llm.litellm_client import import_litellm
+from persona_pipeline.llm.clients.litellm_client import import_litellm
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession

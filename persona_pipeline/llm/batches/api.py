@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
 
-from persona_pipeline.llm.batch_records import BatchRecord, Submission, address_of, is_answer
-from persona_pipeline.llm.direct import find_endpoint
+from persona_pipeline.llm.batches.records import BatchRecord, Submission, address_of, is_answer
+from persona_pipeline.llm.clients.direct import find_endpoint
+from persona_pipeline.llm.clients.litellm_client import import_litellm, translate
+from persona_pipeline.llm.clients.served import read_reply, refused, shown
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
-from persona_pipeline.llm.litellm_client import import_litellm, translate
 from persona_pipeline.llm.requests import ChatReply
-from persona_pipeline.llm.served import read_reply, refused, shown
 
 PROVIDERS = ("openai", "hosted_vllm")
 """Those whose batches LiteLLM creates, finds again and collects as OpenAI does. Not azure, mistral,

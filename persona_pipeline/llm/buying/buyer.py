@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from persona_pipeline.llm.budget import Budget
+from persona_pipeline.llm.buying.budget import Budget
+from persona_pipeline.llm.buying.journal import Journal
+from persona_pipeline.llm.buying.lanes import Lanes
+from persona_pipeline.llm.buying.loop_thread import run_in_loop_thread
+from persona_pipeline.llm.buying.patience import Patience
+from persona_pipeline.llm.buying.purchase import Purchase
+from persona_pipeline.llm.buying.terms import Bought, Receive, Terms, Totals
 from persona_pipeline.llm.calls import Answer
-from persona_pipeline.llm.journal import Journal
-from persona_pipeline.llm.lanes import Lanes
-from persona_pipeline.llm.loop_thread import run_in_loop_thread
-from persona_pipeline.llm.patience import Patience
-from persona_pipeline.llm.purchase import Purchase
 from persona_pipeline.llm.requests import ChatRequest
-from persona_pipeline.llm.terms import Bought, Receive, Terms, Totals
 from persona_pipeline.progress import stage_progress
 
 LAST_SECONDS = 0.1

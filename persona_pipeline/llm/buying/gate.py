@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from persona_pipeline.llm.throttle import INSTANT, LONGEST_PAUSE, Outcome, Pass, Throttle
+from persona_pipeline.llm.buying.throttle import INSTANT, LONGEST_PAUSE, Outcome, Pass, Throttle
 
 FIRST_PAUSE, JITTER = 2.0, 0.1
 """First pause of an outage, and its spread: other processes wait for the same server."""

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from pydantic import JsonValue
 
-from persona_pipeline.llm.buyer import Buyer
+from persona_pipeline.llm.buying.buyer import Buyer
 from persona_pipeline.llm.calls import Answer
-from persona_pipeline.llm.embeddings import BATCH, Vectors, unit_rows
+from persona_pipeline.llm.clients.embeddings import BATCH, Vectors, unit_rows
+from persona_pipeline.llm.clients.litellm_client import import_litellm, translate
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
-from persona_pipeline.llm.litellm_client import import_litellm, translate
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
 
 STAGE = "embeddings"

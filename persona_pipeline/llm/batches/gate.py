@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from persona_pipeline.llm.throttle import Outcome, Pass
+from persona_pipeline.llm.buying.throttle import Outcome, Pass
 
 
 class BatchGate:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from persona_pipeline.llm.budget import Budget
+from persona_pipeline.llm.buying.budget import Budget
+from persona_pipeline.llm.buying.journal import Journal
+from persona_pipeline.llm.buying.lanes import Lanes
+from persona_pipeline.llm.buying.patience import Patience
 from persona_pipeline.llm.calls import Answer, Call
-from persona_pipeline.llm.journal import Journal
-from persona_pipeline.llm.lanes import Lanes
-from persona_pipeline.llm.patience import Patience
 from persona_pipeline.llm.requests import ChatRequest
 
 Receive = Callable[[str, Answer], None]

@@ -13,10 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from persona_pipeline.llm.client import ChatClient
-from persona_pipeline.llm.errors import CallError, CallErrorKind
-from persona_pipeline.llm.litellm_client import LiteLLMChatClient, import_litellm, translate
-from persona_pipeline.llm.requests import ChatReply, ChatRequest, Message, Sampling
-from persona_pipeline.llm.served import (
+from persona_pipeline.llm.clients.litellm_client import LiteLLMChatClient, import_litellm, translate
+from persona_pipeline.llm.clients.served import (
     SAMPLING,
     read_reply,
     refused,
@@ -24,7 +22,9 @@ from persona_pipeline.llm.served import (
     unanswered,
     without_markup,
 )
-from persona_pipeline.llm.sessions import account_headers, open_session, proxy_of
+from persona_pipeline.llm.clients.sessions import account_headers, open_session, proxy_of
+from persona_pipeline.llm.errors import CallError, CallErrorKind
+from persona_pipeline.llm.requests import ChatReply, ChatRequest, Message, Sampling
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession

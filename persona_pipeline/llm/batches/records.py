@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from persona_pipeline.llm.terms import Bought
+from persona_pipeline.llm.buying.terms import Bought
 
 LOG = logging.getLogger(__name__)
 RECORD, RESULTS = ".batch.jsonl", ".results.jsonl"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from persona_pipeline.llm.batch_records import BatchRecord, find_records
+from persona_pipeline.llm.batches.records import BatchRecord, find_records
 from persona_pipeline.llm.errors import CallError
 from persona_pipeline.llm.requests import ChatReply
 

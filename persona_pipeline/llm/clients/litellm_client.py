@@ -5,9 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from persona_pipeline.llm.errors import CallError, CallErrorKind
-from persona_pipeline.llm.requests import ChatReply, ChatRequest
-from persona_pipeline.llm.served import (
+from persona_pipeline.llm.clients.served import (
     SAMPLING,
     STATUSES,
     class_names,
@@ -19,6 +17,8 @@ from persona_pipeline.llm.served import (
     unanswered,
     without_markup,
 )
+from persona_pipeline.llm.errors import CallError, CallErrorKind
+from persona_pipeline.llm.requests import ChatReply, ChatRequest
 
 UNUSABLE = (
     "LLM Provider NOT provided",

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from persona_pipeline.errors import StoreError
+from persona_pipeline.llm.buying.claims import Claims
+from persona_pipeline.llm.buying.journal_index import JournalIndex
 from persona_pipeline.llm.calls import Call
-from persona_pipeline.llm.claims import Claims
-from persona_pipeline.llm.journal_index import JournalIndex
 
 CLOSED = -1
 """No file has this number: what a thread writes that outlived the journal goes nowhere else."""

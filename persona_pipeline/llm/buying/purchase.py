@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from persona_pipeline.errors import StoreError
-from persona_pipeline.llm.asking import Asker, ModelDown, Stopping
+from persona_pipeline.llm.buying.asking import Asker, ModelDown, Stopping
+from persona_pipeline.llm.buying.journal import Journal
+from persona_pipeline.llm.buying.lanes import Lane
+from persona_pipeline.llm.buying.loop_thread import in_daemon_thread
+from persona_pipeline.llm.buying.terms import Receive, Terms
 from persona_pipeline.llm.calls import Answer
-from persona_pipeline.llm.journal import Journal
-from persona_pipeline.llm.lanes import Lane
-from persona_pipeline.llm.loop_thread import in_daemon_thread
 from persona_pipeline.llm.requests import ChatRequest
-from persona_pipeline.llm.terms import Receive, Terms
 from persona_pipeline.progress import Tracker
 
 WINDOW = 1000

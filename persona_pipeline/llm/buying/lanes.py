@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from persona_pipeline.llm.buying.throttle import Outcome, Pass
 from persona_pipeline.llm.client import ChatClient
 from persona_pipeline.llm.prices import Price
-from persona_pipeline.llm.throttle import Outcome, Pass
 
 
 class Admission(Protocol):

@@ -4,8 +4,8 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from persona_pipeline.llm.batch_api import BatchApi, NeverSubmitted, advance
-from persona_pipeline.llm.batch_records import BatchRecord, find_records
+from persona_pipeline.llm.batches.api import BatchApi, NeverSubmitted, advance
+from persona_pipeline.llm.batches.records import BatchRecord, find_records
 from persona_pipeline.llm.errors import CallError
 from persona_pipeline.llm.models import endpoint_of
 from persona_pipeline.settings import Settings

@@ -1,0 +1,1 @@
+"""The provider's batch API: submitted, waited for, collected."""

@@ -1,0 +1,1 @@
+"""The ways to a model: each is a `ChatClient`, or an embedder."""
