@@ -327,7 +327,7 @@ def test_a_long_wait_is_told_of_now_and_then(
 
 
 def test_a_big_batch_goes_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "MOST_BYTES", 2000)
+    monkeypatch.setattr("persona_pipeline.llm.batches.client.MOST_BYTES", 2000)
     with serve_batches(BatchServer()) as server:
         assert len(texts(ask(open_client(server, tmp_path), *MANY))) == 7
     assert 1 < len(server.batches) < 7
