@@ -180,6 +180,7 @@ class Purchase:
 
     async def _drain(self) -> None:
         """What is in flight is paid for: let it come back; all else ends at once."""
+        self.hold()
         limit = self._terms.patience.drain_seconds if self._is_interrupted else None
         tasks = set(self._under_way.values())
         sent = tasks & self._asker.sending
