@@ -85,7 +85,7 @@ def test_a_finished_batch_is_fetched_and_its_shard_is_run_without_paying(
 
         server.finish()
         [request] = tick(settings, instance).run_requests or []
-        assert (request.run_key, request.partition_key) == ("batch_0", shard)
+        assert (str(request.run_key).split()[0], request.partition_key) == ("batch_0", shard)
         assert run(settings, instance, shard)
         assert server.billed_twice == 0
         assert not tick(settings, instance).run_requests
