@@ -1,9 +1,12 @@
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from persona_pipeline.settings import PREFIX
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is deaf to it
 
 
 @pytest.fixture(autouse=True)

@@ -112,7 +112,7 @@ def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
             tokens_in=int(usage.get("prompt_tokens") or 0),
             tokens_cached=_cached_tokens(usage),
             tokens_out=int(usage.get("completion_tokens") or 0),
-            is_metered=bool(usage),
+            is_metered=bool(usage.get("prompt_tokens")),  # LiteLLM puts 0 where none came
         )
     except (AttributeError, LookupError, TypeError, ValueError):
         words = "the server's answer holds no choices"
