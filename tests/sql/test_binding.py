@@ -25,6 +25,7 @@ PARAMETERS = {
     "schema": "llm",
     "table": "calls",
     "files": ["journal.jsonl"],
+    "keys": "a,b",
 }
 BOUGHT = "select * exclude (run_id, created_at) from llm.calls"
 
@@ -36,7 +37,6 @@ def test_every_statement_binds_and_names_its_parameters(
     (tmp_path / "journal.jsonl").touch()  # the working directory of every test
     sql = read_sql(name)
     named = set(re.findall(r"\$([a-z_]+)", re.sub(r"--.*", "", sql)))
-    tables.connection.register("wanted", pl.DataFrame({"call_key": ["a"]}))
     tables.connection.register("texts", pl.DataFrame({"id": ["a"], "text": ["b"]}))
     tables.connection.execute(f"create temp table bought as {BOUGHT}")
     plan = tables.connection.execute(
