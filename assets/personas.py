@@ -8,7 +8,6 @@ from assets.resources import Models, StoreResource
 from assets.stage_runs import OWNERS, SHARDS, describe_table, stage_run
 from persona_pipeline.dedup.duplicates import Thresholds
 from persona_pipeline.hashing import stable_id
-from persona_pipeline.llm.clients.embedding_client import STAGE as EMBEDDINGS
 from persona_pipeline.llm.models import open_embedder
 from persona_pipeline.locks import turn
 from persona_pipeline.personas.candidates import apply_quality_rules
@@ -20,14 +19,13 @@ from persona_pipeline.personas.deduplication import (
 )
 from persona_pipeline.personas.persona_to_persona import persona_to_persona
 from persona_pipeline.personas.plan import (
-    PERSONA_TO_PERSONA,
-    TEXT_TO_PERSONA,
     persona_plan,
     stage_prompt,
 )
 from persona_pipeline.personas.text_to_persona import text_to_persona
 from persona_pipeline.settings import Settings
 from persona_pipeline.sql_files import read_sql
+from persona_pipeline.stage_names import EMBEDDINGS, PERSONA_TO_PERSONA, TEXT_TO_PERSONA
 
 Result = dg.MaterializeResult[None]
 

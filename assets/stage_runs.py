@@ -23,6 +23,7 @@ from persona_pipeline.locks import turn
 from persona_pipeline.settings import Settings
 from persona_pipeline.stages import StageRows, count_reasons
 from persona_pipeline.store import Store
+from persona_pipeline.sums import known_sum
 
 SHARDS = dg.DynamicPartitionsDefinition(name="shards")
 OWNERS = ["team:data"]
@@ -154,8 +155,8 @@ def _reasons(rejected: pl.DataFrame) -> dg.MarkdownMetadataValue:
 
 def _spending(stages: Collection[Totals]) -> Metadata:
     """What was bought, for the asset's page; a sum with an unknown price in it is unknown."""
-    costs = [totals.cost_usd for totals in stages]
-    known = [cost for cost in costs if cost is not None]
+    cost = known_sum(totals.cost_usd for totals in stages)
+    seconds = sum(totals.seconds for totals in stages)
     asked = sum(totals.bought + totals.failed + totals.refused for totals in stages)
     refused = sum(totals.refused for totals in stages)
     return {
@@ -163,9 +164,10 @@ def _spending(stages: Collection[Totals]) -> Metadata:
         "calls_bought": sum(totals.bought for totals in stages),
         "calls_invalid": sum(totals.invalid for totals in stages),
         "calls_failed": sum(totals.failed for totals in stages),
+        "calls_per_second": round(asked / seconds, 1) if asked else 0.0,
         "refused_for_pace_share": round(refused / asked, 4) if asked else 0.0,
         "tokens_in": sum(totals.tokens_in for totals in stages),
         "tokens_cached": sum(totals.tokens_cached for totals in stages),
         "tokens_out": sum(totals.tokens_out for totals in stages),
-        **({"cost_usd": sum(known)} if len(known) == len(costs) else {}),
+        **({} if cost is None else {"cost_usd": cost}),
     }

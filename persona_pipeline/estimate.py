@@ -16,19 +16,20 @@ from persona_pipeline.dedup.duplicates import Thresholds, find_duplicates
 from persona_pipeline.llm.buying.journal import Journal
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.clients.embedded import SLOTS
-from persona_pipeline.llm.clients.embedding_client import STAGE as EMBEDDINGS
 from persona_pipeline.llm.clients.embedding_client import embedding_request
 from persona_pipeline.llm.clients.fake import instance_of_schema
 from persona_pipeline.llm.models import is_batched
 from persona_pipeline.llm.prices import Price, price_of
-from persona_pipeline.llm.requests import ChatRequest
+from persona_pipeline.llm.requests import ChatRequest, runs_here
 from persona_pipeline.personas.candidates import apply_quality_rules
 from persona_pipeline.personas.persona_to_persona import persona_to_persona
-from persona_pipeline.personas.plan import PERSONA_TO_PERSONA, TEXT_TO_PERSONA, persona_plan
+from persona_pipeline.personas.plan import persona_plan
 from persona_pipeline.personas.text_to_persona import text_to_persona
 from persona_pipeline.settings import Settings
 from persona_pipeline.sql_files import read_sql
+from persona_pipeline.stage_names import EMBEDDINGS, PERSONA_TO_PERSONA, TEXT_TO_PERSONA
 from persona_pipeline.store import Store
+from persona_pipeline.sums import known_sum
 from persona_pipeline.synthesis import synthesis_plan, synthesize
 
 REHEARSED = 2000
@@ -76,12 +77,12 @@ class Estimate:
     @property
     def usd(self) -> float | None:
         """None: a price is unknown."""
-        return _sum(stage.usd for stage in self.stages)
+        return known_sum(stage.usd for stage in self.stages)
 
     @property
     def seconds(self) -> float | None:
         """None: nobody knows yet how fast the model is."""
-        return _sum(stage.seconds for stage in self.stages)
+        return known_sum(stage.seconds for stage in self.stages)
 
 
 def estimate_run(settings: Settings, store: Store, shards: Sequence[str]) -> Estimate:
@@ -163,7 +164,7 @@ class _Rehearsal:
 
     def _embed(self, candidates: pl.DataFrame, shard: str) -> None:
         model = self.settings.embedding_model
-        if not model.startswith(("embedded/", "fake/")):
+        if not runs_here(model):
             requests = [embedding_request(model, text) for text in candidates["persona"]]
             self.answers(requests, shard=shard, stage=EMBEDDINGS)
 
@@ -182,11 +183,11 @@ class _Rehearsal:
         row.calls += 1
         row.tokens_in += tokens_in
         row.tokens_out += tokens_out
-        row.usd = _sum([row.usd, price.cost(tokens_in, 0, tokens_out) if price else None])
+        row.usd = known_sum([row.usd, price.cost(tokens_in, 0, tokens_out) if price else None])
         seconds = mean_seconds / _at_once(request.model, self.settings) if mean_seconds else None
         if in_batches:  # up to a day
             seconds = None
-        row.seconds = _sum([row.seconds, seconds])
+        row.seconds = known_sum([row.seconds, seconds])
 
     def _past(self) -> dict[tuple[str, str], tuple[float, float]]:
         """Mean tokens out and seconds of the answers so far, by stage and model."""
@@ -205,11 +206,6 @@ def _at_once(model: str, settings: Settings) -> int:
 
 def _bytes_of(request: ChatRequest) -> int:
     return sum(len(message["content"].encode("utf-8", "replace")) for message in request.messages)
-
-
-def _sum(values: Iterable[float | None]) -> float | None:
-    listed: Sequence[float | None] = list(values)
-    return None if None in listed else sum(value for value in listed if value is not None)
 
 
 def _scaled(stage: StageEstimate, factor: float) -> StageEstimate:

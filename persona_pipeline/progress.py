@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from persona_pipeline.sums import known_sum
+
 LOG_EVERY = 10.0
 """Seconds between two log lines of one stage."""
 SHOW_EVERY = 0.1
@@ -146,10 +148,8 @@ class Tracker:
 
     def spend(self, tokens: int, cost_usd: float | None) -> None:
         """So much was used."""
-        progress = self.progress
-        progress.tokens += tokens
-        is_known = progress.cost_usd is not None and cost_usd is not None
-        progress.cost_usd = (progress.cost_usd or 0.0) + (cost_usd or 0.0) if is_known else None
+        self.progress.tokens += tokens
+        self.progress.cost_usd = known_sum([self.progress.cost_usd, cost_usd])
 
     def load(self, in_flight: int, refused_share: float) -> None:
         """How busy the model is."""

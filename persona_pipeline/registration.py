@@ -9,6 +9,7 @@ from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.shards import StagedShard, stage_shards
 from persona_pipeline.corpus.sources import CorpusOptions, read_source, source_name
 from persona_pipeline.errors import SettingsError, SourceError
+from persona_pipeline.llm.requests import runs_here
 from persona_pipeline.locks import turn
 from persona_pipeline.settings import Settings
 from persona_pipeline.store import Store
@@ -49,7 +50,7 @@ def register_source(settings: Settings, store: Store, *, run_id: str) -> list[st
 def _refuse_surprise(staged: list[StagedShard], settings: Settings) -> None:
     """A run covers whole shards: with a model that costs money, say so before it does."""
     documents = sum(shard.document_count for shard in staged)
-    is_free = settings.model.startswith(("embedded/", "fake/"))
+    is_free = runs_here(settings.model)
     if settings.documents is not None and documents > settings.documents and not is_free:
         msg = (
             f"{settings.documents} documents were asked for, but their shards hold {documents}, "

@@ -28,12 +28,16 @@ from persona_pipeline.domains.spec import Domain, Prompting, load_domains
 from persona_pipeline.errors import SettingsError, unknown_choice
 from persona_pipeline.llm.buying.budget import Cap
 from persona_pipeline.llm.prices import PriceSetting
+from persona_pipeline.stage_names import (
+    EMBEDDINGS,
+    PERSONA_TO_PERSONA,
+    TEXT_TO_PERSONA,
+    domain_stage,
+)
 
 PREFIX = "PERSONA_PIPELINE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 DEFAULT_CONFIG = Path("persona_pipeline.toml")
-PERSONA_STAGES = ("text_to_persona", "persona_to_persona", "embeddings")
-"""The stages before the domains that buy answers; a domain's is `synthetic.<domain>`."""
 ELSEWHERE = {CONFIG_VARIABLE, f"{PREFIX}CACHE_DIR"}
 """Variables with the prefix that are read before, or without, the settings."""
 
@@ -224,6 +228,12 @@ class Settings(BaseSettings):
         """The Dagster instance: runs, events, partitions."""
         return self.data_dir / "dagster"
 
+    @property
+    def chat_models(self) -> set[str]:
+        """Every chat model that some stage may ask."""
+        of_stages = {name for names in self.stage_models.values() for name in names}
+        return {self.model, *self.fallback_models} | of_stages
+
     def models_for(self, stage: str) -> list[str]:
         """The model of a stage and its fallbacks, in the order in which they are asked."""
         return self.stage_models.get(stage) or [self.model, *self.fallback_models]
@@ -242,12 +252,12 @@ class Settings(BaseSettings):
         return self.max_usd is not None or bool(self.stage_max_usd)
 
     def load_domains(self) -> dict[str, Domain]:
-        """The chosen domains, with their options narrowed."""
+        """The chosen domains, with their options narrowed; settings may name no others."""
         known = load_domains(self.domain_dirs)
         for name in [*self.domains, *self.domain_options]:
             if name not in known:
                 raise SettingsError(unknown_choice("domain", name, known))
-        stages = [*PERSONA_STAGES, *(f"synthetic.{name}" for name in known)]
+        stages = [TEXT_TO_PERSONA, PERSONA_TO_PERSONA, EMBEDDINGS, *map(domain_stage, known)]
         for name in [*self.stage_models, *self.stage_max_usd, *self.stage_max_tokens]:
             if name not in stages:
                 raise SettingsError(unknown_choice("stage", name, stages))

@@ -16,6 +16,7 @@ from persona_pipeline.llm.requests import ChatRequest
 from persona_pipeline.quality import text_flags
 from persona_pipeline.reasons import RecordReason
 from persona_pipeline.settings import Settings
+from persona_pipeline.stage_names import domain_stage
 from persona_pipeline.stages import FunnelCounts, StageRows, answer_of, failure_reason, frame
 
 NGRAM, TIMES = 5, 4
@@ -76,7 +77,7 @@ def synthesis_plan(settings: Settings, domain: Domain) -> SynthesisPlan:
 
 def table_name(domain: Domain) -> str:
     """The table of the domain's records, which is the name of its stage, too."""
-    return f"synthetic.{domain.name}"
+    return domain_stage(domain.name)
 
 
 def table_columns(domain: Domain) -> dict[str, str]:
@@ -113,7 +114,7 @@ def build_request(
         messages=domain.messages(persona, options, plan.prompting),
         schema=domain.prompt.schema,
         sampling=domain.prompt.sampling,
-        stage=f"synthetic.{domain.name}",
+        stage=table_name(domain),
         prompt_name=domain.name,
         prompt_version=domain.prompt.version,
     )

@@ -21,7 +21,7 @@ from persona_pipeline.llm.models import (
     open_embedder,
     open_embedding_client,
 )
-from persona_pipeline.llm.requests import ChatRequest, Sampling
+from persona_pipeline.llm.requests import ChatRequest, Sampling, runs_here
 from persona_pipeline.models.artifacts import ARTIFACTS, cache_dir, is_cached, verify
 from persona_pipeline.prompting import object_schema
 from persona_pipeline.settings import PREFIX, Settings, config_file
@@ -159,7 +159,7 @@ def _is_there(model: str) -> bool:
 
 def _embedder(settings: Settings) -> Iterator[Finding]:
     name = settings.embedding_model
-    if not name.startswith(("embedded/", "fake/")):
+    if not runs_here(name):
         request = embedding_request(name, QUESTION)
         yield _asked("embedding model", open_embedding_client(settings), request)
         return

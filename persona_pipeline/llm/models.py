@@ -13,7 +13,7 @@ from persona_pipeline.llm.buying.budget import Budget
 from persona_pipeline.llm.buying.buyer import Buyer
 from persona_pipeline.llm.buying.gate import Gate
 from persona_pipeline.llm.buying.journal import Journal
-from persona_pipeline.llm.buying.lanes import Lane
+from persona_pipeline.llm.buying.lanes import Lane, no_preparation
 from persona_pipeline.llm.buying.terms import Bought
 from persona_pipeline.llm.client import ChatClient
 from persona_pipeline.llm.clients.direct import open_served_client
@@ -28,6 +28,7 @@ from persona_pipeline.llm.clients.fake import FakeChatClient
 from persona_pipeline.llm.clients.litellm_client import import_litellm
 from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.llm.prices import Price, price_of
+from persona_pipeline.llm.requests import runs_here
 from persona_pipeline.models.artifacts import ARTIFACTS, Report, fetch, is_cached
 from persona_pipeline.progress import stage_progress
 from persona_pipeline.settings import Settings
@@ -88,7 +89,7 @@ def open_lane(settings: Settings, model: str, report: Report | None = None) -> L
 def is_batched(settings: Settings, model: str) -> bool:
     """Whether a run buys the answers of this chat model in its provider's batches."""
     is_chat_model = model != settings.embedding_model
-    return settings.batch and is_chat_model and not model.startswith((EMBEDDED, "fake/"))
+    return settings.batch and is_chat_model and not runs_here(model)
 
 
 def open_batch_lane(settings: Settings, model: str, *, shard: Callable[[], str] = str) -> Lane:
@@ -113,13 +114,7 @@ def check_prices(settings: Settings) -> None:
     Raises:
         ModelError: names the model without one.
     """
-    stages = settings.stage_models.values()
-    models = {
-        settings.model,
-        *settings.fallback_models,
-        *(name for names in stages for name in names),
-    }
-    for model in sorted({*models, settings.embedding_model}):
+    for model in sorted({*settings.chat_models, settings.embedding_model}):
         known_price(settings, model)
 
 
@@ -148,9 +143,8 @@ def _lane(settings: Settings, model: str, price: Price | None, client: ChatClien
         tokens_per_minute=settings.tokens_per_minute,
     )
     is_paced = settings.tokens_per_minute is not None
-    if model.startswith((EMBEDDED, "fake/")):
-        return Lane(model, client, gate, price, is_paced=is_paced)
-    return Lane(model, client, gate, price, import_litellm, is_paced=is_paced)
+    prepare = no_preparation if runs_here(model) else import_litellm
+    return Lane(model, client, gate, price, prepare, is_paced=is_paced)
 
 
 def open_chat_client(settings: Settings, name: str, report: Report | None = None) -> ChatClient:
@@ -230,14 +224,8 @@ def prefetch(settings: Settings) -> None:
 
 def needed_artifacts(settings: Settings) -> list[str]:
     """The packaged files that a run with these settings uses."""
-    stages = settings.stage_models.values()
-    named = {
-        settings.model,
-        *settings.fallback_models,
-        *(name for names in stages for name in names),
-    }
-    chosen = {name.removeprefix(EMBEDDED) for name in named if name.startswith(EMBEDDED)}
-    needed = sorted(chosen & set(EMBEDDED_CHAT))
+    embedded = (name for name in settings.chat_models if name.startswith(EMBEDDED))
+    needed = sorted({name.removeprefix(EMBEDDED) for name in embedded} & set(EMBEDDED_CHAT))
     if settings.embedding_model == f"{EMBEDDED}{MINILM}":
         needed += [MINILM, "minilm-l6-tokenizer"]
     if settings.source == "wikipedia" or settings.source.startswith("wikipedia:"):

@@ -11,11 +11,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from persona_pipeline.errors import SettingsError
+from persona_pipeline.llm.requests import runs_here
 
 PRICE_LIST = "model_prices_and_context_window_backup.json"
 """The file in LiteLLM's package; reading it takes 50 ms, importing LiteLLM 3 s."""
-FREE = ("embedded/", "fake/")
-"""Models that run in this process."""
 MILLION = 1_000_000
 OUTPUTS = ("output_cost_per_token", "output_cost_per_reasoning_token")
 """The dearer one is counted: no usage says which tokens were thought and which were written."""
@@ -64,7 +63,7 @@ def price_of(model: str, own: Mapping[str, PriceSetting]) -> Price | None:
     """The price of a model by its LiteLLM name; None when nobody knows it."""
     if model in own:
         return _from_setting(own[model])
-    if model.startswith(FREE):
+    if runs_here(model):
         return NO_COST
     entry = _listed(model)
     return _from_entry(entry) if entry else None

@@ -71,6 +71,11 @@ class ChatRequest:
         return digest(f"[{','.join(parts)}]")
 
 
+def runs_here(model: str) -> bool:
+    """Whether the model of this name runs inside the process: it has no server and no price."""
+    return model.startswith(("embedded/", "fake/"))
+
+
 def schema_json(schema: dict[str, JsonValue]) -> str:
     """A schema as canonical JSON, written once: the requests of a stage share one object.
 

@@ -12,7 +12,6 @@ from persona_pipeline.llm.buying.terms import AnswerSource
 from persona_pipeline.llm.requests import ChatRequest
 from persona_pipeline.personas.candidates import prompt_examples
 from persona_pipeline.personas.plan import (
-    PERSONA_TO_PERSONA,
     PersonaPlan,
     stage_prompt,
     with_tokens_for,
@@ -20,6 +19,7 @@ from persona_pipeline.personas.plan import (
 from persona_pipeline.personas.rules import judge_personas
 from persona_pipeline.personas.text_to_persona import REJECTED, rejected_call
 from persona_pipeline.prompting import Example, object_schema
+from persona_pipeline.stage_names import PERSONA_TO_PERSONA
 from persona_pipeline.stages import FunnelCounts, StageRows, answer_of, frame
 
 RELATED = {

@@ -9,8 +9,6 @@ from persona_pipeline.prompting import Prompt, PromptFile, load_prompt, read_yam
 from persona_pipeline.settings import Settings
 
 PROMPTS = Path(__file__).parent.parent / "prompts"
-TEXT_TO_PERSONA, PERSONA_TO_PERSONA = "text_to_persona", "persona_to_persona"
-"""The persona stages: names of their prompts, and of their rows in the funnel."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.buying.terms import AnswerSource
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.requests import ChatRequest
-from persona_pipeline.personas.plan import TEXT_TO_PERSONA, PersonaPlan, stage_prompt
+from persona_pipeline.personas.plan import PersonaPlan, stage_prompt
 from persona_pipeline.prompting import fence
+from persona_pipeline.stage_names import TEXT_TO_PERSONA
 from persona_pipeline.stages import FunnelCounts, StageRows, answer_of, failure_reason, frame
 
 EXTRACTED = {

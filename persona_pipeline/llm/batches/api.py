@@ -1,4 +1,4 @@
-"""A provider's batch API, by LiteLLM's file and batch calls: answers in a day, at half price."""
+"""A provider's batch API, by LiteLLM's file and batch calls: answers within a day, for less."""
 
 import asyncio
 import json

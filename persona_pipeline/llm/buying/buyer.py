@@ -1,7 +1,9 @@
 """Buys answers: each call key once, every answer journaled the moment it arrives."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 
 from persona_pipeline.llm.buying.budget import Budget
 from persona_pipeline.llm.buying.journal import Journal
@@ -81,15 +83,12 @@ class Buyer:
         with stage_progress(stage, 0) as tracker:
             purchase = Purchase(terms, lane, tracker, receive, count)
             self.totals[stage] = purchase.totals
+            started = time.monotonic()
             run_in_loop_thread(
-                lambda: purchase.run(_chained(first, remaining)),
+                lambda: purchase.run(chain([first], remaining)),
                 hold=purchase.hold,
                 stop=purchase.stop,
                 grace=self.patience.drain_seconds + LAST_SECONDS,
             )
+            purchase.totals.seconds = time.monotonic() - started
         return purchase.totals
-
-
-def _chained(first: ChatRequest, remaining: Iterable[ChatRequest]) -> Iterable[ChatRequest]:
-    yield first
-    yield from remaining

@@ -55,6 +55,10 @@ class Admission(Protocol):
         ...
 
 
+def no_preparation() -> None:
+    """For a client that is ready when it is made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
     """Kept for the whole process, so that the gate keeps what it has learned."""
@@ -63,8 +67,8 @@ class Lane:
     client: ChatClient
     gate: Admission
     price: Price | None
-    prepare: Callable[[], object] = lambda: None
-    """Loads what the client needs, which takes seconds and blocks the event loop: done before the
+    prepare: Callable[[], object] = no_preparation
+    """Loads what the client needs, which takes seconds: done beside the event loop, and before the
     first request's last look at whether it is still wanted."""
     is_paced: bool = False
     """Whether the gate keeps to a number of tokens a minute, so must be told how many come."""

@@ -10,6 +10,7 @@ from persona_pipeline.llm.buying.lanes import Lanes
 from persona_pipeline.llm.buying.patience import Patience
 from persona_pipeline.llm.calls import Answer, Call
 from persona_pipeline.llm.requests import ChatRequest
+from persona_pipeline.sums import known_sum
 
 Receive = Callable[[str, Answer], None]
 """Takes the answer to the request with this key; a fallback model's has a call key of its own."""
@@ -56,7 +57,7 @@ class Totals:
     """What one stage's purchase came to.
 
     `reused`: answers that were bought before. `refused`: requests that the provider refused for
-    their pace, each of which was asked again.
+    their pace, each of which was asked again. `seconds`: from the first lookup on.
     """
 
     reused: int = 0
@@ -68,6 +69,7 @@ class Totals:
     tokens_cached: int = 0
     tokens_out: int = 0
     cost_usd: float | None = 0.0
+    seconds: float = 0.0
 
     def add(self, call: Call) -> None:
         """One more call; an unknown price makes the sum unknown."""
@@ -77,5 +79,4 @@ class Totals:
         self.tokens_in += call.tokens_in
         self.tokens_cached += call.tokens_cached
         self.tokens_out += call.tokens_out
-        known = self.cost_usd is not None and call.cost_usd is not None
-        self.cost_usd = (self.cost_usd or 0.0) + (call.cost_usd or 0.0) if known else None
+        self.cost_usd = known_sum([self.cost_usd, call.cost_usd])

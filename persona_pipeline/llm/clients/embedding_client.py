@@ -19,8 +19,8 @@ from persona_pipeline.llm.clients.embeddings import BATCH, Vectors, unit_rows
 from persona_pipeline.llm.clients.litellm_client import import_litellm, translate
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
+from persona_pipeline.stage_names import EMBEDDINGS
 
-STAGE = "embeddings"
 SCHEMA: dict[str, JsonValue] = {
     "type": "object",
     "properties": {"embedding": {"type": "string"}},
@@ -41,7 +41,7 @@ def embedding_request(model: str, text: str) -> ChatRequest:
         messages=({"role": "user", "content": text},),
         schema=SCHEMA,
         sampling=Sampling(temperature=0.0, top_p=1.0, max_tokens=0),
-        stage=STAGE,
+        stage=EMBEDDINGS,
     )
 
 
@@ -125,7 +125,7 @@ class ServedEmbedder:
             ModelError: a text got no vector; those that were bought are kept.
         """
         requests = [embedding_request(self.model, text) for text in texts]
-        answers = self._buyer.answers(requests, shard=self._shard, stage=STAGE)
+        answers = self._buyer.answers(requests, shard=self._shard, stage=EMBEDDINGS)
         found = [answers[request.call_key] for request in requests]
         missing = [answer for answer in found if answer.status != "ok"]
         if missing:
