@@ -9,6 +9,8 @@ from assets.ledgers import build_ledger_assets
 from assets.marts import build_mart_assets
 from assets.personas import build_persona_assets
 from assets.resources import Models, StoreResource
+from assets.selections import SELECTIONS, build_selections_asset
+from assets.sweep import SWEEP, build_sweep_asset
 from assets.synthetic import build_synthetic_assets
 from persona_pipeline.settings import Settings, load_settings
 
@@ -20,13 +22,16 @@ def build_definitions(settings: Settings, models: Models | None = None) -> dg.De
     """The whole code location; `models` replaces the models that the settings name."""
     domains = list(settings.load_domains().values())
     shards_only = dg.AssetSelection.assets(["corpus", "shards"])
+    on_demand = dg.AssetSelection.assets(SELECTIONS, SWEEP)
     return dg.Definitions(
         assets=[
             *build_corpus_assets(settings),
             *build_persona_assets(settings),
+            build_selections_asset(settings),
+            build_sweep_asset(settings),
             *build_synthetic_assets(settings, domains),
             build_ledger_assets(domains),
-            *build_mart_assets(domains),
+            *build_mart_assets(),
         ],
         asset_checks=CHECKS,
         jobs=[
@@ -37,7 +42,7 @@ def build_definitions(settings: Settings, models: Models | None = None) -> dg.De
             ),
             dg.define_asset_job(
                 MAIN_JOB,
-                selection=dg.AssetSelection.all() - shards_only,
+                selection=dg.AssetSelection.all() - shards_only - on_demand,
                 description="Everything for one shard, from its documents to records and marts.",
             ),
         ],

@@ -6,14 +6,13 @@ import dagster as dg
 
 from assets.resources import StoreResource
 from assets.stage_runs import OWNERS, describe_table, result
-from persona_pipeline.domains.spec import Domain
 
 FUNNEL = ["marts", "funnel"]
 
 
-def build_mart_assets(domains: list[Domain]) -> Sequence[dg.AssetsDefinition]:
+def build_mart_assets() -> Sequence[dg.AssetsDefinition]:
     """The views over the tables, and the counts that must balance."""
-    return [_build_funnel(), _build_views([["synthetic", domain.name] for domain in domains])]
+    return [_build_funnel(), _build_views()]
 
 
 def _build_funnel() -> dg.AssetsDefinition:
@@ -24,6 +23,7 @@ def _build_funnel() -> dg.AssetsDefinition:
             ["corpus", "rejected"],
             ["personas", "rejected"],
             ["synthetic", "rejected"],
+            ["synthetic", "duplicates"],
         ],
         group_name="marts",
         kinds={"sql", "duckdb"},
@@ -36,15 +36,19 @@ def _build_funnel() -> dg.AssetsDefinition:
     return funnel
 
 
-def _build_views(synthetic: list[list[str]]) -> dg.AssetsDefinition:
+def _build_views() -> dg.AssetsDefinition:
     views = {
         "lineage": (
-            synthetic,
+            [["synthetic", "duplicates"]],
             "One row is one record with the way back: personas, page, URL, licence, model call.",
         ),
         "cost": (
             [["llm", "calls"]],
             "One row is one stage, shard and model: calls, tokens and price.",
+        ),
+        "pairs": (
+            [["personas", "pairs"], ["personas", "duplicates"]],
+            "One row is one pair of similar personas: how similar, and whether one was removed.",
         ),
         "samples": (
             [["marts", "lineage"]],

@@ -1,16 +1,17 @@
 """Group `personas`: from documents to the hub of kept personas."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
 from assets.resources import Models, StoreResource
-from assets.stage_runs import OWNERS, SHARDS, describe_table, stage_run
-from persona_pipeline.dedup.duplicates import Thresholds
+from assets.stage_runs import OWNERS, SHARDS, describe_table, result, stage_run
+from persona_pipeline.dedup.word_sets import TOKENIZER_VERSION
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.models import open_embedder
 from persona_pipeline.locks import turn
 from persona_pipeline.personas.candidates import apply_quality_rules
+from persona_pipeline.personas.comparison import compare_shards, dedup_plan
 from persona_pipeline.personas.deduplication import (
     STAGE,
     deduplicate,
@@ -28,6 +29,10 @@ from persona_pipeline.sql_files import read_sql
 from persona_pipeline.stage_names import EMBEDDINGS, PERSONA_TO_PERSONA, TEXT_TO_PERSONA
 
 Result = dg.MaterializeResult[None]
+COMPARED = {
+    "fingerprints": "One row is what deduplication knows of one candidate: hashes of its text.",
+    "pairs": "One row is two word sets or texts that are similar, whichever personas have them.",
+}
 
 
 def build_persona_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
@@ -35,8 +40,7 @@ def build_persona_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
     return [
         *_asking_assets(settings),
         *_judging_assets(settings),
-        _duplicates_asset(settings),
-        _hub_asset(settings),
+        *_dedup_assets(settings),
     ]
 
 
@@ -130,49 +134,54 @@ def _judging_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
     return [candidates, embeddings]
 
 
-def _duplicates_asset(settings: Settings) -> dg.AssetsDefinition:
-    thresholds = Thresholds(settings.jaccard_threshold, settings.cosine_threshold)
+def _dedup_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
+    plan = dedup_plan(settings)
+
+    @dg.multi_asset(
+        name="personas__pairs",
+        specs=[
+            dg.AssetSpec(
+                ["personas", name],
+                deps=[["personas", "candidates"], ["personas", "embeddings"]],
+                description=description,
+                group_name="personas",
+                kinds={"numba", "duckdb"},
+                owners=OWNERS,
+                code_version=stable_id(str(plan.comparison), TOKENIZER_VERSION)[:12],
+            )
+            for name, description in COMPARED.items()
+        ],
+        partitions_def=SHARDS,
+    )
+    def pairs(
+        context: dg.AssetExecutionContext, duckdb: StoreResource
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        with stage_run(context, duckdb, settings) as run, turn(settings.locks_dir / STAGE):
+            compared = compare_shards(run.store, plan)
+            run.commit(compared)
+            for name in COMPARED:
+                table = describe_table(run.store, f"personas.{name}", run.shard)
+                shards = {"shards_compared": [rows.shard for rows in compared]}
+                yield result(["personas", name], {**table, **shards})
 
     @dg.asset(
         key=["personas", "duplicates"],
-        deps=[
-            ["personas", "candidates"],
-            ["personas", "embeddings"],
-        ],
+        deps=[["personas", "fingerprints"], ["personas", "pairs"]],
         group_name="personas",
         kinds={"sql", "duckdb"},
         owners=OWNERS,
         partitions_def=SHARDS,
-        code_version=stable_id(thresholds.jaccard, thresholds.cosine)[:12],
+        code_version=stable_id(str(plan.thresholds))[:12],
     )
     def duplicates(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Result:
         """One row is one persona removed as a duplicate: of which, in which layer, how similar.
 
-        The earlier shard wins. Later shards that have candidates are compared again with this one.
+        The earlier shard wins. Later shards are decided again with this one.
         """
         with stage_run(context, duckdb, settings) as run, turn(settings.locks_dir / STAGE):
-            everyone = run.read(read_sql("personas/numbered_candidates"))
-            vectors = run.read(
-                read_sql("personas/vectors_of_model"), model=settings.embedding_model
-            )
-            without = (
-                everyone.join(vectors, on="persona_id", how="anti")["shard"].unique().to_list()
-            )
-            if without:
-                context.log.warning(
-                    "%s have no vectors of %s and are not compared by meaning: materialize "
-                    "personas/embeddings for them",
-                    without,
-                    settings.embedding_model,
-                )
-            shards = run.read(read_sql("personas/shards_from"))["shard"].to_list()
-            run.commit(deduplicate(everyone, vectors, thresholds, shards))
+            run.commit(deduplicate(run.store, plan, run.shard))
             return Result(metadata=describe_table(run.store, "personas.duplicates", run.shard))
 
-    return duplicates
-
-
-def _hub_asset(settings: Settings) -> dg.AssetsDefinition:
     @dg.asset(
         key=["personas", "hub"],
         deps=[["personas", "candidates"], ["personas", "duplicates"]],
@@ -184,11 +193,11 @@ def _hub_asset(settings: Settings) -> dg.AssetsDefinition:
     def hub(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Result:
         """One row is one kept persona, with the document that its line began at: the collection."""
         with stage_run(context, duckdb, settings) as run, turn(settings.locks_dir / STAGE):
-            shards = run.read(read_sql("personas/shards_from"))["shard"].to_list()
+            shards = run.read(read_sql("personas/hub_shards"))["shard"].to_list()
             run.commit(keep_rest(run.read(read_sql("personas/hub"), shards=shards), shards))
             return Result(metadata=describe_table(run.store, "personas.hub", run.shard))
 
-    return hub
+    return [pairs, duplicates, hub]
 
 
 def _version(prompt: str, *settings: object) -> str:

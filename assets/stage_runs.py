@@ -113,7 +113,7 @@ def describe_table(store: Store, table: str, shard: str | None = None) -> Metada
         metadata: Metadata = {
             "dagster/column_schema": _schema(sample),
             "dagster/table_name": table,
-            "sample": _as_markdown(sample.pl()),
+            "sample": as_markdown(sample.pl()),
         }
         if "reason" in sample.columns:
             reasons = connection.sql(f"select reason from {table} {where}", params=parameters).pl()
@@ -132,7 +132,8 @@ def _schema(relation: duckdb.DuckDBPyRelation) -> dg.TableSchema:
     return dg.TableSchema([dg.TableColumn(name, str(kind)) for name, kind in columns])
 
 
-def _as_markdown(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
+def as_markdown(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """The rows as a table, without what names the run."""
     if rows.is_empty():
         return dg.MetadataValue.md("no rows")
     shown = [name for name in rows.columns if name not in {"run_id", "created_at", "embedding"}]

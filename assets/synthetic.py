@@ -6,27 +6,41 @@ import dagster as dg
 
 from assets.resources import Models, StoreResource
 from assets.stage_runs import OWNERS, SHARDS, describe_table, stage_run
+from persona_pipeline.dedup.surface import Resources
 from persona_pipeline.domains.spec import Domain
 from persona_pipeline.hashing import stable_id
+from persona_pipeline.locks import turn
+from persona_pipeline.record_duplicates import STAGE, deduplicate_records
 from persona_pipeline.settings import Settings
-from persona_pipeline.sql_files import read_sql
-from persona_pipeline.synthesis import synthesis_plan, synthesize, table_columns, table_name
+from persona_pipeline.synthesis import (
+    read_personas,
+    synthesis_plan,
+    synthesize,
+    table_columns,
+    table_name,
+)
 
 
 def build_synthetic_assets(
     settings: Settings, domains: Sequence[Domain]
 ) -> Sequence[dg.AssetsDefinition]:
-    """One asset per domain."""
-    return [_build_domain_asset(settings, domain) for domain in domains]
+    """One asset per domain, and what of their records says the same."""
+    return [
+        *(_build_domain_asset(settings, domain) for domain in domains),
+        _build_duplicates_asset(settings, domains),
+    ]
 
 
 def _build_domain_asset(settings: Settings, domain: Domain) -> dg.AssetsDefinition:
     plan = synthesis_plan(settings, domain)
-    version = stable_id(domain.prompt.version, plan.model, plan.prompting, str(domain.file.options))
+    version = stable_id(
+        *(domain.prompt.version, plan.model, plan.prompting, str(domain.file.options)),
+        *([plan.selection] if plan.selection else []),
+    )
 
     @dg.asset(
         key=["synthetic", domain.name],
-        deps=[["personas", "hub"]],
+        deps=[["personas", "hub"], *([["personas", "selections"]] if plan.selection else [])],
         group_name="synthetic",
         kinds={"llm", "duckdb"},
         owners=OWNERS,
@@ -39,7 +53,7 @@ def _build_domain_asset(settings: Settings, domain: Domain) -> dg.AssetsDefiniti
     ) -> dg.MaterializeResult[None]:
         with stage_run(context, duckdb, settings) as run:
             run.store.add_table(table_name(domain), table_columns(domain))
-            personas = run.read(read_sql("personas/hub_of_shard"))
+            personas = read_personas(run.store, plan, run.shard)
             rows = synthesize(
                 domain, personas, plan, run.buyer(models, table_name(domain)), run.shard
             )
@@ -49,3 +63,37 @@ def _build_domain_asset(settings: Settings, domain: Domain) -> dg.AssetsDefiniti
         return dg.MaterializeResult(metadata={**rejected, **spent, **table})
 
     return records
+
+
+def _build_duplicates_asset(settings: Settings, domains: Sequence[Domain]) -> dg.AssetsDefinition:
+    rules = str({domain.name: domain.file.dedup for domain in domains})
+
+    @dg.asset(
+        key=["synthetic", "duplicates"],
+        deps=[["synthetic", domain.name] for domain in domains],
+        group_name="synthetic",
+        kinds={"numba", "duckdb"},
+        owners=OWNERS,
+        partitions_def=SHARDS,
+        code_version=stable_id(rules, str(settings.record_thresholds))[:12],
+    )
+    def duplicates(
+        context: dg.AssetExecutionContext, duckdb: StoreResource
+    ) -> dg.MaterializeResult[None]:
+        """One row is one record that says what a kept one says: in words, or by its signature.
+
+        The views `synthetic.records` and `marts.*` leave it out; its domain's table has it.
+        """
+        with stage_run(context, duckdb, settings) as run, turn(settings.locks_dir / STAGE):
+            for domain in domains:
+                run.store.add_table(table_name(domain), table_columns(domain))
+            resources = Resources(settings.memory, settings.threads)
+            run.commit(
+                deduplicate_records(
+                    run.store, domains, settings.record_thresholds, run.shard, resources
+                )
+            )
+            table = describe_table(run.store, "synthetic.duplicates", run.shard)
+        return dg.MaterializeResult(metadata=table)
+
+    return duplicates

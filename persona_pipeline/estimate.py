@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from persona_pipeline.corpus.shards import load_shard
-from persona_pipeline.dedup.duplicates import Thresholds, find_duplicates
+from persona_pipeline.dedup.duplicates import CANDIDATES, find_duplicates
 from persona_pipeline.llm.buying.journal import Journal
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.clients.embedded import SLOTS
@@ -21,7 +21,8 @@ from persona_pipeline.llm.clients.fake import instance_of_schema
 from persona_pipeline.llm.models import is_batched
 from persona_pipeline.llm.prices import Price, price_of
 from persona_pipeline.llm.requests import ChatRequest, runs_here
-from persona_pipeline.personas.candidates import apply_quality_rules
+from persona_pipeline.personas.candidates import apply_quality_rules, quality
+from persona_pipeline.personas.comparison import dedup_plan
 from persona_pipeline.personas.persona_to_persona import persona_to_persona
 from persona_pipeline.personas.plan import persona_plan
 from persona_pipeline.personas.text_to_persona import text_to_persona
@@ -30,7 +31,13 @@ from persona_pipeline.sql_files import read_sql
 from persona_pipeline.stage_names import EMBEDDINGS, PERSONA_TO_PERSONA, TEXT_TO_PERSONA
 from persona_pipeline.store import Store
 from persona_pipeline.sums import known_sum
-from persona_pipeline.synthesis import synthesis_plan, synthesize
+from persona_pipeline.synthesis import (
+    SynthesisPlan,
+    is_made,
+    read_personas,
+    synthesis_plan,
+    synthesize,
+)
 
 REHEARSED = 2000
 """Documents above which every second, third, ... shard is rehearsed: whole ones, spread over all,
@@ -116,8 +123,7 @@ class _Rehearsal:
     def run(self, staged: Mapping[str, Path]) -> None:
         """Rehearse whole shards in their order: duplicates are those of an earlier one."""
         self.past = self._past()
-        everyone = pl.DataFrame(schema={"persona_id": pl.String, "persona": pl.String})
-        everyone = everyone.with_columns(shard_number=pl.lit(0))
+        everyone = pl.DataFrame(schema={**CANDIDATES, "quality": pl.Float64()})
         for number, (shard, path) in enumerate(staged.items()):
             documents = load_shard(shard, path).tables["corpus.documents"]
             everyone = self._rehearse(shard, number, documents, everyone)
@@ -145,13 +151,21 @@ class _Rehearsal:
             relating = replace(relating, language=None)
         related = persona_to_persona(extracted, relating, self, shard).tables["personas.related"]
         judged = apply_quality_rules(extracted, related, relating, shard)
-        candidates = judged.tables["personas.candidates"].select("persona_id", "persona")
+        candidates = judged.tables["personas.candidates"]
         self._embed(candidates, shard)
-        everyone = pl.concat([everyone, candidates.with_columns(shard_number=pl.lit(number))])
+        number_and_quality = pl.lit(number, pl.Int64).alias("shard_number"), quality(candidates)
+        in_line = candidates.with_columns(number_and_quality).select(everyone.columns)
+        everyone = pl.concat([everyone, in_line])
         hub = candidates.join(self._duplicates(everyone), on="persona_id", how="anti")
         for domain in self.settings.load_domains().values():
-            synthesize(domain, hub, synthesis_plan(self.settings, domain), self, shard)
+            plan = synthesis_plan(self.settings, domain)
+            synthesize(domain, self._offered(plan, shard, hub), plan, self, shard)
         return everyone
+
+    def _offered(self, plan: SynthesisPlan, shard: str, hub: pl.DataFrame) -> pl.DataFrame:
+        """The rehearsed hub, or what a selection that was made holds of the shard."""
+        is_selected = plan.selection is not None and is_made(self.store, plan.selection)
+        return read_personas(self.store, plan, shard) if is_selected else hub
 
     def _duplicates(self, everyone: pl.DataFrame) -> pl.DataFrame:
         settings = self.settings
@@ -159,8 +173,8 @@ class _Rehearsal:
             read_sql("personas/vectors_of_model"), {"model": settings.embedding_model}
         )
         vectors = vectors.join(everyone, on="persona_id", how="semi")
-        thresholds = Thresholds(settings.jaccard_threshold, settings.cosine_threshold)
-        return find_duplicates(everyone, vectors.select("persona_id", "embedding"), thresholds)
+        plan = dedup_plan(settings)
+        return find_duplicates(everyone, vectors, plan.thresholds, plan.comparison, plan.resources)
 
     def _embed(self, candidates: pl.DataFrame, shard: str) -> None:
         model = self.settings.embedding_model

@@ -9,7 +9,7 @@ import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +40,7 @@ _CONTROL_TOKEN = re.compile(r"[<\[](?=\||/?s>|/?INST\]|(?:start|end)_of_turn>)")
 as the turn's end even inside a message (measured: `<|im_end|>` in a page is one token)."""
 
 
+@cache
 def compile_template(text: str) -> jinja2.Template:
     """A Jinja template that fails on a variable nobody gave."""
     return _ENVIRONMENT.from_string(text)

@@ -13,7 +13,15 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import dotenv
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import to_jsonable_python
 from pydantic_settings import (
     BaseSettings,
@@ -24,10 +32,17 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as UnreadableSetting
 
+from persona_pipeline.dedup.rules import Method
 from persona_pipeline.domains.spec import Domain, Prompting, load_domains
 from persona_pipeline.errors import SettingsError, unknown_choice
 from persona_pipeline.llm.buying.budget import Cap
 from persona_pipeline.llm.prices import PriceSetting
+from persona_pipeline.personas.selection_rules import (
+    Selection,
+    SelectionName,
+    check_selection,
+    refuse_idle_thresholds,
+)
 from persona_pipeline.stage_names import (
     EMBEDDINGS,
     PERSONA_TO_PERSONA,
@@ -57,6 +72,8 @@ def _comma_separated(value: object) -> object:
     return value
 
 
+NESTED: dict[str, type[BaseModel]] = {"prices": PriceSetting, "selections": Selection}
+"""What the values of a setting are made of."""
 Names = Annotated[list[str], NoDecode]
 Amounts = dict[str, Annotated[float, Field(ge=0)]]
 Counts = dict[str, Annotated[int, Field(ge=0)]]
@@ -129,12 +146,36 @@ class Settings(BaseSettings):
     jaccard_threshold: float = Field(
         0.9, gt=0, le=1, description="word-set similarity to remove at"
     )
-    cosine_threshold: float = Field(0.9, gt=0, le=1, description="embedding cosine to remove at")
+    cosine_threshold: float | None = Field(
+        0.9, gt=0, le=1, description="embedding cosine to remove at, or none"
+    )
+    fuzzy_threshold: float | None = Field(
+        None, gt=0, le=100, description="rapidfuzz ratio to remove at below jaccard_threshold"
+    )
+    dedup_method: Method = Field(
+        "exact", description="exact, or the report's minhash128, or minhash128-verified"
+    )
+    pairs_from: float = Field(
+        0.7, gt=0, le=1, description="word-set similarity from which on pairs are kept"
+    )
+    memory: ByteSize = Field(
+        ByteSize(2_000_000_000), ge=200_000_000, description="memory that deduplication may take"
+    )
+    threads: int = Field(2, ge=1, description="threads that deduplication may take")
+    selections: dict[SelectionName, Selection] = Field(
+        {}, description="by name, diverse subsets of the hub: count, thresholds, farthest, seed"
+    )
 
     domains: Names = Field(default=[], description="domains to run; empty: all there are")
     domain_dirs: Annotated[list[Path], NoDecode] = Field([], description="folders of your domains")
     domain_options: dict[str, dict[str, list[str]]] = Field(
         {}, description="per domain and option, the values to draw from"
+    )
+    record_thresholds: dict[str, Annotated[float, Field(gt=0, le=1)] | None] = Field(
+        {}, description="per domain, word-set similarity to remove records at, instead of its own"
+    )
+    persona_sources: dict[str, str] = Field(
+        {}, description="per domain, the selection to take personas from instead of the hub"
     )
     prompting: Prompting = Field(Prompting.PERSONA_FEW_SHOT, description="how examples are shown")
     records_per_shard: int | None = Field(
@@ -161,6 +202,13 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value
 
+    @field_validator("selections")
+    @classmethod
+    def _below_deduplication(
+        cls, value: dict[str, Selection], info: ValidationInfo
+    ) -> dict[str, Selection]:
+        return refuse_idle_thresholds(value, info.data.get("jaccard_threshold", 1.0))
+
     @field_validator("documents", "records_per_shard", mode="before")
     @classmethod
     def _none_for_all(cls, value: object) -> object:
@@ -168,6 +216,8 @@ class Settings(BaseSettings):
 
     @field_validator(
         "language",
+        "cosine_threshold",
+        "fuzzy_threshold",
         "api_base",
         "api_key",
         "requests_per_minute",
@@ -224,6 +274,11 @@ class Settings(BaseSettings):
         return self.data_dir / "locks"
 
     @property
+    def dedup_dir(self) -> Path:
+        """Word sets of the shards: a cache."""
+        return self.data_dir / "dedup"
+
+    @property
     def dagster_dir(self) -> Path:
         """The Dagster instance: runs, events, partitions."""
         return self.data_dir / "dagster"
@@ -254,9 +309,12 @@ class Settings(BaseSettings):
     def load_domains(self) -> dict[str, Domain]:
         """The chosen domains, with their options narrowed; settings may name no others."""
         known = load_domains(self.domain_dirs)
-        for name in [*self.domains, *self.domain_options]:
+        named = [*self.domains, *self.domain_options, *self.record_thresholds]
+        for name in [*named, *self.persona_sources]:
             if name not in known:
                 raise SettingsError(unknown_choice("domain", name, known))
+        for name in self.persona_sources.values():
+            check_selection(name, self.selections)
         stages = [TEXT_TO_PERSONA, PERSONA_TO_PERSONA, EMBEDDINGS, *map(domain_stage, known)]
         for name in [*self.stage_models, *self.stage_max_usd, *self.stage_max_tokens]:
             if name not in stages:
@@ -307,7 +365,11 @@ def _explain(error: ValidationError) -> str:
     problems = []
     for item in error.errors(include_url=False, include_input=True):
         name = ".".join(map(str, item["loc"]))
-        if item["type"] == "extra_forbidden":
+        if item["type"] == "extra_forbidden" and len(item["loc"]) > 1:
+            *path, key = map(str, item["loc"])
+            fields = NESTED[path[0]].model_fields
+            problems.append(unknown_choice(f"key of setting {'.'.join(path)!r}:", key, fields))
+        elif item["type"] == "extra_forbidden":
             problems.append(unknown_choice("setting", name, Settings.model_fields))
         else:
             shown = "" if name in {"api_key", "api_base"} else f" (got {item['input']!r})"

@@ -16,11 +16,12 @@ class FunnelCounts:
     """What a stage read and what was asked of it.
 
     `input_count`: rows read from upstream. `rows_in`: rows asked for, each of which ends as kept,
-    rejected, duplicate or failed.
+    rejected, duplicate or failed. `source`: the selection that was read, None for all of upstream.
     """
 
     input_count: int
     rows_in: int
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

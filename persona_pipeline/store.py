@@ -20,7 +20,7 @@ import polars as pl
 from persona_pipeline.errors import StoreError
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.calls import Answer
-from persona_pipeline.sql_files import read_sql, sql_names
+from persona_pipeline.sql_files import fetch, read_sql, sql_names
 from persona_pipeline.stages import StageRows
 
 FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0
@@ -81,10 +81,18 @@ class Store:
                 "insert into schema_views values (?, now() at time zone 'UTC')", [_views_version()]
             )
 
-    def query(self, sql: str, parameters: Parameters | None = None) -> pl.DataFrame:
-        """The result of one SELECT on the database."""
+    def query(
+        self,
+        sql: str,
+        parameters: Parameters | None = None,
+        *,
+        frames: Mapping[str, pl.DataFrame] | None = None,
+    ) -> pl.DataFrame:
+        """The result of one SELECT on the database, which may read `frames` by their names."""
         with self.connect(read_only=True) as connection:
-            return connection.sql(sql, params=dict(parameters or {})).pl()
+            for name, frame in (frames or {}).items():
+                connection.register(name, frame)
+            return fetch(connection, sql, parameters)
 
     def add_table(self, name: str, columns: Mapping[str, str]) -> None:
         """Create the table, or add the columns it lacks: a domain's table follows its file."""
@@ -157,8 +165,13 @@ def plain_interrupts() -> Iterator[None]:
 
 
 def refresh_views(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make `synthetic.records` over all domain tables, then the marts that read it."""
-    connection.execute(f"create or replace view synthetic.records as {_records(connection)}")
+    """Make the views over all domain tables, then the marts that read them.
+
+    `synthetic.accepted` has every record that passed its checks, `synthetic.records` those of them
+    that no other record makes superfluous.
+    """
+    connection.execute(f"create or replace view synthetic.accepted as {_accepted(connection)}")
+    connection.execute(f"create or replace view synthetic.records as {read_sql('store/records')}")
     for name in sql_names("marts"):
         view = name.replace("/", ".")
         connection.execute(f"create or replace view {view} as {read_sql(name)}")
@@ -170,7 +183,7 @@ def domain_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [name for (name,) in rows]
 
 
-def _records(connection: duckdb.DuckDBPyConnection) -> str:
+def _accepted(connection: duckdb.DuckDBPyConnection) -> str:
     columns = "shard, record_id, persona_id, variant, prompting, text, call_key, run_id, created_at"
     selects = [
         f"select '{name}' as domain, {columns} from synthetic.{name}"

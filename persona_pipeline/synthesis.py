@@ -9,6 +9,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from persona_pipeline.domains.spec import Domain, Prompting
+from persona_pipeline.errors import StoreError
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.buying.terms import AnswerSource
 from persona_pipeline.llm.calls import Answer
@@ -16,8 +17,10 @@ from persona_pipeline.llm.requests import ChatRequest
 from persona_pipeline.quality import text_flags
 from persona_pipeline.reasons import RecordReason
 from persona_pipeline.settings import Settings
+from persona_pipeline.sql_files import read_sql
 from persona_pipeline.stage_names import domain_stage
 from persona_pipeline.stages import FunnelCounts, StageRows, answer_of, failure_reason, frame
+from persona_pipeline.store import Store
 
 NGRAM, TIMES = 5, 4
 """Five words in a row, four times: a model that runs in circles (lists repeat three-word runs)."""
@@ -55,6 +58,8 @@ class SynthesisPlan:
     model: str
     prompting: Prompting = Prompting.PERSONA_FEW_SHOT
     records_per_shard: int | None = None
+    selection: str | None = None
+    """The diverse subset whose personas are asked; None: the whole hub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,7 @@ def synthesis_plan(settings: Settings, domain: Domain) -> SynthesisPlan:
         model=settings.models_for(table_name(domain))[0],
         prompting=settings.prompting,
         records_per_shard=settings.records_per_shard,
+        selection=settings.persona_sources.get(domain.name),
     )
 
 
@@ -101,8 +107,33 @@ def synthesize(
         stage=stage,
         tables={table_name(domain): kept, "synthetic.rejected": rejected},
         scope={"synthetic.rejected": ("domain", domain.name)},
-        funnel=FunnelCounts(len(personas), len(tasks)),
+        funnel=FunnelCounts(len(personas), len(tasks), plan.selection),
     )
+
+
+def read_personas(store: Store, plan: SynthesisPlan, shard: str) -> pl.DataFrame:
+    """persona_id and persona of those that a domain may ask: of the hub, or of its selection.
+
+    Raises:
+        StoreError: the selection has nobody, in no shard; says how to make it.
+    """
+    if plan.selection is None:
+        return store.query(read_sql("personas/hub_of_shard"), {"shard": shard})
+    if not is_made(store, plan.selection):
+        msg = (
+            f"selection {plan.selection!r}, named in persona_sources, was never made, or the hub "
+            f"has none of its personas any more: 'persona-pipeline select {plan.selection}' makes "
+            "it from the hub; on a first run, leave persona_sources out until the hub is there"
+        )
+        raise StoreError(msg)
+    parameters = {"shard": shard, "name": plan.selection}
+    return store.query(read_sql("personas/selected_of_shard"), parameters)
+
+
+def is_made(store: Store, selection: str) -> bool:
+    """Whether the selection has a persona that is in the hub."""
+    found = store.query(read_sql("personas/is_selection_made"), {"name": selection})
+    return bool(found.item())
 
 
 def build_request(
@@ -219,3 +250,14 @@ def _column_type(schema: Mapping[str, JsonValue]) -> tuple[Any, str]:
 def _as_column(value: JsonValue, schema: Mapping[str, JsonValue]) -> JsonValue:
     is_plain = _column_type(schema)[1] != "varchar" or isinstance(value, str)
     return value if is_plain else json.dumps(value, ensure_ascii=False)
+
+
+def answer_of_record(domain: Domain, row: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """The fields of a row of the domain's table, as the model gave them."""
+    return {name: _from_column(row[name], schema) for name, schema in domain.file.fields.items()}
+
+
+def _from_column(value: Any, schema: Mapping[str, JsonValue]) -> JsonValue:  # noqa: ANN401 - any column
+    is_json = _column_type(schema)[1] == "varchar" and schema.get("type") in {"array", "object"}
+    parsed: JsonValue = json.loads(value) if is_json else value
+    return parsed

@@ -1,4 +1,4 @@
-"""The commands: run, estimate, calls, sql, preview, doctor."""
+"""The commands: run, estimate, calls, dedup, sql, preview, select, doctor."""
 
 import logging
 import os
@@ -16,11 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona_pipeline.cli.calls import opened_store, print_calls
+from persona_pipeline.cli.dedup import dedup
 from persona_pipeline.cli.display import open_reporter
 from persona_pipeline.cli.doctor import run_checks
 from persona_pipeline.cli.estimates import print_estimate, print_expected, print_stopped
 from persona_pipeline.cli.location import find_root, load_main_job
 from persona_pipeline.cli.preview import print_preview
+from persona_pipeline.cli.selections import make_selection
 from persona_pipeline.cli.summary import print_summary
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.buying.budget import BudgetReached
@@ -172,6 +174,9 @@ def import_answers(settings: Settings, path: Path) -> None:
     click.echo(f"{count:,} answers read from {path}, {new:,} of them new")
 
 
+cli.add_command(dedup)
+
+
 @cli.command()
 @click.argument("query", required=False)
 @data_options
@@ -208,6 +213,23 @@ def sql(query: str | None, *, as_csv: bool, **given: object) -> None:
 def preview(domain: str, persona: str, options: tuple[str, ...], **given: object) -> None:
     """Print the rendered prompt of DOMAIN and the model's answer."""
     print_preview(Console(), _settings(given), domain, persona, options)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--count", type=click.IntRange(1), help="Most personas to choose.")
+@click.option("--thresholds", help="Falling word-set similarities to remove at: 0.7,0.5.")
+@click.option("--farthest/--no-farthest", default=None, help="By the embeddings, or first in line.")
+@click.option("--seed", type=int, help="Draws who is chosen first.  [default: 0]")
+@data_options
+def select(name: str, data_dir: str | None, **given: object) -> None:
+    """Choose personas as different as possible: the diverse subset NAME of the hub.
+
+    By the options, else by what the setting 'selections' says of NAME.
+    """
+    rules = {option: value for option, value in given.items() if value is not None}
+    selections = {name: rules} if rules else None
+    make_selection(Console(), _settings({"data_dir": data_dir, "selections": selections}), name)
 
 
 @cli.command()

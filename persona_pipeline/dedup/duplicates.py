@@ -1,88 +1,187 @@
-"""Which personas go because another one says the same, in three layers."""
+"""Which texts go because another one says the same: the library's one call on a table of texts."""
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
-from persona_pipeline.dedup.resolve import resolve_pairs
+from persona_pipeline.dedup.fuzzy import fuzzy_scores
+from persona_pipeline.dedup.minhash import minhash_pairs
+from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS, resolve
+from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.dedup.scratch import Scratch, open_scratch
-from persona_pipeline.dedup.semantic import find_semantic_pairs
-from persona_pipeline.dedup.surface import find_surface_pairs
-from persona_pipeline.dedup.tokenizer import normalize_candidates
-from persona_pipeline.errors import SettingsError
+from persona_pipeline.dedup.surface import KeyedSets, Resources, distinct_sets, surface_pairs
+from persona_pipeline.dedup.word_sets import EncodedTexts, encode, hash_texts, learn_vocabulary
 
-TOLERANCE: Final = 1e-9
-"""A similarity is at the threshold from this far below it: a float may fall short of 0.9."""
-
-_CANDIDATES = {"persona_id": pl.String(), "persona": pl.String(), "shard_number": pl.Int64()}
-_EMBEDDINGS = {"persona_id": pl.String(), "embedding": pl.List(pl.Float32())}
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """From which similarity on two personas are duplicates (arXiv 2406.20094, section 2.3)."""
-
-    jaccard: float = 0.9
-    """Surface layer: words in common / words in either."""
-    cosine: float = 0.9
-    """Semantic layer: the angle between the embeddings."""
-
-    def __post_init__(self) -> None:
-        """Turns away what no similarity could be compared with."""
-        for name, value in (("jaccard", self.jaccard), ("cosine", self.cosine)):
-            if not TOLERANCE < value <= 1:
-                message = f"threshold {name} is {value}; give a number above 0 and up to 1"
-                raise SettingsError(message)
+CANDIDATES = {"persona_id": pl.String(), "persona": pl.String(), "shard_number": pl.Int64()}
+EMBEDDINGS = {"persona_id": pl.String(), "embedding": pl.List(pl.Float32)}
 
 
 def find_duplicates(
     candidates: pl.DataFrame,
-    embeddings: pl.DataFrame,
+    embeddings: pl.DataFrame | None,
     thresholds: Thresholds,
-    *,
-    memory_limit: str = "2GB",
-    threads: int = 2,
+    comparison: Comparison | None = None,
+    resources: Resources | None = None,
 ) -> pl.DataFrame:
     """One row per persona to remove, and because of which: sorted by persona_id.
 
-    Candidates stand in line: lower shard number first, then a hash of the normalized text, then
-    the id. The first of a group of duplicates is kept, so what is kept of a shard, and every row
-    about it, depends on this shard and the earlier ones only. Neither the order of the rows nor
-    the number of threads matters.
+    Candidates stand in line: lower shard number first, then higher quality, then a hash of the
+    text, then the id. The first of a group of duplicates is kept, so what is kept of a shard, and
+    every row about it, depends on this shard and the earlier ones only. Neither the order of the
+    rows nor the number of threads matters.
 
-    The layers run one after the other, each on what the last one left: `exact` (the same words in
-    the same order), `surface` (Jaccard similarity of the word sets), `semantic` (cosine of the
-    embeddings). Of the survivors of a layer, no two are at or above its threshold.
-
-    `kept_id` names the most similar persona before the removed one that *its layer* kept, and
-    `similarity` is the one to it, at or above the layer's `threshold`. A later layer may remove
-    that keeper in turn; then it has a row of its own. A keeper always stands before what it
-    removes, so following `kept_id` never runs in a circle and ends at a persona that is kept.
+    Layers: `exact` (the same words in the same order), `surface` (Jaccard similarity of the word
+    sets), `fuzzy` (a lower one, and similar spelling), `semantic` (cosine of the embeddings). No
+    two kept personas are similar in any layer, and each removed one is similar to a kept one:
+    `kept_id`, the most similar before it in the first layer that has one.
 
     Args:
-        candidates: persona_id (unique), persona, shard_number.
-        embeddings: persona_id (unique), embedding; a persona without one skips the last layer.
+        candidates: persona_id (unique), persona, shard_number; also quality (higher is kept).
+        embeddings: persona_id (unique), embedding; a persona without one is in no semantic pair.
         thresholds: where each layer draws the line.
-        memory_limit: for DuckDB, which spills to a temporary folder beyond it.
-        threads: for DuckDB; the products of the semantic layer use NumPy's own.
+        comparison: how pairs are found; default: exactly, and no more than the thresholds need.
+        resources: memory, threads and progress.
     """
-    personas = _select_columns(candidates, _CANDIDATES, "candidates")
-    vectors = _select_columns(embeddings, _EMBEDDINGS, "embeddings")
-    with open_scratch(memory_limit=memory_limit, threads=threads) as scratch:
-        normalize_candidates(scratch, personas)
-        removed = pl.concat(
-            [
-                _remove_exact(scratch),
-                _remove_surface(scratch, thresholds.jaccard),
-                _remove_semantic(scratch, vectors, thresholds.cosine),
-            ]
+    resources = resources or Resources()
+    comparison = comparison or Comparison.for_thresholds(thresholds)
+    fingerprints, pairs = compare_texts(candidates, embeddings, comparison, resources)
+    with open_scratch(memory_limit=resources.memory_bytes, threads=resources.threads) as scratch:
+        scratch.load("fingerprints", contested(fingerprints, pairs))
+        scratch.load("pairs", pairs)
+        return resolve(scratch, thresholds)
+
+
+def compare_texts(
+    candidates: pl.DataFrame,
+    embeddings: pl.DataFrame | None,
+    comparison: Comparison,
+    resources: Resources,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Fingerprints and similar pairs of what `find_duplicates` takes."""
+    personas = _select(candidates, CANDIDATES, "candidates")
+    vectors = _select(_or_empty(embeddings), EMBEDDINGS, "embeddings")
+    texts = personas["persona"]
+    encoded = encode(texts, learn_vocabulary(texts), threads=resources.threads)
+    fingerprints = fingerprint(personas, encoded, _quality(candidates))
+    with open_scratch(memory_limit=resources.memory_bytes, threads=resources.threads) as scratch:
+        surface = word_set_pairs(distinct_sets(encoded), [], comparison, resources)
+        keyed = personas.select("persona").with_columns(key=fingerprints["set_key"])
+        found = [with_scores(scratch, surface, keyed, comparison, resources)]
+    if comparison.min_cosine is not None:
+        new = keyed_vectors(fingerprints, vectors)
+        found.append(
+            semantic_pairs(new, new.clear(), comparison.min_cosine, threads=resources.threads)
         )
-        priorities = scratch.fetch("select priority, persona_id from priorities")
-    return _name_personas(removed, priorities)
+    return fingerprints, pl.concat(found)
 
 
-def _select_columns(frame: pl.DataFrame, schema: dict[str, pl.DataType], what: str) -> pl.DataFrame:
+def contested(fingerprints: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Those that are like another one: the others stay, and need no place in line."""
+    is_text = pl.col("layer") == "semantic"
+    sets, texts = (
+        pl.concat([side["first_key"], side["second_key"]]).unique().implode()
+        for side in (pairs.filter(~is_text), pairs.filter(is_text))
+    )
+    return fingerprints.filter(
+        pl.col("set_key").is_duplicated()
+        | pl.col("set_key").is_in(sets)
+        | pl.col("text_key").is_in(texts)
+    )
+
+
+def fingerprint(personas: pl.DataFrame, encoded: EncodedTexts, quality: pl.Series) -> pl.DataFrame:
+    """One row per persona: its place in line, and the keys by which it is like others."""
+    return (
+        personas.select("persona_id", "shard_number")
+        .with_columns(
+            quality.alias("quality"),
+            pl.Series("sequence_key", encoded.sequence_keys),
+            pl.Series("set_key", encoded.set_keys),
+            pl.Series("text_key", hash_texts(personas["persona"])),
+        )
+        .select(*FINGERPRINTS)
+    )
+
+
+def word_set_pairs(
+    new: KeyedSets, known: Sequence[KeyedSets], comparison: Comparison, resources: Resources
+) -> pl.DataFrame:
+    """The pairs of similar word sets, one of which is new, by the method of the comparison."""
+    least = comparison.min_jaccard - TOLERANCE
+    if comparison.method == "exact":
+        return surface_pairs(new, known, least, resources)
+    is_verified = comparison.method == "minhash128-verified"
+    return minhash_pairs(new, known, least, resources, is_verified=is_verified)
+
+
+def with_scores(
+    scratch: Scratch,
+    surface: pl.DataFrame,
+    texts: pl.DataFrame,
+    comparison: Comparison,
+    resources: Resources,
+) -> pl.DataFrame:
+    """The pairs of the surface layer, with their fuzzy scores where the comparison has them."""
+    scores = pl.Series("fuzzy_score", [None] * len(surface), dtype=pl.Float64)
+    if comparison.has_scores and len(surface):
+        keys = pl.concat([surface["first_key"], surface["second_key"]]).unique()
+        needed = texts.filter(pl.col("key").is_in(keys.implode())).unique("key")
+        scores = fuzzy_scores(scratch, surface, needed, threads=resources.threads)
+    return surface.with_columns(scores, layer=pl.lit("surface")).select(*PAIRS)
+
+
+def keyed_vectors(fingerprints: pl.DataFrame, vectors: pl.DataFrame) -> pl.DataFrame:
+    """text_key and embedding of each text that has one, once."""
+    return (
+        fingerprints.select("persona_id", "text_key")
+        .join(vectors, on="persona_id")
+        .sort("text_key", "persona_id")
+        .unique("text_key", keep="first", maintain_order=True)
+        .select("text_key", "embedding")
+    )
+
+
+def semantic_pairs(
+    new: pl.DataFrame, known: pl.DataFrame, min_cosine: float, *, threads: int = 2
+) -> pl.DataFrame:
+    """The pairs of texts (text_key, embedding) with at least this cosine, one of which is new."""
+    from persona_pipeline.dedup.semantic import similar_pairs  # noqa: PLC0415 - compiles
+
+    everyone = pl.concat([known.select(new.columns), new]).with_columns(
+        is_known=pl.arange(pl.len()) < len(known), length=pl.col("embedding").list.len()
+    )
+    found = [pl.DataFrame(schema=PAIRS)]
+    for group in everyone.filter(pl.col("length") > 0).partition_by("length"):
+        matrix = group["embedding"].list.to_array(group.item(0, "length")).to_numpy()
+        left, right, cosines = similar_pairs(
+            matrix,
+            min_cosine - TOLERANCE,
+            known=int(group["is_known"].sum()),
+            threads=threads,
+        )
+        keys = group["text_key"].to_numpy()
+        columns = {
+            "first_key": np.minimum(keys[left], keys[right]),
+            "second_key": np.maximum(keys[left], keys[right]),
+            "similarity": cosines,
+        }
+        pairs = pl.DataFrame(columns).with_columns(layer=pl.lit("semantic"), fuzzy_score=None)
+        found.append(pairs.select(*PAIRS).cast(pl.Schema(PAIRS)))
+    return pl.concat(found)
+
+
+def _quality(candidates: pl.DataFrame) -> pl.Series:
+    if "quality" in candidates.columns:
+        return candidates["quality"].cast(pl.Float64).fill_null(0.0)
+    return pl.Series("quality", np.zeros(len(candidates)))
+
+
+def _or_empty(embeddings: pl.DataFrame | None) -> pl.DataFrame:
+    return pl.DataFrame(schema=EMBEDDINGS) if embeddings is None else embeddings
+
+
+def _select(frame: pl.DataFrame, schema: dict[str, pl.DataType], what: str) -> pl.DataFrame:
     selected = frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
     if selected["persona_id"].is_duplicated().any():
         message = f"{what} have more than one row for a persona_id"
@@ -91,39 +190,3 @@ def _select_columns(frame: pl.DataFrame, schema: dict[str, pl.DataType], what: s
         message = f"{what} have a null in one of {', '.join(schema)}"
         raise ValueError(message)
     return selected
-
-
-def _remove_exact(scratch: Scratch) -> pl.DataFrame:
-    scratch.create("exact")
-    removed = scratch.fetch("select later, earlier, similarity from exact")
-    return _label(removed, "exact", 1.0)
-
-
-def _remove_surface(scratch: Scratch, threshold: float) -> pl.DataFrame:
-    find_surface_pairs(scratch, threshold - TOLERANCE)
-    return _label(resolve_pairs(scratch), "surface", threshold)
-
-
-def _remove_semantic(scratch: Scratch, vectors: pl.DataFrame, threshold: float) -> pl.DataFrame:
-    left = scratch.fetch(
-        "select persona_id, priority from priorities"
-        " anti join exact on priorities.priority = exact.later"
-        " anti join removed on priorities.priority = removed.later"
-    )
-    pairs = find_semantic_pairs(left.join(vectors, on="persona_id"), threshold - TOLERANCE)
-    scratch.load("pairs", pairs)
-    return _label(resolve_pairs(scratch), "semantic", threshold)
-
-
-def _label(removed: pl.DataFrame, layer: str, threshold: float) -> pl.DataFrame:
-    return removed.with_columns(layer=pl.lit(layer), threshold=pl.lit(threshold, pl.Float64))
-
-
-def _name_personas(removed: pl.DataFrame, priorities: pl.DataFrame) -> pl.DataFrame:
-    keepers = priorities.rename({"persona_id": "kept_id"})
-    return (
-        removed.join(priorities, left_on="later", right_on="priority")
-        .join(keepers, left_on="earlier", right_on="priority")
-        .select("persona_id", "kept_id", "layer", "similarity", "threshold")
-        .sort("persona_id")
-    )

@@ -1,26 +1,88 @@
 """Which of the similar personas stay: greedy keep-first, by rounds of joins."""
 
+from typing import Final
+
 import polars as pl
 
+from persona_pipeline.dedup.rules import FUZZY_FROM, TOLERANCE, Thresholds
 from persona_pipeline.dedup.scratch import Scratch
 
+OFF: Final = 1e9
+"""A threshold that nothing reaches."""
 
-def resolve_pairs(scratch: Scratch) -> pl.DataFrame:
-    """One row per persona that `pairs` removes: later, earlier (its keeper) and similarity.
+FINGERPRINTS = {
+    "persona_id": pl.String(),
+    "shard_number": pl.Int64(),
+    "quality": pl.Float64(),
+    "sequence_key": pl.UInt64(),
+    "set_key": pl.UInt64(),
+    "text_key": pl.UInt64(),
+}
+PAIRS = {
+    "layer": pl.String(),
+    "first_key": pl.UInt64(),
+    "second_key": pl.UInt64(),
+    "similarity": pl.Float64(),
+    "fuzzy_score": pl.Float64(),
+}
 
-    The kept ones are the lexicographically first maximal independent set: walking down the
-    priorities, a persona stays unless one that stayed is similar to it. So no two kept ones are
-    similar, and each removed one is similar to a kept one before it; connected components promise
-    neither. A round decides everyone whom no undecided persona precedes; a few rounds do.
 
-    The keeper is the most similar kept persona *before* the removed one, the first among equals.
-    A later persona is never a keeper, however similar: a new shard must not rewrite an old one.
+def resolve(
+    scratch: Scratch,
+    thresholds: Thresholds,
+    *,
+    from_shard: int | None = None,
+    removed_before: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """One row per persona to remove, and because of which.
+
+    Columns: persona_id, kept_id, layer, similarity, threshold, fuzzy_score.
+
+    Reads `fingerprints` and `pairs` of the scratch database. The kept ones are the
+    lexicographically first maximal independent set: walking down the line, a persona stays unless
+    one that stayed is similar to it, in any layer. So no two kept ones are similar, and each
+    removed one is similar to a kept one before it; connected components promise neither. A round
+    keeps everyone whom no undecided persona precedes; a few rounds do.
+
+    The keeper is the most similar kept persona *before* the removed one, of the first layer that
+    has one. A later persona is never a keeper, however similar: a new shard must not rewrite an
+    old one. So shards before `from_shard` are left as they are: `removed_before` has the
+    persona_id of what they lost.
     """
-    scratch.run("create or replace table undecided as select earlier, later from pairs")
-    scratch.run("create or replace table removed (later bigint)")
-    while not scratch.is_empty("undecided"):
+    scratch.create("links", {**_at_or_above(thresholds), "fuzzy_from": FUZZY_FROM - TOLERANCE})
+    scratch.create("contested")
+    scratch.load("removed_before", _ids(removed_before))
+    first = -1 if from_shard is None else from_shard
+    scratch.run(
+        "create or replace table undecided as select place, set_key, text_key from contested "
+        f"where shard_number >= {first}"
+    )
+    scratch.run("create or replace table open_places as select place from undecided")
+    scratch.run(
+        "create or replace table winners as select place, set_key, text_key from contested "
+        f"anti join removed_before using (persona_id) where shard_number < {first}"
+    )
+    scratch.run("create or replace table kept as select place from winners")
+    while True:
         scratch.create("beaten")
-        scratch.run("insert into removed select later from beaten")
-        scratch.create("undecided")
-    scratch.create("keepers")
-    return scratch.fetch("select later, earlier, similarity from keepers")
+        scratch.create("undecided", query="still_undecided")
+        if scratch.is_empty("undecided"):
+            break
+        scratch.create("winners")
+        scratch.run("insert into kept select place from winners")
+    scratch.run("create or replace table removed as from open_places anti join kept using (place)")
+    return scratch.fetch("dedup/keepers", _at_or_above(thresholds, tolerance=0.0))
+
+
+def _at_or_above(thresholds: Thresholds, tolerance: float = TOLERANCE) -> dict[str, float]:
+    limits = {
+        "jaccard": thresholds.jaccard,
+        "fuzzy": thresholds.fuzzy,
+        "cosine": thresholds.cosine,
+    }
+    return {name: OFF if at is None else at - tolerance for name, at in limits.items()}
+
+
+def _ids(rows: pl.DataFrame | None) -> pl.DataFrame:
+    schema = {"persona_id": pl.String()}
+    return pl.DataFrame(schema=schema) if rows is None else rows.select(*schema)

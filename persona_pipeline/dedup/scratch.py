@@ -7,7 +7,10 @@ from tempfile import TemporaryDirectory
 import duckdb
 import polars as pl
 
-from persona_pipeline.sql_files import read_sql
+from persona_pipeline.sql_files import fetch, read_sql
+
+LEAST_MEMORY = 64_000_000
+"""Bytes; from some 4 MB down, DuckDB cannot even begin."""
 
 
 class Scratch:
@@ -21,10 +24,16 @@ class Scratch:
         """Executes a statement that has no result."""
         self._conn.execute(statement)
 
-    def create(self, table: str, params: Mapping[str, float] | None = None) -> None:
-        """Fills `table` from `sql/dedup/<table>.sql`, which may read the table's former rows."""
-        query = read_sql(f"dedup/{table}")
-        self._conn.execute(f"create or replace table {table} as {query}", dict(params or {}))
+    def create(
+        self,
+        table: str,
+        params: Mapping[str, float | str] | None = None,
+        *,
+        query: str | None = None,
+    ) -> None:
+        """Fills `table` from `sql/dedup/<query or table>.sql`, which may read its former rows."""
+        statement = read_sql(f"dedup/{query or table}")
+        self._conn.execute(f"create or replace table {table} as {statement}", dict(params or {}))
 
     def load(self, table: str, frame: pl.DataFrame) -> None:
         """Fills `table` from a Polars frame."""
@@ -32,9 +41,9 @@ class Scratch:
         self._conn.execute(f"create or replace table {table} as select * from _frame")
         self._conn.unregister("_frame")
 
-    def fetch(self, query: str) -> pl.DataFrame:
-        """The rows of `query`, in no particular order unless it asks for one."""
-        return self._conn.sql(query).pl()
+    def fetch(self, name: str, params: Mapping[str, float | str] | None = None) -> pl.DataFrame:
+        """The rows of `sql/<name>.sql`."""
+        return fetch(self._conn, read_sql(name), params)
 
     def is_empty(self, table: str) -> bool:
         """Whether `table` has no rows."""
@@ -42,11 +51,11 @@ class Scratch:
 
 
 @contextmanager
-def open_scratch(*, memory_limit: str, threads: int) -> Iterator[Scratch]:
-    """An empty database; beyond `memory_limit` it spills to a folder that goes with it."""
+def open_scratch(*, memory_limit: int, threads: int) -> Iterator[Scratch]:
+    """An empty database; beyond `memory_limit` bytes it spills to a folder that goes with it."""
     with TemporaryDirectory(prefix="dedup-") as folder:
         config: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": memory_limit,
+            "memory_limit": f"{max(memory_limit, LEAST_MEMORY) // 1_000_000}MB",
             "threads": threads,
             "temp_directory": folder,
             "preserve_insertion_order": False,

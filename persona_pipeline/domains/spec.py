@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import jsonschema
 import yaml
-from pydantic import Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from persona_pipeline.errors import DomainError, unknown_choice
 from persona_pipeline.hashing import stable_id
@@ -38,7 +38,7 @@ RESERVED = {
 """Columns that every record has; a field of a domain cannot take their names."""
 
 
-NOT_A_DOMAIN = {"records", "rejected"}
+NOT_A_DOMAIN = {"accepted", "duplicates", "records", "rejected", "verdicts"}
 """Tables and views of the schema `synthetic` that hold all domains."""
 
 
@@ -48,6 +48,19 @@ class Prompting(StrEnum):
     ZERO_SHOT = "zero_shot"
     FEW_SHOT = "few_shot"
     PERSONA_FEW_SHOT = "persona_few_shot"
+
+
+class RecordDedup(BaseModel):
+    """Which records of a domain say the same: `dedup` in `domain.yaml`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    threshold: float | None = Field(default=0.9, gt=0, le=1)
+    """Jaccard similarity of the words from which on one of two records goes; None: none does."""
+    text: str | None = None
+    """Jinja template over the fields: the words that are compared; else the record's text."""
+    signature: str | None = None
+    """Jinja template over the fields: of records with the same one, the first is kept."""
 
 
 class DomainFile(PromptFile):
@@ -62,6 +75,7 @@ class DomainFile(PromptFile):
     """What varies between records; each record draws one value of each by a hash of its persona."""
     on_request: dict[str, list[str]] = Field(default_factory=dict)
     """More values of an option, which a record draws only when the settings name them."""
+    dedup: RecordDedup = RecordDedup()
 
     def choices(self, option: str) -> list[str]:
         """Every value that the option may have."""
@@ -99,6 +113,13 @@ class Domain:
     def render_text(self, answer: Mapping[str, JsonValue]) -> str:
         """The record as one text."""
         return self.text.render(answer).strip()
+
+    def render_compared(self, answer: Mapping[str, JsonValue]) -> tuple[str, str | None]:
+        """What of the record is compared: its words, and its signature if it has one."""
+        rules = self.file.dedup
+        words = compile_template(rules.text) if rules.text else self.text
+        signature = compile_template(rules.signature).render(answer) if rules.signature else None
+        return words.render(answer), signature
 
     def narrowed(self, choices: Mapping[str, list[str]]) -> "Domain":
         """The domain with options cut down to `choices`; a choice may be the path of a pack."""
@@ -213,24 +234,29 @@ def _validate(domain: Domain, path: Path) -> None:
         msg = f"{path}: fields may not be named {', '.join(sorted(taken))}: every record has these"
         raise DomainError(msg)
     for number, example in enumerate(domain.file.examples, start=1):
-        try:
-            jsonschema.validate(example.answer, domain.prompt.schema)
-        except jsonschema.ValidationError as error:
-            msg = f"{path}: the answer of example {number}: {error.message}"
-            raise DomainError(msg) from error
-        missing = ({"persona", *domain.file.options}) - set(example.given)
-        if missing:
-            msg = f"{path}: example {number} lacks given.{', given.'.join(sorted(missing))}"
-            raise DomainError(msg)
-        try:
-            domain.render_text(example.answer)
-        except jinja2.UndefinedError as error:
-            msg = f"{path}: text: {error}"
-            raise DomainError(msg) from error
-        problem = domain.check(example.answer) if domain.check else None
-        if problem:
-            msg = f"{path}: example {number} fails the domain's own check: {problem}"
-            raise DomainError(msg)
+        _validate_example(domain, path, number, example)
     options = domain.draw_options("validation")
     for prompting in Prompting:
         domain.messages("A person.", options, prompting)
+
+
+def _validate_example(domain: Domain, path: Path, number: int, example: Example) -> None:
+    try:
+        jsonschema.validate(example.answer, domain.prompt.schema)
+    except jsonschema.ValidationError as error:
+        msg = f"{path}: the answer of example {number}: {error.message}"
+        raise DomainError(msg) from error
+    missing = ({"persona", *domain.file.options}) - set(example.given)
+    if missing:
+        msg = f"{path}: example {number} lacks given.{', given.'.join(sorted(missing))}"
+        raise DomainError(msg)
+    for what, render in (("text", domain.render_text), ("dedup", domain.render_compared)):
+        try:
+            render(example.answer)
+        except jinja2.TemplateError as error:
+            msg = f"{path}: {what}: {error}"
+            raise DomainError(msg) from error
+    problem = domain.check(example.answer) if domain.check else None
+    if problem:
+        msg = f"{path}: example {number} fails the domain's own check: {problem}"
+        raise DomainError(msg)

@@ -10,6 +10,8 @@ from persona_pipeline.personas.text_to_persona import REJECTED
 from persona_pipeline.stages import FunnelCounts, StageRows
 
 STAGE = "quality_rules"
+LONGEST = 1e6
+"""More than any persona's words."""
 
 
 def apply_quality_rules(
@@ -37,6 +39,15 @@ def apply_quality_rules(
         scope={"personas.rejected": ("stage", STAGE)},
         funnel=FunnelCounts(len(everyone), len(everyone)),
     )
+
+
+def quality(candidates: pl.DataFrame) -> pl.Series:
+    """Which of two that say the same is kept: higher is.
+
+    Who was found in a page itself comes before whom a model made of them; then the more detailed.
+    """
+    is_extracted = (candidates["origin"] == "text_to_persona").cast(pl.Float64)
+    return (is_extracted * LONGEST + candidates["word_count"]).alias("quality")
 
 
 @cache

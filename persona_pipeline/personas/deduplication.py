@@ -1,12 +1,17 @@
-"""From candidates to the hub: embed them, find duplicates across shards, keep the rest."""
+"""From candidates to the hub: embed them, decide across shards who stays, keep the rest."""
 
 from collections.abc import Sequence
 
 import polars as pl
 
-from persona_pipeline.dedup.duplicates import Thresholds, find_duplicates
+from persona_pipeline.dedup.resolve import resolve
+from persona_pipeline.dedup.scratch import open_scratch
+from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.clients.embeddings import Embedder
+from persona_pipeline.personas.comparison import DedupPlan, ShardState, read_states
+from persona_pipeline.sql_files import fetch, read_sql
 from persona_pipeline.stages import FunnelCounts, StageRows
+from persona_pipeline.store import Store
 
 STAGE = "deduplication"
 
@@ -40,32 +45,65 @@ def embed_candidates(
     )
 
 
-def deduplicate(
-    candidates: pl.DataFrame,
-    embeddings: pl.DataFrame,
-    thresholds: Thresholds,
-    shards: Sequence[str],
-) -> list[StageRows]:
-    """The duplicates of each of `shards`, found among `candidates` of all shards up to the last.
+def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
+    """The duplicates of this shard, and of every shard whose decisions are out of date.
 
-    `candidates` has shard, shard_number, persona_id and persona. The earlier shard wins, so what is
-    kept of a shard depends only on it and on those before it.
+    The earlier shard wins, so what is kept of a shard depends only on it and on those before it:
+    the first one that is out of date, and all after it, are decided again.
     """
-    duplicates = find_duplicates(
-        candidates.select("persona_id", "persona", "shard_number"),
-        embeddings.select("persona_id", "embedding"),
-        thresholds,
-    ).join(candidates.select("persona_id", "shard"), on="persona_id")
-    sizes = dict(candidates.group_by("shard").len().iter_rows())
+    with store.connect(read_only=True) as connection:
+        states = read_states(connection, plan)
+        bases = _bases(states, plan)
+        outdated = [
+            state.shard_number
+            for state in states
+            if state.shard == shard or state.basis != bases.get(state.shard)
+        ]
+        first = min(outdated, default=0)
+        open_states = [state for state in states if state.shard_number >= first]
+        shards = {"shards": [state.shard for state in open_states]}
+        line = fetch(connection, read_sql("personas/line"), shards)
+        pairs = fetch(connection, read_sql("personas/pairs_of_line"), shards)
+    found = _decide(plan, line, pairs, first)
+    of_shard = found.partition_by("shard", as_dict=True, include_key=False)
     return [
-        StageRows(
-            shard=shard,
-            stage=STAGE,
-            tables={"personas.duplicates": _of_shard(duplicates, shard)},
-            funnel=FunnelCounts(sizes.get(shard, 0), sizes.get(shard, 0)),
-        )
-        for shard in shards
+        _decided(state, of_shard.get((state.shard,), found.clear()), bases.get(state.shard))
+        for state in open_states
     ]
+
+
+def _decide(plan: DedupPlan, line: pl.DataFrame, pairs: pl.DataFrame, first: int) -> pl.DataFrame:
+    """The rows of personas.duplicates of the shards from number `first` on."""
+    resources = plan.resources
+    with open_scratch(memory_limit=resources.memory_bytes, threads=resources.threads) as scratch:
+        scratch.load("fingerprints", line)
+        scratch.load("pairs", pairs)
+        removed = line.filter("is_removed")
+        found = resolve(scratch, plan.thresholds, from_shard=first, removed_before=removed)
+    return found.join(line.select("persona_id", "shard"), on="persona_id")
+
+
+def _bases(states: Sequence[ShardState], plan: DedupPlan) -> dict[str, str]:
+    """What each shard's decisions rest on: the thresholds, and all comparisons up to it."""
+    bases, basis = dict[str, str](), stable_id(str(plan.thresholds))
+    for state in states:
+        if state.version is not None:
+            basis = stable_id(basis, state.version)
+            bases[state.shard] = basis
+    return bases
+
+
+def _decided(state: ShardState, found: pl.DataFrame, basis: str | None) -> StageRows:
+    rows = pl.DataFrame({"basis": [] if basis is None else [basis]}, schema={"basis": pl.String})
+    return StageRows(
+        shard=state.shard,
+        stage=STAGE,
+        tables={
+            "personas.duplicates": found.drop("shard", strict=False),
+            "runs.resolved": rows,
+        },
+        funnel=FunnelCounts(state.candidate_count, state.candidate_count),
+    )
 
 
 def keep_rest(kept: pl.DataFrame, shards: Sequence[str]) -> list[StageRows]:

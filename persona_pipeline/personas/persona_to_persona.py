@@ -6,7 +6,8 @@ from typing import Any
 import polars as pl
 from pydantic import JsonValue
 
-from persona_pipeline.dedup.duplicates import Thresholds, find_duplicates
+from persona_pipeline.dedup.duplicates import find_duplicates
+from persona_pipeline.dedup.rules import Thresholds
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.buying.terms import AnswerSource
 from persona_pipeline.llm.requests import ChatRequest

@@ -1,8 +1,28 @@
--- One row per distinct word of a persona that is no exact duplicate.
--- reads: normalized, priorities, exact   params: none
-select
-    priorities.priority,
-    unnest(list_distinct(normalized.tokens)) as word
-from normalized
-inner join priorities on normalized.persona_id = priorities.persona_id
-anti join exact on priorities.priority = exact.later
+-- One row per text and distinct word: what a word is, in SQL. The compiled kernel gives the same words,
+-- as hashes; a test compares the two. Runs of a script without spaces give pairs of neighbouring characters.
+-- nfc_normalize cuts a text at its first NUL, so NUL becomes what it is to the tokenizer: a gap.
+-- reads: texts   params: $spaceless
+with spaced as (
+    select
+        key,
+        regexp_replace(
+            lower(nfc_normalize(replace(persona, chr(0), ' '))), $spaceless, ' \1 ', 'g'
+        ) as spaced_text
+    from texts
+),
+
+runs as (
+    select key, unnest(regexp_extract_all(spaced_text, '[\p{L}\p{M}\p{N}_]+')) as run
+    from spaced
+)
+
+select distinct
+    key,
+    unnest(
+        case
+            when length(run) > 1 and regexp_matches(left(run, 1), $spaceless)
+                then list_transform(range(1, length(run)), lambda place: substr(run, place, 2))
+            else [run]
+        end
+    ) as word
+from runs

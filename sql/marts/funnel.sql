@@ -1,6 +1,7 @@
 -- One row per shard and stage: what went in, and where each row of it ended.
 -- is_balanced: no row lost. is_current: nothing upstream has changed since the stage ran.
--- reads: runs.stages, corpus.*, personas.*, synthetic.records, synthetic.rejected
+-- reads: runs.stages, corpus.*, personas.*, synthetic.accepted, synthetic.records,
+-- synthetic.duplicates, synthetic.rejected
 with kept as (
     select shard, 'corpus' as stage, count(*) as rows_kept from corpus.documents group by shard
     union all
@@ -23,6 +24,10 @@ turned_away as (
     select shard, 'deduplication', 'duplicate' from personas.duplicates
     union all
     select shard, 'synthetic.' || domain, reason from synthetic.rejected
+    union all
+    select accepted.shard, 'synthetic.' || accepted.domain, 'duplicate'
+    from synthetic.accepted
+    semi join synthetic.duplicates using (domain, record_id)
 ),
 
 counts as (
@@ -34,6 +39,17 @@ counts as (
         count(*) filter (reason = 'call_failed') as rows_failed
     from turned_away
     group by shard, stage
+),
+
+offered as (
+    select shard, null::varchar as source, count(*) as persona_count
+    from personas.hub
+    group by shard
+    union all
+    select hub.shard, selections.name, count(*)
+    from personas.hub
+    inner join personas.selections using (shard, persona_id)
+    group by hub.shard, selections.name
 ),
 
 upstream as (
@@ -53,10 +69,11 @@ upstream as (
     union all
     select shard, 'deduplication', count(*) from personas.candidates group by shard
     union all
-    select hub.shard, stages.stage, count(*)
-    from personas.hub
-    inner join runs.stages on hub.shard = stages.shard and stages.stage like 'synthetic.%'
-    group by hub.shard, stages.stage
+    select stages.shard, stages.stage, offered.persona_count
+    from runs.stages
+    inner join offered
+        on stages.shard = offered.shard and stages.source is not distinct from offered.source
+    where stages.stage like 'synthetic.%'
 )
 
 select

@@ -38,7 +38,9 @@ def test_every_table_is_an_asset_and_depends_on_what_it_is_made_from(platform: P
     assert found["personas/extracted"] == {"corpus/documents"}
     assert found["personas/related"] == {"personas/extracted"}
     assert found["personas/candidates"] == {"personas/extracted", "personas/related"}
-    assert found["personas/duplicates"] == {"personas/candidates", "personas/embeddings"}
+    for compared in ("personas/fingerprints", "personas/pairs"):
+        assert found[compared] == {"personas/candidates", "personas/embeddings"}
+    assert found["personas/duplicates"] == {"personas/fingerprints", "personas/pairs"}
     assert found["personas/hub"] == {"personas/candidates", "personas/duplicates"}
     assert all(found[f"synthetic/{domain}"] == {"personas/hub"} for domain in DOMAINS)
 

@@ -1,35 +1,53 @@
 """Each file of sql/dedup: it binds against empty tables, and gives the rows written out here."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from persona_pipeline import sql_files
-from persona_pipeline.dedup import tokenizer
+from persona_pipeline.dedup.characters import SPACELESS_RULE
 from persona_pipeline.sql_files import read_sql
 
 FOLDER = Path(sql_files.__file__).parent.parent / "sql" / "dedup"
 
+LINE = "place bigint, set_key ubigint, text_key ubigint"
 TABLES = {
-    "candidates": "persona_id varchar, persona varchar, shard_number bigint",
-    "normalized": (
-        "persona_id varchar, shard_number bigint, tokens varchar[], normalized_text varchar"
+    "texts": "key ubigint, persona varchar",
+    "words": "key ubigint, word varchar",
+    "fingerprints": (
+        "persona_id varchar, shard_number bigint, quality double, "
+        "sequence_key ubigint, set_key ubigint, text_key ubigint"
     ),
-    "priorities": "priority bigint, persona_id varchar",
-    "exact": "later bigint, earlier bigint, similarity double",
-    "words": "priority bigint, word varchar",
-    "vocabulary": "word varchar, word_rank integer",
-    "word_sets": "priority bigint, size integer, word_ranks integer[]",
-    "combinations": "size integer, is_probe boolean, level tinyint, positions integer[]",
-    "keys": "priority bigint, size integer, is_probe boolean, combination_key ubigint",
-    "candidate_pairs": "earlier bigint, later bigint",
-    "pairs": "earlier bigint, later bigint, similarity double",
-    "undecided": "earlier bigint, later bigint",
-    "beaten": "later bigint",
-    "removed": "later bigint",
+    "pairs": (
+        "layer varchar, first_key ubigint, second_key ubigint, "
+        "similarity double, fuzzy_score double"
+    ),
+    "links": (
+        "is_text boolean, from_key ubigint, to_key ubigint, layer varchar, "
+        "similarity double, fuzzy_score double"
+    ),
+    "contested": (
+        "place bigint, persona_id varchar, shard_number bigint, "
+        "sequence_key ubigint, set_key ubigint, text_key ubigint"
+    ),
+    "undecided": LINE,
+    "winners": LINE,
+    "beaten": "place bigint",
+    "kept": "place bigint",
+    "removed": "place bigint",
 }
+PARAMS: dict[str, float | str] = {
+    "jaccard": 0.9,
+    "fuzzy": 90.0,
+    "fuzzy_from": 0.7,
+    "cosine": 0.8,
+    "spaceless": f"({SPACELESS_RULE}+)",
+}
+S, T = "(false,", "(true,"
+"""A link of word sets, and one of texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,63 +56,90 @@ class Case:
 
     given: dict[str, str]
     rows: list[tuple[object, ...]]
-    params: dict[str, float] = field(default_factory=dict)
 
 
 CASES = {
-    "normalized": Case(
-        {"candidates": "('a', 'The CAT, the hat!', 1), ('b', '?!', 2)"},
-        [("a", 1, ["the", "cat", "the", "hat"], "the cat the hat"), ("b", 2, [], "?!")],
-    ),
-    "exact": Case(
-        {
-            "normalized": "('a', 1, ['x'], 'x'), ('b', 1, ['x'], 'x'), ('c', 2, ['y'], 'y')",
-            "priorities": "(1, 'a'), (0, 'b'), (2, 'c')",
-        },
-        [(1, 0, 1.0)],
-    ),
     "words": Case(
+        {"texts": "(1, 'The CAT, the hat!'), (2, '?!'), (3, '東京都のcat')"},
+        [(1, "cat"), (1, "hat"), (1, "the"), (3, "cat"), (3, "京都"), (3, "東京"), (3, "都の")],
+    ),
+    "word_texts": Case(
+        {"words": "(1, 'b'), (1, 'a'), (2, 'c'), (1, 'é')"}, [(1, "a b é"), (2, "c")]
+    ),
+    "links": Case(
         {
-            "normalized": "('a', 1, ['x', 'y', 'x'], ''), ('b', 1, ['x'], ''), ('c', 1, [], '')",
-            "priorities": "(0, 'a'), (1, 'b'), (2, 'c')",
-            "exact": "(1, 0, 1.0)",
+            "pairs": "('surface', 1, 2, 0.9, 10), ('surface', 1, 3, 0.7, 90),"
+            " ('surface', 1, 4, 0.69, 99),"
+            " ('surface', 1, 5, 0.8, 89), ('surface', 1, 6, 0.8, null),"
+            " ('semantic', 1, 7, 0.8, null), ('semantic', 1, 8, 0.79, null)"
         },
-        [(0, "x"), (0, "y")],
+        [
+            (False, 1, 2, "surface", 0.9, 10),
+            (False, 1, 3, "fuzzy", 0.7, 90),
+            (False, 2, 1, "surface", 0.9, 10),
+            (False, 3, 1, "fuzzy", 0.7, 90),
+            (True, 1, 7, "semantic", 0.8, None),
+            (True, 7, 1, "semantic", 0.8, None),
+        ],
     ),
-    "vocabulary": Case(
-        {"words": "(0, 'b'), (1, 'b'), (0, 'c'), (1, 'a')"},
-        [("a", 1), ("b", 3), ("c", 2)],
-    ),
-    "word_sets": Case(
-        {"words": "(0, 'a'), (0, 'b'), (1, 'b')", "vocabulary": "('a', 2), ('b', 1)"},
-        [(0, 2, [1, 2]), (1, 1, [1])],
-    ),
-    "candidate_pairs": Case(
+    "contested": Case(
         {
-            "keys": "(3, 10, true, 7), (1, 9, false, 7), (2, 8, false, 7), (4, 10, false, 7),"
-            " (3, 10, false, 7), (1, 9, false, 7), (5, 10, true, 8)"
+            "fingerprints": "('a', 2, 0, 9, 1, 11), ('b', 1, 0, 9, 1, 12), ('c', 1, 1, 8, 2, 13),"
+            " ('d', 1, 0, 7, 3, 10), ('e', 1, 0, 7, 4, 15), ('f', 1, 0, 7, 5, 16)",
+            "links": f"{S} 2, 9, 'surface', 1, null), {T} 10, 9, 'semantic', 1, null),"
+            f" {S} 15, 9, 'surface', 1, null), {T} 5, 9, 'semantic', 1, null)",
         },
-        [(1, 3)],
-        {"min_similarity": 0.9},
+        [
+            (1, "c", 1, 8, 2, 13),
+            (2, "d", 1, 7, 3, 10),
+            (3, "b", 1, 9, 1, 12),
+            (4, "a", 2, 9, 1, 11),
+        ],
     ),
-    "pairs": Case(
+    "winners": Case(
         {
-            "candidate_pairs": "(0, 1), (0, 2)",
-            "word_sets": "(0, 2, [1, 2]), (1, 3, [1, 2, 3]), (2, 2, [2, 4])",
+            # 2 is of the set of 1; 3 is linked to 1, 4 to 3, 5 by its text to 2; 6 to nobody here.
+            "undecided": "(1, 1, 11), (2, 1, 12), (3, 3, 13), (4, 4, 14), (5, 5, 15), (6, 6, 16)",
+            "links": f"{S} 1, 3, '', 1, null), {S} 3, 1, '', 1, null), {S} 3, 4, '', 1, null),"
+            f" {T} 12, 15, '', 1, null), {S} 99, 6, '', 1, null), {S} 12, 6, '', 1, null)",
         },
-        [(0, 1, 2 / 3)],
-        {"min_similarity": 0.5},
+        [(1, 1, 11), (6, 6, 16)],
     ),
-    "beaten": Case({"undecided": "(0, 1), (1, 2), (2, 3)"}, [(1,)]),
-    "undecided": Case(
-        {"undecided": "(0, 1), (1, 2), (2, 3), (4, 5)", "beaten": "(1), (5)"}, [(2, 3)]
+    "beaten": Case(
+        {
+            "undecided": "(1, 1, 11), (2, 1, 12), (3, 3, 13), (4, 4, 14), (5, 11, 3)",
+            "winners": "(1, 1, 11)",
+            "links": f"{S} 1, 3, '', 1, null), {T} 11, 14, '', 1, null), {S} 4, 1, '', 1, null)",
+        },
+        [(1,), (2,), (3,), (4,)],
+    ),
+    "still_undecided": Case(
+        {
+            "undecided": "(1, 1, 11), (2, 1, 12), (3, 3, 13), (4, 4, 14)",
+            "beaten": "(2)",
+            "winners": "(1, 1, 11), (4, 4, 14)",
+        },
+        [(3, 3, 13)],
     ),
     "keepers": Case(
         {
-            "pairs": "(0, 3, 0.8), (1, 3, 0.95), (2, 3, 0.9), (0, 1, 0.8), (0, 4, 0.7)",
-            "removed": "(1), (3)",
+            "contested": "(1, 'a', 1, 1, 1, 11), (2, 'b', 1, 2, 2, 12), (3, 'c', 1, 3, 2, 13),"
+            " (4, 'd', 1, 1, 1, 11), (5, 'e', 1, 5, 5, 15), (6, 'f', 1, 6, 6, 16),"
+            " (7, 'g', 1, 7, 7, 17), (8, 'h', 1, 8, 8, 18)",
+            "kept": "(1), (2), (8)",
+            "removed": "(3), (4), (5), (6), (7)",
+            # e: 0.95 to h, who comes later; f: a layer before a similarity; g: the first of two.
+            "links": f"{S} 5, 1, 'surface', 0.9, 50), {S} 5, 8, 'surface', 0.95, 50),"
+            f" {S} 6, 1, 'fuzzy', 0.8, 91), {T} 16, 12, 'semantic', 0.99, null),"
+            f" {T} 17, 12, 'semantic', 0.8, null), {T} 17, 11, 'semantic', 0.8, null)",
         },
-        [(1, 0, 0.8), (3, 2, 0.9)],
+        [
+            ("c", "b", "surface", 1.0, 0.9, None),
+            ("d", "a", "exact", 1.0, 1.0, None),
+            ("e", "a", "surface", 0.9, 0.9, 50.0),
+            ("f", "a", "fuzzy", 0.8, 90.0, 91.0),
+            ("g", "a", "semantic", 0.8, 0.8, None),
+        ],
     ),
 }
 
@@ -108,71 +153,44 @@ def connect(given: dict[str, str] | None = None) -> duckdb.DuckDBPyConnection:
     return conn
 
 
+def header_of(query: str) -> list[str]:
+    return list(takewhile(lambda line: line.startswith("--"), query.splitlines()))
+
+
+def params_of(query: str) -> dict[str, float | str]:
+    """Those that the file's header names: DuckDB takes no others."""
+    words = header_of(query)[-1].partition("params:")[2].replace(",", " ").split()
+    return {name: value for name, value in PARAMS.items() if f"${name}" in words}
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.sql")))
 def test_a_file_binds_against_empty_tables(name: str) -> None:
     query = read_sql(f"dedup/{name}")
-    params = {"min_similarity": 0.9} if "$min_similarity" in query else {}
     with connect() as conn:
-        assert conn.execute(f"explain {query}", params).fetchall()
-        assert conn.execute(query, params).fetchall() == []
+        assert conn.execute(f"explain {query}", params_of(query)).fetchall()
+        assert conn.execute(query, params_of(query)).fetchall() == []
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_file_gives_the_rows_of_its_example(name: str) -> None:
-    case = CASES[name]
-    with connect(case.given) as conn:
-        assert sorted(conn.execute(read_sql(f"dedup/{name}"), case.params).fetchall()) == case.rows
+    query = read_sql(f"dedup/{name}")
+    with connect(CASES[name].given) as conn:
+        rows = conn.execute(query, params_of(query)).fetchall()
+
+    assert sorted(rows, key=str) == sorted(CASES[name].rows, key=str)
 
 
-def test_two_personas_get_the_same_key_for_the_same_words() -> None:
-    given = {
-        "word_sets": "(0, 3, [1, 2, 5]), (1, 3, [1, 2, 9]), (2, 4, [3, 4, 5, 6])",
-        "combinations": "(3, true, 2, [1, 2]), (3, false, 2, [1, 2]), (3, true, 1, [1])",
-    }
-    with connect(given) as conn:
-        rows = conn.execute(read_sql("dedup/keys")).fetchall()
-
-    keys = {(priority, is_probe): set[int]() for priority, _, is_probe, _ in rows}
-    for priority, _, is_probe, key in rows:
-        keys[priority, is_probe].add(key)
-    assert len(rows) == 6
-    assert keys[0, True] == keys[1, True]
-    assert keys[0, False] == keys[1, False] < keys[0, True]
-
-
-def test_every_file_has_an_example_or_a_test_of_its_own() -> None:
-    assert {path.stem for path in FOLDER.glob("*.sql")} == {*CASES, "keys"}
+def test_every_file_has_an_example() -> None:
+    assert {path.stem for path in FOLDER.glob("*.sql")} == {*CASES}
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.sql")), ids=lambda path: path.stem)
 def test_a_file_says_what_a_row_is_and_what_it_reads(path: Path) -> None:
-    first, second, *_ = path.read_text(encoding="utf-8").splitlines()
+    header = header_of(path.read_text(encoding="utf-8"))
 
-    assert first.startswith("-- One row per ")
-    assert second.startswith("-- reads: ")
-    assert "   params: " in second
-
-
-@pytest.mark.parametrize(
-    ("text", "tokens"),
-    [
-        ("Élan e\u0301lan", ["élan", "élan"]),
-        ("a_b c-d 3½ x²", ["a_b", "c", "d", "3½", "x²"]),
-        ("العَرَبِيَّة لغة", ["العَرَبِيَّة", "لغة"]),
-        ("नमस्ते दुनिया", ["नमस्ते", "दुनिया"]),
-        ("我喜欢数学\uff0c也喜欢音乐", ["我喜欢数学", "也喜欢音乐"]),
-        ("👩‍🔬 chemist 🧪", ["chemist"]),
-        ("before\x00été after", ["before", "été", "after"]),
-        ("", []),
-    ],
-)
-def test_tokenizer_version_1_splits_as_written_here(text: str, tokens: list[str]) -> None:
-    assert tokenizer.TOKENIZER_VERSION == 1
-    with connect() as conn:
-        conn.execute("insert into candidates values ('a', $text, 1)", {"text": text})
-        rows = conn.execute(read_sql("dedup/normalized")).fetchall()
-
-    assert [row[2] for row in rows] == [tokens]
+    assert header[0].startswith("-- One row per ")
+    assert header[-1].startswith("-- reads: ")
+    assert "   params: " in header[-1]
 
 
 def test_an_unknown_file_is_named_in_the_error() -> None:

@@ -2,19 +2,35 @@ import re
 from pathlib import Path
 
 import click
+import pytest
 
 from persona_pipeline.cli.main import cli
 from persona_pipeline.domains.spec import load_domains
-from persona_pipeline.settings import Settings
+from persona_pipeline.settings import Settings, load_settings
 from persona_pipeline.sql_files import sql_names
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SETTINGS = (ROOT / "SETTINGS.md").read_text(encoding="utf-8")
 
 
-def test_the_readme_names_every_setting_domain_command_and_mart() -> None:
+def test_every_setting_stands_in_the_list_with_what_it_does() -> None:
+    listed = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", SETTINGS, re.MULTILINE))
+    assert listed.keys() == Settings.model_fields.keys()
+    assert all(listed.values())
+
+
+def test_the_example_of_settings_is_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [example] = re.findall(r"```toml\n(.*?)```", SETTINGS, re.DOTALL)
+    (tmp_path / "persona_pipeline.toml").write_text(example)
+    monkeypatch.chdir(tmp_path)
+    load_settings().load_domains()
+
+
+def test_the_readme_names_every_domain_command_and_mart() -> None:
     names = [
-        *Settings.model_fields,
         *(f"synthetic.{domain}" for domain in load_domains()),
         *(f"persona-pipeline {command}" for command in cli.commands),
         *(name.replace("/", ".") for name in sql_names("marts")),

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persona_pipeline.dedup.duplicates import Thresholds
 from persona_pipeline.llm.clients.embeddings import FakeEmbedder, Vectors
 from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
 from persona_pipeline.llm.requests import ChatRequest
-from persona_pipeline.personas.deduplication import deduplicate, embed_candidates, keep_rest
+from persona_pipeline.personas.deduplication import embed_candidates, keep_rest
 from persona_pipeline.personas.persona_to_persona import persona_to_persona
 from persona_pipeline.personas.plan import PersonaPlan
 from persona_pipeline.personas.text_to_persona import text_to_persona
@@ -332,39 +331,13 @@ def test_equal_texts_have_equal_vectors_of_length_one_and_others_are_far_apart()
     assert abs(float(vectors[0] @ vectors[1])) < 0.9
 
 
-def candidates_of(*rows: tuple[str, int, str, str]) -> pl.DataFrame:
-    schema = {
-        "shard": pl.String, "shard_number": pl.Int64, "persona_id": pl.String, "persona": pl.String
-    }  # fmt: skip
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-NO_VECTORS = pl.DataFrame(schema={"persona_id": pl.String, "embedding": pl.List(pl.Float32)})
-SHARED = candidates_of(
-    ("s2", 1, "b", LOCKS), ("s1", 0, "z", LOCKS), ("s2", 1, "c", PEOPLE[1]), ("s3", 2, "d", LOCKS)
+KEPT = pl.DataFrame(
+    {"shard": ["s2", "s1", "s2"], "persona_id": ["b", "z", "c"]},
+    schema={"shard": pl.String, "persona_id": pl.String},
 )
 
 
-def test_the_earlier_shard_wins_and_each_shard_gets_its_own_duplicates() -> None:
-    found = deduplicate(SHARED, NO_VECTORS, Thresholds(), ["s1", "s2", "s3"])
-    removed = {
-        rows.shard: rows.tables["personas.duplicates"].select("persona_id", "kept_id").rows()
-        for rows in found
-    }
-    assert removed == {"s1": [], "s2": [("b", "z")], "s3": [("d", "z")]}
-    counts = [(rows.funnel.input_count, rows.funnel.rows_in) for rows in found if rows.funnel]
-    assert counts == [(1, 1), (2, 2), (1, 1)]
-
-
-def test_only_the_shards_that_were_asked_for_are_written() -> None:
-    [rows] = deduplicate(SHARED, NO_VECTORS, Thresholds(), ["s3"])
-    assert (rows.shard, sizes(rows)) == ("s3", {"duplicates": 1})
-    [rows] = deduplicate(SHARED, NO_VECTORS, Thresholds(), ["s4"])
-    assert rows.funnel is not None
-    assert (sizes(rows), rows.funnel.rows_in) == ({"duplicates": 0}, 0)
-
-
 def test_what_is_kept_is_handed_to_the_shards_it_belongs_to() -> None:
-    found = keep_rest(SHARED, ["s1", "s2", "s9"])
+    found = keep_rest(KEPT, ["s1", "s2", "s9"])
     assert [len(rows.tables["personas.hub"]) for rows in found] == [1, 2, 0]
     assert all("shard" not in rows.tables["personas.hub"].columns for rows in found)

@@ -26,6 +26,10 @@ PARAMETERS = {
     "table": "calls",
     "files": ["journal.jsonl"],
     "keys": "a,b",
+    "name": "diverse",
+    "but": ["s1"],
+    "persona_id": "a",
+    "prefix": "a",
 }
 BOUGHT = "select * exclude (run_id, created_at) from llm.calls"
 
@@ -38,6 +42,9 @@ def test_every_statement_binds_and_names_its_parameters(
     sql = read_sql(name)
     named = set(re.findall(r"\$([a-z_]+)", re.sub(r"--.*", "", sql)))
     tables.connection.register("texts", pl.DataFrame({"id": ["a"], "text": ["b"]}))
+    wanted = pl.DataFrame({"shard": ["s1"], "persona_id": ["a"]})
+    tables.connection.register("wanted_personas", wanted)
+    tables.connection.register("wanted_sets", pl.DataFrame({"key": [1]}))
     tables.connection.execute(f"create temp table bought as {BOUGHT}")
     plan = tables.connection.execute(
         f"explain {sql}", {parameter: PARAMETERS[parameter] for parameter in named}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from persona_pipeline.sql_files import read_sql
+from persona_pipeline.sql_files import read_sql, sql_names
 from tests.sql.conftest import MOMENT, Tables
 
 
@@ -46,26 +46,65 @@ def add_shards(tables: Tables) -> None:
 
 def test_candidates_carry_the_number_of_their_shard(tables: Tables) -> None:
     add_shards(tables)
-    assert tables.rows(read_sql("personas/numbered_candidates")) == [
-        ("s2", 0, "a", "one"),
-        ("s1", 1, "b", "two"),
-        ("s4", 3, "d", "four"),
+    found = tables.rows(
+        "select shard, shard_number, persona_id, persona from"
+        f" ({read_sql('personas/candidates_of_shards')}) order by shard_number",
+        shards=["s2", "s4"],
+    )
+    assert found == [("s2", 0, "a", "one"), ("s4", 3, "d", "four")]
+
+
+def test_shards_with_candidates_or_a_former_comparison_stand_in_line(tables: Tables) -> None:
+    add_shards(tables)
+    vector = {"persona_id": "a", "model": "m", "embedding": [1.0]}
+    tables.add("personas.embeddings", vector, shard="s2")
+    tables.add("runs.compared", {"version": "v"}, shard="s3")
+    tables.add("runs.resolved", {"basis": "b"}, shard="s4")
+    found = tables.rows(read_sql("personas/shard_states"), model="m")
+    moment = "2026-01-01 12:00:00"
+    assert found == [
+        ("s2", 0, 1, moment, moment, None, None),
+        ("s1", 1, 1, moment, None, None, None),
+        ("s3", 2, 0, None, None, "v", None),
+        ("s4", 3, 1, moment, None, None, "b"),
     ]
 
 
-def test_a_shard_changes_itself_and_the_later_ones_that_have_candidates(tables: Tables) -> None:
+def test_a_hub_is_written_where_it_is_not_what_is_left_of_the_candidates(tables: Tables) -> None:
     add_shards(tables)
-    found = {
-        shard: [row[0] for row in tables.rows(read_sql("personas/shards_from"), shard=shard)]
-        for shard in ("s2", "s1", "s3", "s4", "none")
-    }
-    assert found == {
-        "s2": ["s2", "s1", "s4"],
-        "s1": ["s1", "s4"],
-        "s3": ["s3", "s4"],
-        "s4": ["s4"],
-        "none": [],
-    }
+    for shard in ("s2", "s1"):
+        tables.add("runs.resolved", {"basis": "b"}, shard=shard)
+    tables.add("personas.hub", {"persona_id": "a"}, shard="s2")
+    assert tables.rows(read_sql("personas/hub_shards"), shard="s2") == [("s2",), ("s1",)]
+    tables.add("personas.duplicates", {"persona_id": "b", "kept_id": "a"}, shard="s1")
+    assert tables.rows(read_sql("personas/hub_shards"), shard="s2") == [("s2",)]
+
+
+def test_only_who_is_like_another_one_has_a_place_in_line(tables: Tables) -> None:
+    add_shards(tables)
+    keys = {"a": (1, 1), "b": (2, 2), "c": (2, 3), "d": (4, 4), "e": (5, 5)}
+    for shard, persona_id in (("s2", "a"), ("s1", "b"), ("s1", "c"), ("s4", "d"), ("s2", "e")):
+        set_key, text_key = keys[persona_id]
+        row = {"persona_id": persona_id, "set_key": set_key, "text_key": text_key}
+        tables.add("personas.fingerprints", row, shard=shard)
+    tables.add("personas.pairs", {"layer": "surface", "first_key": 1, "second_key": 4}, shard="s4")
+    tables.add("personas.pairs", {"layer": "semantic", "first_key": 3, "second_key": 5})
+    tables.add("personas.duplicates", {"persona_id": "a", "kept_id": "e"}, shard="s2")
+
+    def line(*shards: str) -> list[tuple[str, bool]]:
+        sql = f"select persona_id, is_removed from ({read_sql('personas/line')}) order by all"
+        return tables.rows(sql, shards=list(shards))
+
+    assert line("s4") == [("a", True), ("d", False)]
+    assert line("s1", "s3", "s4") == [
+        ("a", True),
+        ("b", False),
+        ("c", False),
+        ("d", False),
+        ("e", False),
+    ]
+    pairs = tables.rows(read_sql("personas/pairs_of_line"), shards=["s4"])
+    assert [(layer, first, second) for layer, first, second, *_ in pairs] == [("surface", 1, 4)]
 
 
 def test_the_hub_keeps_what_is_no_duplicate_and_knows_its_document(tables: Tables) -> None:
@@ -164,7 +203,7 @@ def test_bought_calls_take_the_place_of_failures_and_of_nothing_else(
 def test_the_columns_and_the_tables_of_domains_are_listed(tables: Tables) -> None:
     found = tables.rows(read_sql("store/columns"), schema="runs", table="stages")
     assert [name for name, _ in found] == [
-        "shard", "stage", "input_count", "rows_in", "run_id", "created_at"
+        "shard", "stage", "input_count", "rows_in", "run_id", "created_at", "source"
     ]  # fmt: skip
     assert tables.rows(read_sql("store/domain_tables")) == [("poem",), ("riddle",)]
 
@@ -175,7 +214,7 @@ def test_the_newest_versions_count(tables: Tables) -> None:
         "insert into schema_views values ('b', now()), ('a', now() + interval 1 hour)"
     )
     [(schema, views)] = tables.rows(read_sql("store/versions"))
-    assert (schema, views) == (2, "a")
+    assert (schema, views) == (len(sql_names("migrations")), "a")
 
 
 def test_flags_of_texts(tables: Tables) -> None:

@@ -1,0 +1,73 @@
+"""Group `personas`: what other thresholds would keep, computed on demand."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+
+import dagster as dg
+
+from assets.resources import StoreResource
+from assets.stage_runs import OWNERS, as_markdown, describe_table
+from persona_pipeline.personas.comparison import DedupPlan, dedup_plan
+from persona_pipeline.personas.sweep import (
+    SweepStep,
+    sweep,
+    sweep_rows,
+    sweep_thresholds,
+    uncompared_shards,
+)
+from persona_pipeline.plots import line_plot
+from persona_pipeline.settings import Settings
+
+SWEEP = ["personas", "sweep"]
+
+
+def build_sweep_asset(settings: Settings) -> dg.AssetsDefinition:
+    """The asset that tries other thresholds."""
+    plan = dedup_plan(settings)
+
+    @dg.asset(
+        key=SWEEP,
+        deps=[["personas", "duplicates"]],
+        group_name="personas",
+        kinds={"sql", "duckdb"},
+        owners=OWNERS,
+    )
+    def sweep_of_personas(
+        context: dg.AssetExecutionContext, duckdb: StoreResource
+    ) -> dg.MaterializeResult[None]:
+        """One row is one Jaccard threshold: how many personas it would keep, of all shards.
+
+        Made on demand, and no part of the main job: it costs a dozen resolutions.
+        'persona-pipeline dedup sweep' shows the pairs that are closest to each threshold.
+        """
+        store = duckdb.store
+        store.migrate()
+        steps = sweep(store, plan, sweep_thresholds())
+        rows = sweep_rows(steps)
+        store.replace([rows], [], run_id=context.run.run_id)
+        return dg.MaterializeResult(
+            metadata={
+                **describe_table(store, "personas.sweep"),
+                "sample": as_markdown(rows.tables["personas.sweep"]),  # all of them: they are few
+                "plot": _plot(steps, plan),
+                "shards_not_compared": uncompared_shards(store, plan),
+            }
+        )
+
+    return sweep_of_personas
+
+
+def _plot(steps: Sequence[SweepStep], plan: DedupPlan) -> dg.MarkdownMetadataValue:
+    """A picture inside the metadata: the UI shows images whose address is the data.
+
+    Dagster 1.13 shows Markdown of 1,000 characters and more behind a link, in a dialog.
+    """
+    svg = line_plot(
+        [(step.threshold, step.kept) for step in steps],
+        title="Personas kept",
+        x_label="Jaccard threshold",
+        y_label="personas kept",
+        mark=plan.thresholds.jaccard,
+    )
+    encoded = b64encode(svg.encode()).decode()
+    return dg.MetadataValue.md(f"![personas kept](data:image/svg+xml;base64,{encoded})")

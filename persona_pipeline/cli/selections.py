@@ -1,0 +1,79 @@
+"""Makes a diverse subset of the hub, and says what came of it and how to use it."""
+
+import json
+
+from rich.console import Console
+from rich.markup import escape
+
+from persona_pipeline.cli.calls import opened_store
+from persona_pipeline.errors import PipelineError
+from persona_pipeline.locks import turn
+from persona_pipeline.personas.comparison import dedup_plan
+from persona_pipeline.personas.deduplication import STAGE
+from persona_pipeline.personas.selection import (
+    SelectionSummary,
+    select_personas,
+    summarize_selection,
+)
+from persona_pipeline.personas.selection_rules import Selection, check_selection
+from persona_pipeline.settings import Settings, config_file, load_settings
+
+SHOWN = 5
+
+
+def make_selection(console: Console, settings: Settings, name: str) -> None:
+    """Choose by the rules that the settings have for `name`, and print the outcome.
+
+    Raises:
+        PipelineError: there are no rules of this name, or no personas yet.
+    """
+    check_selection(name, settings.selections, hint=", or give --count or --thresholds")
+    rules = settings.selections[name]
+    if not settings.database.is_file():
+        msg = f"there is no {settings.database} yet: run 'persona-pipeline run' first"
+        raise PipelineError(msg)
+    store = opened_store(settings)
+    with turn(settings.locks_dir / STAGE):
+        rows = select_personas(store, dedup_plan(settings), name, rules)
+        store.replace(rows, [], run_id="select")
+    made = summarize_selection(store, name, SHOWN)
+    if not made.count:
+        msg = f"no persona is in the hub of {settings.database}: run 'persona-pipeline run' first"
+        raise PipelineError(msg)
+    _print_made(console, made, rules)
+    _print_next(console, settings, name)
+
+
+def _print_made(console: Console, made: SelectionSummary, rules: Selection) -> None:
+    console.print(f"[bold]{made.name}[/]: {made.count:,} personas", highlight=False)
+    if rules.count is not None and made.count < rules.count:
+        below = " that are below the thresholds" if rules.thresholds else ""
+        console.print(
+            f"{rules.count:,} were asked for; the hub has no more{below}.", highlight=False
+        )
+    if made.smallest is not None and made.median is not None:
+        console.print(
+            "cosine distance to the nearest one chosen before: "
+            f"smallest {made.smallest:.3f}, median {made.median:.3f}",
+            highlight=False,
+        )
+    console.print("\nThe first of them:")
+    for row in made.first.iter_rows(named=True):
+        console.print(f"  {escape(row['persona'])}", highlight=False)
+
+
+def _print_next(console: Console, settings: Settings, name: str) -> None:
+    """The lines of the settings file that make a domain draw from it, and the command."""
+    rules = settings.selections[name]
+    lines = []
+    if load_settings().selections.get(name) != rules:  # made from options
+        given = rules.model_dump(exclude_defaults=True).items()
+        lines += [f"[selections.{name}]", *(f"{key} = {json.dumps(is_)}" for key, is_ in given)]
+    domain = next(iter(settings.load_domains()))
+    lines += ["[persona_sources]", f'{domain} = "{name}"']
+    usual = Settings.model_fields["data_dir"].default
+    elsewhere = "" if settings.data_dir == usual else f" --data-dir {settings.data_dir}"
+    console.print(f"\n[bold]What to type next[/], into {config_file()}, for any domain:")
+    for line in lines:
+        console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+    console.print(f"then  uv run persona-pipeline run{elsewhere}", highlight=False, soft_wrap=True)

@@ -1,0 +1,241 @@
+"""Word codes to keys to pairs, compiled by Numba: the hot loops of `surface.py`."""
+
+from typing import Any
+
+import numpy as np
+
+from persona_pipeline.dedup.combinations import INDEX, PROBE
+from persona_pipeline.dedup.compiling import compiled, inlined
+from persona_pipeline.dedup.words_kernel import U, spread
+
+STEP = U(0x9E3779B97F4A7C15)
+"""Odd, and of no pattern: the codes of a key are the digits of a number to this base."""
+
+
+@compiled
+def count_keys(starts: Any, shapes: Any) -> int:
+    """How many keys all sets have: `shapes[size]` is where the combinations of a size start."""
+    total = 0
+    for row in range(len(starts) - 1):
+        size = starts[row + 1] - starts[row]
+        total += shapes[size + 1] - shapes[size]
+    return total
+
+
+@inlined
+def combine(codes: Any, start: int, places: Any, combination: int, level: int) -> Any:
+    """The key of one combination of a set's codes."""
+    key = U(level)
+    for number in range(level):
+        key = key * STEP + codes[start + places[combination, number]]
+    return spread(key)
+
+
+@compiled
+def write_keys(
+    codes: Any,
+    starts: Any,
+    shapes: Any,
+    places: Any,
+    levels: Any,
+    roles: Any,
+    passes: int,
+    number: int,
+    keys: Any,
+    rows: Any,
+    key_roles: Any,
+) -> int:
+    """The keys that belong to this pass; returns how many, also when the arrays are too short.
+
+    A key's role carries its level, from the third bit on.
+    """
+    total = 0
+    for row in range(len(starts) - 1):
+        size = starts[row + 1] - starts[row]
+        for combination in range(shapes[size], shapes[size + 1]):
+            key = combine(codes, starts[row], places, combination, levels[combination])
+            if passes > 1 and np.int64((key >> U(20)) & U(0xFFFF)) % passes != number:
+                continue
+            if total < len(keys):
+                keys[total] = key
+                rows[total] = row
+                key_roles[total] = roles[combination] | (levels[combination] << 2)
+            total += 1
+    return total
+
+
+@inlined
+def is_marked(bits: Any, key: Any) -> bool:
+    """Whether both bits of a key are set."""
+    mask = U(len(bits) * 64 - 1)
+    first, second = key & mask, (key >> U(32)) & mask
+    is_first = bits[first >> U(6)] & (U(1) << (first & U(63)))
+    return bool(is_first and bits[second >> U(6)] & (U(1) << (second & U(63))))
+
+
+@compiled
+def mark_keys(keys: Any, bits: Any) -> None:
+    """Set two bits per key of a Bloom filter, which has a power of two of 64-bit words."""
+    mask = U(len(bits) * 64 - 1)
+    for key in keys:
+        for at in (key & mask, (key >> U(32)) & mask):
+            bits[at >> U(6)] |= U(1) << (at & U(63))
+
+
+@compiled
+def find_marked(
+    codes: Any, starts: Any, shapes: Any, places: Any, levels: Any, bits: Any, found: Any
+) -> None:
+    """Which sets have a key in the filter: all that can be similar to a set that it was made of."""
+    for row in range(len(starts) - 1):
+        size = starts[row + 1] - starts[row]
+        for combination in range(shapes[size], shapes[size + 1]):
+            key = combine(codes, starts[row], places, combination, levels[combination])
+            if is_marked(bits, key):
+                found[row] = True
+                break
+
+
+@compiled
+def partition_keys(keys: Any, rows: Any, roles: Any, bits: int, outputs: Any) -> Any:
+    """Group the keys by their top bits, into the outputs; returns where each group starts."""
+    sorted_keys, sorted_rows, sorted_roles = outputs
+    shift = U(64 - bits)
+    starts = np.zeros((1 << bits) + 1, np.int64)
+    for key in keys:
+        starts[np.int64(key >> shift) + 1] += 1
+    starts = starts.cumsum()
+    following = starts[:-1].copy()
+    for number in range(len(keys)):
+        group = np.int64(keys[number] >> shift)
+        place = following[group]
+        following[group] += 1
+        sorted_keys[place] = keys[number]
+        sorted_rows[place] = rows[number]
+        sorted_roles[place] = roles[number]
+    return starts
+
+
+@inlined
+def count_shared(codes: Any, left: int, left_end: int, right: int, right_end: int) -> int:
+    """How many codes two sorted runs have in common."""
+    shared = 0
+    while left < left_end and right < right_end:
+        a, b = codes[left], codes[right]
+        shared += a == b
+        left += a <= b
+        right += b <= a
+    return shared
+
+
+@inlined
+def count_shared_at(
+    codes: Any, left: int, left_end: int, right: int, right_end: int, key: Any, level: int
+) -> int:
+    """How many codes two sorted runs have in common, or 0 where the first ones make another key.
+
+    Two similar sets share many keys; only at that of their first common codes are they a pair.
+    """
+    shared, first = 0, U(level)
+    while left < left_end and right < right_end:
+        a, b = codes[left], codes[right]
+        if a == b and shared < level:
+            first = first * STEP + a
+            if shared == level - 1 and spread(first) != key:
+                return 0
+        shared += a == b
+        left += a <= b
+        right += b <= a
+    return shared
+
+
+@compiled
+def sign_sets(codes: Any, starts: Any, signatures: Any) -> None:
+    """64 bits per set, of which each word sets one."""
+    for row in range(len(starts) - 1):
+        signature = U(0)
+        for number in range(starts[row], starts[row + 1]):
+            signature |= U(1) << (codes[number] & U(63))
+        signatures[row] = signature
+
+
+@inlined
+def count_bits(x: Any) -> int:
+    """How many bits are set."""
+    x -= (x >> U(1)) & U(0x5555555555555555)
+    x = (x & U(0x3333333333333333)) + ((x >> U(2)) & U(0x3333333333333333))
+    x = (x + (x >> U(4))) & U(0x0F0F0F0F0F0F0F0F)
+    return int((x * U(0x0101010101010101)) >> U(56))
+
+
+@inlined
+def mark_hot(keys: Any, rows: Any, roles: Any, lengths: Any, limit: int, hot: Any) -> None:
+    """Mark the INDEX sets of slots that are too long; their PROBE sets are marked already."""
+    for number in range(len(keys)):
+        slot = np.int64(keys[number]) & (len(lengths) - 1)
+        if roles[number] & INDEX and lengths[slot] > limit:
+            hot[rows[number]] = True
+
+
+@compiled
+def join_group(
+    keys: Any,
+    rows: Any,
+    roles: Any,
+    compared: Any,
+    min_similarity: float,
+    limit: int,
+    pairs: Any,
+    shared: Any,
+    hot: Any,
+) -> int:
+    """The similar pairs among the sets of one group of keys, at most once for each level.
+
+    The sets stand in order of their size, so a set meets only smaller ones before it, the larger of
+    these first. What a comparison needs first, size and signature, stands beside the keys: 4 ns a
+    candidate instead of 20. Pairs of which none is new are left out. A key of more than `limit`
+    sets marks them in `hot` and gives no more pairs.
+
+    Returns how many pairs there are, also when the arrays are too short.
+    """
+    codes, starts, signatures, is_new = compared
+    bits = 4
+    while (1 << bits) < len(keys):
+        bits += 1
+    mask = (1 << bits) - 1
+    heads, lengths = np.full(mask + 1, -1, np.int32), np.zeros(mask + 1, np.int32)
+    following, sizes = np.empty(len(keys), np.int32), np.empty(len(keys), np.int64)
+    marks = np.empty(len(keys), np.uint64)
+    overlap = min_similarity / (1 + min_similarity)
+    total, is_hot = 0, False
+    for number in range(len(keys)):
+        key, row = keys[number], rows[number]
+        slot, start, end = np.int64(key) & mask, starts[row], starts[row + 1]
+        size, mark = end - start, signatures[row]
+        if roles[number] & PROBE:
+            at, least = heads[slot], min_similarity * size - 1e-7
+            if lengths[slot] > limit:
+                hot[row] = is_hot = True
+                at = np.int32(-1)
+            while at >= 0 and sizes[at] >= least:
+                both = size + sizes[at]
+                need = overlap * both - 1e-7
+                if keys[at] == key and both - count_bits(mark ^ marks[at]) >= 2 * need:
+                    other, level = rows[at], roles[number] >> 2
+                    if is_new[row] or is_new[other]:
+                        common = count_shared_at(
+                            codes, start, end, starts[other], starts[other + 1], key, level
+                        )
+                        if common >= need and common / (both - common) >= min_similarity:
+                            if total < len(pairs):
+                                pairs[total, 0], pairs[total, 1] = row, other
+                                shared[total] = common
+                            total += 1
+                at = following[at]
+        if roles[number] & INDEX:
+            following[number], sizes[number], marks[number] = heads[slot], size, mark
+            heads[slot] = number
+            lengths[slot] += 1
+    if is_hot:
+        mark_hot(keys, rows, roles, lengths, limit, hot)
+    return total

@@ -1,0 +1,58 @@
+"""What is asked of deduplication: which pairs are looked for, and which of them are duplicates."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from persona_pipeline.errors import SettingsError
+
+TOLERANCE: Final = 1e-9
+"""A similarity is at the threshold from this far below it: a float may fall short of 0.9."""
+FUZZY_FROM: Final = 0.7
+"""Jaccard similarity from which on a second opinion is asked: at 12 words, one of them replaced
+gives 0.846, two give 0.714."""
+Method = Literal["exact", "minhash128", "minhash128-verified"]
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """From where on two are duplicates (arXiv 2406.20094, section 2.3); None: not asked."""
+
+    jaccard: float = 0.9
+    """Surface layer: words in common / words in either."""
+    cosine: float | None = 0.9
+    """Semantic layer: of the angle between the embeddings."""
+    fuzzy: float | None = None
+    """Second opinion below the Jaccard threshold: rapidfuzz's ratio of the sorted words, of 100."""
+
+    def __post_init__(self) -> None:
+        """Turns away what no similarity could be compared with."""
+        most = {"jaccard": 1, "cosine": 1, "fuzzy": 100}
+        for name, limit in most.items():
+            value: float | None = getattr(self, name)
+            if value is not None and not TOLERANCE < value <= limit:
+                message = f"threshold {name} is {value}; give a number above 0 and up to {limit}"
+                raise SettingsError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What pairs are looked for; thresholds choose among them, again and again, without a new join.
+
+    `min_jaccard`, `min_cosine`: pairs from here on; None: no semantic layer. `has_scores`: with the
+    fuzzy second opinion. `method`: exact, or the report's MinHash of 128 hashes, which misses some
+    pairs and guesses the similarity; `minhash128-verified` computes it.
+    """
+
+    min_jaccard: float = 0.9
+    min_cosine: float | None = 0.9
+    has_scores: bool = False
+    method: Method = "exact"
+
+    @staticmethod
+    def for_thresholds(
+        thresholds: Thresholds, pairs_from: float = 1.0, method: Method = "exact"
+    ) -> "Comparison":
+        """The least that these thresholds need, and pairs from `pairs_from` on in any case."""
+        has_scores = thresholds.fuzzy is not None
+        least = min(thresholds.jaccard, pairs_from, FUZZY_FROM if has_scores else 1.0)
+        return Comparison(least, thresholds.cosine, has_scores, method)

@@ -1,0 +1,235 @@
+"""Comparing shards: which candidates are like which, found once and kept as pairs of keys.
+
+A pair names word sets or texts by stable hashes, not personas, so it stays true when shards come,
+change or go. It is kept by every compared shard that has one of its two sides: whichever shard is
+compared again, the pairs of all others are still there.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import polars as pl
+
+from persona_pipeline.dedup.duplicates import (
+    fingerprint,
+    keyed_vectors,
+    semantic_pairs,
+    with_scores,
+    word_set_pairs,
+)
+from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS
+from persona_pipeline.dedup.rules import Comparison, Thresholds
+from persona_pipeline.dedup.scratch import open_scratch
+from persona_pipeline.dedup.set_cache import SetCache
+from persona_pipeline.dedup.surface import KeyedSets, Resources, distinct_sets
+from persona_pipeline.dedup.word_sets import LEARNED_TEXTS, TOKENIZER_VERSION, Vocabulary, encode
+from persona_pipeline.hashing import stable_id
+from persona_pipeline.personas.candidates import quality
+from persona_pipeline.settings import Settings
+from persona_pipeline.sql_files import fetch, read_sql
+from persona_pipeline.stages import StageRows
+from persona_pipeline.store import Store
+
+STAGE = "comparison"
+NO_FINGERPRINTS = pl.DataFrame(schema=FINGERPRINTS).drop("shard_number")
+NO_PAIRS = pl.DataFrame(schema=PAIRS)
+
+
+@dataclass(frozen=True, slots=True)
+class DedupPlan:
+    """How a project's personas are deduplicated."""
+
+    thresholds: Thresholds
+    comparison: Comparison
+    embedding_model: str
+    cache: SetCache
+    resources: Resources
+
+
+def dedup_plan(settings: Settings) -> DedupPlan:
+    """What the settings ask for."""
+    thresholds = Thresholds(
+        settings.jaccard_threshold, settings.cosine_threshold, settings.fuzzy_threshold
+    )
+    return DedupPlan(
+        thresholds=thresholds,
+        comparison=Comparison.for_thresholds(
+            thresholds, settings.pairs_from, settings.dedup_method
+        ),
+        embedding_model=settings.embedding_model,
+        cache=SetCache(settings.dedup_dir),
+        resources=Resources(settings.memory, settings.threads),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """A shard's candidates as they are, and when they were last compared and resolved."""
+
+    shard: str
+    shard_number: int
+    candidate_count: int
+    candidates_at: str | None
+    vectors_at: str | None
+    version: str | None
+    """Of the last comparison."""
+    basis: str | None
+    """Of the last resolution."""
+
+
+def read_states(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[ShardState]:
+    """Every shard that has or had candidates, in line."""
+    rows = fetch(connection, read_sql("personas/shard_states"), {"model": plan.embedding_model})
+    return [ShardState(**row) for row in rows.iter_rows(named=True)]
+
+
+def current_version(state: ShardState, plan: DedupPlan) -> str | None:
+    """Of the comparison that the shard should have; None: it has nothing to compare."""
+    if not state.candidate_count:
+        return None
+    vectors = state.vectors_at if plan.comparison.min_cosine is not None else None
+    rules = str(plan.comparison)
+    return stable_id(state.candidates_at, vectors, rules, plan.embedding_model, TOKENIZER_VERSION)
+
+
+def compare_shards(store: Store, plan: DedupPlan) -> list[StageRows]:
+    """Fingerprints and pairs of every shard that has changed since it was last compared."""
+    with store.connect(read_only=True) as connection:
+        states = read_states(connection, plan)
+        stale = [state for state in states if state.version != current_version(state, plan)]
+        changed = [state.shard for state in stale if state.candidate_count]
+        personas = _candidates(connection, changed)
+    if not stale:
+        return []
+    fingerprints, pairs = _compare(store, plan, states, personas)
+    return [
+        StageRows(
+            shard=state.shard,
+            stage=STAGE,
+            tables={
+                "personas.fingerprints": fingerprints.get(state.shard, NO_FINGERPRINTS),
+                "personas.pairs": pairs.get(state.shard, NO_PAIRS),
+                "runs.compared": _one_row("version", current_version(state, plan)),
+            },
+        )
+        for state in stale
+    ]
+
+
+def _compare(
+    store: Store, plan: DedupPlan, states: Sequence[ShardState], personas: pl.DataFrame
+) -> tuple[Mapping[str, pl.DataFrame], Mapping[str, pl.DataFrame]]:
+    """Fingerprints of the changed shards by name, and their pairs with everything."""
+    changed = personas["shard"].unique().to_list()
+    vocabulary = plan.cache.vocabulary(
+        lambda: _sample(store, states), sum(state.candidate_count for state in states)
+    )
+    encoded = encode(personas["persona"], vocabulary, threads=plan.resources.threads)
+    fingerprints = fingerprint(personas, encoded, quality(personas)).with_columns(personas["shard"])
+    sets = distinct_sets(encoded)
+    unchanged = [state for state in states if state.candidate_count and state.shard not in changed]
+    known = [_known_sets(store, plan, state, vocabulary) for state in unchanged]
+    _keep_sets(plan, states, fingerprints, sets)
+    texts = personas.select("persona").with_columns(key=fingerprints["set_key"])
+    found = [
+        _surface(store, plan, texts, word_set_pairs(sets, known, plan.comparison, plan.resources))
+    ]
+    if plan.comparison.min_cosine is not None:
+        found.append(_semantic(store, plan, fingerprints, changed))
+    pairs = _with_shards(pl.concat(found), fingerprints)
+    return _by_shard(fingerprints.drop("shard_number")), _by_shard(pairs)
+
+
+def _known_sets(
+    store: Store, plan: DedupPlan, state: ShardState, vocabulary: Vocabulary
+) -> KeyedSets:
+    def texts() -> pl.Series:
+        with store.connect(read_only=True) as connection:
+            return _candidates(connection, [state.shard])["persona"]
+
+    return plan.cache.sets(state.shard, str(current_version(state, plan)), texts, vocabulary)
+
+
+def _surface(
+    store: Store, plan: DedupPlan, texts: pl.DataFrame, pairs: pl.DataFrame
+) -> pl.DataFrame:
+    """The pairs with their scores; `texts` (key, persona) has the sets of the changed shards."""
+    if plan.comparison.has_scores:
+        wanted = pl.concat([pairs["first_key"], pairs["second_key"]]).unique()
+        others = wanted.filter(~wanted.is_in(texts["key"].implode())).to_frame("key")
+        query = read_sql("personas/texts_of_sets")
+        texts = pl.concat(
+            [texts, store.query(query, frames={"wanted_sets": others}).select(texts.columns)]
+        )
+    resources = plan.resources
+    with open_scratch(memory_limit=resources.memory_bytes, threads=resources.threads) as scratch:
+        return with_scores(scratch, pairs, texts, plan.comparison, resources)
+
+
+def _semantic(
+    store: Store, plan: DedupPlan, fingerprints: pl.DataFrame, changed: Sequence[str]
+) -> pl.DataFrame:
+    model = plan.embedding_model
+    parameters = {"model": model, "shards": list(changed)}
+    vectors = store.query(read_sql("personas/vectors_of_shards"), parameters)
+    new = keyed_vectors(fingerprints, vectors)
+    known = store.query(
+        read_sql("personas/vectors_of_texts"), {"model": model, "but": list(changed)}
+    )
+    least = plan.comparison.min_cosine or 0.0
+    return semantic_pairs(
+        new, known.join(new, on="text_key", how="anti"), least, threads=plan.resources.threads
+    )
+
+
+def _with_shards(pairs: pl.DataFrame, fingerprints: pl.DataFrame) -> pl.DataFrame:
+    """A row for each shard of the fingerprints that has a side of the pair."""
+    is_text = pl.col("layer") == "semantic"
+    parts = [
+        side.join(fingerprints.select("shard", key).unique(), left_on=name, right_on=key)
+        for key, side in (("text_key", pairs.filter(is_text)), ("set_key", pairs.filter(~is_text)))
+        for name in ("first_key", "second_key")
+    ]
+    return pl.concat([part.select("shard", *PAIRS) for part in parts]).unique().sort(pl.all())
+
+
+def _keep_sets(
+    plan: DedupPlan, states: Sequence[ShardState], fingerprints: pl.DataFrame, sets: KeyedSets
+) -> None:
+    """Cache each changed shard's own sets; those of shards without candidates go."""
+    of_shard = _by_shard(fingerprints.select("shard", "set_key").unique())
+    for state in states:
+        if state.shard in of_shard:
+            keys = of_shard[state.shard]["set_key"].sort().to_numpy()
+            rows = np.searchsorted(sets.keys, keys)
+            rows = rows[sets.keys[rows.clip(max=len(sets.keys) - 1)] == keys]
+            own = KeyedSets(sets.keys[rows], sets.sets.take(rows))
+            plan.cache.keep(state.shard, str(current_version(state, plan)), own)
+        elif not state.candidate_count:
+            plan.cache.forget(state.shard)
+
+
+def _candidates(connection: duckdb.DuckDBPyConnection, shards: Sequence[str]) -> pl.DataFrame:
+    return fetch(connection, read_sql("personas/candidates_of_shards"), {"shards": list(shards)})
+
+
+def _sample(store: Store, states: Sequence[ShardState]) -> pl.Series:
+    """Candidates of the first shards, enough to learn the frequency of words from."""
+    shards, count = list[str](), 0
+    for state in states:
+        if count < LEARNED_TEXTS:
+            shards.append(state.shard)
+            count += state.candidate_count
+    with store.connect(read_only=True) as connection:
+        return _candidates(connection, shards)["persona"]
+
+
+def _by_shard(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    parts = rows.partition_by("shard", as_dict=True, include_key=False)
+    return {str(shard): part for (shard,), part in parts.items()}
+
+
+def _one_row(column: str, value: str | None) -> pl.DataFrame:
+    return pl.DataFrame({column: [] if value is None else [value]}, schema={column: pl.String})

@@ -1,0 +1,168 @@
+"""A diverse subset of the hub: few personas, as different from each other as possible.
+
+The report chains stricter thresholds where few but diverse personas are wanted (arXiv 2406.20094,
+section 2.3). What is left is thinned to a count by farthest-point selection on the embeddings.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from persona_pipeline.dedup.duplicates import find_duplicates
+from persona_pipeline.dedup.rules import Thresholds
+from persona_pipeline.dedup.word_sets import hash_texts
+from persona_pipeline.errors import StoreError
+from persona_pipeline.personas.candidates import quality
+from persona_pipeline.personas.comparison import DedupPlan
+from persona_pipeline.personas.selection_rules import Selection
+from persona_pipeline.sql_files import read_sql
+from persona_pipeline.stages import StageRows
+from persona_pipeline.store import Store
+
+STAGE = "selections"
+BLOCK = 1024
+"""Chosen personas whose distances to those before them are computed at a time."""
+
+SELECTED = ["name", "persona_id", "place", "distance"]
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionSummary:
+    """What a selection holds. `smallest`, `median`: of the distances, None where there are none."""
+
+    name: str
+    count: int
+    smallest: float | None
+    median: float | None
+    first: pl.DataFrame
+    """Of those chosen first: place, persona, distance."""
+
+
+def select_personas(store: Store, plan: DedupPlan, name: str, rules: Selection) -> list[StageRows]:
+    """One row per chosen persona of the hub, shard by shard; replaces all that the name had.
+
+    `place`: from 0, in the order of selection. With farthest-point selection, the first k of any
+    selection are the selection of k, and `distance` is the cosine distance to the nearest persona
+    chosen before. Depends on the hub, the vectors and the rules, not on any order of rows.
+
+    Raises:
+        StoreError: personas are to be chosen by their embeddings, and there are none.
+    """
+    left = _chain(_read_line(store), rules, plan)
+    is_spread = rules.farthest and rules.count is not None and len(left) > 0
+    chosen = _spread(store, plan, left, rules) if is_spread else _first(left, rules.count)
+    chosen = chosen.with_columns(pl.lit(name).alias("name"), pl.arange(pl.len()).alias("place"))
+    before = store.query(read_sql("personas/shards_of_selection"), {"name": name})["shard"]
+    return [
+        StageRows(
+            shard=shard,
+            stage=STAGE,
+            tables={
+                "personas.selections": chosen.filter(pl.col("shard") == shard).select(SELECTED)
+            },
+            scope={"personas.selections": ("name", name)},
+        )
+        for shard in sorted({*chosen["shard"], *before})
+    ]
+
+
+def summarize_selection(store: Store, name: str, shown: int) -> SelectionSummary:
+    """Of the selection as it is in the store, with the texts of the first `shown`."""
+    rows = store.query(read_sql("personas/selected"), {"name": name})
+    distances = rows["distance"].drop_nulls().to_numpy()
+    return SelectionSummary(
+        name=name,
+        count=len(rows),
+        smallest=float(distances.min()) if len(distances) else None,
+        median=float(np.median(distances)) if len(distances) else None,
+        first=rows.head(shown).select("place", "persona", "distance"),
+    )
+
+
+def _read_line(store: Store) -> pl.DataFrame:
+    """The hub, in line: as deduplication keeps the first."""
+    hub = store.query(read_sql("personas/hub_in_line"))
+    return (
+        hub.with_columns(quality(hub).fill_null(0.0), pl.Series("hash", hash_texts(hub["persona"])))
+        .sort("shard_number", -pl.col("quality"), "hash", "persona_id")
+        .select("shard", "shard_number", "persona_id", "persona", "quality")
+    )
+
+
+def _chain(line: pl.DataFrame, rules: Selection, plan: DedupPlan) -> pl.DataFrame:
+    """What is left at the last threshold.
+
+    One after the other: similar pairs grow with the square of the texts, so each pass spares the
+    next, stricter one most of its work.
+    """
+    for threshold in rules.thresholds:
+        gone = find_duplicates(
+            line, None, Thresholds(threshold, cosine=None), resources=plan.resources
+        )
+        line = line.join(gone, on="persona_id", how="anti", maintain_order="left")
+    return line
+
+
+def _first(line: pl.DataFrame, count: int | None) -> pl.DataFrame:
+    return line.slice(0, count).with_columns(distance=pl.lit(None, pl.Float64))
+
+
+def _spread(store: Store, plan: DedupPlan, line: pl.DataFrame, rules: Selection) -> pl.DataFrame:
+    """The farthest from those before, one by one; those without a vector last, as in line."""
+    from persona_pipeline.dedup.farthest import farthest_points  # noqa: PLC0415 - compiles
+
+    placed, matrix = _vectors(store, plan.embedding_model, line)
+    count = rules.count or len(line)
+    picks = farthest_points(matrix, count, seed=rules.seed)
+    if not len(picks):
+        msg = (
+            f"none of the {len(line):,} personas has a vector of {plan.embedding_model!r}: run the "
+            "main job with this embedding_model, or choose by place in line (--no-farthest, or "
+            "farthest = false)"
+        )
+        raise StoreError(msg)
+    chosen = line[placed[picks]].with_columns(_distances(matrix[picks]))
+    others = line.join(chosen, on="persona_id", how="anti", maintain_order="left")
+    return pl.concat([chosen, _first(others, count - len(chosen))])
+
+
+def _vectors(
+    store: Store, model: str, line: pl.DataFrame
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Places in line of those with a vector, and the vectors; of several lengths, the usual one."""
+    found = store.query(
+        read_sql("personas/vectors_of_personas"),
+        {"model": model},
+        frames={"wanted_personas": line.select("shard", "persona_id")},
+    ).with_columns(pl.col("embedding").cast(pl.List(pl.Float32)))
+    length = found["embedding"].list.len().mode().max()
+    if not isinstance(length, int):
+        return np.empty(0, np.int64), np.empty((0, 0), np.float32)
+    known = (
+        line.select("persona_id")
+        .with_row_index("row")
+        .join(found.filter(pl.col("embedding").list.len() == length), on="persona_id")
+        .sort("row")
+    )
+    matrix = known["embedding"].list.to_array(length).to_numpy()
+    return known["row"].cast(pl.Int64).to_numpy(), np.ascontiguousarray(matrix)
+
+
+def _distances(vectors: NDArray[np.float32]) -> pl.Series:
+    """The cosine distance of each row to the nearest one before it.
+
+    Rounded: matrix products differ in the last bits from machine to machine.
+    """
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    units = (vectors / lengths).astype(np.float32)
+    distances = list[float | None]()
+    for start in range(0, len(units), BLOCK):
+        block = units[start : start + BLOCK]
+        cosines = block @ units[: start + len(block)].T
+        is_later = np.arange(cosines.shape[1]) >= start + np.arange(len(block))[:, None]
+        nearest = np.where(is_later, -np.inf, cosines).max(axis=1)
+        distances += [round(max(0.0, 1.0 - float(cosine)), 6) for cosine in nearest]
+    distances[0] = None
+    return pl.Series("distance", distances, dtype=pl.Float64)

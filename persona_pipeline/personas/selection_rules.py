@@ -1,0 +1,88 @@
+"""What a diverse subset of the hub is asked to be: a value of the setting `selections`."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from persona_pipeline.errors import SettingsError, unknown_choice
+
+SelectionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+Threshold = Annotated[float, Field(gt=0, le=1)]
+
+
+class Selection(BaseModel):
+    """How few personas, and how different from each other."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int | None = Field(None, ge=1, description="most personas; none: all that are left")
+    thresholds: list[Threshold] = Field(
+        [], description="falling word-set similarities to remove at, one after the other"
+    )
+    farthest: bool = Field(
+        default=True, description="choose by the embeddings, else the first in line"
+    )
+    seed: int = Field(0, description="draws the persona that is chosen first")
+
+    @field_validator("thresholds", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+    @field_validator("thresholds")
+    @classmethod
+    def _falling(cls, value: list[float]) -> list[float]:
+        if any(later >= earlier for earlier, later in pairwise(value)):
+            msg = "not strictly falling, such as 0.7, 0.5"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _chooses(self) -> Self:
+        if self.count is None and not self.thresholds:
+            msg = "chooses nobody: give count, or thresholds, or both"
+            raise ValueError(msg)
+        return self
+
+
+def refuse_idle_thresholds(
+    selections: dict[str, Selection], jaccard_threshold: float
+) -> dict[str, Selection]:
+    """The selections, if each of them removes more than deduplication did.
+
+    Raises:
+        ValueError: a threshold is not below `jaccard_threshold`; says which.
+    """
+    for name, rules in selections.items():
+        if rules.thresholds and rules.thresholds[0] >= jaccard_threshold:
+            msg = (
+                f"threshold {rules.thresholds[0]} of {name!r} is not below jaccard_threshold "
+                f"{jaccard_threshold}, at which the hub was made"
+            )
+            raise ValueError(msg)
+    return selections
+
+
+def check_selection(name: str, known: Iterable[str], hint: str = "") -> None:
+    """That a selection of this name is configured.
+
+    Raises:
+        SettingsError: it is not; lists those that are, or says how to configure it.
+    """
+    names = list(known)
+    if name in names:
+        return
+    if names:
+        raise SettingsError(unknown_choice("selection", name, names) + hint)
+    msg = f"unknown selection {name!r}; none is configured: {how_to_configure(name)}{hint}"
+    raise SettingsError(msg)
+
+
+def how_to_configure(name: str) -> str:
+    """What to write, and where."""
+    return (
+        f"set selections, in persona_pipeline.toml as [selections.{name}] with count = 100, or as "
+        f"""PERSONA_PIPELINE_SELECTIONS='{{"{name}": {{"count": 100}}}}'"""
+    )

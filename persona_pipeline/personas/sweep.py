@@ -1,0 +1,209 @@
+"""How many personas each Jaccard threshold would keep, and which pairs are closest to it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from persona_pipeline.dedup.duplicates import compare_texts, contested
+from persona_pipeline.dedup.resolve import resolve
+from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
+from persona_pipeline.dedup.scratch import open_scratch
+from persona_pipeline.errors import SettingsError
+from persona_pipeline.personas.comparison import DedupPlan, current_version, read_states
+from persona_pipeline.sql_files import fetch, read_sql
+from persona_pipeline.stages import StageRows
+from persona_pipeline.store import Store
+
+STAGE = "sweep"
+ALL_SHARDS = "all"
+"""What stands in the column `shard` of rows about all of them."""
+FIRST, LAST, STEP = 0.95, 0.4, 0.05
+"""The thresholds, where nobody asks for others."""
+SHOWN = 5
+MARGIN = 0.05
+"""How far below its threshold a chained step looks for pairs to show."""
+LEAST = 0.05
+"""Similarity below which no pairs are looked for."""
+EXAMPLES = ("persona_id", "persona", "other_id", "other_persona", "similarity")
+COUNTS = ("threshold", "candidates", "kept", "removed", "is_chained")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SweepStep:
+    """What one Jaccard threshold would make of the personas."""
+
+    threshold: float
+    candidates: int
+    kept: int
+    removed: int
+    is_chained: bool
+    """Decided among what the step before kept, not among all."""
+    closest_removed: pl.DataFrame
+    """EXAMPLES: a removed persona and its keeper, the similarity nearest above the threshold."""
+    closest_kept: pl.DataFrame
+    """EXAMPLES: two kept personas, the similarity nearest below the threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Everyone:
+    """The compared candidates, and what was stored about them."""
+
+    texts: pl.DataFrame
+    fingerprints: pl.DataFrame
+    pairs: pl.DataFrame
+
+
+def sweep(store: Store, plan: DedupPlan, thresholds: Sequence[float]) -> list[SweepStep]:
+    """One step per threshold, the highest first.
+
+    Those from which on pairs are stored are decided from these, all layers included. Lower ones are
+    chained: what the step before kept is compared anew, in the surface layer only. True pairs grow
+    quadratically towards low thresholds, and most of them are among personas that a higher
+    threshold removes.
+    """
+    ordered = sorted(set(thresholds), reverse=True)
+    least = plan.comparison.min_jaccard
+    stored = [threshold for threshold in ordered if threshold >= least - TOLERANCE]
+    lower = ordered[len(stored) :]
+    everyone = _read(store)
+    decided = list(_decide_stored(everyone, plan, stored or [least]))
+    steps = [step for step, _ in decided]
+    if lower:
+        last, removed = decided[-1]
+        kept = everyone.texts.join(removed, on="persona_id", how="anti")
+        steps = [*steps[:-1], *_chain(last, kept, plan, lower)]
+    return steps if stored else steps[1:]
+
+
+def sweep_thresholds(first: float = FIRST, last: float = LAST, step: float = STEP) -> list[float]:
+    """From the first down to the last, in steps.
+
+    Raises:
+        SettingsError: there are none.
+    """
+    if first < last:
+        msg = f"a sweep goes down: --from {first:g} is below --to {last:g}"
+        raise SettingsError(msg)
+    count = int((first - last) / step + TOLERANCE) + 1
+    return [round(first - number * step, 6) for number in range(count)]
+
+
+def uncompared_shards(store: Store, plan: DedupPlan) -> list[str]:
+    """Shards not compared as the plan asks: a sweep knows less of them, or nothing."""
+    with store.connect(read_only=True) as connection:
+        states = read_states(connection, plan)
+    return [state.shard for state in states if state.version != current_version(state, plan)]
+
+
+def sweep_rows(steps: Sequence[SweepStep]) -> StageRows:
+    """The rows of `personas.sweep`."""
+    rows = [{name: getattr(step, name) for name in COUNTS} for step in steps]
+    return StageRows(ALL_SHARDS, STAGE, {"personas.sweep": pl.DataFrame(rows)})
+
+
+def _read(store: Store) -> _Everyone:
+    with store.connect(read_only=True) as connection:  # one: of the same commit
+        texts = fetch(connection, read_sql("personas/compared_candidates"))
+        shards = {"shards": texts["shard"].unique().to_list()}
+        line, pairs = (
+            fetch(connection, read_sql(f"personas/{name}"), shards)
+            for name in ("line", "pairs_of_line")
+        )
+    return _Everyone(texts, line.join(texts, on="persona_id", how="semi"), pairs)
+
+
+def _decide_stored(
+    everyone: _Everyone, plan: DedupPlan, thresholds: Sequence[float]
+) -> Iterator[tuple[SweepStep, pl.DataFrame]]:
+    """Each step, and what it removes."""
+    resources = plan.resources
+    with open_scratch(memory_limit=resources.memory_bytes, threads=resources.threads) as scratch:
+        scratch.load("fingerprints", contested(everyone.fingerprints, everyone.pairs))
+        scratch.load("pairs", everyone.pairs)
+        for threshold in thresholds:
+            chosen = Thresholds(threshold, plan.thresholds.cosine, plan.thresholds.fuzzy)
+            removed = resolve(scratch, chosen)
+            yield _step(everyone, threshold, removed), removed
+
+
+def _chain(
+    last: SweepStep, kept: pl.DataFrame, plan: DedupPlan, thresholds: Sequence[float]
+) -> Iterator[SweepStep]:
+    """The last step on stored pairs, now with what is closest below it, and those after it."""
+    resources = plan.resources
+    for threshold in thresholds:
+        comparison = Comparison(max(threshold - MARGIN, LEAST), min_cosine=None)
+        fingerprints, pairs = compare_texts(kept, None, comparison, resources)
+        everyone = _Everyone(kept, fingerprints, pairs)
+        if not last.is_chained:  # pairs below it are stored nowhere
+            last = replace(last, closest_kept=_closest_kept(everyone, last.threshold, kept))
+        yield last
+        with open_scratch(
+            memory_limit=resources.memory_bytes, threads=resources.threads
+        ) as scratch:
+            scratch.load("fingerprints", contested(fingerprints, pairs))
+            scratch.load("pairs", pairs)
+            removed = resolve(scratch, Thresholds(threshold, cosine=None))
+        step = _step(everyone, threshold, removed)
+        kept = kept.join(removed, on="persona_id", how="anti")
+        last = replace(
+            step,
+            candidates=last.candidates,
+            removed=last.removed + step.removed,
+            is_chained=True,
+        )
+    yield last
+
+
+def _step(everyone: _Everyone, threshold: float, removed: pl.DataFrame) -> SweepStep:
+    kept = everyone.texts.join(removed, on="persona_id", how="anti")
+    return SweepStep(
+        threshold=threshold,
+        candidates=len(everyone.texts),
+        kept=len(kept),
+        removed=len(removed),
+        is_chained=False,
+        closest_removed=_closest_removed(everyone.texts, removed),
+        closest_kept=_closest_kept(everyone, threshold, kept),
+    )
+
+
+def _closest_removed(texts: pl.DataFrame, removed: pl.DataFrame) -> pl.DataFrame:
+    """Those that a threshold a little higher would not have removed; the same words always are."""
+    near = removed.filter(pl.col("layer") == "surface", pl.col("similarity") < 1 - TOLERANCE)
+    pairs = near.rename({"kept_id": "other_id"}).sort("similarity", "persona_id")
+    return _with_texts(pairs, texts)
+
+
+def _closest_kept(everyone: _Everyone, threshold: float, kept: pl.DataFrame) -> pl.DataFrame:
+    """Those of which a threshold a little lower would have removed one.
+
+    At most one kept persona has a given word set, so no pair comes twice.
+    """
+    keyed = everyone.fingerprints.join(kept, on="persona_id", how="semi").select(
+        "set_key", "persona_id"
+    )
+    below = everyone.pairs.filter(
+        pl.col("layer") != "semantic", pl.col("similarity") < threshold - TOLERANCE
+    )
+    pairs = (
+        below.join(keyed, left_on="first_key", right_on="set_key")
+        .join(keyed.rename({"persona_id": "other_id"}), left_on="second_key", right_on="set_key")
+        .sort("similarity", "persona_id", "other_id", descending=[True, False, False])
+    )
+    return _with_texts(pairs, kept)
+
+
+def _with_texts(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
+    """The first ones, one of each persona: a cluster would fill the list with the same texts."""
+    one = texts.select("persona_id", "persona")
+    other = texts.select(other_id="persona_id", other_persona="persona")
+    return (
+        pairs.unique("persona_id", keep="first", maintain_order=True)
+        .unique("other_id", keep="first", maintain_order=True)
+        .head(SHOWN)
+        .join(one, on="persona_id", maintain_order="left")
+        .join(other, on="other_id", maintain_order="left")
+        .select(*EXAMPLES)
+    )

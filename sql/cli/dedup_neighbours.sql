@@ -1,0 +1,63 @@
+-- One row per other persona that is known to be like this one, the most similar first: by a stored
+-- pair, or by having the same words. jaccard, fuzzy_score: of the word sets; cosine: of the embeddings.
+-- kept_id: because of which it was removed; null: it is kept.
+-- reads: personas.fingerprints, personas.pairs, personas.candidates, personas.duplicates
+-- params: $persona_id
+with this as (
+    select sequence_key, set_key, text_key
+    from personas.fingerprints
+    where persona_id = $persona_id
+    limit 1
+),
+
+alike as (
+    select
+        pairs.layer = 'semantic' as is_text,
+        pairs.second_key as key,
+        pairs.similarity,
+        pairs.fuzzy_score
+    from personas.pairs
+    inner join this on pairs.first_key = if(pairs.layer = 'semantic', this.text_key, this.set_key)
+    union
+    select
+        pairs.layer = 'semantic' as is_text,
+        pairs.first_key as key,
+        pairs.similarity,
+        pairs.fuzzy_score
+    from personas.pairs
+    inner join this on pairs.second_key = if(pairs.layer = 'semantic', this.text_key, this.set_key)
+),
+
+found as (
+    select
+        fingerprints.persona_id,
+        fingerprints.sequence_key = this.sequence_key as is_exact,
+        1.0::double as jaccard,
+        null::double as fuzzy_score,
+        null::double as cosine
+    from this
+    inner join personas.fingerprints using (set_key)
+    union all
+    select fingerprints.persona_id, false, alike.similarity, alike.fuzzy_score, null
+    from alike
+    inner join personas.fingerprints on not alike.is_text and alike.key = fingerprints.set_key
+    union all
+    select fingerprints.persona_id, false, null, null, alike.similarity
+    from alike
+    inner join personas.fingerprints on alike.is_text and alike.key = fingerprints.text_key
+)
+
+select
+    found.persona_id,
+    any_value(candidates.persona) as persona,
+    bool_or(found.is_exact) as is_exact,
+    max(found.jaccard) as jaccard,
+    max(found.fuzzy_score) as fuzzy_score,
+    max(found.cosine) as cosine,
+    any_value(duplicates.kept_id) as kept_id
+from found
+inner join personas.candidates on found.persona_id = candidates.persona_id
+left join personas.duplicates on found.persona_id = duplicates.persona_id
+where found.persona_id != $persona_id
+group by found.persona_id
+order by greatest(max(found.jaccard), max(found.cosine)) desc, found.persona_id

@@ -1,0 +1,74 @@
+-- One row per pair of similar word sets (layer surface) or texts (semantic).
+-- Of each it names the persona that comes first in line; of these two, first_* is before second_*.
+-- is_duplicate: one of the two was removed, be it because of the other or of a third one.
+-- reads: personas.pairs, personas.fingerprints, personas.candidates, personas.duplicates, corpus.shards
+with pairs as (
+    select distinct
+        layer = 'semantic' as is_text,
+        layer,
+        first_key,
+        second_key,
+        similarity,
+        fuzzy_score
+    from personas.pairs
+),
+
+sides as (
+    select is_text, first_key as key from pairs
+    union
+    select is_text, second_key from pairs
+),
+
+line as (
+    select
+        candidates.persona_id,
+        candidates.persona,
+        fingerprints.set_key,
+        fingerprints.text_key,
+        row_number() over (
+            order by
+                shards.shard_number,
+                fingerprints.quality desc,
+                fingerprints.text_key,
+                candidates.persona_id
+        ) as place
+    from personas.fingerprints
+    inner join personas.candidates using (shard, persona_id)
+    inner join corpus.shards using (shard)
+),
+
+keys as (
+    select false as is_text, set_key as key, * from line
+    union all
+    select true, text_key, * from line
+),
+
+firsts as (
+    select keys.is_text, keys.key, keys.place, keys.persona_id, keys.persona
+    from keys
+    semi join sides using (is_text, key)
+    qualify row_number() over (partition by keys.is_text, keys.key order by keys.place) = 1
+),
+
+named as (
+    select
+        pairs.*,
+        if(one.place < other.place, one, other) as first_one,
+        if(one.place < other.place, other, one) as second_one
+    from pairs
+    inner join firsts as one on pairs.is_text = one.is_text and pairs.first_key = one.key
+    inner join firsts as other on pairs.is_text = other.is_text and pairs.second_key = other.key
+)
+
+select
+    first_one.persona_id as first_persona_id,
+    second_one.persona_id as second_persona_id,
+    layer,
+    similarity,
+    fuzzy_score,
+    first_one.persona as first_persona,
+    second_one.persona as second_persona,
+    first_persona_id in (select persona_id from personas.duplicates)
+    or second_persona_id in (select persona_id from personas.duplicates) as is_duplicate
+from named
+order by similarity desc, layer, first_persona_id, second_persona_id

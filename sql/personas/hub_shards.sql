@@ -1,0 +1,24 @@
+-- One row per shard whose hub is not what is left of its candidates, and this one.
+-- reads: corpus.shards, personas.candidates, personas.duplicates, personas.hub, runs.resolved
+-- params: $shard
+with kept as (
+    select candidates.shard, candidates.persona_id
+    from personas.candidates
+    anti join personas.duplicates on candidates.persona_id = duplicates.persona_id
+),
+
+differing as (
+    select kept.shard from kept anti join personas.hub using (shard, persona_id)
+    union
+    select hub.shard from personas.hub anti join kept using (shard, persona_id)
+)
+
+select shard
+from corpus.shards
+where
+    shard = $shard
+    or (
+        shard in (select shard from differing)
+        and shard in (select shard from runs.resolved)
+    )
+order by shard_number

@@ -1,0 +1,12 @@
+-- One row per persona of a selection, in the order of selection; persona: null where the hub has lost it.
+-- reads: personas.selections, personas.hub   params: $name
+select
+    selections.place,
+    selections.shard,
+    selections.persona_id,
+    selections.distance,
+    hub.persona
+from personas.selections
+left join personas.hub using (shard, persona_id)
+where selections.name = $name
+order by selections.place

@@ -1,0 +1,112 @@
+"""A selection is made on demand, and a domain draws from it."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from assets.definitions import MAIN_JOB
+from persona_pipeline.estimate import estimate_run
+from tests.assets.conftest import Platform
+from tests.assets.test_assets import edges
+
+CHOSEN = "select persona_id from personas.selections where name = 'diverse' order by all"
+
+
+@pytest.fixture
+def diverse(tmp_path: Path, instance: dg.DagsterInstance) -> Platform:
+    """Four pages in two shards; math draws from a selection of three personas."""
+    made = Platform(
+        tmp_path,
+        instance,
+        shard_size=2,
+        records_per_shard=None,
+        domains=["math", "tool"],
+        selections={"diverse": {"count": 3, "thresholds": [0.7]}, "many": {"count": 100}},
+        persona_sources={"math": "diverse"},
+    )
+    for number in range(4):
+        made.write_page(f"page{number}", f"Page {number} tells how a {number}-arm mill is built.")
+    return made
+
+
+def metadata(result: dg.ExecuteInProcessResult) -> dict[str, object]:
+    [event] = result.get_asset_materialization_events()
+    return {name: value.value for name, value in event.materialization.metadata.items()}
+
+
+def failures(result: dg.ExecuteInProcessResult) -> str:
+    return str([event.event_specific_data for event in result.all_events if event.is_step_failure])
+
+
+def test_a_domain_depends_on_its_selection_which_is_no_part_of_the_main_job(
+    diverse: Platform,
+) -> None:
+    found = edges(diverse.definitions)
+    assert found["personas/selections"] == {"personas/hub", "personas/embeddings"}
+    assert found["synthetic/math"] == {"personas/hub", "personas/selections"}
+    assert found["synthetic/tool"] == {"personas/hub"}
+    job = diverse.definitions.resolve_job_def(MAIN_JOB)
+    assert dg.AssetKey(["personas", "selections"]) not in job.asset_layer.executable_asset_keys
+
+
+def test_a_selection_is_made_then_a_domain_from_it(diverse: Platform) -> None:
+    first, second = diverse.register()
+    for shard in (first, second):
+        result = diverse.run(shard)
+        assert not result.success
+        assert "'persona-pipeline select diverse' makes it" in failures(result)
+    hub = set(diverse.store.query("select persona_id from personas.hub")["persona_id"])
+
+    made = diverse.materialize("personas/selections")
+
+    assert made.success
+    numbers = metadata(made)
+    assert numbers["diverse: personas"] == 3
+    assert numbers["many: personas"] == len(hub)
+    assert numbers["many: personas missing"] == 100 - len(hub)
+    assert "diverse: personas missing" not in numbers
+    assert 0 < float(str(numbers["diverse: smallest distance"])) <= 2
+    assert float(str(numbers["diverse: median distance"])) <= 2
+    assert "| place | persona |" in str(numbers["diverse: sample"])
+    chosen = diverse.store.query(CHOSEN)["persona_id"].to_list()
+    assert set(chosen) < hub
+
+    for shard in (first, second):
+        assert diverse.run(shard).success
+
+    ended = "select persona_id from synthetic.{0} union all select persona_id from "
+    ended += "synthetic.rejected where domain = '{0}' order by all"
+    assert diverse.store.query(ended.format("math"))["persona_id"].to_list() == chosen
+    assert set(diverse.store.query(ended.format("tool"))["persona_id"]) == hub
+    funnel = diverse.store.query("select * from marts.funnel")
+    assert funnel["is_balanced"].all()
+    assert funnel["is_current"].all()
+    assert estimate_run(diverse.settings, diverse.store, [first, second]).calls == 0
+
+
+def test_a_new_shard_buys_nothing_in_a_domain_until_the_selection_is_made_again(
+    diverse: Platform,
+) -> None:
+    first, second = diverse.register()
+    diverse.run(first)
+    diverse.materialize("personas/selections")
+    before = diverse.store.query(CHOSEN)
+
+    assert diverse.run(second).success
+
+    assert diverse.store.query(CHOSEN).equals(before)
+    records = "select count(*) from llm.calls where stage = 'synthetic.math' and shard = $shard"
+    assert diverse.store.query(records, {"shard": second}).item() == 0
+    funnel = diverse.store.query("from marts.funnel where not (is_balanced and is_current)")
+    assert funnel.is_empty()
+
+
+def test_without_a_configured_selection_the_asset_says_how_and_writes_nothing(
+    platform: Platform,
+) -> None:
+    platform.register()
+    made = platform.materialize("personas/selections")
+    assert made.success
+    assert "[selections.diverse] with count = 100" in str(metadata(made)["no selection"])
+    assert platform.rows("personas.selections") == []

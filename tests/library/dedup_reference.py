@@ -1,0 +1,193 @@
+"""What deduplication is to find, by comparing every pair in plain Python."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import sqrt
+
+import polars as pl
+from rapidfuzz.fuzz import ratio
+
+from persona_pipeline.dedup.duplicates import find_duplicates
+from persona_pipeline.dedup.rules import FUZZY_FROM, Thresholds
+from persona_pipeline.dedup.surface import Resources
+
+TOLERANCE = 1e-9
+LAYERS = ["exact", "surface", "fuzzy", "semantic"]
+MASK = (1 << 64) - 1
+PERSONAS = {
+    "persona_id": pl.String(),
+    "persona": pl.String(),
+    "shard_number": pl.Int64(),
+    "quality": pl.Float64(),
+}
+VECTORS = {"persona_id": pl.String(), "embedding": pl.List(pl.Float32)}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A candidate whose words stand between spaces."""
+
+    persona_id: str
+    persona: str
+    shard_number: int = 1
+    quality: float = 0.0
+    embedding: tuple[float, ...] = ()
+
+    @property
+    def words(self) -> list[str]:
+        return self.persona.split()
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How one is similar to another."""
+
+    layer: str
+    similarity: float
+    fuzzy_score: float | None = None
+
+    @property
+    def order(self) -> tuple[float, ...]:
+        score = -1.0 if self.fuzzy_score is None else self.fuzzy_score
+        return (LAYERS.index(self.layer), -self.similarity, -score)
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Who goes, and because of whom."""
+
+    persona_id: str
+    kept_id: str
+    layer: str
+    similarity: float
+    threshold: float
+    fuzzy_score: float | None
+
+
+def spread(x: int) -> int:
+    x ^= x >> 30
+    x = x * 0xBF58476D1CE4E5B9 & MASK
+    x ^= x >> 27
+    x = x * 0x94D049BB133111EB & MASK
+    return x ^ x >> 31
+
+
+def fnv(numbers: Iterable[int]) -> int:
+    """FNV-1a over these numbers, its bits spread."""
+    state = 14695981039346656037
+    for number in numbers:
+        state = (state ^ number) * 1099511628211 & MASK
+    return spread(state)
+
+
+def jaccard(left: Row, right: Row) -> float:
+    a, b = set(left.words), set(right.words)
+    return len(a & b) / len(a | b) if a and b else 0.0
+
+
+def cosine(left: Row, right: Row) -> float:
+    a, b = left.embedding, right.embedding
+    if len(a) != len(b) or not any(a) or not any(b):
+        return 0.0
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    return dot / sqrt(sum(x * x for x in a)) / sqrt(sum(y * y for y in b))
+
+
+def fuzzy_score(left: Row, right: Row) -> float:
+    first, second = (" ".join(sorted(set(row.words))) for row in (left, right))
+    return ratio(first, second)
+
+
+def word_link(left: Row, right: Row, thresholds: Thresholds) -> Link | None:
+    if left.words == right.words and (left.words or left.persona == right.persona):
+        return Link("exact", 1.0)
+    similarity, fuzzy = jaccard(left, right), thresholds.fuzzy
+    is_asked = fuzzy is not None and similarity >= min(FUZZY_FROM, thresholds.jaccard) - TOLERANCE
+    score = fuzzy_score(left, right) if is_asked and similarity < 1 else None
+    if similarity >= thresholds.jaccard - TOLERANCE:
+        return Link("surface", similarity, score)
+    if score is not None and fuzzy is not None and score >= fuzzy - TOLERANCE:
+        return Link("fuzzy", similarity, score)
+    return None
+
+
+def links(left: Row, right: Row, thresholds: Thresholds) -> list[Link]:
+    """In which layers the two are similar enough for one of them to go."""
+    found = [word_link(left, right, thresholds)]
+    if thresholds.cosine is not None and left.persona != right.persona:
+        similarity = cosine(left, right)
+        if similarity >= thresholds.cosine - TOLERANCE:
+            found.append(Link("semantic", similarity))
+    return [link for link in found if link]
+
+
+def in_line(rows: Iterable[Row]) -> list[Row]:
+    """Whoever stands first is kept."""
+    return sorted(
+        rows,
+        key=lambda r: (r.shard_number, -r.quality, fnv(r.persona.encode()), r.persona_id),
+    )
+
+
+def reference(rows: Iterable[Row], thresholds: Thresholds) -> list[Removed]:
+    """Walks down the line: a row stays unless it is similar to one that stayed."""
+    kept, removed = list[Row](), list[Removed]()
+    levels = {
+        "exact": 1.0,
+        "surface": thresholds.jaccard,
+        "fuzzy": thresholds.fuzzy,
+        "semantic": thresholds.cosine,
+    }
+    for row in in_line(rows):
+        found = [
+            (link.order, place, link, keeper)
+            for place, keeper in enumerate(kept)
+            for link in links(row, keeper, thresholds)
+        ]
+        if not found:
+            kept.append(row)
+            continue
+        _, _, link, keeper = min(found, key=lambda each: each[:2])
+        level = levels[link.layer]
+        assert level is not None
+        removed.append(
+            Removed(
+                row.persona_id,
+                keeper.persona_id,
+                link.layer,
+                link.similarity,
+                level,
+                link.fuzzy_score,
+            )
+        )
+    return sorted(removed, key=lambda r: r.persona_id)
+
+
+def personas_of(rows: Iterable[Row]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [(r.persona_id, r.persona, r.shard_number, r.quality) for r in rows],
+        schema=PERSONAS,
+        orient="row",
+    )
+
+
+def vectors_of(rows: Iterable[Row]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [(r.persona_id, list(r.embedding)) for r in rows if r.embedding],
+        schema=VECTORS,
+        orient="row",
+    )
+
+
+def run(
+    rows: Iterable[Row], thresholds: Thresholds, resources: Resources | None = None
+) -> list[Removed]:
+    """What the library finds."""
+    rows = list(rows)
+    found = find_duplicates(personas_of(rows), vectors_of(rows), thresholds, resources=resources)
+    return removals(found)
+
+
+def removals(found: pl.DataFrame) -> list[Removed]:
+    assert found.columns == list(Removed.__dataclass_fields__)
+    return [Removed(*row) for row in found.iter_rows()]

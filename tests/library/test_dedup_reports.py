@@ -1,0 +1,373 @@
+"""Why a persona was removed, and what other thresholds would keep: from what is stored."""
+
+import re
+import unicodedata
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from persona_pipeline.cli.dedup import dedup
+from persona_pipeline.dedup.characters import SPACELESS_RULE
+from persona_pipeline.dedup.rules import Comparison, Thresholds
+from persona_pipeline.dedup.scratch import open_scratch
+from persona_pipeline.dedup.set_cache import SetCache
+from persona_pipeline.dedup.surface import Resources
+from persona_pipeline.errors import PipelineError, SettingsError
+from persona_pipeline.personas.comparison import DedupPlan, compare_shards
+from persona_pipeline.personas.deduplication import deduplicate
+from persona_pipeline.personas.differences import compare_words, cut_words
+from persona_pipeline.personas.explaining import explain
+from persona_pipeline.personas.sweep import (
+    SweepStep,
+    sweep,
+    sweep_rows,
+    sweep_thresholds,
+    uncompared_shards,
+)
+from persona_pipeline.plots import HEIGHT, WIDTH, line_plot, nice_ticks
+from persona_pipeline.stages import StageRows
+from persona_pipeline.store import Store
+
+MODEL = "fake/embedder"
+TEN = "w0 w1 w2 w3 w4 w5 w6 w7 w8 w9"
+
+
+class Project:
+    """A store with candidates written by hand, compared and decided as the assets do it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.folder = store, store.path.parent
+        self.plan = DedupPlan(
+            thresholds=Thresholds(0.9, 0.95),
+            comparison=Comparison(0.7, 0.95, has_scores=True),
+            embedding_model=MODEL,
+            cache=SetCache(self.folder / "dedup"),
+            resources=Resources(threads=1),
+        )
+        with self.store.transaction() as connection:
+            connection.execute("insert into corpus.shards (shard, shard_number) values ('s1', 1)")
+
+    def write(self, personas: dict[str, str], **vectors: list[float]) -> None:
+        """Candidates (id to text) in line, and the vectors of some of them."""
+        places = range(len(personas), 0, -1)
+        rows = [
+            (key, "text_to_persona", text, place)
+            for place, (key, text) in zip(places, personas.items(), strict=True)
+        ]
+        candidates = pl.DataFrame(
+            rows,
+            schema={
+                "persona_id": pl.String,
+                "origin": pl.String,
+                "persona": pl.String,
+                "word_count": pl.Int64,
+            },
+            orient="row",
+        )
+        embeddings = pl.DataFrame(
+            [(key, MODEL, vector) for key, vector in vectors.items()],
+            schema={"persona_id": pl.String, "model": pl.String, "embedding": pl.List(pl.Float32)},
+            orient="row",
+        )
+        tables = {"personas.candidates": candidates, "personas.embeddings": embeddings}
+        self.store.replace([StageRows("s1", "t", tables)], [], run_id="r")
+
+    def deduplicate(self, personas: dict[str, str], **vectors: list[float]) -> None:
+        self.write(personas, **vectors)
+        self.store.replace(compare_shards(self.store, self.plan), [], run_id="r")
+        self.store.replace(deduplicate(self.store, self.plan, "s1"), [], run_id="r")
+
+    def sweep(self, *thresholds: float) -> list[SweepStep]:
+        return sweep(self.store, self.plan, thresholds)
+
+
+@pytest.fixture
+def project(store: Store) -> Project:
+    return Project(store)
+
+
+def changed(count: int) -> str:
+    """TEN with its first words replaced: the Jaccard similarity is (10 - count) / (10 + count)."""
+    return " ".join([f"x{count}y{number}" for number in range(count)] + TEN.split()[count:])
+
+
+def counts(steps: list[SweepStep]) -> list[tuple[float, int, int, bool]]:
+    return [(step.threshold, step.kept, step.removed, step.is_chained) for step in steps]
+
+
+def test_words_that_differ_are_marked_whatever_their_case_place_and_punctuation() -> None:
+    found = compare_words("A tide-table printer.", "a PRINTER, careful, tide")
+    assert found.first == [("A tide-", False), ("table", True), (" printer.", False)]
+    assert found.second == [
+        ("a PRINTER, ", False),
+        ("careful", True),
+        (", tide", False),
+    ]
+    assert (found.shared_count, found.first_count, found.second_count) == (3, 1, 1)
+
+
+def test_words_that_differ_and_follow_each_other_are_one_piece() -> None:
+    found = compare_words("one two three", "three")
+    assert found.first == [("one two", True), (" three", False)]
+    assert compare_words("", "!").second == [("!", False)]
+
+
+def test_writing_without_spaces_differs_by_pairs_of_characters() -> None:
+    found = compare_words("東京の塔", "東京")
+    assert found.first == [("東", False), ("京の塔", True)]
+    assert (found.shared_count, found.first_count) == (1, 2)
+
+
+speech = st.text("aAéE\u0301ßİς_7 -,\x00東京の塔ーกำ🧪", max_size=30)
+
+
+@hypothesis_settings(max_examples=50, deadline=None)
+@given(speech, speech)
+def test_words_are_those_of_the_tokenizer_and_the_pieces_are_the_text(one: str, two: str) -> None:
+    texts = [unicodedata.normalize("NFC", text) for text in (one, two)]
+    with open_scratch(memory_limit=1_000_000_000, threads=1) as scratch:
+        keyed = {"key": np.arange(2, dtype=np.uint64), "persona": texts}
+        scratch.load("texts", pl.DataFrame(keyed))
+        words = scratch.fetch("dedup/words", {"spaceless": f"({SPACELESS_RULE}+)"}).rows()
+    assert set(words) == {
+        (number, word.word) for number, text in enumerate(texts) for word in cut_words(text)
+    }
+    found = compare_words(one, two)
+    for text, pieces in zip(texts, (found.first, found.second), strict=True):
+        assert "".join(piece.text for piece in pieces) == text
+
+
+def test_a_removed_persona_is_explained_by_its_keeper_and_its_other_neighbours(
+    project: Project,
+) -> None:
+    project.deduplicate({"keeper": f"{TEN} {TEN} v", "gone": TEN, "near": changed(1)})
+    found = explain(project.store, "gone")
+    assert found.is_decided
+    assert found.removal is not None
+    assert found.removal.keeper is not None
+    assert found.removal.keeper.persona_id == "keeper"
+    assert (found.removal.layer, found.removal.threshold) == ("surface", 0.9)
+    assert found.removal.similarity == pytest.approx(10 / 11)
+    [other] = found.neighbours
+    assert (other.persona_id, other.kept_id, other.cosine) == ("near", None, None)
+    assert other.jaccard == pytest.approx(9 / 11)
+    assert other.fuzzy_score is not None
+    assert found.removed == []
+
+
+def test_a_kept_persona_names_whom_it_removed_and_who_is_near(project: Project) -> None:
+    personas = {"a": TEN, "same": TEN.upper(), "order": " ".join(reversed(TEN.split()))}
+    project.deduplicate(
+        personas | {"near": changed(1), "meant": "other words"}, a=[1.0, 0.0], meant=[0.99, 0.1]
+    )
+    found = explain(project.store, "a")
+    assert found.removal is None
+    assert [(other.persona_id, other.is_exact) for other in found.removed] == [
+        ("meant", False),
+        ("same", True),
+        ("order", False),
+    ]
+    assert [other.persona_id for other in found.neighbours] == ["near"]
+
+
+def test_an_id_may_be_cut_short_when_it_stays_the_only_one(project: Project) -> None:
+    project.write({"abc1": "one two", "abc": "three four", "x1": "five six"})
+    assert explain(project.store, "x").persona.persona_id == "x1"
+    assert explain(project.store, "abc").persona.persona_id == "abc"
+    assert not explain(project.store, "x").is_decided
+    with pytest.raises(PipelineError, match=r"several .* begin with 'ab': abc, abc1; give more"):
+        explain(project.store, "ab")
+    with pytest.raises(PipelineError, match="no persona's id begins with 'zz'"):
+        explain(project.store, "zz")
+
+
+def test_a_sweep_decides_every_threshold_and_names_what_is_closest(project: Project) -> None:
+    project.deduplicate({"a": TEN, "b": f"{TEN} v", "c": changed(1), "d": "u1 u2 u3"})
+    steps = project.sweep(0.95, 0.9, 0.8, 0.7)
+    assert counts(steps) == [
+        (0.95, 4, 0, False),
+        (0.9, 3, 1, False),
+        (0.8, 2, 2, False),
+        (0.7, 2, 2, False),
+    ]
+    assert {step.candidates for step in steps} == {4}
+    first, second, third, _ = steps
+    assert first.closest_kept["similarity"].to_list()[0] == pytest.approx(10 / 11)
+    assert second.closest_removed["similarity"].to_list() == pytest.approx([10 / 11])
+    assert third.closest_removed.columns == [
+        "persona_id", "persona", "other_id", "other_persona", "similarity",
+    ]  # fmt: skip
+
+
+def test_the_configured_threshold_keeps_what_deduplication_kept(project: Project) -> None:
+    personas = {f"p{number}": changed(number % 5) + f" z{number // 9}" for number in range(40)}
+    project.deduplicate(personas, p1=[1.0, 0.0], p9=[1.0, 0.01])
+    [step] = project.sweep(0.9)
+    duplicates = project.store.query("from personas.duplicates")
+    assert step.removed == len(duplicates) > 0
+    assert step.kept == len(personas) - len(duplicates)
+
+
+def test_thresholds_without_stored_pairs_are_chained(project: Project) -> None:
+    project.deduplicate({"a": TEN, "b": changed(2), "c": changed(3), "d": "u1 u2 u3"})
+    steps = project.sweep(0.7, 0.6, 0.5)
+    assert counts(steps) == [(0.7, 4, 0, False), (0.6, 3, 1, True), (0.5, 2, 2, True)]
+    assert steps[0].closest_kept["similarity"].to_list()[0] == pytest.approx(8 / 12)
+    assert steps[1].closest_removed["similarity"].to_list() == pytest.approx([8 / 12])
+    assert steps[2].closest_removed["similarity"].to_list() == pytest.approx([7 / 13])
+    assert counts(project.sweep(0.6, 0.5)) == counts(steps)[1:]
+
+
+def test_the_same_words_are_close_to_no_threshold(project: Project) -> None:
+    project.deduplicate({"a": TEN, "b": TEN.upper()})
+    [step] = project.sweep(0.9)
+    assert step.removed == 1
+    assert step.closest_removed.is_empty()
+
+
+@pytest.mark.parametrize("personas", [{}, {"a": TEN}])
+def test_a_sweep_of_nobody_or_one_keeps_them(project: Project, personas: dict[str, str]) -> None:
+    project.deduplicate(personas)
+    for step in project.sweep(*sweep_thresholds()):
+        assert (step.candidates, step.kept, step.removed) == (len(personas), len(personas), 0)
+
+
+def test_a_shard_that_was_not_compared_is_named(project: Project) -> None:
+    project.write({"a": TEN})
+    assert uncompared_shards(project.store, project.plan) == ["s1"]
+    project.deduplicate({"a": TEN})
+    assert uncompared_shards(project.store, project.plan) == []
+
+
+def test_thresholds_go_down_in_steps() -> None:
+    assert sweep_thresholds(0.9, 0.7, 0.1) == [0.9, 0.8, 0.7]
+    assert sweep_thresholds(0.5, 0.5, 0.1) == [0.5]
+    assert len(sweep_thresholds()) == 12
+    with pytest.raises(SettingsError, match="a sweep goes down"):
+        sweep_thresholds(0.5, 0.9, 0.1)
+
+
+def test_the_rows_of_a_sweep_go_into_its_table(project: Project) -> None:
+    project.deduplicate({"a": TEN, "b": f"{TEN} v"})
+    for _ in range(2):  # the second time it replaces its rows
+        project.store.replace([sweep_rows(project.sweep(0.9, 0.5))], [], run_id="r")
+    columns = "shard, threshold, candidates, kept, removed, is_chained"
+    rows = project.store.query(f"select {columns} from personas.sweep order by threshold").rows()
+    assert rows == [("all", 0.5, 2, 1, 1, True), ("all", 0.9, 2, 1, 1, False)]
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.4, 0.95], [0.4, 0.6, 0.8, 1.0]),
+        ([3, 41], [0, 10, 20, 30, 40, 50]),
+        ([220, 220], [200, 250]),
+        ([], [0.0, 0.2]),
+    ],
+)
+def test_ticks_are_round_and_hold_all_values(values: list[float], ticks: list[float]) -> None:
+    assert nice_ticks(values) == pytest.approx(ticks)
+
+
+def test_a_plot_is_svg_with_a_point_for_each_value_inside_the_frame() -> None:
+    points = [(0.9, 1200.0), (0.4, 100.0), (0.7, 900.0)]
+    plot = ET.fromstring(  # noqa: S314 - our own
+        line_plot(points, title="a < b", x_label="x", y_label="y", mark=0.9)
+    )
+    tag = "{http://www.w3.org/2000/svg}"
+    circles = plot.findall(f"{tag}circle")
+    assert len(circles) == 3
+    across = [float(circle.attrib["cx"]) for circle in circles]
+    down = [float(circle.attrib["cy"]) for circle in circles]
+    assert across == sorted(across)
+    assert down == sorted(down, reverse=True)
+    assert all(0 < x < WIDTH for x in across)
+    assert all(0 < y < HEIGHT for y in down)
+    labels = [text.text for text in plot.iter(f"{tag}text")]
+    assert {"a < b", "x", "y", "now", "0.4", "1,000"} <= set(labels)
+    assert "now" not in line_plot([], title="", x_label="", y_label="", mark=7)
+
+
+def run(project: Project, *arguments: str) -> tuple[str, BaseException | None]:
+    folder = str(project.folder)
+    result = CliRunner().invoke(dedup, [*arguments, "--data-dir", folder], env={"COLUMNS": "160"})
+    return result.output, result.exception
+
+
+def test_the_command_shows_both_texts_with_the_words_that_differ(project: Project) -> None:
+    project.deduplicate({"keeper": f"{TEN} {TEN} v", "gone": TEN, "near": changed(1)})
+    output, error = run(project, "explain", "gone")
+    assert error is None
+    assert "{+v+}" in output
+    assert "Jaccard similarity 0.9091, threshold 0.9" in output
+    assert "10 in both of 11 = 0.9091" in output
+    assert "near" in output
+    output, _ = run(project, "explain", "keeper")
+    assert "Removed because of it: 1" in output
+    project.deduplicate({"alone": TEN})
+    output, _ = run(project, "explain", "alone")
+    assert "No persona is known to be like it" in output
+    assert "pairs_from" in output
+
+
+def test_the_command_prints_a_line_per_threshold_and_the_pairs_of_some(project: Project) -> None:
+    project.deduplicate({"a": TEN, "b": f"{TEN} v", "c": changed(1)})
+    output, error = run(project, "sweep", "--show", "0.8")
+    assert error is None
+    assert "chained" in output
+    assert "<- jaccard_threshold" in output
+    assert "At 0.8: removed, closest above" in output
+    assert "At 0.9" not in output
+    output, _ = run(project, "sweep", "--show", "all")
+    assert output.count("both kept, closest below") == 12
+    output, error = run(project, "sweep", "--show", "0.72")
+    assert error is not None
+    assert "known: 0.95, 0.9" in output
+    assert "--show 'most' is not in the sweep" in run(project, "sweep", "--show", "most")[0]
+
+
+def test_the_command_says_which_layer_decided_and_by_what(project: Project) -> None:
+    personas = {"a": "tables and maps of tides, printed", "b": "tables and map of tides, printed"}
+    project.plan = replace(project.plan, thresholds=Thresholds(0.9, 0.95, 70))
+    project.deduplicate(
+        personas | {"c": personas["a"].upper(), "d": "far away"}, b=[1, 0], d=[1, 0]
+    )
+    output, _ = run(project, "explain", "b")
+    assert re.search(
+        r"Layer fuzzy: score 9\d\.\d, threshold 70 \(Jaccard similarity 0\.7143", output
+    )
+    output, _ = run(project, "explain", "c")
+    assert "Layer exact: the same words in the same order." in output
+    project.deduplicate({"b": "one two", "d": "far away"}, b=[1.0, 0.0], d=[1.0, 0.0])
+    output, _ = run(project, "explain", "d")
+    assert "Layer semantic: cosine 1.0000, threshold 0.95." in output
+
+
+def test_the_command_says_what_is_not_decided_any_more_or_yet(project: Project) -> None:
+    project.write({"a": TEN})
+    assert "not deduplicated yet" in run(project, "explain", "a")[0]
+    assert "Not compared yet with these settings: s1" in run(project, "sweep")[0]
+    project.deduplicate({"a": TEN, "b": TEN})
+    project.write({"b": TEN})
+    assert "Its keeper a is gone" in run(project, "explain", "b")[0]
+
+
+def test_a_snapshot_of_an_older_version_is_said_to_be_one(project: Project) -> None:
+    with duckdb.connect(str(project.store.snapshot)) as connection:
+        connection.execute("drop table personas.fingerprints")
+    _, error = run(project, "sweep")
+    assert "written by an older version" in str(error)
+
+
+def test_the_commands_say_what_to_do_where_nothing_was_run(tmp_path: Path) -> None:
+    result = CliRunner().invoke(dedup, ["sweep", "--data-dir", str(tmp_path / "none")])
+    assert "run 'persona-pipeline run' first" in str(result.exception)

@@ -1,0 +1,219 @@
+"""Deduplication of shards in the store: shard by shard, in any order, is from scratch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from persona_pipeline import store
+from persona_pipeline.dedup.rules import Comparison, Thresholds
+from persona_pipeline.dedup.set_cache import SetCache
+from persona_pipeline.dedup.surface import Resources
+from persona_pipeline.personas.comparison import DedupPlan, compare_shards
+from persona_pipeline.personas.deduplication import deduplicate
+from persona_pipeline.stages import StageRows
+from persona_pipeline.store import Store
+
+MODEL = "fake/embedder"
+WORDS = [f"w{number}" for number in range(30)]
+
+
+@dataclass
+class Project:
+    """A store whose shards are written by hand, and deduplicated as the assets do it."""
+
+    folder: Path
+    thresholds: Thresholds = field(default_factory=lambda: Thresholds(0.7, 0.95))
+    pairs_from: float = 0.5
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.folder / "pipeline.duckdb", self.folder / "published.duckdb")
+        self.store.migrate()
+
+    @property
+    def plan(self) -> DedupPlan:
+        comparison = Comparison.for_thresholds(self.thresholds, self.pairs_from)
+        cache = SetCache(self.folder / "dedup")
+        return DedupPlan(self.thresholds, comparison, MODEL, cache, Resources(threads=1))
+
+    def write(self, number: int, personas: dict[str, str], *, has_vectors: bool = True) -> None:
+        """Give a shard these candidates (id to text), in place of those it had."""
+        shard = f"s{number}"
+        with self.store.transaction() as connection:
+            connection.execute("delete from corpus.shards where shard = ?", [shard])
+            connection.execute(
+                "insert into corpus.shards (shard, shard_number) values (?, ?)", [shard, number]
+            )
+        candidates = pl.DataFrame(
+            [(key, "text_to_persona", text, len(text.split())) for key, text in personas.items()],
+            schema=["persona_id", "origin", "persona", "word_count"],
+            orient="row",
+        )
+        tables = {"personas.candidates": candidates.cast({"word_count": pl.Int64})}
+        if has_vectors:
+            tables["personas.embeddings"] = vectors_of(personas)
+        self.store.replace([StageRows(shard, "t", tables)], [], run_id="r")
+
+    def deduplicate(self, number: int) -> None:
+        """What the assets pairs and duplicates do for a shard."""
+        self.store.replace(compare_shards(self.store, self.plan), [], run_id="r")
+        self.store.replace(deduplicate(self.store, self.plan, f"s{number}"), [], run_id="r")
+
+    def duplicates(self) -> list[tuple[object, ...]]:
+        return self.store.query(
+            "select shard, persona_id, kept_id, layer, similarity, threshold, fuzzy_score"
+            " from personas.duplicates order by all"
+        ).rows()
+
+    def kept(self) -> list[str]:
+        return self.store.query(
+            "select persona_id from personas.candidates anti join personas.duplicates"
+            " using (persona_id) order by all"
+        )["persona_id"].to_list()
+
+
+def vectors_of(personas: dict[str, str]) -> pl.DataFrame:
+    """Three words of a text decide its direction, so that some texts are near in meaning only."""
+    rows = []
+    for key, text in personas.items():
+        vector = np.zeros(8, np.float32)
+        for word in sorted(text.split())[:3]:
+            vector[int(word[1:]) % 8] += 1
+        rows.append((key, MODEL, vector.tolist()))
+    schema = {"persona_id": pl.String(), "model": pl.String(), "embedding": pl.List(pl.Float32)}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+@pytest.fixture(autouse=True)
+def _no_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copying the tables after each commit is not what is tested, and most of the time."""
+    monkeypatch.setattr(store, "_publish", lambda *_: None)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def fresh() -> Iterator[Project]:
+    with TemporaryDirectory() as folder:
+        yield Project(Path(folder))
+
+
+def texts(seed: int, number: int, count: int) -> dict[str, str]:
+    """Random texts of few words, some of them edited copies, a few in two shards."""
+    random, found = Random(f"{seed} {number}"), list[list[str]]()
+    for _ in range(count):
+        words = random.sample(WORDS, random.randint(3, 6))
+        if found and random.random() < 0.4:
+            words = list(random.choice(found))
+            words[random.randrange(len(words))] = random.choice(WORDS)
+        if random.random() < 0.2:
+            words = WORDS[:4]
+        found.append(words)
+    return {f"p{number}-{place}": " ".join(words) for place, words in enumerate(found)}
+
+
+def from_scratch(shards: dict[int, dict[str, str]], fresh: Project) -> list[tuple[object, ...]]:
+    for number, personas in shards.items():
+        fresh.write(number, personas)
+    if shards:
+        fresh.deduplicate(min(shards))
+    return fresh.duplicates()
+
+
+def test_shard_by_shard_is_from_scratch(project: Project, fresh: Project) -> None:
+    shards = {number: texts(1, number, 12) for number in (1, 2, 3)}
+    for number, personas in shards.items():
+        project.write(number, personas)
+        project.deduplicate(number)
+    assert project.duplicates() == from_scratch(shards, fresh) != []
+
+
+def test_the_order_in_which_shards_arrive_does_not_matter(project: Project, fresh: Project) -> None:
+    shards = {number: texts(2, number, 12) for number in (1, 2, 3)}
+    for number in (3, 1, 2):
+        project.write(number, shards[number])
+        project.deduplicate(number)
+    assert project.duplicates() == from_scratch(shards, fresh)
+
+
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.integers(0, 10_000), st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=6))
+def test_whatever_is_written_again_or_emptied_the_tables_are_those_from_scratch(
+    seed: int, changes: list[tuple[int, bool]]
+) -> None:
+    with TemporaryDirectory() as one, TemporaryDirectory() as other:
+        project, shards = Project(Path(one)), dict[int, dict[str, str]]()
+        for step, (number, is_emptied) in enumerate([(1, False), (2, False), *changes]):
+            shards[number] = {} if is_emptied else texts(seed + step, number, 8)
+            project.write(number, shards[number])
+            project.deduplicate(number)
+        assert project.duplicates() == from_scratch(shards, Project(Path(other)))
+
+
+def test_without_its_cache_a_project_finds_the_same(project: Project, fresh: Project) -> None:
+    shards = {number: texts(3, number, 12) for number in (1, 2)}
+    project.write(1, shards[1])
+    project.deduplicate(1)
+    for path in sorted((project.folder / "dedup").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    project.write(2, shards[2])
+    project.deduplicate(2)
+    assert project.duplicates() == from_scratch(shards, fresh)
+
+
+def test_another_threshold_is_decided_without_another_comparison(
+    project: Project, fresh: Project
+) -> None:
+    shards = {number: texts(4, number, 12) for number in (1, 2)}
+    from_scratch(shards, project)
+    project.thresholds = fresh.thresholds = Thresholds(0.5, 0.95)
+    assert compare_shards(project.store, project.plan) == []
+    project.deduplicate(1)
+    assert project.duplicates() == from_scratch(shards, fresh)
+
+
+def test_a_keeper_that_goes_brings_back_whoever_it_removed(project: Project) -> None:
+    project.write(1, {"a": "w1 w2 w3 w4"})
+    project.write(2, {"b": "w1 w2 w3 w4", "c": "w4 w12 w20"})
+    project.deduplicate(2)
+    assert project.kept() == ["a", "c"]
+    project.write(1, {})
+    project.deduplicate(1)
+    assert project.kept() == ["b", "c"]
+
+
+def test_vectors_that_come_later_are_compared_then(project: Project, fresh: Project) -> None:
+    shards = {number: texts(5, number, 12) for number in (1, 2)}
+    project.write(1, shards[1])
+    project.write(2, shards[2], has_vectors=False)
+    project.deduplicate(1)
+    assert {layer for _, _, _, layer, *_ in project.duplicates()} <= {
+        "exact",
+        "surface",
+        "semantic",
+    }
+    project.write(2, shards[2])
+    project.deduplicate(2)
+    assert project.duplicates() == from_scratch(shards, fresh)
+
+
+def test_nothing_is_compared_again_when_nothing_changed(project: Project) -> None:
+    from_scratch({1: texts(6, 1, 12), 2: texts(6, 2, 12)}, project)
+    before = project.duplicates()
+    assert compare_shards(project.store, project.plan) == []
+    project.deduplicate(2)
+    assert project.duplicates() == before

@@ -1,0 +1,127 @@
+"""Records that say the same: by their signature, by their words, across shards."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from persona_pipeline.domains.spec import load_domains
+from persona_pipeline.record_duplicates import deduplicate_records, find_record_duplicates
+from persona_pipeline.stages import StageRows
+from persona_pipeline.store import Store
+from persona_pipeline.synthesis import table_columns, table_name
+
+DOMAINS = load_domains()
+TIDES = (
+    "A harbour pilot guides 12 ships on each of 5 days and writes every one of them into a log. "
+    "How many ships are in the log?"
+)
+
+
+def problem(
+    record_id: str, text: str, shard: int = 1, solution: str = "Multiply."
+) -> dict[str, Any]:
+    fields = {"problem": text, "solution": solution, "answer": "60", "text": f"{text} {solution}"}
+    return {"shard": f"s{shard}", "shard_number": shard, "record_id": record_id, **fields}
+
+
+def tool(record_id: str, name: str, *parameters: str) -> dict[str, Any]:
+    listed = [
+        f'{{"name": "{each}", "type": "string", "description": "what", "required": true}}'
+        for each in parameters
+    ]
+    return {
+        "shard": "s1",
+        "shard_number": 1,
+        "record_id": record_id,
+        "name": name,
+        "description": f"{record_id} says it in other words",
+        "parameters": f"[{', '.join(listed)}]",
+        "returns": "something",
+        "text": f"{record_id} as one text",
+    }
+
+
+def duplicates(domain: str, *records: dict[str, Any], threshold: float | None = 0.9) -> list[Any]:
+    found = find_record_duplicates(DOMAINS[domain], pl.DataFrame(records), threshold)
+    return found.sort("record_id").select("record_id", "kept_id", "layer").rows()
+
+
+def test_a_problem_that_another_record_has_goes_whatever_its_solution() -> None:
+    changed = TIDES.replace("every one", "each one")
+    found = duplicates("math", problem("a", TIDES), problem("b", TIDES, 2, "Count."))
+    assert found == [("b", "a", "exact")]
+    assert duplicates("math", problem("a", TIDES), problem("b", changed, 2)) == [
+        ("b", "a", "surface")
+    ]
+
+
+def test_without_a_threshold_all_problems_stay() -> None:
+    rows = [problem("a", TIDES), problem("b", TIDES, 2)]
+    assert duplicates("math", *rows, threshold=None) == []
+
+
+def test_tools_with_the_same_name_and_parameters_are_one_whatever_they_say() -> None:
+    found = duplicates(
+        "tool",
+        tool("a", "Find Tide", "port", "date"),
+        tool("b", "find_tide", "date", "port"),
+        tool("c", "find_tide", "port"),
+    )
+    assert {layer for *_, layer in found} == {"signature"}
+    assert [{removed, kept} for removed, kept, _ in found] == [{"a", "b"}]
+
+
+def test_a_domain_without_records_has_no_duplicates() -> None:
+    schema = dict.fromkeys(
+        ("shard", "record_id", "text", "problem", "solution", "answer"), pl.String
+    )
+    nothing = pl.DataFrame(schema={**schema, "shard_number": pl.Int64})
+    assert find_record_duplicates(DOMAINS["math"], nothing, 0.9).is_empty()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(tmp_path / "pipeline.duckdb", tmp_path / "published.duckdb")
+    made.migrate()
+    made.add_table("synthetic.math", table_columns(DOMAINS["math"]))
+    with made.transaction() as connection:
+        connection.execute(
+            "insert into corpus.shards (shard, shard_number) values ('s1', 1), ('s2', 2)"
+        )
+    return made
+
+
+def write(store: Store, shard: int, *records: dict[str, Any]) -> None:
+    domain = DOMAINS["math"]
+    columns = ["shard", "shard_number"]
+    rows = (
+        pl.DataFrame(records).drop(columns) if records else pl.DataFrame(schema={"text": pl.String})
+    )
+    store.replace([StageRows(f"s{shard}", "t", {table_name(domain): rows})], [], run_id="r")
+    found = deduplicate_records(store, [domain], {}, f"s{shard}")
+    store.replace(found, [], run_id="r")
+
+
+def rows(store: Store, sql: str) -> list[Any]:
+    return store.query(sql).rows()
+
+
+def test_the_view_of_records_leaves_duplicates_out_and_the_table_has_them(store: Store) -> None:
+    write(store, 1, problem("a", TIDES))
+    write(store, 2, problem("b", TIDES, 2), problem("c", TIDES[:60] + " What else?", 2))
+    assert rows(store, "select record_id from synthetic.records order by 1") == [("a",), ("c",)]
+    assert rows(store, "select count(*) from synthetic.math") == [(3,)]
+    assert rows(store, "select domain, record_id, kept_id from synthetic.duplicates") == [
+        ("math", "b", "a")
+    ]
+
+
+def test_an_earlier_shard_that_loses_its_record_gives_the_later_one_back(store: Store) -> None:
+    write(store, 1, problem("a", TIDES))
+    write(store, 2, problem("b", TIDES, 2))
+    write(store, 1)
+    deduplicated = deduplicate_records(store, [DOMAINS["math"]], {}, "s2")
+    store.replace(deduplicated, [], run_id="r")
+    assert rows(store, "select record_id from synthetic.records") == [("b",)]
