@@ -7,7 +7,7 @@
 
 The first table is of texts (Jaccard similarity of word sets), the second of embeddings (cosine).
 Quality is judged against brute force, where that is affordable. CPU-seconds are those of the
-deduplication, after 300 rows to warm up; `process` has the imports and the reading too. Peers live
+deduplication, after some rows to warm up; `process` has the imports and the reading too. Peers live
 in virtual environments under `benchmarks/.venvs`, made on first use; one that cannot be installed
 is skipped with a reason.
 """

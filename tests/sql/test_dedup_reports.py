@@ -108,6 +108,6 @@ def test_compared_candidates_have_their_text_and_place_in_line(tables: Tables) -
     add_personas(tables, ("s2", "b", 2.0, 1, 11), ("s1", "a", 1.0, 2, 12))
     tables.add("personas.candidates", {"persona_id": "new", "persona": "not compared"})
     assert tables.rows(read_sql("personas/compared_candidates")) == [
-        ("a", "text of a", 0, 1.0),
-        ("b", "text of b", 1, 2.0),
+        ("s1", "a", "text of a", 0, 1.0),
+        ("s2", "b", "text of b", 1, 2.0),
     ]
