@@ -11,7 +11,7 @@ from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.models import open_embedder
 from persona_pipeline.locks import turn
 from persona_pipeline.personas.candidates import apply_quality_rules
-from persona_pipeline.personas.comparison import compare_shards, dedup_plan
+from persona_pipeline.personas.comparison import compare_shards, dedup_plan, shards_without_vectors
 from persona_pipeline.personas.deduplication import (
     STAGE,
     deduplicate,
@@ -159,6 +159,13 @@ def _dedup_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         with stage_run(context, duckdb, settings) as run, turn(settings.locks_dir / STAGE):
             compared = compare_shards(run.store, plan)
             run.commit(compared)
+            if without := shards_without_vectors(run.store, plan):
+                context.log.warning(
+                    "%s have no vectors of %s and are not compared by meaning: materialize "
+                    "personas/embeddings for them",
+                    without,
+                    plan.embedding_model,
+                )
             for name in COMPARED:
                 table = describe_table(run.store, f"personas.{name}", run.shard)
                 shards = {"shards_compared": [rows.shard for rows in compared]}
@@ -179,6 +186,8 @@ def _dedup_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         The earlier shard wins. Later shards are decided again with this one.
         """
         with stage_run(context, duckdb, settings) as run, turn(settings.locks_dir / STAGE):
+            if changed := compare_shards(run.store, plan):  # since personas/pairs was made
+                run.commit(changed)
             run.commit(deduplicate(run.store, plan, run.shard))
             return Result(metadata=describe_table(run.store, "personas.duplicates", run.shard))
 

@@ -1,8 +1,8 @@
 """Comparing shards: which candidates are like which, found once and kept as pairs of keys.
 
 A pair names word sets or texts by stable hashes, not personas, so it stays true when shards come,
-change or go. It is kept by every compared shard that has one of its two sides: whichever shard is
-compared again, the pairs of all others are still there.
+change or go. Of two shards, the one that was compared later holds the pairs between them: whichever
+is compared again, the pairs of all others are still there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -89,9 +89,9 @@ def current_version(state: ShardState, plan: DedupPlan) -> str | None:
     """Of the comparison that the shard should have; None: it has nothing to compare."""
     if not state.candidate_count:
         return None
-    vectors = state.vectors_at if plan.comparison.min_cosine is not None else None
-    rules = str(plan.comparison)
-    return stable_id(state.candidates_at, vectors, rules, plan.embedding_model, TOKENIZER_VERSION)
+    is_semantic = plan.comparison.min_cosine is not None
+    vectors = f"{plan.embedding_model} {state.vectors_at}" if is_semantic else None
+    return stable_id(state.candidates_at, vectors, str(plan.comparison), TOKENIZER_VERSION)
 
 
 def compare_shards(store: Store, plan: DedupPlan) -> list[StageRows]:
@@ -203,8 +203,7 @@ def _keep_sets(
     for state in states:
         if state.shard in of_shard:
             keys = of_shard[state.shard]["set_key"].sort().to_numpy()
-            rows = np.searchsorted(sets.keys, keys)
-            rows = rows[sets.keys[rows.clip(max=len(sets.keys) - 1)] == keys]
+            rows = np.searchsorted(sets.keys, keys[np.isin(keys, sets.keys)])
             own = KeyedSets(sets.keys[rows], sets.sets.take(rows))
             plan.cache.keep(state.shard, str(current_version(state, plan)), own)
         elif not state.candidate_count:
@@ -229,6 +228,15 @@ def _sample(store: Store, states: Sequence[ShardState]) -> pl.Series:
 def _by_shard(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
     parts = rows.partition_by("shard", as_dict=True, include_key=False)
     return {str(shard): part for (shard,), part in parts.items()}
+
+
+def shards_without_vectors(store: Store, plan: DedupPlan) -> list[str]:
+    """Shards that cannot be compared by meaning, although the plan asks for it."""
+    if plan.comparison.min_cosine is None:
+        return []
+    with store.connect(read_only=True) as connection:
+        states = read_states(connection, plan)
+    return [state.shard for state in states if state.candidate_count and not state.vectors_at]
 
 
 def _one_row(column: str, value: str | None) -> pl.DataFrame:

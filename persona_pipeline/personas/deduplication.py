@@ -14,6 +14,8 @@ from persona_pipeline.stages import FunnelCounts, StageRows
 from persona_pipeline.store import Store
 
 STAGE = "deduplication"
+LAST = 1 << 62
+"""After every shard."""
 
 EMBEDDINGS: dict[str, pl.DataType | type[pl.DataType]] = {
     "persona_id": pl.String,
@@ -59,13 +61,15 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
             for state in states
             if state.shard == shard or state.basis != bases.get(state.shard)
         ]
-        first = min(outdated, default=0)
+        first = min(outdated, default=LAST)
         open_states = [state for state in states if state.shard_number >= first]
         shards = {"shards": [state.shard for state in open_states]}
         line = fetch(connection, read_sql("personas/line"), shards)
         pairs = fetch(connection, read_sql("personas/pairs_of_line"), shards)
     found = _decide(plan, line, pairs, first)
     of_shard = found.partition_by("shard", as_dict=True, include_key=False)
+    if shard not in {state.shard for state in states}:  # it has no candidates, and never had
+        open_states.append(ShardState(shard, LAST, 0, None, None, None, None))
     return [
         _decided(state, of_shard.get((state.shard,), found.clear()), bases.get(state.shard))
         for state in open_states

@@ -1,5 +1,7 @@
 -- One row per kept persona of the shards, with the document that its line began at.
--- reads: personas.candidates, personas.duplicates, personas.extracted, personas.related
+-- Candidates that have not been compared yet are not in it.
+-- reads: personas.candidates, personas.fingerprints, personas.duplicates, personas.extracted,
+-- personas.related
 -- A candidate whose origin is being rewritten stays, without a root, until its shard is run again.
 -- params: $shards
 with origins as (
@@ -17,6 +19,7 @@ select
     extracted.document_id as root_document_id,
     origins.hop
 from personas.candidates
+semi join personas.fingerprints using (shard, persona_id)
 anti join personas.duplicates on candidates.persona_id = duplicates.persona_id
 left join origins on candidates.persona_id = origins.persona_id
 left join personas.extracted on origins.root_id = extracted.persona_id

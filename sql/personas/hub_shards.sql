@@ -1,9 +1,11 @@
 -- One row per shard whose hub is not what is left of its candidates, and this one.
--- reads: corpus.shards, personas.candidates, personas.duplicates, personas.hub, runs.resolved
+-- reads: corpus.shards, personas.candidates, personas.fingerprints, personas.duplicates, personas.hub,
+-- runs.resolved
 -- params: $shard
 with kept as (
     select candidates.shard, candidates.persona_id
     from personas.candidates
+    semi join personas.fingerprints using (shard, persona_id)
     anti join personas.duplicates on candidates.persona_id = duplicates.persona_id
 ),
 

@@ -16,7 +16,7 @@ from persona_pipeline import store
 from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.dedup.set_cache import SetCache
 from persona_pipeline.dedup.surface import Resources
-from persona_pipeline.personas.comparison import DedupPlan, compare_shards
+from persona_pipeline.personas.comparison import DedupPlan, compare_shards, shards_without_vectors
 from persona_pipeline.personas.deduplication import deduplicate
 from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
@@ -217,3 +217,28 @@ def test_nothing_is_compared_again_when_nothing_changed(project: Project) -> Non
     assert compare_shards(project.store, project.plan) == []
     project.deduplicate(2)
     assert project.duplicates() == before
+
+
+def test_a_shard_whose_texts_have_no_words_is_compared_too(project: Project) -> None:
+    project.write(1, {"a": "w1 w2 w3"})
+    project.deduplicate(1)
+    project.write(2, {"b": "...", "c": "...", "d": "!!!"}, has_vectors=False)
+    project.deduplicate(2)
+    assert len(project.kept()) == 3
+
+
+def test_shards_without_vectors_are_named(project: Project) -> None:
+    project.write(1, {"a": "w1 w2 w3"})
+    project.write(2, {"b": "w4 w5 w6"}, has_vectors=False)
+    assert shards_without_vectors(project.store, project.plan) == ["s2"]
+    project.thresholds = Thresholds(0.7, None)
+    assert shards_without_vectors(project.store, project.plan) == []
+
+
+def test_a_shard_without_candidates_has_nothing_to_decide(project: Project) -> None:
+    project.write(1, {"a": "w1 w2 w3"})
+    project.deduplicate(1)
+    [rows] = deduplicate(project.store, project.plan, "s9")
+    assert rows.shard == "s9"
+    assert rows.funnel is not None
+    assert rows.funnel.rows_in == 0

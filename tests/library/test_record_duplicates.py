@@ -73,6 +73,45 @@ def test_tools_with_the_same_name_and_parameters_are_one_whatever_they_say() -> 
     assert [{removed, kept} for removed, kept, _ in found] == [{"a", "b"}]
 
 
+def test_who_removed_a_record_is_kept_whatever_removed_the_record() -> None:
+    found = duplicates(
+        "tool",
+        tool("a", "find_tide", "port"),
+        tool("b", "find_port", "tide"),
+        tool("c", "find_port", "tide"),
+        threshold=0.5,
+    )
+    kept = {"a", "b", "c"} - {removed for removed, *_ in found}
+    assert {keeper for _, keeper, _ in found} <= kept
+
+
+def test_a_signature_is_compared_as_it_stands_not_word_by_word() -> None:
+    found = duplicates(
+        "tool",
+        tool("a", "copy_a", "b"),
+        tool("b", "b", "copy_a"),
+        tool("c", "b", "copy_a"),
+        threshold=None,
+    )
+    assert [{removed, keeper} for removed, keeper, _ in found] == [{"b", "c"}]
+
+
+def test_another_threshold_rewrites_the_earlier_shards_too(store: Store) -> None:
+    words = [f"word{number}" for number in range(20)]
+    texts = [" ".join(words), " ".join([*words[:18], "x", "y"]), " ".join([*words[:16], "x", "y"])]
+    for shard, text in enumerate(texts[:2], start=1):
+        write(store, shard, problem(f"r{shard}", text, shard))
+    domain = DOMAINS["math"]
+    for threshold in (0.7, 0.95, 0.7):
+        found = deduplicate_records(store, [domain], {"math": threshold}, "s2")
+        store.replace(found, [], run_id="r")
+        expected = [("r2", "r1")] if threshold < 0.8 else []
+        assert rows(store, "select record_id, kept_id from synthetic.duplicates") in (
+            expected,
+            [(kept, gone) for gone, kept in expected],
+        )
+
+
 def test_a_domain_without_records_has_no_duplicates() -> None:
     schema = dict.fromkeys(
         ("shard", "record_id", "text", "problem", "solution", "answer"), pl.String
@@ -122,6 +161,4 @@ def test_an_earlier_shard_that_loses_its_record_gives_the_later_one_back(store: 
     write(store, 1, problem("a", TIDES))
     write(store, 2, problem("b", TIDES, 2))
     write(store, 1)
-    deduplicated = deduplicate_records(store, [DOMAINS["math"]], {}, "s2")
-    store.replace(deduplicated, [], run_id="r")
     assert rows(store, "select record_id from synthetic.records") == [("b",)]

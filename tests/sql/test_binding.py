@@ -28,6 +28,7 @@ PARAMETERS = {
     "keys": "a,b",
     "name": "diverse",
     "but": ["s1"],
+    "domain": "poem",
     "persona_id": "a",
     "prefix": "a",
 }

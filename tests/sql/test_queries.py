@@ -74,6 +74,7 @@ def test_a_hub_is_written_where_it_is_not_what_is_left_of_the_candidates(tables:
     add_shards(tables)
     for shard in ("s2", "s1"):
         tables.add("runs.resolved", {"basis": "b"}, shard=shard)
+    tables.add("personas.fingerprints", {"persona_id": "a", "shard": "s2"}, {"persona_id": "b"})
     tables.add("personas.hub", {"persona_id": "a"}, shard="s2")
     assert tables.rows(read_sql("personas/hub_shards"), shard="s2") == [("s2",), ("s1",)]
     tables.add("personas.duplicates", {"persona_id": "b", "kept_id": "a"}, shard="s1")
@@ -115,7 +116,9 @@ def test_the_hub_keeps_what_is_no_duplicate_and_knows_its_document(tables: Table
         "personas.candidates",
         *[{"persona_id": key, **common} for key in ("b", "a", "c")],
         {"persona_id": "x", **common, "shard": "s2"},
+        {"persona_id": "not compared", **common},
     )
+    tables.add("personas.fingerprints", *({"persona_id": key} for key in ("a", "b", "c")))
     tables.add("personas.duplicates", {"persona_id": "c", "kept_id": "a"})
     assert tables.rows(read_sql("personas/hub"), shards=["s1"]) == [
         ("s1", "a", "text_to_persona", "someone", "a", "d1", 0),
