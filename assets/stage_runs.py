@@ -165,7 +165,7 @@ def _spending(stages: Collection[Totals]) -> Metadata:
         "calls_bought": sum(totals.bought for totals in stages),
         "calls_invalid": sum(totals.invalid for totals in stages),
         "calls_failed": sum(totals.failed for totals in stages),
-        "calls_per_second": round(asked / seconds, 1) if asked else 0.0,
+        "calls_per_second": round(asked / seconds, 1) if seconds else 0.0,
         "refused_for_pace_share": round(refused / asked, 4) if asked else 0.0,
         "tokens_in": sum(totals.tokens_in for totals in stages),
         "tokens_cached": sum(totals.tokens_cached for totals in stages),

@@ -84,11 +84,13 @@ class Buyer:
             purchase = Purchase(terms, lane, tracker, receive, count)
             self.totals[stage] = purchase.totals
             started = time.monotonic()
-            run_in_loop_thread(
-                lambda: purchase.run(chain([first], remaining)),
-                hold=purchase.hold,
-                stop=purchase.stop,
-                grace=self.patience.drain_seconds + LAST_SECONDS,
-            )
-            purchase.totals.seconds = time.monotonic() - started
+            try:
+                run_in_loop_thread(
+                    lambda: purchase.run(chain([first], remaining)),
+                    hold=purchase.hold,
+                    stop=purchase.stop,
+                    grace=self.patience.drain_seconds + LAST_SECONDS,
+                )
+            finally:
+                purchase.totals.seconds = time.monotonic() - started
         return purchase.totals
