@@ -40,7 +40,8 @@ def build_persona_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
     return [
         *_asking_assets(settings),
         *_judging_assets(settings),
-        *_dedup_assets(settings),
+        _comparing_asset(settings),
+        *_deciding_assets(settings),
     ]
 
 
@@ -134,7 +135,7 @@ def _judging_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
     return [candidates, embeddings]
 
 
-def _dedup_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
+def _comparing_asset(settings: Settings) -> dg.AssetsDefinition:
     plan = dedup_plan(settings)
 
     @dg.multi_asset(
@@ -171,6 +172,12 @@ def _dedup_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
                 shards = {"shards_compared": [rows.shard for rows in compared]}
                 yield result(["personas", name], {**table, **shards})
 
+    return pairs
+
+
+def _deciding_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
+    plan = dedup_plan(settings)
+
     @dg.asset(
         key=["personas", "duplicates"],
         deps=[["personas", "fingerprints"], ["personas", "pairs"]],
@@ -206,7 +213,7 @@ def _dedup_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
             run.commit(keep_rest(run.read(read_sql("personas/hub"), shards=shards), shards))
             return Result(metadata=describe_table(run.store, "personas.hub", run.shard))
 
-    return [pairs, duplicates, hub]
+    return [duplicates, hub]
 
 
 def _version(prompt: str, *settings: object) -> str:
