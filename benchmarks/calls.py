@@ -15,9 +15,8 @@ import json
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from contenders import (
     CONTENDERS,
@@ -181,7 +180,7 @@ def parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def names_among(known: list[str]) -> Any:  # noqa: ANN401
+def names_among(known: list[str]) -> Callable[[str], list[str]]:
     """A parser of comma-separated names that lists the choices when one is unknown."""
 
     def read_names(text: str) -> list[str]:

@@ -131,8 +131,8 @@ def install(folder: Path, packages: list[str]) -> None:
 def run_uv(arguments: list[str]) -> None:
     """Run uv; what it complains about becomes the reason for skipping."""
     try:
-        subprocess.run(  # noqa: S603
-            ["uv", *arguments],  # noqa: S607
+        subprocess.run(  # noqa: S603 - arguments of our own
+            ["uv", *arguments],  # noqa: S607 - the uv that runs this
             check=True,
             capture_output=True,
             text=True,
@@ -159,7 +159,7 @@ class Run:
         self.started_at = time.monotonic()
         command = [str(find_interpreter(contender)), str(contender.path), *task.arguments()]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(  # noqa: S603
+            self.process = subprocess.Popen(  # noqa: S603 - an adapter of ours
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

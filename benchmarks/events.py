@@ -145,7 +145,7 @@ CASES: dict[str, Callable[[Stage], Result]] = {
 }
 
 
-def play(  # noqa: PLR0913
+def play(  # noqa: PLR0913 - one for each option of the command line
     case: str,
     contender: Contender,
     provider: Provider,

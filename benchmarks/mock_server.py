@@ -16,7 +16,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, cast
 
 FAULTS = ("429", "500", "reset", "badcontent", "length", "empty", "refusal")
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requests"}
@@ -215,7 +215,7 @@ def free_text(digest: str) -> str:
     return " ".join(WORDS[start:] + WORDS[:start]) + f" ({digest})"
 
 
-def instance(schema: dict[str, Any], root: dict[str, Any], digest: str) -> Any:  # noqa: ANN401
+def instance(schema: dict[str, Any], root: dict[str, Any], digest: str) -> object:
     """A value that satisfies the subset of JSON Schema which providers accept."""
     if "$ref" in schema:
         return instance(root["$defs"][schema["$ref"].rsplit("/", 1)[1]], root, digest)
@@ -248,7 +248,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        self.transport = transport  # type: ignore[assignment]
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Collect bytes until a request is complete."""

@@ -55,14 +55,14 @@ class Provider:
         self._post("/reset", {})
 
     def _get(self, path: str) -> dict[str, Any]:
-        with urllib.request.urlopen(self.base + path, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(self.base + path, timeout=10) as answer:  # noqa: S310 - the mock on this machine
             return dict(json.load(answer))
 
     def _post(self, path: str, body: dict[str, Any]) -> None:
         data = json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(self.base + path, data, headers)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        request = urllib.request.Request(self.base + path, data, headers)  # noqa: S310 - the mock on this machine
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - the mock on this machine
             answer.read()
 
 
@@ -76,7 +76,7 @@ def running_provider(url: str | None, script: Path | None, latency_ms: int) -> I
         return
     port = free_port()
     command = [sys.executable, str(script or OWN_MOCK), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - the mock of ours
     try:
         provider = Provider(f"http://127.0.0.1:{port}")
         wait_until_up(provider, process)

@@ -138,7 +138,7 @@ def run_script(engine: Engine, arguments: list[str], work: Path, limit_s: float)
     command = [str(find_interpreter(engine)), str(engine.path), *arguments]
     threads = dict.fromkeys(THREAD_VARIABLES, str(THREADS))
     with (work / "output.log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(  # noqa: S603 - a script of ours
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,

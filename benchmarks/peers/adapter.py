@@ -176,11 +176,11 @@ def descendants() -> list[int]:
         fields = stat_fields(int(entry.name)) if entry.name.isdigit() else None
         if fields:
             children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found, todo = [], [os.getpid()]
-    while todo:
-        below = children.get(todo.pop(), [])
+    found, parents = [], [os.getpid()]
+    while parents:
+        below = children.get(parents.pop(), [])
         found += below
-        todo += below
+        parents += below
     return found
 
 

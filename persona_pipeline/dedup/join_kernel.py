@@ -177,6 +177,29 @@ def mark_hot(keys: Any, rows: Any, roles: Any, lengths: Any, limit: int, hot: An
             hot[rows[number]] = True
 
 
+@inlined
+def count_slots(keys: int) -> int:
+    """A power of two, so that few of this many keys share a slot."""
+    slots = 16
+    while slots < keys:
+        slots *= 2
+    return slots
+
+
+@inlined
+def count_similar(
+    compared: Any, row: int, other: int, key: Any, level: int, min_similarity: float
+) -> int:
+    """How many words a set and a smaller one share, or 0: not similar, or not at this key."""
+    codes, starts, _, is_new = compared
+    if not (is_new[row] or is_new[other]):
+        return 0
+    start, end, first, last = starts[row], starts[row + 1], starts[other], starts[other + 1]
+    common = count_shared_at(codes, start, end, first, last, key, level)
+    both = end - start + last - first
+    return common if common / (both - common) >= min_similarity else 0
+
+
 @compiled
 def join_group(
     keys: Any,
@@ -198,11 +221,8 @@ def join_group(
 
     Returns how many pairs there are, also when the arrays are too short.
     """
-    codes, starts, signatures, is_new = compared
-    bits = 4
-    while (1 << bits) < len(keys):
-        bits += 1
-    mask = (1 << bits) - 1
+    _, starts, signatures, _ = compared
+    mask = count_slots(len(keys)) - 1
     heads, lengths = np.full(mask + 1, -1, np.int32), np.zeros(mask + 1, np.int32)
     following, sizes = np.empty(len(keys), np.int32), np.empty(len(keys), np.int64)
     marks = np.empty(len(keys), np.uint64)
@@ -210,8 +230,7 @@ def join_group(
     total, is_hot = 0, False
     for number in range(len(keys)):
         key, row = keys[number], rows[number]
-        slot, start, end = np.int64(key) & mask, starts[row], starts[row + 1]
-        size, mark = end - start, signatures[row]
+        slot, size, mark = np.int64(key) & mask, starts[row + 1] - starts[row], signatures[row]
         if roles[number] & PROBE:
             at, least = heads[slot], min_similarity * size - 1e-7
             if lengths[slot] > limit:
@@ -221,16 +240,13 @@ def join_group(
                 both = size + sizes[at]
                 need = overlap * both - 1e-7
                 if keys[at] == key and both - count_bits(mark ^ marks[at]) >= 2 * need:
-                    other, level = rows[at], roles[number] >> 2
-                    if is_new[row] or is_new[other]:
-                        common = count_shared_at(
-                            codes, start, end, starts[other], starts[other + 1], key, level
-                        )
-                        if common >= need and common / (both - common) >= min_similarity:
-                            if total < len(pairs):
-                                pairs[total, 0], pairs[total, 1] = row, other
-                                shared[total] = common
-                            total += 1
+                    level = roles[number] >> 2
+                    common = count_similar(compared, row, rows[at], key, level, min_similarity)
+                    if common > 0:
+                        if total < len(pairs):
+                            pairs[total, 0], pairs[total, 1] = row, rows[at]
+                            shared[total] = common
+                        total += 1
                 at = following[at]
         if roles[number] & INDEX:
             following[number], sizes[number], marks[number] = heads[slot], size, mark

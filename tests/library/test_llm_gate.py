@@ -76,7 +76,7 @@ class Report:
 async def run_stage(gate: Gate, server: Server, rows: int, *, workers: int = 500) -> Report:
     """Every row is asked for until it is answered; a refused one waits for a second."""
     report, began = Report(gate), now()
-    todo = iter(range(rows))
+    unanswered = iter(range(rows))
 
     async def call() -> Outcome:
         ticket = await gate.enter()
@@ -88,7 +88,7 @@ async def run_stage(gate: Gate, server: Server, rows: int, *, workers: int = 500
         return outcome
 
     async def work() -> None:
-        for _ in todo:
+        for _ in unanswered:
             while await call() is not ANSWERED:  # noqa: ASYNC110 - a row tries again
                 await asyncio.sleep(1)
 
