@@ -7,6 +7,7 @@ import pytest
 
 from persona_pipeline.domains.spec import Domain, load_domain
 from persona_pipeline.store import Store
+from tests.library.stored_rows import some_calls
 
 DOMAIN_YAML = """
 name: riddle
@@ -80,3 +81,11 @@ def domain_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def riddle(domain_dir: Path) -> Domain:
     """The domain of `domain_dir`."""
     return load_domain(domain_dir / "riddle")
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """A file that holds `some_calls()`."""
+    path = tmp_path / "1-1.jsonl"
+    path.write_bytes(b"".join(call.to_line() for call in some_calls()))
+    return path
