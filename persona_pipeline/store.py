@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from persona_pipeline.connections import open_duckdb
 from persona_pipeline.errors import StoreError
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.calls import Answer
@@ -141,7 +142,7 @@ class Store:
         while True:
             try:
                 with plain_interrupts():
-                    return duckdb.connect(str(self.path), read_only=read_only)
+                    return open_duckdb(self.path, read_only=read_only)
             except duckdb.IOException as error:
                 if "Conflicting lock" not in str(error):
                     msg = f"the database {self.path} cannot be opened: {error}"
@@ -297,7 +298,7 @@ def _is_current(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def _views_version() -> str:
-    return stable_id([read_sql(name) for name in sql_names("marts")])
+    return stable_id([read_sql(name) for name in ("store/records", *sql_names("marts"))])
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:

@@ -24,6 +24,7 @@ from persona_pipeline.cli.location import find_root, load_main_job
 from persona_pipeline.cli.preview import print_preview
 from persona_pipeline.cli.selections import make_selection
 from persona_pipeline.cli.summary import print_summary
+from persona_pipeline.connections import open_duckdb
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.buying.budget import BudgetReached
 from persona_pipeline.llm.buying.exchange import export_calls, import_calls
@@ -191,7 +192,7 @@ def sql(query: str | None, *, as_csv: bool, **given: object) -> None:
         _open_shell(settings.snapshot)
         return
     try:
-        with duckdb.connect(str(settings.snapshot), read_only=True) as connection:
+        with open_duckdb(settings.snapshot, read_only=True) as connection:
             result = connection.sql(query)
             if result is None:
                 return

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import duckdb
 import polars as pl
 from rich import box
 from rich.console import Console, JustifyMethod
@@ -10,6 +9,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from persona_pipeline.connections import open_duckdb
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.settings import Settings
 from persona_pipeline.sql_files import read_sql
@@ -19,7 +19,7 @@ SHOWN_RECORDS = 3
 
 def print_summary(console: Console, settings: Settings, shards: list[str], seconds: float) -> None:
     """Read everything from the published snapshot, as a user would."""
-    with duckdb.connect(str(settings.snapshot), read_only=True) as connection:
+    with open_duckdb(settings.snapshot, read_only=True) as connection:
         funnel = connection.sql(read_sql("cli/funnel_totals"), params={"shards": shards}).pl()
         reasons = connection.sql(read_sql("cli/reasons"), params={"shards": shards}).pl()
         spending = connection.sql(read_sql("cli/spending"), params={"shards": shards}).pl()

@@ -25,6 +25,8 @@ MAX_LEVEL = 4
 MAX_COMBINATIONS = 500
 """Keys grow with the square of the prefix (11,476 for 300 words at 0.5); beyond this, one word a
 key. At 0.9 that starts at some 300 words, at 0.5 at some 60."""
+KEYS_VERSION = 1
+"""Goes up with every change of which keys a set has: keys that are kept are made again."""
 ROUNDING = 1e-9
 """Float error of a bound; erring this way only adds combinations."""
 

@@ -9,7 +9,7 @@ from persona_pipeline.dedup.fuzzy import fuzzy_scores
 from persona_pipeline.dedup.minhash import minhash_pairs
 from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS, resolve
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
-from persona_pipeline.dedup.scratch import Scratch, open_scratch
+from persona_pipeline.dedup.scratch import open_scratch
 from persona_pipeline.dedup.surface import KeyedSets, Resources, distinct_sets, surface_pairs
 from persona_pipeline.dedup.word_sets import EncodedTexts, encode, hash_texts, learn_vocabulary
 
@@ -64,10 +64,9 @@ def compare_texts(
     texts = personas["persona"]
     encoded = encode(texts, learn_vocabulary(texts), threads=resources.threads)
     fingerprints = fingerprint(personas, encoded, _quality(candidates))
-    with open_scratch(memory_limit=resources.memory_bytes, threads=resources.threads) as scratch:
-        surface = word_set_pairs(distinct_sets(encoded), [], comparison, resources)
-        keyed = personas.select("persona").with_columns(key=fingerprints["set_key"])
-        found = [with_scores(scratch, surface, keyed, comparison, resources)]
+    surface = word_set_pairs(distinct_sets(encoded), [], comparison, resources)
+    keyed = personas.select("persona").with_columns(key=fingerprints["set_key"])
+    found = [with_scores(surface, keyed, comparison, resources)]
     if comparison.min_cosine is not None:
         new = keyed_vectors(fingerprints, vectors)
         found.append(
@@ -108,27 +107,25 @@ def word_set_pairs(
     new: KeyedSets, known: Sequence[KeyedSets], comparison: Comparison, resources: Resources
 ) -> pl.DataFrame:
     """The pairs of similar word sets, one of which is new, by the method of the comparison."""
-    least = comparison.min_jaccard - TOLERANCE
-    if comparison.method == "exact":
-        return surface_pairs(new, known, least, resources)
-    is_verified = comparison.method == "minhash128-verified"
+    if comparison.joined_from is not None:
+        return surface_pairs(new, known, comparison.joined_from, resources)
+    least, is_verified = comparison.min_jaccard - TOLERANCE, comparison.method != "minhash128"
     return minhash_pairs(new, known, least, resources, is_verified=is_verified)
 
 
 def with_scores(
-    scratch: Scratch,
     surface: pl.DataFrame,
     texts: pl.DataFrame,
     comparison: Comparison,
     resources: Resources,
 ) -> pl.DataFrame:
     """The pairs of the surface layer, with their fuzzy scores where the comparison has them."""
-    scores = pl.Series("fuzzy_score", [None] * len(surface), dtype=pl.Float64)
+    scores: pl.Series | pl.Expr = pl.lit(None, pl.Float64)
     if comparison.has_scores and len(surface):
         keys = pl.concat([surface["first_key"], surface["second_key"]]).unique()
         needed = texts.filter(pl.col("key").is_in(keys.implode())).unique("key")
-        scores = fuzzy_scores(scratch, surface, needed, threads=resources.threads)
-    return surface.with_columns(scores, layer=pl.lit("surface")).select(*PAIRS)
+        scores = fuzzy_scores(surface, needed, resources)
+    return surface.with_columns(fuzzy_score=scores, layer=pl.lit("surface")).select(*PAIRS)
 
 
 def keyed_vectors(fingerprints: pl.DataFrame, vectors: pl.DataFrame) -> pl.DataFrame:

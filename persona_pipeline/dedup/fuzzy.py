@@ -5,28 +5,33 @@ import polars as pl
 from rapidfuzz.fuzz import ratio
 from rapidfuzz.process import cpdist
 
-from persona_pipeline.dedup.characters import SPACELESS_RULE
-from persona_pipeline.dedup.scratch import Scratch
+from persona_pipeline.dedup.characters import RULES
+from persona_pipeline.dedup.scratch import open_scratch
+from persona_pipeline.dedup.surface import Resources
 
 
-def fuzzy_scores(
-    scratch: Scratch, pairs: pl.DataFrame, texts: pl.DataFrame, *, threads: int
-) -> pl.Series:
+def fuzzy_scores(pairs: pl.DataFrame, texts: pl.DataFrame, resources: Resources) -> pl.Series:
     """For each pair, rapidfuzz's ratio (0 to 100) of the two sets' sorted distinct words.
 
+    Null where a set's text is not given: rapidfuzz itself takes nothing for quite different.
+
     Args:
-        scratch: where the words are cut.
         pairs: first_key, second_key: keys of word sets.
         texts: key, persona: one text of each of these word sets, whichever.
-        threads: for rapidfuzz.
+        resources: memory and threads.
     """
-    scratch.load("texts", texts)
-    scratch.create("words", {"spaceless": f"({SPACELESS_RULE}+)"})
-    words = scratch.fetch("dedup/word_texts")
-    sides = [
+    threads = resources.threads
+    with open_scratch(memory_limit=resources.memory_bytes, threads=threads) as scratch:
+        scratch.load("texts", texts)
+        scratch.create("words", RULES)
+        words = scratch.fetch("dedup/word_texts")
+    first, second = (
         pairs.select(key=name).join(words, on="key", how="left", maintain_order="left")["words"]
         for name in ("first_key", "second_key")
-    ]
-    lists = (side.to_list() for side in sides)
-    scores = cpdist(*lists, scorer=ratio, workers=threads, dtype=np.float64)
-    return pl.Series("fuzzy_score", scores, dtype=pl.Float64)
+    )
+    scores = cpdist(
+        first.to_list(), second.to_list(), scorer=ratio, workers=threads, dtype=np.float64
+    )
+    found = pl.DataFrame({"first": first, "second": second, "score": scores})
+    is_known = pl.col("first").is_not_null() & pl.col("second").is_not_null()
+    return found.select(fuzzy_score=pl.when(is_known).then("score"))["fuzzy_score"]

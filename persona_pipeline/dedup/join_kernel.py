@@ -64,15 +64,6 @@ def write_keys(
     return total
 
 
-@inlined
-def is_marked(bits: Any, key: Any) -> bool:
-    """Whether both bits of a key are set."""
-    mask = U(len(bits) * 64 - 1)
-    first, second = key & mask, (key >> U(32)) & mask
-    is_first = bits[first >> U(6)] & (U(1) << (first & U(63)))
-    return bool(is_first and bits[second >> U(6)] & (U(1) << (second & U(63))))
-
-
 @compiled
 def mark_keys(keys: Any, bits: Any) -> None:
     """Set two bits per key of a Bloom filter, which has a power of two of 64-bit words."""
@@ -83,17 +74,14 @@ def mark_keys(keys: Any, bits: Any) -> None:
 
 
 @compiled
-def find_marked(
-    codes: Any, starts: Any, shapes: Any, places: Any, levels: Any, bits: Any, found: Any
-) -> None:
-    """Which sets have a key in the filter: all that can be similar to a set that it was made of."""
-    for row in range(len(starts) - 1):
-        size = starts[row + 1] - starts[row]
-        for combination in range(shapes[size], shapes[size + 1]):
-            key = combine(codes, starts[row], places, combination, levels[combination])
-            if is_marked(bits, key):
-                found[row] = True
-                break
+def mark_common(left: Any, right: Any, found: Any) -> None:
+    """Which keys of `left` are in `right`, too; both are sorted."""
+    at = 0
+    for number in range(len(left)):
+        while at < len(right) and right[at] < left[number]:
+            at += 1
+        if at < len(right) and right[at] == left[number]:
+            found[number] = True
 
 
 @compiled
@@ -169,6 +157,16 @@ def count_bits(x: Any) -> int:
 
 
 @inlined
+def bit_width(power: int) -> int:
+    """Of which power of two this is."""
+    width = 0
+    while power > 1:
+        power >>= 1
+        width += 1
+    return width
+
+
+@inlined
 def mark_hot(keys: Any, rows: Any, roles: Any, lengths: Any, limit: int, hot: Any) -> None:
     """Mark the INDEX sets of slots that are too long; their PROBE sets are marked already."""
     for number in range(len(keys)):
@@ -198,6 +196,47 @@ def count_similar(
     common = count_shared_at(codes, start, end, first, last, key, level)
     both = end - start + last - first
     return common if common / (both - common) >= min_similarity else 0
+
+
+@compiled
+def index_keys(keys: Any, bits: Any, groups: Any) -> None:
+    """Mark the top bits of each sorted key in a bitmap, and where each of the groups starts."""
+    slot_shift, group_shift = U(64 - bit_width(len(bits)) - 6), U(64 - bit_width(len(groups) - 1))
+    group = 0
+    for number in range(len(keys)):
+        slot = keys[number] >> slot_shift
+        bits[slot >> U(6)] |= U(1) << (slot & U(63))
+        while group <= np.int64(keys[number] >> group_shift):
+            groups[group] = number
+            group += 1
+    groups[group:] = len(keys)
+
+
+@compiled
+def find_near(known: Any, starts: Any, new: Any, min_similarity: float, found: Any) -> None:
+    """Which known sets share a key with a new one that can be similar, by size and signature.
+
+    `known`: their sorted keys, the set of each key, the signature of each set, and `starts` where
+    the sets start. `new`: the bitmap and the groups of the sorted keys of the new sets, the keys,
+    size and signature of the set of each. Sorted keys pass the bitmap from one end to the other,
+    so that it need not be in the cache.
+    """
+    keys, rows, signatures = known
+    bits, groups, new_keys, new_sizes, new_signatures = new
+    slot_shift, group_shift = U(64 - bit_width(len(bits)) - 6), U(64 - bit_width(len(groups) - 1))
+    overlap = min_similarity / (1 + min_similarity)
+    for number in range(len(keys)):
+        key, row = keys[number], rows[number]
+        slot = key >> slot_shift
+        if not (bits[slot >> U(6)] >> (slot & U(63))) & U(1) or found[row]:
+            continue
+        size, group = starts[row + 1] - starts[row], np.int64(key >> group_shift)
+        for at in range(groups[group], groups[group + 1]):
+            both = size + new_sizes[at]
+            need = overlap * both - 1e-7
+            if new_keys[at] == key and min(size, new_sizes[at]) >= need:
+                different = count_bits(signatures[row] ^ new_signatures[at])
+                found[row] |= both - different >= 2 * need
 
 
 @compiled

@@ -28,11 +28,7 @@ PAIRS = {
 
 
 def resolve(
-    scratch: Scratch,
-    thresholds: Thresholds,
-    *,
-    from_shard: int | None = None,
-    removed_before: pl.DataFrame | None = None,
+    scratch: Scratch, thresholds: Thresholds, *, from_shard: int | None = None
 ) -> pl.DataFrame:
     """One row per persona to remove, and because of which.
 
@@ -46,12 +42,11 @@ def resolve(
 
     The keeper is the most similar kept persona *before* the removed one, of the first layer that
     has one. A later persona is never a keeper, however similar: a new shard must not rewrite an
-    old one. So shards before `from_shard` are left as they are: `removed_before` has the
-    persona_id of what they lost.
+    old one. So shards before `from_shard` are left as they are: whoever is given of them stays,
+    and those that they lost must not be given.
     """
     scratch.create("links", {**_at_or_above(thresholds), "fuzzy_from": FUZZY_FROM - TOLERANCE})
     scratch.create("contested")
-    scratch.load("removed_before", _ids(removed_before))
     first = -1 if from_shard is None else from_shard
     scratch.run(
         "create or replace table undecided as select place, set_key, text_key from contested "
@@ -60,7 +55,7 @@ def resolve(
     scratch.run("create or replace table open_places as select place from undecided")
     scratch.run(
         "create or replace table winners as select place, set_key, text_key from contested "
-        f"anti join removed_before using (persona_id) where shard_number < {first}"
+        f"where shard_number < {first}"
     )
     scratch.run("create or replace table kept as select place from winners")
     while True:
@@ -81,8 +76,3 @@ def _at_or_above(thresholds: Thresholds, tolerance: float = TOLERANCE) -> dict[s
         "cosine": thresholds.cosine,
     }
     return {name: OFF if at is None else at - tolerance for name, at in limits.items()}
-
-
-def _ids(rows: pl.DataFrame | None) -> pl.DataFrame:
-    schema = {"persona_id": pl.String()}
-    return pl.DataFrame(schema=schema) if rows is None else rows.select(*schema)

@@ -48,6 +48,11 @@ class Comparison:
     has_scores: bool = False
     method: Method = "exact"
 
+    @property
+    def joined_from(self) -> float | None:
+        """The Jaccard similarity from which on sets are joined exactly; None: they are not."""
+        return self.min_jaccard - TOLERANCE if self.method == "exact" else None
+
     @staticmethod
     def for_thresholds(
         thresholds: Thresholds, pairs_from: float = 1.0, method: Method = "exact"

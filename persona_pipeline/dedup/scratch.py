@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 import duckdb
 import polars as pl
 
+from persona_pipeline.connections import open_duckdb
 from persona_pipeline.sql_files import fetch, read_sql
 
 LEAST_MEMORY = 64_000_000
@@ -61,5 +62,5 @@ def open_scratch(*, memory_limit: int, threads: int) -> Iterator[Scratch]:
             "preserve_insertion_order": False,
             "python_enable_replacements": False,
         }
-        with duckdb.connect(config=config) as conn:
+        with open_duckdb(config=config) as conn:
             yield Scratch(conn)

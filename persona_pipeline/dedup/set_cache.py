@@ -5,15 +5,19 @@ Nothing here is needed: what is missing is made again from the texts, and gives 
 
 import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from glob import escape
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from persona_pipeline.dedup.surface import KeyedSets, distinct_sets
+from persona_pipeline.dedup.combinations import KEYS_VERSION
+from persona_pipeline.dedup.surface import JoinKeys, KeyedSets, distinct_sets
 from persona_pipeline.dedup.word_sets import (
     LEARNED_TEXTS,
     TOKENIZER_VERSION,
@@ -25,14 +29,21 @@ from persona_pipeline.dedup.word_sets import (
 
 OUTGROWN = 4
 """A vocabulary of few texts is learned again when there are this many times as many."""
+JOIN_COLUMNS = ("keys", "rows", "signatures")
+DAY_S = 86_400
+"""After which what is unfinished was left by a process that was killed."""
 
 
 class SetCache:
     """One folder per batch and version of its texts; a folder is there whole, or not at all."""
 
-    def __init__(self, folder: Path) -> None:
-        """Keeps everything in `folder`, which may not be there yet."""
-        self._folder = folder
+    def __init__(self, folder: Path, min_similarity: float | None = None) -> None:
+        """Keeps everything in `folder`, which may not be there yet.
+
+        With a `min_similarity`, sets are kept with their keys of the join at this similarity.
+        """
+        self._folder, self._min_similarity = folder, min_similarity
+        self._join_keys = f"join_keys-{KEYS_VERSION}-{min_similarity}"
 
     def vocabulary(self, texts: Callable[[], pl.Series], count: int) -> Vocabulary:
         """The frozen one, or one learned from the texts when there is none or it is outgrown."""
@@ -63,18 +74,26 @@ class SetCache:
         folder = self._folder / f"{batch}.{version}"
         if not folder.is_dir():
             self.keep(batch, version, distinct_sets(encode(texts(), vocabulary)))
-        keys, codes, starts = (
-            np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("keys", "codes", "starts")
-        )
-        return KeyedSets(keys, WordSets(codes, starts))
+        keys, codes, starts = _read(folder, ("keys", "codes", "starts"))
+        return KeyedSets(keys, WordSets(codes, starts), self._read_join_keys(folder))
+
+    def _read_join_keys(self, folder: Path) -> JoinKeys | None:
+        path = folder / self._join_keys
+        if self._min_similarity is None or not path.is_dir():
+            return None
+        return JoinKeys(self._min_similarity, *_read(path, JOIN_COLUMNS))
 
     def keep(self, batch: str, version: str, sets: KeyedSets) -> None:
         """Write the sets; those of other versions of the batch go."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._remove_unfinished()
         unfinished = Path(mkdtemp(prefix=".", dir=self._folder))
-        np.save(unfinished / "keys.npy", sets.keys)
-        np.save(unfinished / "codes.npy", sets.sets.codes)
-        np.save(unfinished / "starts.npy", sets.sets.starts)
+        own = sets.sets
+        _write(unfinished, {"keys": sets.keys, "codes": own.codes, "starts": own.starts})
+        if self._min_similarity is not None:
+            join = sets.keys_at(self._min_similarity)
+            columns = (join.keys, join.rows, join.signatures)
+            _write(unfinished / self._join_keys, dict(zip(JOIN_COLUMNS, columns, strict=True)))
         self.forget(batch)
         unfinished.replace(self._folder / f"{batch}.{version}")
 
@@ -82,3 +101,19 @@ class SetCache:
         """Remove what is kept of a batch."""
         for folder in self._folder.glob(f"{escape(batch)}.*"):
             shutil.rmtree(folder)
+
+    def _remove_unfinished(self) -> None:
+        for folder in self._folder.glob(".*"):
+            if time.time() - folder.stat().st_mtime > DAY_S:
+                shutil.rmtree(folder)
+
+
+def _write(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+
+
+def _read(folder: Path, names: Sequence[str]) -> list[NDArray[Any]]:
+    """The arrays, mapped into memory."""
+    return [np.load(folder / f"{name}.npy", mmap_mode="r") for name in names]

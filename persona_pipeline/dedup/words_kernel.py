@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from persona_pipeline.dedup.characters import SPACELESS, WORD
+from persona_pipeline.dedup.characters import IGNORED, SPACELESS, WORD
 from persona_pipeline.dedup.compiling import compiled, inlined
 
 U: Final = np.uint64
@@ -84,6 +84,8 @@ def hash_words(data: Any, start: int, end: int, classes: Any, lower: Any, words:
         if point < len(lower):
             point = lower[point]
         now = classes[point]
+        if now == IGNORED:
+            continue
         if now != kind:
             if kind == WORD or (kind == SPACELESS and run == 1):
                 words[count] = spread(state)

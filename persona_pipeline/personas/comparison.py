@@ -21,9 +21,14 @@ from persona_pipeline.dedup.duplicates import (
 )
 from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS
 from persona_pipeline.dedup.rules import Comparison, Thresholds
-from persona_pipeline.dedup.scratch import open_scratch
 from persona_pipeline.dedup.set_cache import SetCache
-from persona_pipeline.dedup.surface import KeyedSets, Resources, distinct_sets
+from persona_pipeline.dedup.surface import (
+    KeyedSets,
+    Resources,
+    are_among,
+    are_shared,
+    distinct_sets,
+)
 from persona_pipeline.dedup.word_sets import LEARNED_TEXTS, TOKENIZER_VERSION, Vocabulary, encode
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.personas.candidates import quality
@@ -33,7 +38,9 @@ from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
 
 STAGE = "comparison"
-NO_FINGERPRINTS = pl.DataFrame(schema=FINGERPRINTS).drop("shard_number")
+NO_FINGERPRINTS = pl.DataFrame(schema={**FINGERPRINTS, "is_repeated": pl.Boolean}).drop(
+    "shard_number"
+)
 NO_PAIRS = pl.DataFrame(schema=PAIRS)
 
 
@@ -53,13 +60,12 @@ def dedup_plan(settings: Settings) -> DedupPlan:
     thresholds = Thresholds(
         settings.jaccard_threshold, settings.cosine_threshold, settings.fuzzy_threshold
     )
+    comparison = Comparison.for_thresholds(thresholds, settings.pairs_from, settings.dedup_method)
     return DedupPlan(
         thresholds=thresholds,
-        comparison=Comparison.for_thresholds(
-            thresholds, settings.pairs_from, settings.dedup_method
-        ),
+        comparison=comparison,
         embedding_model=settings.embedding_model,
-        cache=SetCache(settings.dedup_dir),
+        cache=SetCache(settings.dedup_dir, comparison.joined_from),
         resources=Resources(settings.memory, settings.threads),
     )
 
@@ -131,7 +137,10 @@ def _compare(
     sets = distinct_sets(encoded)
     unchanged = [state for state in states if state.candidate_count and state.shard not in changed]
     known = [_known_sets(store, plan, state, vocabulary) for state in unchanged]
+    if known and plan.comparison.joined_from:
+        sets = sets.with_join_keys(plan.comparison.joined_from)  # for the join, and to be kept
     _keep_sets(plan, states, fingerprints, sets)
+    fingerprints = fingerprints.with_columns(is_repeated=_are_repeated(fingerprints, sets, known))
     texts = personas.select("persona").with_columns(key=fingerprints["set_key"])
     found = [
         _surface(store, plan, texts, word_set_pairs(sets, known, plan.comparison, plan.resources))
@@ -163,9 +172,7 @@ def _surface(
         texts = pl.concat(
             [texts, store.query(query, frames={"wanted_sets": others}).select(texts.columns)]
         )
-    resources = plan.resources
-    with open_scratch(memory_limit=resources.memory_bytes, threads=resources.threads) as scratch:
-        return with_scores(scratch, pairs, texts, plan.comparison, resources)
+    return with_scores(pairs, texts, plan.comparison, plan.resources)
 
 
 def _semantic(
@@ -184,8 +191,20 @@ def _semantic(
     )
 
 
+def _are_repeated(
+    fingerprints: pl.DataFrame, sets: KeyedSets, known: Sequence[KeyedSets]
+) -> pl.Series:
+    """Whether others have the same words; true for texts without words, which are no sets."""
+    alone = pl.Series(sets.keys[~are_shared(sets, known)])
+    keys = fingerprints["set_key"]
+    return keys.is_duplicated() | ~keys.is_in(alone.implode())
+
+
 def _with_shards(pairs: pl.DataFrame, fingerprints: pl.DataFrame) -> pl.DataFrame:
     """A row for each shard of the fingerprints that has a side of the pair."""
+    shards = fingerprints["shard"].unique()
+    if len(shards) == 1:  # every pair has a side in it
+        return pairs.select(pl.lit(shards[0]).alias("shard"), *PAIRS).sort(pl.all())
     is_text = pl.col("layer") == "semantic"
     parts = [
         side.join(fingerprints.select("shard", key).unique(), left_on=name, right_on=key)
@@ -199,12 +218,14 @@ def _keep_sets(
     plan: DedupPlan, states: Sequence[ShardState], fingerprints: pl.DataFrame, sets: KeyedSets
 ) -> None:
     """Cache each changed shard's own sets; those of shards without candidates go."""
-    of_shard = _by_shard(fingerprints.select("shard", "set_key").unique())
+    of_shard = _by_shard(fingerprints.select("shard", "set_key"))
     for state in states:
         if state.shard in of_shard:
-            keys = of_shard[state.shard]["set_key"].sort().to_numpy()
-            rows = np.searchsorted(sets.keys, keys[np.isin(keys, sets.keys)])
-            own = KeyedSets(sets.keys[rows], sets.sets.take(rows))
+            own = sets
+            if len(of_shard) > 1:
+                keys = np.unique(of_shard[state.shard]["set_key"].to_numpy())
+                rows = np.searchsorted(sets.keys, keys[are_among(keys, sets.keys)])
+                own = KeyedSets(sets.keys[rows], sets.sets.take(rows))
             plan.cache.keep(state.shard, str(current_version(state, plan)), own)
         elif not state.candidate_count:
             plan.cache.forget(state.shard)

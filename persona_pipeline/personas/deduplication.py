@@ -9,7 +9,7 @@ from persona_pipeline.dedup.scratch import open_scratch
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.clients.embeddings import Embedder
 from persona_pipeline.personas.comparison import DedupPlan, ShardState, read_states
-from persona_pipeline.sql_files import fetch, read_sql
+from persona_pipeline.personas.line import read_line
 from persona_pipeline.stages import FunnelCounts, StageRows
 from persona_pipeline.store import Store
 
@@ -63,9 +63,11 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
         ]
         first = min(outdated, default=LAST)
         open_states = [state for state in states if state.shard_number >= first]
-        shards = {"shards": [state.shard for state in open_states]}
-        line = fetch(connection, read_sql("personas/line"), shards)
-        pairs = fetch(connection, read_sql("personas/pairs_of_line"), shards)
+        line, pairs = read_line(
+            connection,
+            [state.shard for state in open_states],
+            {state.shard: state.shard_number for state in states},
+        )
     found = _decide(plan, line, pairs, first)
     of_shard = found.partition_by("shard", as_dict=True, include_key=False)
     if shard not in {state.shard for state in states}:  # it has no candidates, and never had
@@ -82,8 +84,7 @@ def _decide(plan: DedupPlan, line: pl.DataFrame, pairs: pl.DataFrame, first: int
     with open_scratch(memory_limit=resources.memory_bytes, threads=resources.threads) as scratch:
         scratch.load("fingerprints", line)
         scratch.load("pairs", pairs)
-        removed = line.filter("is_removed")
-        found = resolve(scratch, plan.thresholds, from_shard=first, removed_before=removed)
+        found = resolve(scratch, plan.thresholds, from_shard=first)
     return found.join(line.select("persona_id", "shard"), on="persona_id")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
-from persona_pipeline.dedup.characters import CASED, GAP, SPACELESS, load_characters
+from persona_pipeline.dedup.characters import CASED, GAP, IGNORED, SPACELESS, load_characters
 
 
 class Word(NamedTuple):
@@ -59,15 +59,15 @@ def cut_words(text: str) -> Iterator[Word]:
     """
     classes, lower = load_characters()
     points = [int(lower[ord(sign)]) if ord(sign) < CASED else ord(sign) for sign in text]
-    lowered = "".join(map(chr, points))
     kinds = [int(classes[point]) for point in points]
-    for kind, run in groupby(range(len(text)), kinds.__getitem__):
+    seen = [place for place, kind in enumerate(kinds) if kind != IGNORED]
+    for kind, run in groupby(seen, kinds.__getitem__):
         places = list(run)
-        if kind == SPACELESS and len(places) > 1:
-            for left, right in pairwise(places):
-                yield Word(lowered[left : right + 1], left, right + 1)
-        elif kind != GAP:
-            yield Word(lowered[places[0] : places[-1] + 1], places[0], places[-1] + 1)
+        is_cut = kind == SPACELESS and len(places) > 1
+        for parts in pairwise(places) if is_cut else [places]:
+            if kind != GAP:
+                word = "".join(chr(points[place]) for place in parts)
+                yield Word(word, parts[0], parts[-1] + 1)
 
 
 def _pieces(text: str, words: list[Word], different: set[str]) -> list[Piece]:

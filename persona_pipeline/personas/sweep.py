@@ -11,6 +11,7 @@ from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.dedup.scratch import open_scratch
 from persona_pipeline.errors import SettingsError
 from persona_pipeline.personas.comparison import DedupPlan, current_version, read_states
+from persona_pipeline.personas.line import read_line
 from persona_pipeline.sql_files import fetch, read_sql
 from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
@@ -105,11 +106,8 @@ def sweep_rows(steps: Sequence[SweepStep]) -> StageRows:
 def _read(store: Store) -> _Everyone:
     with store.connect(read_only=True) as connection:  # one: of the same commit
         texts = fetch(connection, read_sql("personas/compared_candidates"))
-        shards = {"shards": texts["shard"].unique().to_list()}
-        line, pairs = (
-            fetch(connection, read_sql(f"personas/{name}"), shards)
-            for name in ("line", "pairs_of_line")
-        )
+        numbers = dict(texts.select("shard", "shard_number").unique().iter_rows())
+        line, pairs = read_line(connection, list(numbers), numbers)
     return _Everyone(texts, line.join(texts, on="persona_id", how="semi"), pairs)
 
 

@@ -1,14 +1,21 @@
 -- One row per text and distinct word: what a word is, in SQL. The compiled kernel gives the same words,
 -- as hashes; a test compares the two. Runs of a script without spaces give pairs of neighbouring characters.
 -- nfc_normalize cuts a text at its first NUL, so NUL becomes what it is to the tokenizer: a gap.
--- reads: texts   params: $spaceless
-with spaced as (
+-- reads: texts   params: $spaceless, $ignored
+with readable as (
     select
         key,
         regexp_replace(
-            lower(nfc_normalize(replace(persona, chr(0), ' '))), $spaceless, ' \1 ', 'g'
-        ) as spaced_text
+            lower(nfc_normalize(replace(persona, chr(0), ' '))), $ignored, '', 'g'
+        ) as readable_text
     from texts
+),
+
+spaced as (
+    select
+        key,
+        regexp_replace(readable_text, $spaceless, ' \1 ', 'g') as spaced_text
+    from readable
 ),
 
 runs as (

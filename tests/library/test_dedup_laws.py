@@ -165,7 +165,7 @@ class Library:
             schema={"text_key": pl.UInt64, "embedding": pl.List(pl.Float32)}
         )
 
-    def add(self, scratch: Scratch, rows: list[Row]) -> None:
+    def add(self, rows: list[Row]) -> None:
         """Compares new rows with each other and with the known ones."""
         personas = personas_of(rows)
         encoded = encode(personas["persona"], self.vocabulary)
@@ -178,7 +178,7 @@ class Library:
         everyone = personas_of(self.rows)
         keys = pl.Series("key", encode(everyone["persona"], self.vocabulary).set_keys)
         texts = everyone.select("persona").with_columns(keys)
-        scored = with_scores(scratch, found, texts, self.comparison, resources)
+        scored = with_scores(found, texts, self.comparison, resources)
         self.pairs = pl.concat([self.pairs, scored])
 
     def compare_vectors(self, vectors: pl.DataFrame) -> None:
@@ -189,6 +189,10 @@ class Library:
             self.vectors = pl.concat([known, vectors])
             self.pairs = pl.concat([self.pairs, found])
 
+    def forget(self, personas: set[str]) -> None:
+        """These are gone; the pairs of their words stay."""
+        self.fingerprints = self.fingerprints.filter(~pl.col("persona_id").is_in(personas))
+
     def load(self, scratch: Scratch) -> None:
         scratch.load("fingerprints", self.fingerprints)
         scratch.load("pairs", self.pairs)
@@ -198,14 +202,13 @@ class Library:
 @given(row_lists(), all_thresholds)
 def test_shard_by_shard_is_as_from_scratch(rows: list[Row], thresholds: Thresholds) -> None:
     library = Library(rows, Comparison.for_thresholds(thresholds))
-    removed = pl.DataFrame(schema={"persona_id": pl.String})
     found = list[Removed]()
     with open_scratch(memory_limit=1_000_000_000, threads=2) as scratch:
         for shard in (1, 2, 3):
-            library.add(scratch, [row for row in rows if row.shard_number == shard])
+            library.add([row for row in rows if row.shard_number == shard])
             library.load(scratch)
-            resolved = resolve(scratch, thresholds, from_shard=shard, removed_before=removed)
-            removed = pl.concat([removed, resolved.select("persona_id")])
+            resolved = resolve(scratch, thresholds, from_shard=shard)
+            library.forget(set(resolved["persona_id"]))
             found += removals(resolved)
 
     assert sorted(found, key=lambda r: r.persona_id) == run(rows, thresholds)
@@ -218,13 +221,13 @@ def test_deciding_again_from_a_shard_on_gives_what_it_gave(
 ) -> None:
     whole = run(rows, thresholds)
     shard_of = {row.persona_id: row.shard_number for row in rows}
-    before = [r.persona_id for r in whole if shard_of[r.persona_id] < first]
+    before = {r.persona_id for r in whole if shard_of[r.persona_id] < first}
     library = Library(rows, Comparison.for_thresholds(thresholds))
     with open_scratch(memory_limit=1_000_000_000, threads=2) as scratch:
-        library.add(scratch, rows)
+        library.add(rows)
+        library.forget(before)
         library.load(scratch)
-        removed = pl.DataFrame({"persona_id": before}, schema={"persona_id": pl.String})
-        found = resolve(scratch, thresholds, from_shard=first, removed_before=removed)
+        found = resolve(scratch, thresholds, from_shard=first)
 
     assert removals(found) == [r for r in whole if shard_of[r.persona_id] >= first]
 
@@ -239,8 +242,8 @@ def test_without_a_keeper_its_dependants_are_decided_again_by_the_same_pairs(
     left = [row for row in rows if row.persona_id not in gone]
     library = Library(rows, Comparison.for_thresholds(thresholds))
     with open_scratch(memory_limit=1_000_000_000, threads=2) as scratch:
-        library.add(scratch, rows)
-        library.fingerprints = library.fingerprints.filter(~pl.col("persona_id").is_in(gone))
+        library.add(rows)
+        library.forget(gone)
         library.load(scratch)
         found = removals(resolve(scratch, thresholds))
 
@@ -254,7 +257,7 @@ def test_higher_thresholds_choose_among_the_same_pairs(
 ) -> None:
     library = Library(rows, Comparison(0.3, 0.3, has_scores=thresholds.fuzzy is not None))
     with open_scratch(memory_limit=1_000_000_000, threads=2) as scratch:
-        library.add(scratch, rows)
+        library.add(rows)
         library.load(scratch)
         found = removals(resolve(scratch, thresholds))
 

@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from persona_pipeline.cli.dedup import dedup
-from persona_pipeline.dedup.characters import SPACELESS_RULE
+from persona_pipeline.dedup.characters import RULES
 from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.dedup.scratch import open_scratch
 from persona_pipeline.dedup.set_cache import SetCache
@@ -137,7 +137,7 @@ def test_words_are_those_of_the_tokenizer_and_the_pieces_are_the_text(one: str, 
     with open_scratch(memory_limit=1_000_000_000, threads=1) as scratch:
         keyed = {"key": np.arange(2, dtype=np.uint64), "persona": texts}
         scratch.load("texts", pl.DataFrame(keyed))
-        words = scratch.fetch("dedup/words", {"spaceless": f"({SPACELESS_RULE}+)"}).rows()
+        words = scratch.fetch("dedup/words", RULES).rows()
     assert set(words) == {
         (number, word.word) for number, text in enumerate(texts) for word in cut_words(text)
     }

@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from persona_pipeline import sql_files
-from persona_pipeline.dedup.characters import SPACELESS_RULE
+from persona_pipeline.dedup.characters import RULES
 from persona_pipeline.sql_files import read_sql
 
 FOLDER = Path(sql_files.__file__).parent.parent / "sql" / "dedup"
@@ -44,7 +44,7 @@ PARAMS: dict[str, float | str] = {
     "fuzzy": 90.0,
     "fuzzy_from": 0.7,
     "cosine": 0.8,
-    "spaceless": f"({SPACELESS_RULE}+)",
+    **RULES,
 }
 S, T = "(false,", "(true,"
 """A link of word sets, and one of texts."""

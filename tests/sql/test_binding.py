@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from persona_pipeline import sql_files
+from persona_pipeline.dedup.resolve import PAIRS
 from persona_pipeline.sql_files import read_sql, sql_names
 from tests.sql.conftest import Tables
 
@@ -46,6 +47,7 @@ def test_every_statement_binds_and_names_its_parameters(
     wanted = pl.DataFrame({"shard": ["s1"], "persona_id": ["a"]})
     tables.connection.register("wanted_personas", wanted)
     tables.connection.register("wanted_sets", pl.DataFrame({"key": [1]}))
+    tables.connection.register("pairs_of_line", pl.DataFrame(schema=PAIRS))
     tables.connection.execute(f"create temp table bought as {BOUGHT}")
     plan = tables.connection.execute(
         f"explain {sql}", {parameter: PARAMETERS[parameter] for parameter in named}
