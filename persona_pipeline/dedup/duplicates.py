@@ -11,6 +11,7 @@ from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS, resolve
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.dedup.scratch import open_scratch
 from persona_pipeline.dedup.surface import KeyedSets, Resources, distinct_sets, surface_pairs
+from persona_pipeline.dedup.text_vectors import EXACT_UP_TO, TextVectors, similar_texts
 from persona_pipeline.dedup.word_sets import EncodedTexts, encode, hash_texts, learn_vocabulary
 
 CANDIDATES = {"persona_id": pl.String(), "persona": pl.String(), "shard_number": pl.Int64()}
@@ -69,8 +70,10 @@ def compare_texts(
     found = [with_scores(surface, keyed, comparison, resources)]
     if comparison.min_cosine is not None:
         new = keyed_vectors(fingerprints, vectors)
+        early = _first_texts(fingerprints, EXACT_UP_TO)
+        threads = resources.threads
         found.append(
-            semantic_pairs(new, new.clear(), comparison.min_cosine, threads=resources.threads)
+            semantic_pairs(new, new.clear(), comparison.min_cosine, early=early, threads=threads)
         )
     return fingerprints, pl.concat(found)
 
@@ -140,32 +143,39 @@ def keyed_vectors(fingerprints: pl.DataFrame, vectors: pl.DataFrame) -> pl.DataF
 
 
 def semantic_pairs(
-    new: pl.DataFrame, known: pl.DataFrame, min_cosine: float, *, threads: int = 2
+    new: pl.DataFrame,
+    known: pl.DataFrame,
+    min_cosine: float,
+    *,
+    early: pl.Series | None = None,
+    threads: int = 2,
 ) -> pl.DataFrame:
-    """The pairs of texts (text_key, embedding) with at least this cosine, one of which is new."""
-    from persona_pipeline.dedup.semantic import similar_pairs  # noqa: PLC0415 - compiles
+    """The pairs of texts (text_key, embedding) with at least this cosine, one of which is new.
 
+    `early`: keys of the texts that are compared exactly, the others in cells; default: all are.
+    """
+    is_early = pl.lit(value=True) if early is None else pl.col("text_key").is_in(early.implode())
     everyone = pl.concat([known.select(new.columns), new]).with_columns(
-        is_known=pl.arange(pl.len()) < len(known), length=pl.col("embedding").list.len()
+        is_known=pl.arange(pl.len()) < len(known),
+        length=pl.col("embedding").list.len(),
+        is_early=is_early,
     )
     found = [pl.DataFrame(schema=PAIRS)]
     for group in everyone.filter(pl.col("length") > 0).partition_by("length"):
-        matrix = group["embedding"].list.to_array(group.item(0, "length")).to_numpy()
-        left, right, cosines = similar_pairs(
-            matrix,
-            min_cosine - TOLERANCE,
+        vectors = TextVectors(
+            keys=group["text_key"].to_numpy(),
+            rows=group["embedding"].list.to_array(group.item(0, "length")).to_numpy(),
             known=int(group["is_known"].sum()),
-            threads=threads,
+            early=group["is_early"].to_numpy(),
         )
-        keys = group["text_key"].to_numpy()
-        columns = {
-            "first_key": np.minimum(keys[left], keys[right]),
-            "second_key": np.maximum(keys[left], keys[right]),
-            "similarity": cosines,
-        }
-        pairs = pl.DataFrame(columns).with_columns(layer=pl.lit("semantic"), fuzzy_score=None)
-        found.append(pairs.select(*PAIRS).cast(pl.Schema(PAIRS)))
+        found.append(similar_texts(vectors, min_cosine - TOLERANCE, threads=threads))
     return pl.concat(found)
+
+
+def _first_texts(fingerprints: pl.DataFrame, count: int) -> pl.Series:
+    """The keys of the first texts in line."""
+    in_line = fingerprints.group_by("text_key").agg(pl.col("shard_number").min())
+    return in_line.sort("shard_number", "text_key").head(count)["text_key"]
 
 
 def _quality(candidates: pl.DataFrame) -> pl.Series:

@@ -81,7 +81,8 @@ def squares(vectors: Floats) -> NDArray[np.float64]:
 
 
 @proposing
-def _dot_fast(left: Floats, right: Floats) -> float:
+def dot_fast(left: Floats, right: Floats) -> float:
+    """The sum of the products, in float32 and any order."""
     total = np.float32(0)
     for n in range(len(left)):
         total += left[n] * right[n]
@@ -122,7 +123,7 @@ def _add_sums(row: Floats, tile: Floats, width: int, sums: Floats) -> None:
 
 
 @proposing
-def _flag_sums(sums: Floats, width: int, bound: np.float32, flags: NDArray[np.uint8]) -> int:
+def flag_sums(sums: Floats, width: int, bound: np.float32, flags: NDArray[np.uint8]) -> int:
     """Marks what reaches the bound, and counts it: a count, unlike a maximum, is vectorized."""
     found = np.int32(0)
     for n in range(width):
@@ -133,17 +134,18 @@ def _flag_sums(sums: Floats, width: int, bound: np.float32, flags: NDArray[np.ui
 
 
 @compiled
-def _propose(
+def propose(
     row: Floats, tile: Floats, width: int, bound: np.float32, sums: Floats, flags: NDArray[np.uint8]
 ) -> int:
+    """Marks the columns whose product with the row reaches the bound, and counts them."""
     _start_sums(row, tile, width, sums)
     for start in range(8, len(row), 8):
         _add_sums(row[start:], tile[start:], width, sums)
-    return _flag_sums(sums, width, bound, flags)
+    return flag_sums(sums, width, bound, flags)
 
 
 @compiled
-def _decide(
+def decide(
     vectors: Vectors, found: Found, count: int, pair: tuple[int, int], min_cosine: float
 ) -> int:
     """Adds the pair if it is close, and returns how many there are then.
@@ -160,7 +162,7 @@ def _decide(
 
 
 @compiled
-def _next_flag(flags: NDArray[np.uint8], words: NDArray[np.uint64], start: int) -> int:
+def next_flag(flags: NDArray[np.uint8], words: NDArray[np.uint64], start: int) -> int:
     """Where the next mark is; eight empty places are passed at a time."""
     n = start
     while n < len(flags):
@@ -199,14 +201,14 @@ def search_prefixes(
         flags[width:] = 0
         columns = prefixes.columns[number]
         for i in range(rows[0], min(rows[1], start + width)):
-            if _propose(prefixes.rows[i], columns, width, bounds.prefix, sums, flags) == 0:
+            if propose(prefixes.rows[i], columns, width, bounds.prefix, sums, flags) == 0:
                 continue
-            n = _next_flag(flags, words, max(0, i + 1 - start))
+            n = next_flag(flags, words, max(0, i + 1 - start))
             while n < width:
-                product = _dot_fast(prefixes.longer[i], prefixes.longer[start + n])
+                product = dot_fast(prefixes.longer[i], prefixes.longer[start + n])
                 if product >= bounds.longer:
-                    count = _decide(vectors, found, count, (i, start + n), bounds.cosine)
-                n = _next_flag(flags, words, n + 1)
+                    count = decide(vectors, found, count, (i, start + n), bounds.cosine)
+                n = next_flag(flags, words, n + 1)
     return count, len(prefixes.columns)
 
 
@@ -224,10 +226,10 @@ def search_products(
     count = 0
     for row in range(len(products)):
         i = corner[0] + row
-        if _flag_sums(products[row], width, bounds.prefix, flags) == 0:
+        if flag_sums(products[row], width, bounds.prefix, flags) == 0:
             continue
-        n = _next_flag(flags, words, max(0, i + 1 - corner[1]))
+        n = next_flag(flags, words, max(0, i + 1 - corner[1]))
         while n < width:
-            count = _decide(vectors, found, count, (i, corner[1] + n), bounds.cosine)
-            n = _next_flag(flags, words, n + 1)
+            count = decide(vectors, found, count, (i, corner[1] + n), bounds.cosine)
+            n = next_flag(flags, words, n + 1)
     return count

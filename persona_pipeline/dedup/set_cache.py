@@ -75,25 +75,25 @@ class SetCache:
         if not folder.is_dir():
             self.keep(batch, version, distinct_sets(encode(texts(), vocabulary)))
         keys, codes, starts = _read(folder, ("keys", "codes", "starts"))
-        return KeyedSets(keys, WordSets(codes, starts), self._read_join_keys(folder))
-
-    def _read_join_keys(self, folder: Path) -> JoinKeys | None:
+        sets = KeyedSets(keys, WordSets(codes, starts))
         path = folder / self._join_keys
-        if self._min_similarity is None or not path.is_dir():
-            return None
-        return JoinKeys(self._min_similarity, *_read(path, JOIN_COLUMNS))
+        if self._min_similarity is None:
+            return sets
+        if not path.is_dir():  # they were kept for another similarity
+            unfinished = self._open_unfinished()
+            _write_join_keys(unfinished, sets.keys_at(self._min_similarity))
+            unfinished.replace(path)
+        join_keys = JoinKeys(self._min_similarity, *_read(path, JOIN_COLUMNS))
+        return KeyedSets(sets.keys, sets.sets, join_keys)
 
     def keep(self, batch: str, version: str, sets: KeyedSets) -> None:
         """Write the sets; those of other versions of the batch go."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._remove_unfinished()
-        unfinished = Path(mkdtemp(prefix=".", dir=self._folder))
+        unfinished = self._open_unfinished()
         own = sets.sets
         _write(unfinished, {"keys": sets.keys, "codes": own.codes, "starts": own.starts})
         if self._min_similarity is not None:
-            join = sets.keys_at(self._min_similarity)
-            columns = (join.keys, join.rows, join.signatures)
-            _write(unfinished / self._join_keys, dict(zip(JOIN_COLUMNS, columns, strict=True)))
+            join_keys = sets.keys_at(self._min_similarity)
+            _write_join_keys(unfinished / self._join_keys, join_keys)
         self.forget(batch)
         unfinished.replace(self._folder / f"{batch}.{version}")
 
@@ -102,16 +102,24 @@ class SetCache:
         for folder in self._folder.glob(f"{escape(batch)}.*"):
             shutil.rmtree(folder)
 
-    def _remove_unfinished(self) -> None:
+    def _open_unfinished(self) -> Path:
+        """A folder to write into; old ones go."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         for folder in self._folder.glob(".*"):
             if time.time() - folder.stat().st_mtime > DAY_S:
                 shutil.rmtree(folder)
+        return Path(mkdtemp(prefix=".", dir=self._folder))
 
 
 def _write(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     folder.mkdir(exist_ok=True)
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
+
+
+def _write_join_keys(folder: Path, keys: JoinKeys) -> None:
+    columns = (keys.keys, keys.rows, keys.signatures)
+    _write(folder, dict(zip(JOIN_COLUMNS, columns, strict=True)))
 
 
 def _read(folder: Path, names: Sequence[str]) -> list[NDArray[Any]]:

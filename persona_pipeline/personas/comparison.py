@@ -5,22 +5,16 @@ change or go. Of two shards, the one that was compared later holds the pairs bet
 is compared again, the pairs of all others are still there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
 import numpy as np
 import polars as pl
 
-from persona_pipeline.dedup.duplicates import (
-    fingerprint,
-    keyed_vectors,
-    semantic_pairs,
-    with_scores,
-    word_set_pairs,
-)
+from persona_pipeline.dedup.duplicates import fingerprint, with_scores, word_set_pairs
 from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS
-from persona_pipeline.dedup.rules import Comparison, Thresholds
+from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.dedup.set_cache import SetCache
 from persona_pipeline.dedup.surface import (
     KeyedSets,
@@ -29,9 +23,11 @@ from persona_pipeline.dedup.surface import (
     are_shared,
     distinct_sets,
 )
+from persona_pipeline.dedup.text_vectors import EXACT_UP_TO, similar_texts
 from persona_pipeline.dedup.word_sets import LEARNED_TEXTS, TOKENIZER_VERSION, Vocabulary, encode
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.personas.candidates import quality
+from persona_pipeline.personas.vectors import read_vectors
 from persona_pipeline.settings import Settings
 from persona_pipeline.sql_files import fetch, read_sql
 from persona_pipeline.stages import StageRows
@@ -53,6 +49,8 @@ class DedupPlan:
     embedding_model: str
     cache: SetCache
     resources: Resources
+    exact_up_to: int = EXACT_UP_TO
+    """Personas in the first shards, whose texts are compared exactly by meaning."""
 
 
 def dedup_plan(settings: Settings) -> DedupPlan:
@@ -91,20 +89,45 @@ def read_states(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[
     return [ShardState(**row) for row in rows.iter_rows(named=True)]
 
 
-def current_version(state: ShardState, plan: DedupPlan) -> str | None:
-    """Of the comparison that the shard should have; None: it has nothing to compare."""
-    if not state.candidate_count:
-        return None
+def current_versions(states: Sequence[ShardState], plan: DedupPlan) -> dict[str, str | None]:
+    """Of the comparison that each shard should have; None: it has nothing to compare.
+
+    Texts of later shards are compared in cells that are learned from the vectors of the early ones:
+    they are compared again if these change.
+    """
     is_semantic = plan.comparison.min_cosine is not None
-    vectors = f"{plan.embedding_model} {state.vectors_at}" if is_semantic else None
-    return stable_id(state.candidates_at, vectors, str(plan.comparison), TOKENIZER_VERSION)
+    early, versions = early_shards(states, plan), dict[str, str | None]()
+    cells = stable_id([f"{s.candidates_at} {s.vectors_at}" for s in states if s.shard in early])
+    for state in states:
+        vectors = f"{plan.embedding_model} {state.vectors_at}" if is_semantic else None
+        parts = [state.candidates_at, vectors, str(plan.comparison), TOKENIZER_VERSION]
+        if is_semantic and state.shard not in early:
+            parts.append(cells)
+        versions[state.shard] = stable_id(*parts) if state.candidate_count else None
+    return versions
+
+
+def early_shards(states: Sequence[ShardState], plan: DedupPlan) -> set[str]:
+    """The first shards in line, up to the size where texts are no longer compared exactly."""
+    early, count = set[str](), 0
+    for state in states:
+        if count < plan.exact_up_to:
+            early.add(state.shard)
+            count += state.candidate_count
+    return early
+
+
+def sets_version(state: ShardState) -> str:
+    """Of the word sets of a shard, which no threshold changes."""
+    return stable_id(state.candidates_at, TOKENIZER_VERSION)
 
 
 def compare_shards(store: Store, plan: DedupPlan) -> list[StageRows]:
     """Fingerprints and pairs of every shard that has changed since it was last compared."""
     with store.connect(read_only=True) as connection:
         states = read_states(connection, plan)
-        stale = [state for state in states if state.version != current_version(state, plan)]
+        versions = current_versions(states, plan)
+        stale = [state for state in states if state.version != versions[state.shard]]
         changed = [state.shard for state in stale if state.candidate_count]
         personas = _candidates(connection, changed)
     if not stale:
@@ -117,7 +140,7 @@ def compare_shards(store: Store, plan: DedupPlan) -> list[StageRows]:
             tables={
                 "personas.fingerprints": fingerprints.get(state.shard, NO_FINGERPRINTS),
                 "personas.pairs": pairs.get(state.shard, NO_PAIRS),
-                "runs.compared": _one_row("version", current_version(state, plan)),
+                "runs.compared": _one_row("version", versions[state.shard]),
             },
         )
         for state in stale
@@ -146,7 +169,7 @@ def _compare(
         _surface(store, plan, texts, word_set_pairs(sets, known, plan.comparison, plan.resources))
     ]
     if plan.comparison.min_cosine is not None:
-        found.append(_semantic(store, plan, fingerprints, changed))
+        found.append(_semantic(store, plan, fingerprints, early_shards(states, plan)))
     pairs = _with_shards(pl.concat(found), fingerprints)
     return _by_shard(fingerprints.drop("shard_number")), _by_shard(pairs)
 
@@ -158,7 +181,7 @@ def _known_sets(
         with store.connect(read_only=True) as connection:
             return _candidates(connection, [state.shard])["persona"]
 
-    return plan.cache.sets(state.shard, str(current_version(state, plan)), texts, vocabulary)
+    return plan.cache.sets(state.shard, sets_version(state), texts, vocabulary)
 
 
 def _surface(
@@ -176,19 +199,12 @@ def _surface(
 
 
 def _semantic(
-    store: Store, plan: DedupPlan, fingerprints: pl.DataFrame, changed: Sequence[str]
+    store: Store, plan: DedupPlan, fingerprints: pl.DataFrame, early: Collection[str]
 ) -> pl.DataFrame:
-    model = plan.embedding_model
-    parameters = {"model": model, "shards": list(changed)}
-    vectors = store.query(read_sql("personas/vectors_of_shards"), parameters)
-    new = keyed_vectors(fingerprints, vectors)
-    known = store.query(
-        read_sql("personas/vectors_of_texts"), {"model": model, "but": list(changed)}
-    )
-    least = plan.comparison.min_cosine or 0.0
-    return semantic_pairs(
-        new, known.join(new, on="text_key", how="anti"), least, threads=plan.resources.threads
-    )
+    least, threads = (plan.comparison.min_cosine or 0.0) - TOLERANCE, plan.resources.threads
+    groups = read_vectors(store, plan.embedding_model, fingerprints, early)
+    found = [similar_texts(vectors, least, threads=threads) for vectors in groups]
+    return pl.concat([NO_PAIRS, *found])
 
 
 def _are_repeated(
@@ -226,7 +242,7 @@ def _keep_sets(
                 keys = np.unique(of_shard[state.shard]["set_key"].to_numpy())
                 rows = np.searchsorted(sets.keys, keys[are_among(keys, sets.keys)])
                 own = KeyedSets(sets.keys[rows], sets.sets.take(rows))
-            plan.cache.keep(state.shard, str(current_version(state, plan)), own)
+            plan.cache.keep(state.shard, sets_version(state), own)
         elif not state.candidate_count:
             plan.cache.forget(state.shard)
 

@@ -10,7 +10,7 @@ from persona_pipeline.dedup.resolve import resolve
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.dedup.scratch import open_scratch
 from persona_pipeline.errors import SettingsError
-from persona_pipeline.personas.comparison import DedupPlan, current_version, read_states
+from persona_pipeline.personas.comparison import DedupPlan, current_versions, read_states
 from persona_pipeline.personas.line import read_line
 from persona_pipeline.sql_files import fetch, read_sql
 from persona_pipeline.stages import StageRows
@@ -94,7 +94,8 @@ def uncompared_shards(store: Store, plan: DedupPlan) -> list[str]:
     """Shards not compared as the plan asks: a sweep knows less of them, or nothing."""
     with store.connect(read_only=True) as connection:
         states = read_states(connection, plan)
-    return [state.shard for state in states if state.version != current_version(state, plan)]
+    versions = current_versions(states, plan)
+    return [state.shard for state in states if state.version != versions[state.shard]]
 
 
 def sweep_rows(steps: Sequence[SweepStep]) -> StageRows:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from persona_pipeline.cli.dedup import dedup
 from persona_pipeline.dedup.characters import RULES
-from persona_pipeline.dedup.rules import Comparison, Thresholds
+from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.dedup.scratch import open_scratch
 from persona_pipeline.dedup.set_cache import SetCache
 from persona_pipeline.dedup.surface import Resources
@@ -50,7 +50,7 @@ class Project:
             thresholds=Thresholds(0.9, 0.95),
             comparison=Comparison(0.7, 0.95, has_scores=True),
             embedding_model=MODEL,
-            cache=SetCache(self.folder / "dedup"),
+            cache=SetCache(self.folder / "dedup", 0.7 - TOLERANCE),
             resources=Resources(threads=1),
         )
         with self.store.transaction() as connection:

@@ -11,11 +11,15 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from persona_pipeline import store
+from persona_pipeline.dedup import cells
+from persona_pipeline.dedup.cells import Cells, learn_cells
 from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.dedup.set_cache import SetCache
 from persona_pipeline.dedup.surface import Resources
+from persona_pipeline.dedup.text_vectors import EXACT_UP_TO
 from persona_pipeline.personas.comparison import DedupPlan, compare_shards, shards_without_vectors
 from persona_pipeline.personas.deduplication import deduplicate
 from persona_pipeline.stages import StageRows
@@ -32,6 +36,7 @@ class Project:
     folder: Path
     thresholds: Thresholds = field(default_factory=lambda: Thresholds(0.7, 0.95))
     pairs_from: float = 0.5
+    exact_up_to: int = EXACT_UP_TO
 
     def __post_init__(self) -> None:
         self.store = Store(self.folder / "pipeline.duckdb", self.folder / "published.duckdb")
@@ -40,8 +45,11 @@ class Project:
     @property
     def plan(self) -> DedupPlan:
         comparison = Comparison.for_thresholds(self.thresholds, self.pairs_from)
-        cache = SetCache(self.folder / "dedup")
-        return DedupPlan(self.thresholds, comparison, MODEL, cache, Resources(threads=1))
+        cache = SetCache(self.folder / "dedup", comparison.joined_from)
+        resources = Resources(threads=1)
+        return DedupPlan(
+            self.thresholds, comparison, MODEL, cache, resources, exact_up_to=self.exact_up_to
+        )
 
     def write(self, number: int, personas: dict[str, str], *, has_vectors: bool = True) -> None:
         """Give a shard these candidates (id to text), in place of those it had."""
@@ -151,17 +159,27 @@ def test_the_order_in_which_shards_arrive_does_not_matter(project: Project, fres
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(st.integers(0, 10_000), st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=6))
+@given(
+    st.integers(0, 10_000),
+    st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=6),
+    st.sampled_from([8, EXACT_UP_TO]),
+)
 def test_whatever_is_written_again_or_emptied_the_tables_are_those_from_scratch(
-    seed: int, changes: list[tuple[int, bool]]
+    seed: int, changes: list[tuple[int, bool]], exact_up_to: int
 ) -> None:
-    with TemporaryDirectory() as one, TemporaryDirectory() as other:
-        project, shards = Project(Path(one)), dict[int, dict[str, str]]()
+    with (
+        TemporaryDirectory() as one,
+        TemporaryDirectory() as other,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(cells, "_LEAST_PROBES", 1)
+        project, shards = Project(Path(one), exact_up_to=exact_up_to), dict[int, dict[str, str]]()
         for step, (number, is_emptied) in enumerate([(1, False), (2, False), *changes]):
             shards[number] = {} if is_emptied else texts(seed + step, number, 8)
             project.write(number, shards[number])
             project.deduplicate(number)
-        assert project.duplicates() == from_scratch(shards, Project(Path(other)))
+        fresh = Project(Path(other), exact_up_to=exact_up_to)
+        assert project.duplicates() == from_scratch(shards, fresh)
 
 
 def test_without_its_cache_a_project_finds_the_same(project: Project, fresh: Project) -> None:
@@ -209,6 +227,27 @@ def test_vectors_that_come_later_are_compared_then(project: Project, fresh: Proj
     project.write(2, shards[2])
     project.deduplicate(2)
     assert project.duplicates() == from_scratch(shards, fresh)
+
+
+def test_later_shards_are_compared_in_cells_of_the_early_ones(
+    project: Project, fresh: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned = list[int]()
+
+    def learn(vectors: NDArray[np.float32], min_cosine: float) -> Cells:
+        learned.append(len(vectors))
+        return learn_cells(vectors, min_cosine)
+
+    monkeypatch.setattr(cells, "learn_cells", learn)
+    project.exact_up_to = fresh.exact_up_to = 30
+    shards = {number: texts(7, number, 20) for number in (1, 2, 3, 4)}
+    for number, personas in shards.items():
+        project.write(number, personas)
+        project.deduplicate(number)
+    early = len(set(shards[1].values()) | set(shards[2].values()))
+    assert learned == [early, early]
+    assert project.duplicates() == from_scratch(shards, fresh)
+    assert "semantic" in {layer for _, _, _, layer, *_ in project.duplicates()}
 
 
 def test_nothing_is_compared_again_when_nothing_changed(project: Project) -> None:

@@ -1,0 +1,49 @@
+"""Pairs on their way from a kernel to the caller."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from persona_pipeline.dedup.semantic_kernel import Found
+
+_Number = TypeVar("_Number", np.int64, np.float64)
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+"""Earlier rows, later rows, cosines."""
+
+
+def make_room(pairs: int) -> "Found":
+    """Room for as many pairs as a kernel may find before it comes back."""
+    from persona_pipeline.dedup.semantic_kernel import Found  # noqa: PLC0415
+
+    return Found(np.empty(pairs, np.int64), np.empty(pairs, np.int64), np.empty(pairs))
+
+
+def take_pairs(found: "Found", count: int) -> Pairs:
+    """The first of these, copied: the room is used again."""
+    return found.earlier[:count].copy(), found.later[:count].copy(), found.cosines[:count].copy()
+
+
+def sort_pairs(pairs: Pairs, count: int) -> Pairs:
+    """By earlier row, then later row; of so many rows."""
+    earlier, later, cosines = pairs
+    order = np.argsort(earlier * count + later)
+    return earlier[order], later[order], cosines[order]
+
+
+def join_pairs(parts: Iterator[Pairs]) -> Pairs:
+    """A column at a time, so that no more than one is in memory twice."""
+    earlier, later, cosines = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
+    for part in parts:
+        earlier.append(part[0])
+        later.append(part[1])
+        cosines.append(part[2])
+    return _concatenate(earlier), _concatenate(later), _concatenate(cosines)
+
+
+def _concatenate(parts: list[NDArray[_Number]]) -> NDArray[_Number]:
+    joined = np.concatenate(parts)
+    parts.clear()
+    return joined

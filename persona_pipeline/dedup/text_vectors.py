@@ -1,0 +1,102 @@
+"""Which texts mean nearly the same, by the vectors of an embedding model.
+
+Two of the first `EXACT_UP_TO` texts are compared exactly. All others are compared in cells, learned
+from the first ones: what is found of a shard depends on it and on earlier shards only, so shard by
+shard gives what comparing all at once gives.
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from persona_pipeline.dedup.resolve import PAIRS
+
+EXACT_UP_TO = 200_000
+"""Texts that are compared with each other exactly: this misses no pair, and takes half a minute.
+Cells take a fifth of it there, and less from 50,000 on (`cells.py`)."""
+
+logger = logging.getLogger(__name__)
+
+Arrays = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class TextVectors:
+    """The vectors of texts, each once, all of one length."""
+
+    keys: NDArray[np.uint64]
+    """Of the texts: those that are known first, then the new ones."""
+    rows: NDArray[np.float32]
+    """Perhaps in a file: `allocate_rows`."""
+    known: int
+    """So many were compared with each other before."""
+    early: NDArray[np.bool_]
+    """Whether the text is among the first, which are compared exactly."""
+
+
+def allocate_rows(count: int, length: int) -> NDArray[np.float32]:
+    """Room for vectors in a temporary file without a name: it goes with the array, or a kill."""
+    if count * length == 0:
+        return np.empty((count, length), np.float32)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.float32, "w+", shape=(count, length))
+
+
+def similar_texts(vectors: TextVectors, min_cosine: float, *, threads: int = 2) -> pl.DataFrame:
+    """The pairs of texts with at least this cosine, one of which is new."""
+    parts = [_name(vectors.keys, pairs) for pairs in _search(vectors, min_cosine, threads)]
+    return pl.concat([pl.DataFrame(schema=PAIRS), *parts])
+
+
+def _search(vectors: TextVectors, min_cosine: float, threads: int) -> Iterator[Arrays]:
+    from persona_pipeline.dedup.cells import (  # noqa: PLC0415 - compiles
+        learn_cells,
+        similar_pairs_in_cells,
+    )
+    from persona_pipeline.dedup.semantic import similar_pairs  # noqa: PLC0415 - compiles
+
+    rows, early, known = vectors.rows, vectors.early, vectors.known
+    if early.all():
+        yield similar_pairs(rows, min_cosine, known=known, threads=threads)
+        return
+    first = np.flatnonzero(early)
+    if early[known:].any():
+        found = similar_pairs(
+            _take(rows, first), min_cosine, known=int(early[:known].sum()), threads=threads
+        )
+        yield first[found[0]], first[found[1]], found[2]
+    in_order = first[np.argsort(vectors.keys[first])]  # the same cells, whoever is known
+    cells = learn_cells(_take(rows, in_order), min_cosine)
+    logger.info(
+        "%d texts: compared in %d cells, with %d around each; they find %.2f %% of a sample",
+        len(rows),
+        len(cells.centroids),
+        cells.probes,
+        100 * cells.recall,
+    )
+    yield similar_pairs_in_cells(rows, min_cosine, cells, known=known, early=early, threads=threads)
+
+
+def _take(rows: NDArray[np.float32], which: NDArray[np.int64]) -> NDArray[np.float32]:
+    """A copy of these, in a file as well."""
+    taken = allocate_rows(len(which), rows.shape[1])
+    for start in range(0, len(which), 4096):
+        taken[start : start + 4096] = rows[which[start : start + 4096]]
+    return taken
+
+
+def _name(keys: NDArray[np.uint64], pairs: Arrays) -> pl.DataFrame:
+    """The pairs of rows as pairs of texts."""
+    left, right, cosines = pairs
+    columns = {
+        "first_key": np.minimum(keys[left], keys[right]),
+        "second_key": np.maximum(keys[left], keys[right]),
+        "similarity": cosines,
+    }
+    named = pl.DataFrame(columns).with_columns(layer=pl.lit("semantic"), fuzzy_score=None)
+    return named.select(*PAIRS).cast(pl.Schema(PAIRS))

@@ -1,0 +1,78 @@
+"""The vectors of texts from the store to a file: more of them than fit into memory, if need be."""
+
+from collections.abc import Collection, Iterator
+
+import duckdb
+import numpy as np
+import polars as pl
+
+from persona_pipeline.dedup.text_vectors import TextVectors, allocate_rows
+from persona_pipeline.sql_files import fetch, read_sql
+from persona_pipeline.store import Store
+
+BATCH = 4096
+"""Vectors read at a time."""
+
+
+def read_vectors(
+    store: Store, model: str, fingerprints: pl.DataFrame, early: Collection[str]
+) -> Iterator[TextVectors]:
+    """The vectors of all compared texts, those of one length at a time.
+
+    Args:
+        store: has the fingerprints of the known shards, and all vectors.
+        model: of the vectors.
+        fingerprints: shard, persona_id, text_key of the new ones.
+        early: the shards whose texts are compared exactly.
+    """
+    changed = fingerprints["shard"].unique().to_list()
+    with store.connect(read_only=True) as connection:
+        connection.execute("set streaming_buffer_size = '16MB'")  # of vectors, and no union
+        known = fetch(
+            connection, read_sql("personas/texts_with_vectors"), {"model": model, "but": changed}
+        )
+        lengths = fetch(
+            connection,
+            read_sql("personas/lengths_of_vectors"),
+            {"model": model, "shards": changed},
+        )
+        new = fingerprints.join(lengths, on="persona_id").select(known.columns)
+        texts = _texts(known, new, early)
+        for (length,), group in texts.partition_by("length", as_dict=True).items():
+            yield TextVectors(
+                keys=group["text_key"].to_numpy(),
+                rows=_read_rows(connection, model, group["persona_id"], int(length)),
+                known=len(group) - int(group["is_new"].sum()),
+                early=group["is_early"].to_numpy(),
+            )
+
+
+def _texts(known: pl.DataFrame, new: pl.DataFrame, early: Collection[str]) -> pl.DataFrame:
+    """One row per text, and a persona that has its vector: the known texts first."""
+    everyone = pl.concat([known.with_columns(is_new=False), new.with_columns(is_new=True)])
+    return (
+        everyone.filter(pl.col("length") > 0)
+        .group_by("text_key")
+        .agg(
+            pl.col("persona_id", "length").sort_by("persona_id").first(),
+            pl.col("is_new").any(),
+            is_early=pl.col("shard").is_in(list(early)).any(),
+        )
+        .sort("is_new", "text_key")
+    )
+
+
+def _read_rows(
+    connection: duckdb.DuckDBPyConnection, model: str, personas: pl.Series, length: int
+) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Their vectors, in this order."""
+    rows = allocate_rows(len(personas), length)
+    connection.register("places", pl.DataFrame({"persona_id": personas}).with_row_index("place"))
+    batches = connection.execute(
+        read_sql("personas/vectors_in_place"), {"model": model}
+    ).to_arrow_reader(BATCH)
+    for batch in batches:
+        found = pl.DataFrame(batch)
+        vectors = found["embedding"].list.to_array(length)
+        rows[found["place"].to_numpy()] = vectors.to_numpy()
+    return rows
