@@ -6,7 +6,7 @@ import dagster as dg
 
 from assets.resources import Models, StoreResource
 from assets.stage_runs import OWNERS, SHARDS, describe_table, stage_run
-from persona_pipeline.dedup.surface import Resources
+from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.domains.spec import Domain
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.locks import turn

@@ -24,6 +24,10 @@ class DomainError(PipelineError):
     """A domain folder is incomplete or contradicts itself."""
 
 
+class MemoryLimitError(PipelineError):
+    """What is asked for needs more memory than it may take."""
+
+
 class StoreError(PipelineError):
     """The database cannot be opened, or is newer than this program."""
 

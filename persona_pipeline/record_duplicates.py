@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 import polars as pl
 
 from persona_pipeline.dedup.duplicates import compare_texts
+from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Comparison
-from persona_pipeline.dedup.surface import Resources
 from persona_pipeline.domains.spec import Domain
 from persona_pipeline.sql_files import read_sql
 from persona_pipeline.stages import StageRows

@@ -1,15 +1,20 @@
-"""Ours: all pairs of similar vectors."""
+"""Ours: similar vectors, all pairs exactly or in cells."""
 
 import numpy as np
 import numpy.typing as npt
 from adapter import Found, Job, run_on_vectors
 
-from persona_pipeline.dedup import semantic
+from persona_pipeline.dedup.cells import learn_cells, similar_pairs_in_cells
+from persona_pipeline.dedup.semantic import similar_pairs
 
 
 def find(vectors: npt.NDArray[np.float32], job: Job) -> Found:
-    """The semantic layer's own search."""
-    first, second, _ = semantic.similar_pairs(vectors, job.threshold)
+    """The semantic layer's own searches; cells are learned from all vectors."""
+    if job.variant == "cells":
+        cells = learn_cells(vectors, job.threshold)
+        first, second, _ = similar_pairs_in_cells(vectors, job.threshold, cells)
+    else:
+        first, second, _ = similar_pairs(vectors, job.threshold)
     return Found(pairs=zip(first.tolist(), second.tolist(), strict=True))
 
 

@@ -7,8 +7,8 @@ import polars as pl
 from adapter import Found, Job, measure, read_job
 
 from persona_pipeline.dedup.duplicates import compare_texts, find_duplicates
+from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Comparison, Thresholds
-from persona_pipeline.dedup.surface import Resources
 
 MEMORY = 1_000_000_000
 """Bytes that the join and DuckDB may take, beside the texts."""

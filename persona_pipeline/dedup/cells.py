@@ -20,7 +20,7 @@ A tenth of new vectors costs a third of learning and searching all: a fifth of t
 all of the placing, since nothing about a known vector is kept but itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -38,7 +38,14 @@ from persona_pipeline.dedup.cell_places import (
     pad,
     to_grid,
 )
-from persona_pipeline.dedup.found import Pairs, join_pairs, make_room, sort_pairs, take_pairs
+from persona_pipeline.dedup.found import (
+    Pairs,
+    accept,
+    join_pairs,
+    make_room,
+    sort_pairs,
+    take_pairs,
+)
 from persona_pipeline.dedup.prefixes import LONGER, find_directions, prefix_bounds, shorten, spread
 
 if TYPE_CHECKING:
@@ -108,6 +115,7 @@ def similar_pairs_in_cells(  # noqa: PLR0913
     known: int = 0,
     early: NDArray[np.bool_] | None = None,
     threads: int = 2,
+    check: Callable[[int], None] = accept,
 ) -> Pairs:
     """Pairs of rows with at least this cosine: earlier rows, later rows, cosines.
 
@@ -126,6 +134,7 @@ def similar_pairs_in_cells(  # noqa: PLR0913
         known: pairs of two of the first `known` rows are left out, and not compared.
         early: rows of which pairs of two are left out as well.
         threads: tasks at a time; the pairs are the same with any number.
+        check: called with the number of pairs so far; may object.
     """
     if vectors.shape[1] != cells.centroids.shape[1]:
         message = (
@@ -138,10 +147,10 @@ def similar_pairs_in_cells(  # noqa: PLR0913
     if early is not None:
         groups += np.uint8(2) * early[usable.rows]
     if not len(usable.rows):
-        return join_pairs(iter([]))
+        return join_pairs([])
     projection = Projection.build(usable, cells.centroids)
     search = _CellSearch.build(usable, projection, cells.probes, groups, min_cosine, threads)
-    return sort_pairs(join_pairs(search.iter_pairs(threads)), len(vectors))
+    return sort_pairs(join_pairs(search.iter_pairs(threads), check), len(vectors))
 
 
 def _find_centroids(usable: Usable) -> NDArray[np.float32]:
@@ -270,7 +279,7 @@ class _CellSearch:
                 found,
             )
             parts.append(take_pairs(found, count))
-        return join_pairs(iter(parts))
+        return join_pairs(parts)
 
 
 def _project(

@@ -8,9 +8,10 @@ import polars as pl
 from persona_pipeline.dedup.fuzzy import fuzzy_scores
 from persona_pipeline.dedup.minhash import minhash_pairs
 from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS, resolve
+from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.dedup.scratch import open_scratch
-from persona_pipeline.dedup.surface import KeyedSets, Resources, distinct_sets, surface_pairs
+from persona_pipeline.dedup.surface import KeyedSets, distinct_sets, surface_pairs
 from persona_pipeline.dedup.text_vectors import EXACT_UP_TO, TextVectors, similar_texts
 from persona_pipeline.dedup.word_sets import EncodedTexts, encode, hash_texts, learn_vocabulary
 
@@ -71,10 +72,8 @@ def compare_texts(
     if comparison.min_cosine is not None:
         new = keyed_vectors(fingerprints, vectors)
         early = _first_texts(fingerprints, EXACT_UP_TO)
-        threads = resources.threads
-        found.append(
-            semantic_pairs(new, new.clear(), comparison.min_cosine, early=early, threads=threads)
-        )
+        least, nobody = comparison.min_cosine, new.clear()
+        found.append(semantic_pairs(new, nobody, least, early=early, resources=resources))
     return fingerprints, pl.concat(found)
 
 
@@ -148,7 +147,7 @@ def semantic_pairs(
     min_cosine: float,
     *,
     early: pl.Series | None = None,
-    threads: int = 2,
+    resources: Resources | None = None,
 ) -> pl.DataFrame:
     """The pairs of texts (text_key, embedding) with at least this cosine, one of which is new.
 
@@ -168,7 +167,7 @@ def semantic_pairs(
             known=int(group["is_known"].sum()),
             early=group["is_early"].to_numpy(),
         )
-        found.append(similar_texts(vectors, min_cosine - TOLERANCE, threads=threads))
+        found.append(similar_texts(vectors, min_cosine - TOLERANCE, resources))
     return pl.concat(found)
 
 

@@ -1,6 +1,6 @@
 """Pairs on their way from a kernel to the caller."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 _Number = TypeVar("_Number", np.int64, np.float64)
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 """Earlier rows, later rows, cosines."""
+
+
+def accept(_count: int) -> None:
+    """However many pairs there are."""
 
 
 def make_room(pairs: int) -> "Found":
@@ -33,10 +37,16 @@ def sort_pairs(pairs: Pairs, count: int) -> Pairs:
     return earlier[order], later[order], cosines[order]
 
 
-def join_pairs(parts: Iterator[Pairs]) -> Pairs:
-    """A column at a time, so that no more than one is in memory twice."""
+def join_pairs(parts: Iterable[Pairs], check: Callable[[int], None] = accept) -> Pairs:
+    """A column at a time, so that no more than one is in memory twice.
+
+    `check` is called with how many there are so far, and may object.
+    """
     earlier, later, cosines = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
+    count = 0
     for part in parts:
+        count += len(part[0])
+        check(count)
         earlier.append(part[0])
         later.append(part[1])
         cosines.append(part[2])

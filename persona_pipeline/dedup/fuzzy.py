@@ -6,8 +6,8 @@ from rapidfuzz.fuzz import ratio
 from rapidfuzz.process import cpdist
 
 from persona_pipeline.dedup.characters import RULES
+from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.scratch import open_scratch
-from persona_pipeline.dedup.surface import Resources
 
 
 def fuzzy_scores(pairs: pl.DataFrame, texts: pl.DataFrame, resources: Resources) -> pl.Series:

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from persona_pipeline.dedup.surface import PAIRS, KeyedSets, Resources, are_among
+from persona_pipeline.dedup.resources import Resources
+from persona_pipeline.dedup.surface import PAIRS, KeyedSets, are_among
 from persona_pipeline.dedup.word_sets import WordSets, concat_sets
 
 HASHES = 128

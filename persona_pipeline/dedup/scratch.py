@@ -8,10 +8,8 @@ import duckdb
 import polars as pl
 
 from persona_pipeline.connections import open_duckdb
+from persona_pipeline.dedup.resources import LEAST_MEMORY
 from persona_pipeline.sql_files import fetch, read_sql
-
-LEAST_MEMORY = 64_000_000
-"""Bytes; from some 4 MB down, DuckDB cannot even begin."""
 
 
 class Scratch:

@@ -14,7 +14,7 @@ found, in CPU-seconds: this search 1.6, faiss IVFFlat with 16 of 1,000 cells 7.2
 in NumPy 13, faiss IndexFlatIP 20. The cost grows with the square of the number.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from persona_pipeline.dedup.found import Pairs, join_pairs, make_room, sort_pairs, take_pairs
+from persona_pipeline.dedup.found import (
+    Pairs,
+    accept,
+    join_pairs,
+    make_room,
+    sort_pairs,
+    take_pairs,
+)
 from persona_pipeline.dedup.prefixes import (
     BASIS_SAMPLE,
     LONGER,
@@ -64,7 +71,12 @@ dimension of the sum that decides. They choose between ways to the same pairs.""
 
 
 def similar_pairs(
-    vectors: NDArray[np.float32], min_cosine: float, *, known: int = 0, threads: int = 2
+    vectors: NDArray[np.float32],
+    min_cosine: float,
+    *,
+    known: int = 0,
+    threads: int = 2,
+    check: Callable[[int], None] = accept,
 ) -> Pairs:
     """All pairs of rows with at least this cosine: earlier rows, later rows, cosines.
 
@@ -77,6 +89,7 @@ def similar_pairs(
         min_cosine: from where on; the caller has subtracted what rounding may take.
         known: pairs of two of the first `known` rows are left out, and cost nothing.
         threads: tasks at a time; the pairs are the same with any number.
+        check: called with the number of pairs so far; may object.
     """
     from persona_pipeline.dedup.semantic_kernel import Vectors, squares  # noqa: PLC0415 - numba
 
@@ -87,7 +100,7 @@ def similar_pairs(
     if len(usable) < len(rows):
         rows, lengths = rows[usable], lengths[usable]
     search = _choose_search(Vectors(rows, lengths), min_cosine, known)
-    earlier, later, cosines = join_pairs(search.iter_pairs(threads))
+    earlier, later, cosines = join_pairs(search.iter_pairs(threads), check)
     if len(usable) == len(vectors):
         return earlier, later, cosines
     return usable[earlier], usable[later], cosines
@@ -175,7 +188,7 @@ class _PrefixSearch:
                 rows, tile, self.prefixes, self.vectors, self.bounds, found
             )
             parts.append(take_pairs(found, count))
-        return sort_pairs(join_pairs(iter(parts)), len(self.vectors.rows))
+        return sort_pairs(join_pairs(parts), len(self.vectors.rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,4 +229,4 @@ class _ProductSearch:
             products = rows @ self.units[left : left + _PRODUCT_COLUMNS].T
             count = search_products(products, (first, left), self.vectors, self.bounds, found)
             parts.append(take_pairs(found, count))
-        return sort_pairs(join_pairs(iter(parts)), len(self.units))
+        return sort_pairs(join_pairs(parts), len(self.units))

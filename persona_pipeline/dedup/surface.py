@@ -6,7 +6,7 @@ CPU-seconds, of which the join is a tenth.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
@@ -17,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from persona_pipeline.dedup.combinations import LEVEL, MAX_LEVEL, Combinations, build_combinations
+from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.word_sets import EncodedTexts, WordSets, concat_sets
 
 HOT = 10_000
@@ -66,16 +67,6 @@ class KeyedSets:
     def with_join_keys(self, min_similarity: float) -> "KeyedSets":
         """The same sets, with their keys of the join at this similarity."""
         return KeyedSets(self.keys, self.sets, self.keys_at(min_similarity))
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What a join may take, and whom it tells how far it is."""
-
-    memory_bytes: int = 2_000_000_000
-    threads: int = 2
-    report: Callable[[int, int], object] = lambda _done, _total: None
-    """Called with the keys joined so far, and all there are."""
 
 
 def distinct_sets(texts: EncodedTexts) -> KeyedSets:
@@ -221,7 +212,7 @@ class _Join:
         """All similar pairs of which one is new, some of them more than once."""
         order = np.argsort(sets.sizes, kind="stable")
         ordered, hot = sets.take(order), np.zeros(len(sets), np.bool_)
-        parts = list(self._passes(ordered, is_new[order], level, hot))
+        parts = list(self._limited(self._passes(ordered, is_new[order], level, hot)))
         rows = np.flatnonzero(hot)
         if len(rows):
             logger.info("a key has over %d sets: %d sets joined on %d words", HOT, len(rows), level)
@@ -229,6 +220,15 @@ class _Join:
             parts.append(Found(rows[found.left], rows[found.right], found.shared))
         left, right, shared = _concat(parts)
         return Found(order[left], order[right], shared)
+
+    def _limited(self, parts: Iterator[Found]) -> Iterator[Found]:
+        """The same, as long as there is memory for them."""
+        count = 0
+        for part in parts:
+            count += len(part.left)
+            similarity = f"word-set similarity of {self._min_similarity:.3g} and more"
+            self._resources.check_pairs(count, similarity)
+            yield part
 
     def _passes(
         self, sets: WordSets, is_new: NDArray[np.bool_], level: int, hot: NDArray[np.bool_]

@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from persona_pipeline.dedup.resolve import PAIRS
+from persona_pipeline.dedup.resources import Resources
 
 EXACT_UP_TO = 200_000
 """Texts that are compared with each other exactly: this misses no pair, and takes half a minute.
@@ -47,27 +48,37 @@ def allocate_rows(count: int, length: int) -> NDArray[np.float32]:
         return np.memmap(file, np.float32, "w+", shape=(count, length))
 
 
-def similar_texts(vectors: TextVectors, min_cosine: float, *, threads: int = 2) -> pl.DataFrame:
+def similar_texts(
+    vectors: TextVectors, min_cosine: float, resources: Resources | None = None
+) -> pl.DataFrame:
     """The pairs of texts with at least this cosine, one of which is new."""
-    parts = [_name(vectors.keys, pairs) for pairs in _search(vectors, min_cosine, threads)]
+    found = _search(vectors, min_cosine, resources or Resources())
+    parts = [_name(vectors.keys, pairs) for pairs in found]
     return pl.concat([pl.DataFrame(schema=PAIRS), *parts])
 
 
-def _search(vectors: TextVectors, min_cosine: float, threads: int) -> Iterator[Arrays]:
+def _search(vectors: TextVectors, min_cosine: float, resources: Resources) -> Iterator[Arrays]:
     from persona_pipeline.dedup.cells import (  # noqa: PLC0415 - compiles
         learn_cells,
         similar_pairs_in_cells,
     )
     from persona_pipeline.dedup.semantic import similar_pairs  # noqa: PLC0415 - compiles
 
+    def check(count: int) -> None:
+        resources.check_pairs(count, f"cosine of {min_cosine:.3g} and more")
+
     rows, early, known = vectors.rows, vectors.early, vectors.known
     if early.all():
-        yield similar_pairs(rows, min_cosine, known=known, threads=threads)
+        yield similar_pairs(rows, min_cosine, known=known, threads=resources.threads, check=check)
         return
     first = np.flatnonzero(early)
     if early[known:].any():
         found = similar_pairs(
-            _take(rows, first), min_cosine, known=int(early[:known].sum()), threads=threads
+            _take(rows, first),
+            min_cosine,
+            known=int(early[:known].sum()),
+            threads=resources.threads,
+            check=check,
         )
         yield first[found[0]], first[found[1]], found[2]
     in_order = first[np.argsort(vectors.keys[first])]  # the same cells, whoever is known
@@ -79,7 +90,15 @@ def _search(vectors: TextVectors, min_cosine: float, threads: int) -> Iterator[A
         cells.probes,
         100 * cells.recall,
     )
-    yield similar_pairs_in_cells(rows, min_cosine, cells, known=known, early=early, threads=threads)
+    yield similar_pairs_in_cells(
+        rows,
+        min_cosine,
+        cells,
+        known=known,
+        early=early,
+        threads=resources.threads,
+        check=check,
+    )
 
 
 def _take(rows: NDArray[np.float32], which: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -14,11 +14,11 @@ import polars as pl
 
 from persona_pipeline.dedup.duplicates import fingerprint, with_scores, word_set_pairs
 from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS
+from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.dedup.set_cache import SetCache
 from persona_pipeline.dedup.surface import (
     KeyedSets,
-    Resources,
     are_among,
     are_shared,
     distinct_sets,
@@ -201,9 +201,9 @@ def _surface(
 def _semantic(
     store: Store, plan: DedupPlan, fingerprints: pl.DataFrame, early: Collection[str]
 ) -> pl.DataFrame:
-    least, threads = (plan.comparison.min_cosine or 0.0) - TOLERANCE, plan.resources.threads
+    least = (plan.comparison.min_cosine or 0.0) - TOLERANCE
     groups = read_vectors(store, plan.embedding_model, fingerprints, early)
-    found = [similar_texts(vectors, least, threads=threads) for vectors in groups]
+    found = [similar_texts(vectors, least, plan.resources) for vectors in groups]
     return pl.concat([NO_PAIRS, *found])
 
 

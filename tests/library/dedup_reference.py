@@ -8,8 +8,8 @@ import polars as pl
 from rapidfuzz.fuzz import ratio
 
 from persona_pipeline.dedup.duplicates import find_duplicates
+from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import FUZZY_FROM, Thresholds
-from persona_pipeline.dedup.surface import Resources
 
 TOLERANCE = 1e-9
 LAYERS = ["exact", "surface", "fuzzy", "semantic"]

@@ -7,9 +7,11 @@ from persona_pipeline.dedup import surface
 from persona_pipeline.dedup.combinations import build_combinations
 from persona_pipeline.dedup.duplicates import find_duplicates
 from persona_pipeline.dedup.join_kernel import count_keys
+from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Thresholds
 from persona_pipeline.dedup.surface import KeyedSets, distinct_sets, surface_pairs
 from persona_pipeline.dedup.word_sets import encode, learn_vocabulary
+from persona_pipeline.errors import MemoryLimitError
 
 LEVELS = [0.5, 0.7, 0.9]
 TEMPLATE = "a person from this town who likes to write letters about"
@@ -139,3 +141,19 @@ def test_keys_that_all_share_are_joined_on_more_words() -> None:
     sets = sets_of([*texts, f"{template} x7 y7 z7 v"])
 
     assert len(surface_pairs(sets, [], 0.8)) == 1
+
+
+@pytest.mark.parametrize("has_vectors", [False, True])
+def test_pairs_beyond_the_memory_end_the_comparison_with_what_to_do(*, has_vectors: bool) -> None:
+    count = 1000
+    words = "thing" if has_vectors else TEMPLATE
+    personas = {"persona_id": [str(number) for number in range(count)], "shard_number": [1] * count}
+    candidates = pl.DataFrame(personas).with_columns(
+        persona=pl.format("{} thing{}", pl.lit(words), pl.col("persona_id"))
+    )
+    vectors = candidates.select("persona_id", embedding=pl.lit([1.0, 2.0]))
+    thresholds = Thresholds(0.8, 0.9 if has_vectors else None)
+
+    message = "pairs of personas have a .* Set memory higher"
+    with pytest.raises(MemoryLimitError, match=message):
+        find_duplicates(candidates, vectors, thresholds, resources=Resources(memory_bytes=1))

@@ -17,9 +17,10 @@ from persona_pipeline.dedup.duplicates import (
     with_scores,
 )
 from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS, resolve
+from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.dedup.scratch import Scratch, open_scratch
-from persona_pipeline.dedup.surface import KeyedSets, Resources, distinct_sets, surface_pairs
+from persona_pipeline.dedup.surface import KeyedSets, distinct_sets, surface_pairs
 from persona_pipeline.dedup.word_sets import encode, learn_vocabulary
 from tests.library.dedup_reference import (
     TOLERANCE,

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from persona_pipeline.dedup.minhash import choose_bands, minhash_pairs
+from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.surface import (
     KeyedSets,
-    Resources,
     distinct_sets,
     surface_pairs,
 )

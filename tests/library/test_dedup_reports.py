@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from persona_pipeline.cli.dedup import dedup
 from persona_pipeline.dedup.characters import RULES
+from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.dedup.scratch import open_scratch
 from persona_pipeline.dedup.set_cache import SetCache
-from persona_pipeline.dedup.surface import Resources
 from persona_pipeline.errors import PipelineError, SettingsError
 from persona_pipeline.personas.comparison import DedupPlan, compare_shards
 from persona_pipeline.personas.deduplication import deduplicate

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from persona_pipeline import store
 from persona_pipeline.dedup import cells
 from persona_pipeline.dedup.cells import Cells, learn_cells
+from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.dedup.set_cache import SetCache
-from persona_pipeline.dedup.surface import Resources
 from persona_pipeline.dedup.text_vectors import EXACT_UP_TO
 from persona_pipeline.personas.comparison import DedupPlan, compare_shards, shards_without_vectors
 from persona_pipeline.personas.deduplication import deduplicate

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from persona_pipeline.dedup import combinations as key_combinations
 from persona_pipeline.dedup import surface
 from persona_pipeline.dedup.combinations import INDEX, PROBE, build_combinations
-from persona_pipeline.dedup.surface import KeyedSets, Resources, distinct_sets, surface_pairs
+from persona_pipeline.dedup.resources import Resources
+from persona_pipeline.dedup.surface import KeyedSets, distinct_sets, surface_pairs
 from persona_pipeline.dedup.word_sets import Vocabulary, encode, learn_vocabulary
 from tests.library.dedup_reference import TOLERANCE
 

@@ -1,0 +1,37 @@
+"""What deduplication may take, and what happens when that is not enough."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from persona_pipeline.errors import MemoryLimitError
+
+PAIR_BYTES = 300
+"""Of a similar pair on its way from the join to the database: 8 million took 2.4 GB at the peak."""
+
+LEAST_MEMORY = 64_000_000
+"""Bytes that it takes whatever is set; from some 4 MB down, DuckDB cannot even begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a comparison may take, and whom it tells how far it is."""
+
+    memory_bytes: int = 2_000_000_000
+    threads: int = 2
+    report: Callable[[int, int], object] = lambda _done, _total: None
+    """Called with the keys joined so far, and all there are."""
+
+    def check_pairs(self, count: int, at_least: str) -> None:
+        """That so many pairs have room.
+
+        Raises:
+            MemoryLimitError: they have not.
+        """
+        if count * PAIR_BYTES > max(self.memory_bytes, LEAST_MEMORY):
+            msg = (
+                f"over {count:,} pairs of personas have a {at_least}: more than fit into a memory "
+                f"of {self.memory_bytes / 1e9:.1f} GB. Set memory higher, or look for fewer pairs: "
+                "pairs_from and the thresholds higher. Most come from a few templates that differ "
+                "in a word"
+            )
+            raise MemoryLimitError(msg)
