@@ -76,4 +76,9 @@ def _print_next(console: Console, settings: Settings, name: str) -> None:
     console.print(f"\n[bold]What to type next[/], into {config_file()}, for any domain:")
     for line in lines:
         console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
-    console.print(f"then  uv run persona-pipeline run{elsewhere}", highlight=False, soft_wrap=True)
+    again = f"uv run persona-pipeline run{elsewhere}"
+    console.print(
+        f"then  {again}, with the same source, model and documents as before",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -2,9 +2,8 @@
 
 Centroids cut the sphere into cells. A vector is compared with those of its nearest cells, by the
 prefixes of the exact search; so every pair found is one that the exact search finds, and what may
-be missed are pairs of which neither has the other's cell near. The centroids are frozen: vectors
-that come later are placed among the same cells, and shard after shard gives the same pairs as all
-at once.
+be missed are pairs of which neither has the other's cell near. The same centroids
+serve for vectors that come later, so shard after shard gives the same pairs as all at once.
 
 Measured in CPU-seconds with embeddings of sentences (384 dimensions; beyond 50,000 of them mixes of
 two and noise, 0.7 pairs from 0.9 on a vector), six probes, mapped from a file from 200,000 on:
@@ -80,7 +79,7 @@ _ROOM = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Frozen centroids, and how many cells are searched around each vector."""
+    """Centroids, and how many cells are searched around each vector."""
 
     centroids: NDArray[np.float32]
     """Unit rows (cells, dimensions)."""

@@ -21,12 +21,17 @@ EMBEDDINGS = {"persona_id": pl.String(), "embedding": pl.List(pl.Float32)}
 
 def find_duplicates(
     candidates: pl.DataFrame,
-    embeddings: pl.DataFrame | None,
-    thresholds: Thresholds,
+    embeddings: pl.DataFrame | None = None,
+    thresholds: Thresholds | None = None,
     comparison: Comparison | None = None,
     resources: Resources | None = None,
 ) -> pl.DataFrame:
     """One row per persona to remove, and because of which: sorted by persona_id.
+
+    Columns: persona_id, kept_id, layer, similarity (Jaccard or cosine), threshold, fuzzy_score.
+
+        texts = pl.DataFrame({"persona_id": ["a", "b"], "persona": ["A baker.", "a Baker"]})
+        find_duplicates(texts, thresholds=Thresholds(jaccard=0.7, cosine=None))
 
     Candidates stand in line: lower shard number first, then higher quality, then a hash of the
     text, then the id. The first of a group of duplicates is kept, so what is kept of a shard, and
@@ -39,14 +44,21 @@ def find_duplicates(
     `kept_id`, the most similar before it in the first layer that has one.
 
     Args:
-        candidates: persona_id (unique), persona, shard_number; also quality (higher is kept).
+        candidates: persona_id (unique), persona; also shard_number, and quality (higher is kept).
         embeddings: persona_id (unique), embedding; a persona without one is in no semantic pair.
-        thresholds: where each layer draws the line.
+        thresholds: where each layer draws the line (`persona_pipeline.dedup.rules`).
         comparison: how pairs are found; default: exactly, and no more than the thresholds need.
         resources: memory, threads and progress.
+
+    Raises:
+        SettingsError: the comparison would not find all that the thresholds ask for.
+        MemoryLimitError: there are more pairs than fit into the memory.
     """
-    resources = resources or Resources()
+    resources, thresholds = resources or Resources(), thresholds or Thresholds()
     comparison = comparison or Comparison.for_thresholds(thresholds)
+    comparison.check_finds(thresholds)
+    if "shard_number" not in candidates.columns:
+        candidates = candidates.with_columns(shard_number=0)
     fingerprints, pairs = compare_texts(candidates, embeddings, comparison, resources)
     with open_scratch(memory_limit=resources.memory_bytes, threads=resources.threads) as scratch:
         scratch.load("fingerprints", contested(fingerprints, pairs))

@@ -1,9 +1,9 @@
 """What is asked of deduplication: which pairs are looked for, and which of them are duplicates."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
-from persona_pipeline.errors import SettingsError
+from persona_pipeline.errors import SettingsError, unknown_choice
 
 TOLERANCE: Final = 1e-9
 """A similarity is at the threshold from this far below it: a float may fall short of 0.9."""
@@ -32,6 +32,9 @@ class Thresholds:
             if value is not None and not TOLERANCE < value <= limit:
                 message = f"threshold {name} is {value}; give a number above 0 and up to {limit}"
                 raise SettingsError(message)
+        if self.fuzzy is not None and self.fuzzy <= 1:
+            message = f"threshold fuzzy is {self.fuzzy:g}, and counts to 100: {self.fuzzy * 100:g}?"
+            raise SettingsError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,27 @@ class Comparison:
     min_cosine: float | None = 0.9
     has_scores: bool = False
     method: Method = "exact"
+
+    def __post_init__(self) -> None:
+        """Turns away a method that there is not."""
+        if self.method not in get_args(Method):
+            raise SettingsError(unknown_choice("method", self.method, get_args(Method)))
+
+    def check_finds(self, thresholds: Thresholds) -> None:
+        """That no pair is left out that these thresholds ask for.
+
+        Raises:
+            SettingsError: some are.
+        """
+        needed = Comparison.for_thresholds(thresholds, method=self.method)
+        cosines = (self.min_cosine, needed.min_cosine)
+        if (
+            self.min_jaccard > needed.min_jaccard
+            or needed.has_scores > self.has_scores
+            or (cosines[1] is not None and (cosines[0] is None or cosines[0] > cosines[1]))
+        ):
+            message = f"{self} finds less than {thresholds} asks for; at least {needed}"
+            raise SettingsError(message)
 
     @property
     def joined_from(self) -> float | None:

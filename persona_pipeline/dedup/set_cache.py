@@ -35,7 +35,10 @@ DAY_S = 86_400
 
 
 class SetCache:
-    """One folder per batch and version of its texts; a folder is there whole, or not at all."""
+    """One folder per batch and version of its texts; a folder is there whole, or not at all.
+
+    One process at a time may use it: the caller holds a lock, as the assets do.
+    """
 
     def __init__(self, folder: Path, min_similarity: float | None = None) -> None:
         """Keeps everything in `folder`, which may not be there yet.

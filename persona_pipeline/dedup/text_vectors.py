@@ -9,21 +9,25 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from persona_pipeline.dedup.found import Pairs
 from persona_pipeline.dedup.resolve import PAIRS
 from persona_pipeline.dedup.resources import Resources
+from persona_pipeline.errors import StoreError
 
 EXACT_UP_TO = 200_000
 """Texts that are compared with each other exactly: this misses no pair, and takes half a minute.
 Cells take a fifth of it there, and less from 50,000 on (`cells.py`)."""
 
-logger = logging.getLogger(__name__)
+CELLS_VERSION = 1
+"""Goes up with every change of which pairs cells find."""
 
-Arrays = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +42,29 @@ class TextVectors:
     """So many were compared with each other before."""
     early: NDArray[np.bool_]
     """Whether the text is among the first, which are compared exactly."""
+    folder: Path | None = None
+    """For temporary files; default: the system's."""
 
 
-def allocate_rows(count: int, length: int) -> NDArray[np.float32]:
-    """Room for vectors in a temporary file without a name: it goes with the array, or a kill."""
+def allocate_rows(count: int, length: int, folder: Path | None = None) -> NDArray[np.float32]:
+    """Room for vectors in a temporary file without a name: it goes with the array, or a kill.
+
+    Raises:
+        StoreError: the folder has no room for it.
+    """
     if count * length == 0:
         return np.empty((count, length), np.float32)
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.float32, "w+", shape=(count, length))
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            for _ in range(count):  # a hole in the file would end the process when it is filled
+                file.write(bytes(length * 4))
+            file.flush()
+        except OSError as error:
+            size = count * length * 4 / 1e9
+            place = folder or tempfile.gettempdir()
+            msg = f"{count:,} vectors need {size:.1f} GB in {place}: {error.strerror}"
+            raise StoreError(msg) from error
+        return np.memmap(file, np.float32, "r+", shape=(count, length))
 
 
 def similar_texts(
@@ -57,7 +76,7 @@ def similar_texts(
     return pl.concat([pl.DataFrame(schema=PAIRS), *parts])
 
 
-def _search(vectors: TextVectors, min_cosine: float, resources: Resources) -> Iterator[Arrays]:
+def _search(vectors: TextVectors, min_cosine: float, resources: Resources) -> Iterator[Pairs]:
     from persona_pipeline.dedup.cells import (  # noqa: PLC0415 - compiles
         learn_cells,
         similar_pairs_in_cells,
@@ -74,7 +93,7 @@ def _search(vectors: TextVectors, min_cosine: float, resources: Resources) -> It
     first = np.flatnonzero(early)
     if early[known:].any():
         found = similar_pairs(
-            _take(rows, first),
+            _take(rows, first, vectors.folder),
             min_cosine,
             known=int(early[:known].sum()),
             threads=resources.threads,
@@ -82,7 +101,7 @@ def _search(vectors: TextVectors, min_cosine: float, resources: Resources) -> It
         )
         yield first[found[0]], first[found[1]], found[2]
     in_order = first[np.argsort(vectors.keys[first])]  # the same cells, whoever is known
-    cells = learn_cells(_take(rows, in_order), min_cosine)
+    cells = learn_cells(_take(rows, in_order, vectors.folder), min_cosine)
     logger.info(
         "%d texts: compared in %d cells, with %d around each; they find %.2f %% of a sample",
         len(rows),
@@ -101,15 +120,17 @@ def _search(vectors: TextVectors, min_cosine: float, resources: Resources) -> It
     )
 
 
-def _take(rows: NDArray[np.float32], which: NDArray[np.int64]) -> NDArray[np.float32]:
+def _take(
+    rows: NDArray[np.float32], which: NDArray[np.int64], folder: Path | None
+) -> NDArray[np.float32]:
     """A copy of these, in a file as well."""
-    taken = allocate_rows(len(which), rows.shape[1])
+    taken = allocate_rows(len(which), rows.shape[1], folder)
     for start in range(0, len(which), 4096):
         taken[start : start + 4096] = rows[which[start : start + 4096]]
     return taken
 
 
-def _name(keys: NDArray[np.uint64], pairs: Arrays) -> pl.DataFrame:
+def _name(keys: NDArray[np.uint64], pairs: Pairs) -> pl.DataFrame:
     """The pairs of rows as pairs of texts."""
     left, right, cosines = pairs
     columns = {

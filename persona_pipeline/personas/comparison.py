@@ -5,7 +5,7 @@ change or go. Of two shards, the one that was compared later holds the pairs bet
 is compared again, the pairs of all others are still there.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -23,7 +23,7 @@ from persona_pipeline.dedup.surface import (
     are_shared,
     distinct_sets,
 )
-from persona_pipeline.dedup.text_vectors import EXACT_UP_TO, similar_texts
+from persona_pipeline.dedup.text_vectors import CELLS_VERSION, EXACT_UP_TO, similar_texts
 from persona_pipeline.dedup.word_sets import LEARNED_TEXTS, TOKENIZER_VERSION, Vocabulary, encode
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.personas.candidates import quality
@@ -92,28 +92,30 @@ def read_states(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[
 def current_versions(states: Sequence[ShardState], plan: DedupPlan) -> dict[str, str | None]:
     """Of the comparison that each shard should have; None: it has nothing to compare.
 
-    Texts of later shards are compared in cells that are learned from the vectors of the early ones:
-    they are compared again if these change.
+    Where there are late shards, their texts are compared in cells that are learned from the early
+    ones. All shards have the pairs that these cells find, so all are compared again when an early
+    one changes.
     """
     is_semantic = plan.comparison.min_cosine is not None
-    early, versions = early_shards(states, plan), dict[str, str | None]()
-    cells = stable_id([f"{s.candidates_at} {s.vectors_at}" for s in states if s.shard in early])
+    early, cells = early_shards(states, plan), None
+    if is_semantic and any(s.candidate_count and s.shard not in early for s in states):
+        learned_from = [f"{s.candidates_at} {s.vectors_at}" for s in states if s.shard in early]
+        cells = stable_id(CELLS_VERSION, *learned_from)
+    versions = dict[str, str | None]()
     for state in states:
         vectors = f"{plan.embedding_model} {state.vectors_at}" if is_semantic else None
-        parts = [state.candidates_at, vectors, str(plan.comparison), TOKENIZER_VERSION]
-        if is_semantic and state.shard not in early:
-            parts.append(cells)
+        parts = [state.candidates_at, vectors, str(plan.comparison), TOKENIZER_VERSION, cells]
         versions[state.shard] = stable_id(*parts) if state.candidate_count else None
     return versions
 
 
 def early_shards(states: Sequence[ShardState], plan: DedupPlan) -> set[str]:
-    """The first shards in line, up to the size where texts are no longer compared exactly."""
+    """The first shards in line, until they have as many vectors as are compared exactly."""
     early, count = set[str](), 0
     for state in states:
-        if count < plan.exact_up_to:
+        if state.candidate_count and count < plan.exact_up_to:
             early.add(state.shard)
-            count += state.candidate_count
+            count += state.candidate_count if state.vectors_at else 0
     return early
 
 
@@ -169,7 +171,11 @@ def _compare(
         _surface(store, plan, texts, word_set_pairs(sets, known, plan.comparison, plan.resources))
     ]
     if plan.comparison.min_cosine is not None:
-        found.append(_semantic(store, plan, fingerprints, early_shards(states, plan)))
+        known_shards = [state.shard for state in unchanged]
+        early = early_shards(states, plan)
+        vectors = read_vectors(store, plan.embedding_model, fingerprints, known_shards, early)
+        least = plan.comparison.min_cosine - TOLERANCE
+        found += [similar_texts(each, least, plan.resources) for each in vectors]
     pairs = _with_shards(pl.concat(found), fingerprints)
     return _by_shard(fingerprints.drop("shard_number")), _by_shard(pairs)
 
@@ -196,15 +202,6 @@ def _surface(
             [texts, store.query(query, frames={"wanted_sets": others}).select(texts.columns)]
         )
     return with_scores(pairs, texts, plan.comparison, plan.resources)
-
-
-def _semantic(
-    store: Store, plan: DedupPlan, fingerprints: pl.DataFrame, early: Collection[str]
-) -> pl.DataFrame:
-    least = (plan.comparison.min_cosine or 0.0) - TOLERANCE
-    groups = read_vectors(store, plan.embedding_model, fingerprints, early)
-    found = [similar_texts(vectors, least, plan.resources) for vectors in groups]
-    return pl.concat([NO_PAIRS, *found])
 
 
 def _are_repeated(

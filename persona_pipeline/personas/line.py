@@ -20,7 +20,7 @@ def read_line(
     parameters = {"shards": list(shards)}
     pairs = fetch(connection, read_sql("personas/pairs_of_line"), parameters)
     connection.register("pairs_of_line", pairs)
-    line = fetch(connection, read_sql("personas/line"), parameters).unique("persona_id")
+    line = fetch(connection, read_sql("personas/line"), parameters).unique(["shard", "persona_id"])
     # not in SQL: a join on strings takes four times as long there
     places = pl.DataFrame(list(numbers.items()), NUMBERS, orient="row")
     return line.join(places, on="shard"), pairs

@@ -1,10 +1,11 @@
 """The vectors of texts from the store to a file: more of them than fit into memory, if need be."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import duckdb
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from persona_pipeline.dedup.text_vectors import TextVectors, allocate_rows
 from persona_pipeline.sql_files import fetch, read_sql
@@ -15,21 +16,28 @@ BATCH = 4096
 
 
 def read_vectors(
-    store: Store, model: str, fingerprints: pl.DataFrame, early: Collection[str]
-) -> Iterator[TextVectors]:
-    """The vectors of all compared texts, those of one length at a time.
+    store: Store,
+    model: str,
+    fingerprints: pl.DataFrame,
+    known_shards: Collection[str],
+    early: Collection[str],
+) -> list[TextVectors]:
+    """The vectors of all compared texts, by their length.
 
     Args:
         store: has the fingerprints of the known shards, and all vectors.
         model: of the vectors.
         fingerprints: shard, persona_id, text_key of the new ones.
+        known_shards: those compared before.
         early: the shards whose texts are compared exactly.
     """
-    changed = fingerprints["shard"].unique().to_list()
+    changed, folder = fingerprints["shard"].unique().to_list(), store.path.parent
     with store.connect(read_only=True) as connection:
         connection.execute("set streaming_buffer_size = '16MB'")  # of vectors, and no union
         known = fetch(
-            connection, read_sql("personas/texts_with_vectors"), {"model": model, "but": changed}
+            connection,
+            read_sql("personas/texts_with_vectors"),
+            {"model": model, "shards": list(known_shards)},
         )
         lengths = fetch(
             connection,
@@ -38,13 +46,21 @@ def read_vectors(
         )
         new = fingerprints.join(lengths, on="persona_id").select(known.columns)
         texts = _texts(known, new, early)
-        for (length,), group in texts.partition_by("length", as_dict=True).items():
-            yield TextVectors(
+        return [
+            TextVectors(
                 keys=group["text_key"].to_numpy(),
-                rows=_read_rows(connection, model, group["persona_id"], int(length)),
+                rows=_read_rows(
+                    connection,
+                    model,
+                    group["persona_id"],
+                    allocate_rows(len(group), group.item(0, "length"), folder),
+                ),
                 known=len(group) - int(group["is_new"].sum()),
                 early=group["is_early"].to_numpy(),
+                folder=folder,
             )
+            for group in texts.partition_by("length")
+        ]
 
 
 def _texts(known: pl.DataFrame, new: pl.DataFrame, early: Collection[str]) -> pl.DataFrame:
@@ -63,16 +79,18 @@ def _texts(known: pl.DataFrame, new: pl.DataFrame, early: Collection[str]) -> pl
 
 
 def _read_rows(
-    connection: duckdb.DuckDBPyConnection, model: str, personas: pl.Series, length: int
-) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """Their vectors, in this order."""
-    rows = allocate_rows(len(personas), length)
+    connection: duckdb.DuckDBPyConnection,
+    model: str,
+    personas: pl.Series,
+    rows: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Their vectors, in this order, into `rows`."""
     connection.register("places", pl.DataFrame({"persona_id": personas}).with_row_index("place"))
     batches = connection.execute(
         read_sql("personas/vectors_in_place"), {"model": model}
     ).to_arrow_reader(BATCH)
     for batch in batches:
         found = pl.DataFrame(batch)
-        vectors = found["embedding"].list.to_array(length)
+        vectors = found["embedding"].list.to_array(rows.shape[1])
         rows[found["place"].to_numpy()] = vectors.to_numpy()
     return rows

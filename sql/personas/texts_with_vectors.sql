@@ -1,5 +1,5 @@
--- One row per compared candidate of the shards but these that has a vector of this embedding model.
--- reads: personas.fingerprints, personas.embeddings   params: $model, $but
+-- One row per compared candidate of these shards that has a vector of this embedding model.
+-- reads: personas.fingerprints, personas.embeddings   params: $model, $shards
 select
     fingerprints.shard,
     fingerprints.persona_id,
@@ -7,4 +7,4 @@ select
     len(embeddings.embedding) as length
 from personas.fingerprints
 inner join personas.embeddings using (persona_id)
-where embeddings.model = $model and fingerprints.shard not in (select unnest($but))
+where embeddings.model = $model and fingerprints.shard in (select unnest($shards))

@@ -235,3 +235,44 @@ def test_a_null_is_refused() -> None:
 
     with pytest.raises(ValueError, match="candidates have a null in one of persona_id, persona"):
         find_duplicates(nameless, NO_VECTORS, Thresholds())
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "comparison"),
+    [
+        (Thresholds(0.7, None), Comparison(0.9, None)),
+        (Thresholds(0.9, 0.7), Comparison(0.9, 0.9)),
+        (Thresholds(0.9, 0.7), Comparison(0.9, None)),
+        (Thresholds(0.9, None, fuzzy=80), Comparison(0.7, None)),
+    ],
+)
+def test_a_comparison_that_finds_less_than_is_asked_for_is_turned_away(
+    thresholds: Thresholds, comparison: Comparison
+) -> None:
+    with pytest.raises(SettingsError, match="finds less than"):
+        find_duplicates(candidates(TEN), None, thresholds, comparison)
+
+
+def test_a_comparison_that_finds_more_than_is_asked_for_decides_the_same() -> None:
+    personas = candidates(TEN, f"{TEN} eleven", "one two three")
+    wide = Comparison(0.3, 0.5)
+
+    found = find_duplicates(personas, None, Thresholds(0.9, None), wide)
+
+    assert found.rows() == find(personas, thresholds=Thresholds(0.9, None))
+
+
+def test_an_unknown_method_is_turned_away_with_those_there_are() -> None:
+    with pytest.raises(SettingsError, match="did you mean 'minhash128'"):
+        Comparison(method="minhash12")  # type: ignore[arg-type]
+
+
+def test_a_fuzzy_threshold_counts_to_a_hundred() -> None:
+    with pytest.raises(SettingsError, match="counts to 100: 90"):
+        Thresholds(fuzzy=0.9)
+
+
+def test_a_table_of_ids_and_texts_is_enough() -> None:
+    texts = candidates(TEN, f"{TEN}.", "another one").drop("shard_number")
+
+    assert find_duplicates(texts)["layer"].to_list() == ["exact"]

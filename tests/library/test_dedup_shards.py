@@ -19,7 +19,8 @@ from persona_pipeline.dedup.cells import Cells, learn_cells
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.dedup.set_cache import SetCache
-from persona_pipeline.dedup.text_vectors import EXACT_UP_TO
+from persona_pipeline.dedup.text_vectors import EXACT_UP_TO, TextVectors, similar_texts
+from persona_pipeline.personas import comparison
 from persona_pipeline.personas.comparison import DedupPlan, compare_shards, shards_without_vectors
 from persona_pipeline.personas.deduplication import deduplicate
 from persona_pipeline.stages import StageRows
@@ -78,6 +79,12 @@ class Project:
         return self.store.query(
             "select shard, persona_id, kept_id, layer, similarity, threshold, fuzzy_score"
             " from personas.duplicates order by all"
+        ).rows()
+
+    def pairs(self) -> list[tuple[object, ...]]:
+        return self.store.query(
+            "select distinct layer, first_key, second_key, similarity from personas.pairs"
+            " order by all"
         ).rows()
 
     def kept(self) -> list[str]:
@@ -248,6 +255,48 @@ def test_later_shards_are_compared_in_cells_of_the_early_ones(
     assert learned == [early, early]
     assert project.duplicates() == from_scratch(shards, fresh)
     assert "semantic" in {layer for _, _, _, layer, *_ in project.duplicates()}
+
+
+@pytest.mark.parametrize("seed", [8, 9, 10])
+def test_when_an_early_shard_changes_all_pairs_are_those_of_the_new_cells(
+    project: Project, fresh: Project, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(cells, "_LEAST_PROBES", 1)
+    monkeypatch.setattr(cells, "_MISSED_IN", 2)
+    project.exact_up_to = fresh.exact_up_to = 30
+    shards = {number: texts(seed, number, 20) for number in (1, 2, 3)}
+    from_scratch(shards, project)
+    shards[2] = texts(seed + 100, 2, 25)
+    project.write(2, shards[2])
+    project.deduplicate(2)
+    assert project.duplicates() == from_scratch(shards, fresh)
+    assert project.pairs() == fresh.pairs()
+
+
+def test_a_shard_that_is_emptied_teaches_no_cells(project: Project, fresh: Project) -> None:
+    project.exact_up_to = fresh.exact_up_to = 30
+    shards = {number: texts(11, number, 20) for number in (1, 2, 3, 4)}
+    from_scratch(shards, project)
+    shards[2] = {}
+    project.write(2, shards[2], has_vectors=False)  # those it had stay
+    project.deduplicate(2)
+    assert compare_shards(project.store, project.plan) == []
+    from_scratch(shards, fresh)
+    assert project.pairs() == fresh.pairs()
+
+
+def test_no_database_is_open_while_texts_are_compared(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare(vectors: TextVectors, least: float, resources: Resources) -> pl.DataFrame:
+        with project.store.transaction() as connection:
+            connection.execute("select 1")
+        return similar_texts(vectors, least, resources)
+
+    project.store = Store(project.store.path, project.store.snapshot, lock_timeout=0.1)
+    monkeypatch.setattr(comparison, "similar_texts", compare)
+    from_scratch({1: texts(12, 1, 12)}, project)
+    assert project.duplicates()
 
 
 def test_nothing_is_compared_again_when_nothing_changed(project: Project) -> None:
