@@ -21,6 +21,20 @@ class Resources:
     report: Callable[[int, int], object] = lambda _done, _total: None
     """Called with the keys joined so far, and all there are."""
 
+    def check_vectors(self, count: int, length: int) -> None:
+        """That so many vectors have room, twice: the farthest points are looked for in copies.
+
+        Raises:
+            MemoryLimitError: they have not.
+        """
+        if 8 * count * length > max(self.memory_bytes, LEAST_MEMORY):
+            msg = (
+                f"to spread {count:,} personas takes {8 * count * length / 1e9:.1f} GB for their "
+                f"vectors, and memory is {self.memory_bytes / 1e9:.1f} GB. Set memory higher, give "
+                "the selection lower thresholds, or choose by place in line (farthest = false)"
+            )
+            raise MemoryLimitError(msg)
+
     def check_pairs(self, count: int, at_least: str) -> None:
         """That so many pairs have room.
 

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from persona_pipeline.dedup.duplicates import find_duplicates
 from persona_pipeline.dedup.rules import Thresholds
+from persona_pipeline.dedup.text_vectors import allocate_rows
 from persona_pipeline.dedup.word_sets import hash_texts
 from persona_pipeline.errors import StoreError
 from persona_pipeline.personas.candidates import quality
 from persona_pipeline.personas.comparison import DedupPlan
 from persona_pipeline.personas.selection_rules import Selection
-from persona_pipeline.sql_files import read_sql
+from persona_pipeline.personas.vectors import read_rows
+from persona_pipeline.sql_files import fetch, read_sql
 from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
 
@@ -113,7 +115,7 @@ def _spread(store: Store, plan: DedupPlan, line: pl.DataFrame, rules: Selection)
     """The farthest from those before, one by one; those without a vector last, as in line."""
     from persona_pipeline.dedup.farthest import farthest_points  # noqa: PLC0415 - compiles
 
-    placed, matrix = _vectors(store, plan.embedding_model, line)
+    placed, matrix = _vectors(store, plan, line)
     count = rules.count or len(line)
     picks = farthest_points(matrix, count, seed=rules.seed)
     if not len(picks):
@@ -129,25 +131,26 @@ def _spread(store: Store, plan: DedupPlan, line: pl.DataFrame, rules: Selection)
 
 
 def _vectors(
-    store: Store, model: str, line: pl.DataFrame
+    store: Store, plan: DedupPlan, line: pl.DataFrame
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Places in line of those with a vector, and the vectors; of several lengths, the usual one."""
-    found = store.query(
-        read_sql("personas/vectors_of_personas"),
-        {"model": model},
-        frames={"wanted_personas": line.select("shard", "persona_id")},
-    ).with_columns(pl.col("embedding").cast(pl.List(pl.Float32)))
-    length = found["embedding"].list.len().mode().max()
-    if not isinstance(length, int):
-        return np.empty(0, np.int64), np.empty((0, 0), np.float32)
-    known = (
-        line.select("persona_id")
-        .with_row_index("row")
-        .join(found.filter(pl.col("embedding").list.len() == length), on="persona_id")
-        .sort("row")
-    )
-    matrix = known["embedding"].list.to_array(length).to_numpy()
-    return known["row"].cast(pl.Int64).to_numpy(), np.ascontiguousarray(matrix)
+    with store.connect(read_only=True) as connection:
+        connection.register("wanted_personas", line.select("shard", "persona_id"))
+        parameters = {"model": plan.embedding_model}
+        lengths = fetch(connection, read_sql("personas/lengths_of_personas"), parameters)
+        length = lengths["length"].mode().max()
+        if not isinstance(length, int):
+            return np.empty(0, np.int64), np.empty((0, 0), np.float32)
+        known = (
+            line.select("shard", "persona_id")
+            .with_row_index("row")
+            .join(lengths.filter(pl.col("length") == length), on="persona_id")
+            .sort("row")
+        )
+        plan.resources.check_vectors(len(known), length)
+        rows = allocate_rows(len(known), length, store.path.parent)
+        read_rows(connection, plan.embedding_model, known, rows)
+    return known["row"].cast(pl.Int64).to_numpy(), rows
 
 
 def _distances(vectors: NDArray[np.float32]) -> pl.Series:

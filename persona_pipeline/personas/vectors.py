@@ -33,7 +33,6 @@ def read_vectors(
     """
     changed, folder = fingerprints["shard"].unique().to_list(), store.path.parent
     with store.connect(read_only=True) as connection:
-        connection.execute("set streaming_buffer_size = '16MB'")  # of vectors, and no union
         known = fetch(
             connection,
             read_sql("personas/texts_with_vectors"),
@@ -44,15 +43,15 @@ def read_vectors(
             read_sql("personas/lengths_of_vectors"),
             {"model": model, "shards": changed},
         )
-        new = fingerprints.join(lengths, on="persona_id").select(known.columns)
+        new = fingerprints.join(lengths, on=["shard", "persona_id"]).select(known.columns)
         texts = _texts(known, new, early)
         return [
             TextVectors(
                 keys=group["text_key"].to_numpy(),
-                rows=_read_rows(
+                rows=read_rows(
                     connection,
                     model,
-                    group["persona_id"],
+                    group,
                     allocate_rows(len(group), group.item(0, "length"), folder),
                 ),
                 known=len(group) - int(group["is_new"].sum()),
@@ -70,7 +69,7 @@ def _texts(known: pl.DataFrame, new: pl.DataFrame, early: Collection[str]) -> pl
         everyone.filter(pl.col("length") > 0)
         .group_by("text_key")
         .agg(
-            pl.col("persona_id", "length").sort_by("persona_id").first(),
+            pl.col("shard", "persona_id", "length").sort_by("persona_id", "shard").first(),
             pl.col("is_new").any(),
             is_early=pl.col("shard").is_in(list(early)).any(),
         )
@@ -78,14 +77,16 @@ def _texts(known: pl.DataFrame, new: pl.DataFrame, early: Collection[str]) -> pl
     )
 
 
-def _read_rows(
+def read_rows(
     connection: duckdb.DuckDBPyConnection,
     model: str,
-    personas: pl.Series,
+    personas: pl.DataFrame,
     rows: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Their vectors, in this order, into `rows`."""
-    connection.register("places", pl.DataFrame({"persona_id": personas}).with_row_index("place"))
+    """The vectors of these personas (shard, persona_id), in this order, into `rows`."""
+    connection.execute("set streaming_buffer_size = '16MB'")  # no union: see `open_duckdb`
+    places = personas.select("shard", "persona_id").with_row_index("place")
+    connection.register("places", places)
     batches = connection.execute(
         read_sql("personas/vectors_in_place"), {"model": model}
     ).to_arrow_reader(BATCH)

@@ -6,5 +6,5 @@ select
     fingerprints.text_key,
     len(embeddings.embedding) as length
 from personas.fingerprints
-inner join personas.embeddings using (persona_id)
+inner join personas.embeddings using (shard, persona_id)
 where embeddings.model = $model and fingerprints.shard in (select unnest($shards))

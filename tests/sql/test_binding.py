@@ -47,7 +47,7 @@ def test_every_statement_binds_and_names_its_parameters(
     wanted = pl.DataFrame({"shard": ["s1"], "persona_id": ["a"]})
     tables.connection.register("wanted_personas", wanted)
     tables.connection.register("wanted_sets", pl.DataFrame({"key": [1]}))
-    places = pl.DataFrame({"persona_id": ["a"], "place": [0]})
+    places = pl.DataFrame({"shard": ["s1"], "persona_id": ["a"], "place": [0]})
     tables.connection.register("places", places)
     tables.connection.register("pairs_of_line", pl.DataFrame(schema=PAIRS))
     tables.connection.execute(f"create temp table bought as {BOUGHT}")
