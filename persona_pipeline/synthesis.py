@@ -119,15 +119,30 @@ def read_personas(store: Store, plan: SynthesisPlan, shard: str) -> pl.DataFrame
     """
     if plan.selection is None:
         return store.query(read_sql("personas/hub_of_shard"), {"shard": shard})
-    if not is_made(store, plan.selection):
+    _check_made(store, plan.selection)
+    parameters = {"shard": shard, "name": plan.selection}
+    return store.query(read_sql("personas/selected_of_shard"), parameters)
+
+
+def check_sources(store: Store, settings: Settings) -> None:
+    """That a run's domains will have personas: to be asked before it buys anything.
+
+    Raises:
+        StoreError: a selection in `persona_sources` has nobody; says how to make it.
+    """
+    for domain, selection in settings.persona_sources.items():
+        if not settings.domains or domain in settings.domains:
+            _check_made(store, selection)
+
+
+def _check_made(store: Store, selection: str) -> None:
+    if not is_made(store, selection):
         msg = (
-            f"selection {plan.selection!r}, named in persona_sources, was never made, or the hub "
-            f"has none of its personas any more: 'persona-pipeline select {plan.selection}' makes "
+            f"selection {selection!r}, named in persona_sources, was never made, or the hub "
+            f"has none of its personas any more: 'persona-pipeline select {selection}' makes "
             "it from the hub; on a first run, leave persona_sources out until the hub is there"
         )
         raise StoreError(msg)
-    parameters = {"shard": shard, "name": plan.selection}
-    return store.query(read_sql("personas/selected_of_shard"), parameters)
 
 
 def is_made(store: Store, selection: str) -> bool:

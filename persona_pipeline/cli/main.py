@@ -32,6 +32,7 @@ from persona_pipeline.llm.models import prefetch
 from persona_pipeline.progress import reporting_to
 from persona_pipeline.settings import Settings, environment_of, load_settings
 from persona_pipeline.store import plain_interrupts
+from persona_pipeline.synthesis import check_sources
 
 Command = Callable[..., None]
 STOPPED_AT_BUDGET = 3
@@ -123,6 +124,7 @@ def run(**given: object) -> None:
 
     def show_estimate(registered: list[str]) -> None:
         shards.extend(registered)
+        check_sources(opened_store(settings), settings)
         print_expected(console, settings, shards)
 
     try:

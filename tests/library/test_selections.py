@@ -28,7 +28,7 @@ from persona_pipeline.personas.selection_rules import Selection
 from persona_pipeline.settings import load_settings
 from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
-from persona_pipeline.synthesis import SynthesisPlan, read_personas
+from persona_pipeline.synthesis import SynthesisPlan, check_sources, read_personas
 
 MODEL = "fake/embedder"
 WORDS = [f"w{number}" for number in range(12)]
@@ -332,6 +332,16 @@ def test_a_domain_reads_the_hub_or_its_selection(project: Project) -> None:
     ]
     assert set.union(*found) == chosen
     assert len(read_personas(project.store, SynthesisPlan("fake/demo"), "s0")) == 3
+
+
+def test_a_run_asks_for_its_selections_before_it_buys_anything(project: Project) -> None:
+    project.write(people(9))
+    named = {"data_dir": project.settings.data_dir, "persona_sources": {"math": "diverse"}}
+    check_sources(project.store, load_settings(**named, domains=["npc"]))
+    with pytest.raises(StoreError, match="'diverse', named in persona_sources, was never made"):
+        check_sources(project.store, load_settings(**named))
+    project.select(count=4)
+    check_sources(project.store, load_settings(**named))
 
 
 def test_a_selection_whose_personas_have_left_the_hub_is_as_good_as_none(project: Project) -> None:
