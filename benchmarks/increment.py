@@ -4,7 +4,8 @@
     uv run python benchmarks/increment.py --rows 220000 --shards 11 --repeats 5
 
 Both are the whole way from stored candidates to committed duplicates: compare, commit, decide,
-commit. The tables must come out equal. Publishing the snapshot is left out: it copies the whole
+commit. The tables must come out equal. The personas are shuffled, so that copies of what is new are in all
+other shards; --in-order leaves them as they were made, copies near each other. Publishing the snapshot is left out: it copies the whole
 database after every commit, whatever was in it. CPU-seconds are user and system time of the
 process; the first run of all warms up and is not counted.
 """
@@ -134,15 +135,19 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=11, help="equal parts, the last one is new")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threshold", type=float, default=0.9)
+    parser.add_argument("--in-order", action="store_true", help="copies near each other")
     parser.add_argument("--file", type=Path, help="Parquet of persona_id, persona; default: made")
     options = parser.parse_args()
+    if not 2 <= options.shards <= options.rows:
+        parser.error("give two shards at least, and a persona for each")
     with tempfile.TemporaryDirectory() as work, patch.object(stores, "_publish"):
         source = options.file or Path(work) / "personas.parquet"
         if not options.file:
             tell(f"personas: {options.rows:,}")
             write_personas(source, options.rows, 1)
         personas = pl.read_parquet(source).head(options.rows).select("persona_id", "persona")
-        personas = personas.sample(fraction=1, shuffle=True, seed=1)  # copies in other shards, too
+        if not options.in_order:
+            personas = personas.sample(fraction=1, shuffle=True, seed=1)
         personas = personas.with_columns(origin=pl.lit("text_to_persona"), word_count=13)
         measure(Path(work), personas.head(options.rows // options.shards), 2, options.threshold)
         costs = []
