@@ -4,10 +4,11 @@
     uv run python benchmarks/increment.py --rows 220000 --shards 11 --repeats 5
 
 Both are the whole way from stored candidates to committed duplicates: compare, commit, decide,
-commit. The tables must come out equal. The personas are shuffled, so that copies of what is new are in all
-other shards; --in-order leaves them as they were made, copies near each other. Publishing the snapshot is left out: it copies the whole
-database after every commit, whatever was in it. CPU-seconds are user and system time of the
-process; the first run of all warms up and is not counted.
+commit. The tables must come out equal. The personas are shuffled, so that copies of what is new are
+in all other shards; --in-order leaves them as they were made, copies near each other. Publishing
+the snapshot is left out: it copies the whole database after every commit, whatever was in it.
+CPU-seconds are user and system time of the process; the first run of all warms up and is not
+counted.
 """
 
 import argparse
@@ -138,7 +139,7 @@ def main() -> None:
     parser.add_argument("--in-order", action="store_true", help="copies near each other")
     parser.add_argument("--file", type=Path, help="Parquet of persona_id, persona; default: made")
     options = parser.parse_args()
-    if not 2 <= options.shards <= options.rows:
+    if not 1 < options.shards <= options.rows:
         parser.error("give two shards at least, and a persona for each")
     with tempfile.TemporaryDirectory() as work, patch.object(stores, "_publish"):
         source = options.file or Path(work) / "personas.parquet"
