@@ -10,6 +10,7 @@ from dagster._core.instance.ref import InstanceRef
 
 from assets.definitions import MAIN_JOB, REGISTER_JOB, build_definitions
 from persona_pipeline.errors import PipelineError
+from persona_pipeline.locks import turn
 from persona_pipeline.settings import Settings
 from persona_pipeline.store import Store, plain_interrupts
 
@@ -81,7 +82,9 @@ def open_instance(settings: Settings, root: Path) -> Iterator[dg.DagsterInstance
         },
     }
     ref = InstanceRef.from_dir(str(home), config_dir=str(root), overrides=overrides)
-    with dg.DagsterInstance.from_ref(ref) as instance:
+    with turn(settings.locks_dir / "dagster"):  # two that make its tables at once both fail
+        instance = dg.DagsterInstance.from_ref(ref)
+    with instance:
         yield instance
 
 
