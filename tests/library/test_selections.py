@@ -20,7 +20,6 @@ from rich.console import Console
 from persona_pipeline import store
 from persona_pipeline.cli.selections import make_selection
 from persona_pipeline.dedup import resources
-from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.errors import MemoryLimitError, PipelineError, SettingsError, StoreError
 from persona_pipeline.personas.comparison import DedupPlan, dedup_plan
 from persona_pipeline.personas.selection import select_personas, summarize_selection
@@ -33,7 +32,7 @@ from persona_pipeline.synthesis import SynthesisPlan, check_sources, read_person
 MODEL = "fake/embedder"
 WORDS = [f"w{number}" for number in range(12)]
 NOISE = 1e-5
-"""Of distances that are computed in single precision."""
+"""Of distances in single precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,9 +282,12 @@ def test_vectors_that_do_not_fit_are_an_error_that_says_what_to_do(
 ) -> None:
     project.write(people(3))
     monkeypatch.setattr(resources, "LEAST_MEMORY", 1)
-    plan = replace(project.plan, resources=Resources(memory_bytes=1))
+    plan, rules = (
+        replace(project.plan, resources=resources.Resources(1)),
+        Selection(count=2, farthest=True),
+    )
     with pytest.raises(MemoryLimitError, match=r"to spread 3 personas .*farthest = false"):
-        select_personas(project.store, plan, "diverse", Selection(count=2, farthest=True))
+        select_personas(project.store, plan, "diverse", rules)
 
 
 def test_a_selection_made_again_leaves_nothing_of_the_former_and_all_of_the_others(
@@ -335,12 +337,12 @@ def test_a_domain_reads_the_hub_or_its_selection(project: Project) -> None:
 
 
 def test_a_run_asks_for_its_selections_before_it_buys_anything(project: Project) -> None:
-    project.write(people(9))
     named = {"data_dir": project.settings.data_dir, "persona_sources": {"math": "diverse"}}
-    check_sources(project.store, load_settings(**named, domains=["npc"]))
-    with pytest.raises(StoreError, match="'diverse', named in persona_sources, was never made"):
+    check_sources(project.store, load_settings(**named, domains=["npc"]))  # not of math
+    with pytest.raises(StoreError, match="was never made"):
         check_sources(project.store, load_settings(**named))
-    project.select(count=4)
+    project.write(people(9))
+    assert project.select(count=4)
     check_sources(project.store, load_settings(**named))
 
 
