@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import StringIO
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -19,8 +19,7 @@ from rich.console import Console
 
 from persona_pipeline import store
 from persona_pipeline.cli.selections import make_selection
-from persona_pipeline.dedup import resources
-from persona_pipeline.errors import MemoryLimitError, PipelineError, SettingsError, StoreError
+from persona_pipeline.errors import PipelineError, SettingsError, StoreError
 from persona_pipeline.personas.comparison import DedupPlan, dedup_plan
 from persona_pipeline.personas.selection import select_personas, summarize_selection
 from persona_pipeline.personas.selection_rules import Selection
@@ -275,19 +274,6 @@ def test_a_hub_without_vectors_is_an_error_that_says_what_to_do(project: Project
     message = r"none of the 1 personas has a vector of 'fake/embedder': run .*--no-farthest"
     with pytest.raises(StoreError, match=message):
         project.select(count=1)
-
-
-def test_vectors_that_do_not_fit_are_an_error_that_says_what_to_do(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project.write(people(3))
-    monkeypatch.setattr(resources, "LEAST_MEMORY", 1)
-    plan, rules = (
-        replace(project.plan, resources=resources.Resources(1)),
-        Selection(count=2, farthest=True),
-    )
-    with pytest.raises(MemoryLimitError, match=r"to spread 3 personas .*farthest = false"):
-        select_personas(project.store, plan, "diverse", rules)
 
 
 def test_a_selection_made_again_leaves_nothing_of_the_former_and_all_of_the_others(
