@@ -260,7 +260,7 @@ class Writer:
 
     def write(self) -> list[str]:
         """The words of a new sentence."""
-        text = next(self._shapes).format_map(self)  # type: ignore[arg-type]
+        text = next(self._shapes).format_map(self)  # type: ignore[arg-type] # only [] is asked
         if self.rng.random() < ACCENT_CHANCE:
             text += f" of {self['accented']}"
         return with_articles(text.split())

@@ -174,6 +174,25 @@ def _is_found_there(arranged: Arranged, query: int, place: int) -> bool:
 
 
 @compiled
+def _look_closer(
+    arranged: Arranged,
+    vectors: Vectors,
+    bounds: Bounds,
+    found: Found,
+    count: int,
+    ends: tuple[int, int],
+) -> int:
+    """Adds the proposed pair if it is close and met here only; returns how many there are then."""
+    query, place = ends
+    is_own = arranged.cells[query] == arranged.cells[place]
+    product = dot_fast(arranged.longer[query], arranged.longer[place])
+    if product < bounds.longer or (not is_own and _is_found_there(arranged, query, place)):
+        return count
+    one, other = arranged.rows[query], arranged.rows[place]
+    return decide(vectors, found, count, (min(one, other), max(one, other)), bounds.cosine)
+
+
+@compiled
 def search_cell(
     queries: Ints,
     end: int,
@@ -219,14 +238,8 @@ def search_cell(
                 continue
             n = next_flag(flags, words, first)
             while n < width:
-                place = start + n
-                product = dot_fast(arranged.longer[query], arranged.longer[place])
-                if product >= bounds.longer and (
-                    is_own or not _is_found_there(arranged, query, place)
-                ):
-                    one, other = arranged.rows[query], arranged.rows[place]
-                    pair = (min(one, other), max(one, other))
-                    count = decide(vectors, found, count, pair, bounds.cosine)
+                ends = (query, start + n)
+                count = _look_closer(arranged, vectors, bounds, found, count, ends)
                 n = next_flag(flags, words, n + 1)
         start, next_query = start + width, 0
     return count, end, 0

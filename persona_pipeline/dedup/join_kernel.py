@@ -157,6 +157,20 @@ def count_bits(x: Any) -> int:
 
 
 @inlined
+def may_be_similar(both: int, mark: Any, other_mark: Any, overlap: float) -> bool:
+    """Whether sets of so many words together can be, by their signatures."""
+    return bool(both - count_bits(mark ^ other_mark) >= 2 * (overlap * both - 1e-7))
+
+
+@inlined
+def put_pair(pairs: Any, shared: Any, at: int, rows: Any, common: int) -> None:
+    """Write a pair, where there is room."""
+    if at < len(pairs):
+        pairs[at, 0], pairs[at, 1] = rows
+        shared[at] = common
+
+
+@inlined
 def bit_width(power: int) -> int:
     """Of which power of two this is."""
     width = 0
@@ -233,10 +247,9 @@ def find_near(known: Any, starts: Any, new: Any, min_similarity: float, found: A
         size, group = starts[row + 1] - starts[row], np.int64(key >> group_shift)
         for at in range(groups[group], groups[group + 1]):
             both = size + new_sizes[at]
-            need = overlap * both - 1e-7
-            if new_keys[at] == key and min(size, new_sizes[at]) >= need:
-                different = count_bits(signatures[row] ^ new_signatures[at])
-                found[row] |= both - different >= 2 * need
+            is_like = min(size, new_sizes[at]) >= overlap * both - 1e-7
+            if is_like and new_keys[at] == key:
+                found[row] |= may_be_similar(both, signatures[row], new_signatures[at], overlap)
 
 
 @compiled
@@ -277,14 +290,11 @@ def join_group(
                 at = np.int32(-1)
             while at >= 0 and sizes[at] >= least:
                 both = size + sizes[at]
-                need = overlap * both - 1e-7
-                if keys[at] == key and both - count_bits(mark ^ marks[at]) >= 2 * need:
+                if keys[at] == key and may_be_similar(both, mark, marks[at], overlap):
                     level = roles[number] >> 2
                     common = count_similar(compared, row, rows[at], key, level, min_similarity)
                     if common > 0:
-                        if total < len(pairs):
-                            pairs[total, 0], pairs[total, 1] = row, rows[at]
-                            shared[total] = common
+                        put_pair(pairs, shared, total, (row, rows[at]), common)
                         total += 1
                 at = following[at]
         if roles[number] & INDEX:

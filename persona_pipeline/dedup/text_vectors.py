@@ -26,6 +26,8 @@ Cells take a fifth of it there, and less from 50,000 on (`cells.py`)."""
 
 CELLS_VERSION = 1
 """Goes up with every change of which pairs cells find."""
+COPIED = 4096
+"""Vectors copied at a time."""
 
 logger = logging.getLogger(__name__)
 
@@ -125,8 +127,8 @@ def _take(
 ) -> NDArray[np.float32]:
     """A copy of these, in a file as well."""
     taken = allocate_rows(len(which), rows.shape[1], folder)
-    for start in range(0, len(which), 4096):
-        taken[start : start + 4096] = rows[which[start : start + 4096]]
+    for start in range(0, len(which), COPIED):
+        taken[start : start + COPIED] = rows[which[start : start + COPIED]]
     return taken
 
 

@@ -144,7 +144,7 @@ def _vectors(
         known = (
             line.select("shard", "persona_id")
             .with_row_index("row")
-            .join(lengths.filter(pl.col("length") == length), on="persona_id")
+            .join(lengths.filter(pl.col("length") == length), on=["shard", "persona_id"])
             .sort("row")
         )
         plan.resources.check_vectors(len(known), length)

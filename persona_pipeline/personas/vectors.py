@@ -31,18 +31,15 @@ def read_vectors(
         known_shards: those compared before.
         early: the shards whose texts are compared exactly.
     """
-    changed, folder = fingerprints["shard"].unique().to_list(), store.path.parent
+    folder = store.path.parent
     with store.connect(read_only=True) as connection:
         known = fetch(
             connection,
             read_sql("personas/texts_with_vectors"),
             {"model": model, "shards": list(known_shards)},
         )
-        lengths = fetch(
-            connection,
-            read_sql("personas/lengths_of_vectors"),
-            {"model": model, "shards": changed},
-        )
+        connection.register("wanted_personas", fingerprints.select("shard", "persona_id"))
+        lengths = fetch(connection, read_sql("personas/lengths_of_personas"), {"model": model})
         new = fingerprints.join(lengths, on=["shard", "persona_id"]).select(known.columns)
         texts = _texts(known, new, early)
         return [

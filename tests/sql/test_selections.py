@@ -91,7 +91,7 @@ def test_lengths_of_vectors_are_those_of_the_wanted_and_the_model(tables: Tables
         found = tables.rows(read_sql("personas/lengths_of_personas"), model="m")
     finally:
         tables.connection.unregister("wanted_personas")
-    assert sorted(found) == [("a", 1), ("b", 1)]
+    assert sorted(found) == [("s1", "a", 1), ("s1", "b", 1)]
 
 
 @pytest.mark.parametrize(
