@@ -18,7 +18,7 @@ def read_line(
     Of other shards only those that were kept; `numbers` has the place of every shard.
     """
     parameters = {"shards": list(shards)}
-    pairs = fetch(connection, read_sql("personas/pairs_of_line"), parameters)
+    pairs = fetch(connection, read_sql("personas/pairs_of_line"), parameters).unique()
     connection.register("pairs_of_line", pairs)
     line = fetch(connection, read_sql("personas/line"), parameters).unique(["shard", "persona_id"])
     # not in SQL: a join on strings takes four times as long there

@@ -38,6 +38,10 @@ near as (
 
 select *
 from near
+where near.shard in (select unnest($shards))
+union all
+select *
+from near
 where
-    near.shard in (select unnest($shards))
-    or near.persona_id not in (select persona_id from personas.duplicates)
+    near.shard not in (select unnest($shards))
+    and near.persona_id not in (select persona_id from personas.duplicates)
