@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 from dagster_duckdb import DuckDBResource
+from pydantic import PrivateAttr
 
 from persona_pipeline.llm.buying.budget import Budget
 from persona_pipeline.llm.models import OpenLanes
@@ -16,15 +18,28 @@ from persona_pipeline.store import Store
 
 
 class StoreResource(DuckDBResource):
-    """dagster-duckdb's resource with our way to connect: it waits for the lock, and lets it go."""
+    """dagster-duckdb's resource with our way to connect: it waits for the lock, and lets it go.
+
+    One for a run; when the run ends, however it ends, what it committed is published.
+    """
 
     snapshot: str
     lock_timeout: float = 120.0
+    _store: Store | None = PrivateAttr(default=None)
 
     @property
     def store(self) -> Store:
         """The library's store on the same files."""
-        return Store(Path(self.database), Path(self.snapshot), lock_timeout=self.lock_timeout)
+        if self._store is None:
+            paths = Path(self.database), Path(self.snapshot)
+            self._store = Store(*paths, lock_timeout=self.lock_timeout)
+        return self._store
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Publish the run's last commits."""
+        del context
+        if self._store is not None and self._store.path.is_file():
+            self._store.publish()
 
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -6,7 +6,7 @@
 Both are the whole way from stored candidates to committed duplicates: compare, commit, decide,
 commit. The tables must come out equal. The personas are shuffled, so that copies of what is new are
 in all other shards; --in-order leaves them as they were made, copies near each other. Publishing
-the snapshot is left out: it copies the whole database after every commit, whatever was in it.
+the snapshot is left out: it copies the whole file, whatever was in the commit.
 CPU-seconds are user and system time of the process; the first run of all warms up and is not
 counted.
 """
@@ -26,7 +26,6 @@ import polars as pl
 from calls import tell
 from persona_sentences import write_personas
 
-from persona_pipeline import store as stores
 from persona_pipeline.personas.comparison import DedupPlan, compare_shards, dedup_plan
 from persona_pipeline.personas.deduplication import deduplicate
 from persona_pipeline.settings import Settings
@@ -141,7 +140,7 @@ def main() -> None:
     options = parser.parse_args()
     if not 1 < options.shards <= options.rows:
         parser.error("give two shards at least, and a persona for each")
-    with tempfile.TemporaryDirectory() as work, patch.object(stores, "_publish"):
+    with tempfile.TemporaryDirectory() as work, patch.object(Store, "publish"):
         source = options.file or Path(work) / "personas.parquet"
         if not options.file:
             tell(f"personas: {options.rows:,}")

@@ -32,6 +32,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as UnreadableSetting
 
+from persona_pipeline.data_folder import DataFolder
 from persona_pipeline.dedup.rules import Method
 from persona_pipeline.domains.spec import Domain, Prompting, load_domains
 from persona_pipeline.errors import SettingsError, unknown_choice
@@ -79,14 +80,12 @@ Amounts = dict[str, Annotated[float, Field(ge=0)]]
 Counts = dict[str, Annotated[int, Field(ge=0)]]
 
 
-class Settings(BaseSettings):
+class Settings(DataFolder, BaseSettings):
     """What a run does, where it keeps things, and which models it asks."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True
     )
-
-    data_dir: Path = Field(Path("data"), description="where everything a run writes is kept")
 
     source: str = Field(
         "wikipedia", description="file, folder, URL, or wikipedia, wikipedia:es, wikipedia:fr"
@@ -242,46 +241,6 @@ class Settings(BaseSettings):
         """Command line, environment, TOML file."""
         toml = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
         return init_settings, env_settings, toml
-
-    @property
-    def database(self) -> Path:
-        """The one DuckDB file that runs write (its name may not be that of a schema)."""
-        return self.data_dir / "pipeline.duckdb"
-
-    @property
-    def snapshot(self) -> Path:
-        """The read-only copy for people: open this one."""
-        return self.data_dir / "published.duckdb"
-
-    @property
-    def journal_dir(self) -> Path:
-        """Answers that were bought and are not in the database yet."""
-        return self.data_dir / "journal"
-
-    @property
-    def batches_dir(self) -> Path:
-        """What was submitted to a provider's batch API and is not in the database yet."""
-        return self.data_dir / "batches"
-
-    @property
-    def staging_dir(self) -> Path:
-        """The registered shards, as read from their source."""
-        return self.data_dir / "shards"
-
-    @property
-    def locks_dir(self) -> Path:
-        """Files that processes lock to take turns at a shard."""
-        return self.data_dir / "locks"
-
-    @property
-    def dedup_dir(self) -> Path:
-        """Word sets of the shards: a cache."""
-        return self.data_dir / "dedup"
-
-    @property
-    def dagster_dir(self) -> Path:
-        """The Dagster instance: runs, events, partitions."""
-        return self.data_dir / "dagster"
 
     @property
     def chat_models(self) -> set[str]:

@@ -4,9 +4,11 @@ DuckDB lets one process write and shuts out all others meanwhile, so no slow wor
 connection is open: read, close, compute, then one short transaction.
 """
 
+import logging
 import os
 import random
 import re
+import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,24 +21,38 @@ import polars as pl
 
 from persona_pipeline.connections import open_duckdb
 from persona_pipeline.errors import StoreError
-from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.calls import Answer
-from persona_pipeline.sql_files import fetch, read_sql, sql_names
+from persona_pipeline.migrations import apply_migrations, columns_of, is_current
+from persona_pipeline.sql_files import fetch, read_sql
 from persona_pipeline.stages import StageRows
+from persona_pipeline.views import refresh_views
+
+LOG = logging.getLogger(__name__)
 
 FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0
 """Seconds between two tries for the lock, doubled from the first to the longest, jittered."""
+TELL_AFTER = 5.0
+"""Seconds of waiting after which the log says who holds the file."""
+PUBLISHING_SHARE = 0.1
+"""Most of its time that a process spends on publishing while it commits."""
 
 Parameters = Mapping[str, Any]
 
 
 class Store:
-    """The database file at `path`, published to `snapshot` after each commit."""
+    """The database file at `path`, published to `snapshot`.
+
+    Published after a commit, unless that would take more than a tenth of the time; whoever has
+    committed all it had to calls `publish()` then, so that nothing is left out.
+    """
 
     def __init__(self, path: Path, snapshot: Path, *, lock_timeout: float = 120.0) -> None:
         """`lock_timeout`: seconds to wait for another process that holds the file."""
         self.path, self.snapshot = path, snapshot
+        self.waited_s = 0.0
+        """Seconds that this object has waited for the lock."""
         self._lock_timeout = lock_timeout
+        self._publishing_s = 0.0
 
     @contextmanager
     def connect(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -53,7 +69,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """All of it is committed and published, or none."""
+        """All of it is committed, or none."""
         with self.connect() as connection:
             connection.begin()
             try:
@@ -62,7 +78,34 @@ class Store:
             except BaseException:
                 connection.rollback()
                 raise
-            _publish(connection, self.snapshot)
+        if time.time() - self._published_at() > self._publishing_s / PUBLISHING_SHARE:
+            self.publish()
+
+    def publish(self) -> None:
+        """Make the snapshot what is committed; nothing is done where it is that already.
+
+        A copy of the file, made by another process: opening and closing the file here would let go
+        of DuckDB's lock on it. No process can write meanwhile. 0.5 s per GB, or nothing where the
+        file system shares blocks; DuckDB's `copy from database` takes 3.6 s per million personas.
+        """
+        if self.is_published():
+            return
+        start = time.perf_counter()
+        copy = self.snapshot.with_name(f"{self.snapshot.name}.{os.getpid()}.tmp")
+        with self._settled():
+            try:
+                subprocess.run(["cp", str(self.path), str(copy)], check=True, capture_output=True)  # noqa: S603, S607 - the system's own
+            except subprocess.CalledProcessError as error:
+                copy.unlink(missing_ok=True)
+                msg = f"{self.snapshot} cannot be written: {error.stderr.decode().strip()}"
+                raise StoreError(msg) from error
+            copy.replace(self.snapshot)
+        self._publishing_s = time.perf_counter() - start
+
+    def is_published(self) -> bool:
+        """Whether the snapshot is what was last committed."""
+        written = self.path.stat().st_mtime
+        return self._published_at() >= written and not self._write_ahead_log.exists()
 
     def migrate(self) -> None:
         """Create the file, or bring an older one's tables and views up to date.
@@ -73,14 +116,10 @@ class Store:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.is_file():
             with self.connect(read_only=True) as connection:
-                if _is_current(connection):
+                if is_current(connection):
                     return
         with self.transaction() as connection:
-            _apply_migrations(connection, self.path)
-            refresh_views(connection)
-            connection.execute(
-                "insert into schema_views values (?, now() at time zone 'UTC')", [_views_version()]
-            )
+            apply_migrations(connection, self.path)
 
     def query(
         self,
@@ -98,7 +137,7 @@ class Store:
     def add_table(self, name: str, columns: Mapping[str, str]) -> None:
         """Create the table, or add the columns it lacks: a domain's table follows its file."""
         with self.connect(read_only=True) as connection:
-            existing = _columns(connection, name)
+            existing = columns_of(connection, name)
         for column, kind in columns.items():
             if existing.get(column, kind) != kind:
                 msg = (
@@ -130,15 +169,38 @@ class Store:
         return {row[0]: Answer(*row) for row in found}
 
     def version(self) -> object:
-        """Changes with every commit of any process: each publishes another snapshot."""
+        """Changes with every commit of any process; None: there is no database."""
         try:
-            published = self.snapshot.stat()
+            written = self.path.stat()
         except FileNotFoundError:
             return None
-        return published.st_ino, published.st_mtime_ns
+        return written.st_ino, written.st_mtime_ns, written.st_size
+
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        """Nobody writes meanwhile, and all that is committed is in the file itself."""
+        while True:
+            if self._write_ahead_log.exists():  # its writer was killed: this takes it in
+                with self.connect():
+                    pass
+            with self.connect(read_only=True):
+                if not self._write_ahead_log.exists():
+                    yield
+                    return
+
+    @property
+    def _write_ahead_log(self) -> Path:
+        """Where DuckDB keeps what is committed until the database is closed."""
+        return self.path.with_name(f"{self.path.name}.wal")
+
+    def _published_at(self) -> float:
+        try:
+            return self.snapshot.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def _open(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        deadline, delay = time.monotonic() + self._lock_timeout, FIRST_DELAY
+        start, delay, has_told = time.monotonic(), FIRST_DELAY, False
         while True:
             try:
                 with plain_interrupts():
@@ -147,10 +209,16 @@ class Store:
                 if "Conflicting lock" not in str(error):
                     msg = f"the database {self.path} cannot be opened: {error}"
                     raise StoreError(msg) from error
-                if time.monotonic() > deadline:
+                waited = time.monotonic() - start
+                if waited > self._lock_timeout:
                     raise StoreError(_locked(self.path, error)) from error
-                time.sleep(random.uniform(delay / 2, delay))  # noqa: S311 - not secret
-                delay = min(delay * 2, LONGEST_DELAY)
+                if waited > TELL_AFTER and not has_told:
+                    LOG.warning("waiting for %s, which %s holds", self.path, _holder(error))
+                    has_told = True
+            pause = random.uniform(delay / 2, delay)  # noqa: S311 - not secret
+            time.sleep(pause)
+            self.waited_s += pause
+            delay = min(delay * 2, LONGEST_DELAY)
 
 
 @contextmanager
@@ -163,36 +231,6 @@ def plain_interrupts() -> Iterator[None]:
         if interrupt is None or isinstance(interrupt, Exception):
             raise
         raise interrupt from None
-
-
-def refresh_views(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the views over all domain tables, then the marts that read them.
-
-    `synthetic.accepted` has every record that passed its checks, `synthetic.records` those of them
-    that no other record makes superfluous.
-    """
-    connection.execute(f"create or replace view synthetic.accepted as {_accepted(connection)}")
-    connection.execute(f"create or replace view synthetic.records as {read_sql('store/records')}")
-    for name in sql_names("marts"):
-        view = name.replace("/", ".")
-        connection.execute(f"create or replace view {view} as {read_sql(name)}")
-
-
-def domain_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """The names of the domains that have a table."""
-    rows = connection.sql(read_sql("store/domain_tables")).fetchall()
-    return [name for (name,) in rows]
-
-
-def _accepted(connection: duckdb.DuckDBPyConnection) -> str:
-    columns = "shard, record_id, persona_id, variant, prompting, text, call_key, run_id, created_at"
-    selects = [
-        f"select '{name}' as domain, {columns} from synthetic.{name}"
-        for name in domain_tables(connection)
-    ]
-    empty = ", ".join(f"null::varchar as {column}" for column in columns.split(", ")[:-1])
-    nothing = f"select null::varchar as domain, {empty}, null::timestamp as created_at where false"
-    return " union all ".join([*selects, nothing])
 
 
 def _replace_stage(connection: duckdb.DuckDBPyConnection, rows: StageRows, run_id: str) -> None:
@@ -267,67 +305,13 @@ def _insert(
     connection.unregister("rows_to_insert")
 
 
-def _apply_migrations(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    for table, column in (
-        ("schema_migrations", "version integer"),
-        ("schema_views", "version varchar"),
-    ):
-        connection.execute(f"create table if not exists {table} ({column}, applied_at timestamp)")
-    [(version,)] = connection.sql(
-        "select coalesce(max(version), 0) from schema_migrations"
-    ).fetchall()
-    names = sql_names("migrations")
-    if version > len(names):
-        msg = (
-            f"{path} has schema version {version}, this program knows {len(names)}: "
-            "upgrade persona-pipeline, or choose another data_dir"
-        )
-        raise StoreError(msg)
-    for number, name in enumerate(names[version:], start=version + 1):
-        connection.execute(read_sql(name))
-        connection.execute(
-            "insert into schema_migrations values (?, now() at time zone 'UTC')", [number]
-        )
-
-
-def _is_current(connection: duckdb.DuckDBPyConnection) -> bool:
-    if not _columns(connection, "main.schema_views"):
-        return False
-    [(version, views)] = connection.sql(read_sql("store/versions")).fetchall()
-    return bool(version == len(sql_names("migrations")) and views == _views_version())
-
-
-def _views_version() -> str:
-    return stable_id([read_sql(name) for name in ("store/records", *sql_names("marts"))])
-
-
-def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
-    """Column names and types, in lower case."""
-    schema, name = table.split(".")
-    rows = connection.sql(
-        read_sql("store/columns"), params={"schema": schema, "table": name}
-    ).fetchall()
-    return {column: kind.lower() for column, kind in rows}
-
-
-def _publish(connection: duckdb.DuckDBPyConnection, snapshot: Path) -> None:
-    """Copy the committed state beside the database (3.6 s per million rows, measured)."""
-    copy = snapshot.with_name(f"{snapshot.name}.{os.getpid()}.tmp")
-    copy.unlink(missing_ok=True)
-    [(name,)] = connection.sql("select current_database()").fetchall()
-    quoted = str(copy).replace("'", "''")
-    connection.execute(f"attach '{quoted}' as snapshot")
-    try:
-        connection.execute(f'copy from database "{name}" to snapshot')
-    finally:
-        connection.execute("detach snapshot")
-    copy.replace(snapshot)
-
-
 def _locked(path: Path, error: duckdb.IOException) -> str:
-    holder = re.search(r"PID (\d+)", str(error))
-    who = f"process {holder[1]}" if holder else "another process"
     return (
-        f"{path} is held by {who}: close that shell or wait for that run. To read while runs are "
-        "going on, open the published snapshot instead"
+        f"{path} is held by {_holder(error)}: close that shell or wait for that run. To read while "
+        "runs are going on, open the published snapshot instead"
     )
+
+
+def _holder(error: duckdb.IOException) -> str:
+    found = re.search(r"PID (\d+)", str(error))
+    return f"process {found[1]}" if found else "another process"

@@ -28,6 +28,7 @@ def opened_store(settings: Settings) -> Store:
         if left := journal.to_commit():
             store.replace([], left, run_id="journal")
             journal.committed()
+            store.publish()
     return store
 
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from persona_pipeline.cli.snapshots import newest_snapshot
 from persona_pipeline.dedup.rules import TOLERANCE
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.personas.comparison import DedupPlan, dedup_plan
@@ -88,10 +89,7 @@ def _settings(data_dir: str | None) -> Settings:
 @contextmanager
 def _snapshot(settings: Settings) -> Iterator[Store]:
     """The published snapshot: reading it blocks no run."""
-    path = settings.snapshot
-    if not path.is_file():
-        msg = f"there is no {path} yet: run 'persona-pipeline run' first"
-        raise PipelineError(msg)
+    path = newest_snapshot(settings)
     try:
         yield Store(path, path)
     except duckdb.CatalogException as error:

@@ -23,6 +23,7 @@ from persona_pipeline.cli.estimates import print_estimate, print_expected, print
 from persona_pipeline.cli.location import find_root, load_main_job
 from persona_pipeline.cli.preview import print_preview
 from persona_pipeline.cli.selections import make_selection
+from persona_pipeline.cli.snapshots import newest_snapshot
 from persona_pipeline.cli.summary import print_summary
 from persona_pipeline.connections import open_duckdb
 from persona_pipeline.errors import PipelineError
@@ -173,7 +174,9 @@ def export_answers(settings: Settings, path: Path) -> None:
 @click.pass_obj
 def import_answers(settings: Settings, path: Path) -> None:
     """Take in the answers of PATH, so that runs here need not buy them."""
-    count, new = import_calls(opened_store(settings), path)
+    store = opened_store(settings)
+    count, new = import_calls(store, path)
+    store.publish()
     click.echo(f"{count:,} answers read from {path}, {new:,} of them new")
 
 
@@ -186,15 +189,12 @@ cli.add_command(dedup)
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
 def sql(query: str | None, *, as_csv: bool, **given: object) -> None:
     """Run QUERY on the published snapshot, or open a SQL shell on it."""
-    settings = _settings(given)
-    if not settings.snapshot.is_file():
-        msg = f"there is no {settings.snapshot} yet: run 'persona-pipeline run' first"
-        raise PipelineError(msg)
+    snapshot = newest_snapshot(_settings(given))
     if query is None:
-        _open_shell(settings.snapshot)
+        _open_shell(snapshot)
         return
     try:
-        with open_duckdb(settings.snapshot, read_only=True) as connection:
+        with open_duckdb(snapshot, read_only=True) as connection:
             result = connection.sql(query)
             if result is None:
                 return

@@ -36,6 +36,7 @@ def make_selection(console: Console, settings: Settings, name: str) -> None:
     with turn(settings.locks_dir / STAGE):
         rows = select_personas(store, dedup_plan(settings), name, rules)
         store.replace(rows, [], run_id="select")
+    store.publish()
     made = summarize_selection(store, name, SHOWN)
     if not made.count:
         msg = f"no persona is in the hub of {settings.database}: run 'persona-pipeline run' first"

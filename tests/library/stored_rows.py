@@ -32,6 +32,24 @@ with store.transaction() as connection:
 """
 
 
+KILLED = """
+import os, sys
+from pathlib import Path
+from persona_pipeline.store import Store
+
+with Store(Path(sys.argv[1]), Path(sys.argv[2])).connect() as connection:
+    connection.execute("insert into corpus.shards (shard) values ('committed')")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def kill_after_commit(store: Store) -> None:
+    """Another process commits, and is killed before it closes the database."""
+    subprocess.run(
+        [sys.executable, "-c", KILLED, str(store.path), str(store.snapshot)], cwd=ROOT, check=False
+    )
+
+
 def rejected(shard: str, stage: str, *persona_ids: str, rows_in: int = 9) -> StageRows:
     frame = pl.DataFrame({"stage": [stage] * len(persona_ids), "persona_id": list(persona_ids)})
     return StageRows(

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from persona_pipeline import store
 from persona_pipeline.dedup import cells
 from persona_pipeline.dedup.cells import Cells, learn_cells
 from persona_pipeline.dedup.resources import Resources
@@ -109,7 +108,7 @@ def vectors_of(personas: dict[str, str]) -> pl.DataFrame:
 @pytest.fixture(autouse=True)
 def _no_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Copying the tables after each commit is not what is tested, and most of the time."""
-    monkeypatch.setattr(store, "_publish", lambda *_: None)
+    monkeypatch.setattr(Store, "publish", lambda _: None)
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from persona_pipeline import store
 from persona_pipeline.cli.selections import make_selection
 from persona_pipeline.errors import PipelineError, SettingsError, StoreError
 from persona_pipeline.personas.comparison import DedupPlan, dedup_plan
@@ -112,7 +111,7 @@ class Project:
 @pytest.fixture(autouse=True)
 def _no_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Copying the tables after each commit is not what is tested, and most of the time."""
-    monkeypatch.setattr(store, "_publish", lambda *_: None)
+    monkeypatch.setattr(Store, "publish", lambda _: None)
 
 
 @pytest.fixture

@@ -12,7 +12,15 @@ from persona_pipeline.errors import StoreError
 from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
 from persona_pipeline.synthesis import table_columns, table_name
-from tests.library.stored_rows import held, hub, interrupt, rejected, rows_of, snapshot_rows
+from tests.library.stored_rows import (
+    held,
+    hub,
+    interrupt,
+    kill_after_commit,
+    rejected,
+    rows_of,
+    snapshot_rows,
+)
 
 
 def test_a_stage_replaces_only_its_own_shard(store: Store) -> None:
@@ -69,15 +77,65 @@ def test_an_interrupted_transaction_writes_nothing_and_lets_go(store: Store) -> 
     assert rows_of(store, "select count(*) from corpus.shards") == [(0,)]
 
 
-def test_every_commit_is_published_with_its_views(store: Store) -> None:
+def test_what_is_committed_is_published_with_its_views(store: Store) -> None:
     store.replace([rejected("s1", "text_to_persona", "a")], [], run_id="r")
+    store.publish()
     assert snapshot_rows(store, "select persona_id from personas.rejected") == [("a",)]
     assert snapshot_rows(store, "select stage from marts.funnel") == [("text_to_persona",)]
+
+
+def test_commits_are_published_seldom_enough_and_the_last_one_when_asked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.publish()
+    monkeypatch.setattr(store, "_publishing_s", 60.0)
+    for name in "abc":
+        store.replace([hub("s1", name)], [], run_id="r")
+    assert not store.is_published()
+    assert snapshot_rows(store, "select count(*) from personas.hub") == [(0,)]
+    store.publish()
+    assert store.is_published()
+    assert snapshot_rows(store, "select persona_id from personas.hub") == [("c",)]
+
+
+def test_publishing_twice_copies_once(store: Store) -> None:
+    store.replace([hub("s1", "a")], [], run_id="r")
+    store.publish()
+    first = store.snapshot.stat()
+    store.publish()
+    assert store.snapshot.stat() == first
+
+
+def test_what_a_killed_writer_committed_is_published(store: Store) -> None:
+    kill_after_commit(store)
+    assert store.path.with_name("pipeline.duckdb.wal").is_file()
+    store.publish()
+    assert snapshot_rows(store, "select shard from corpus.shards") == [("committed",)]
+
+
+def test_a_snapshot_that_cannot_be_written_is_named(store: Store, tmp_path: Path) -> None:
+    elsewhere = Store(store.path, tmp_path / "none" / "published.duckdb")
+    with pytest.raises(StoreError, match=r"none/published\.duckdb cannot be written: .*No such"):
+        elsewhere.publish()
+
+
+def test_whoever_waits_for_the_file_says_who_holds_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("persona_pipeline.store.TELL_AFTER", 0.2)
+    impatient = Store(store.path, store.snapshot, lock_timeout=1)
+    with held(store) as process, pytest.raises(StoreError):
+        impatient.query("select 1")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"waiting for {store.path}, which process {process.pid} holds"
+    ]
+    assert 0.5 < impatient.waited_s < 3
 
 
 def test_a_reader_keeps_the_snapshot_it_opened(store: Store) -> None:
     with duckdb.connect(str(store.snapshot), read_only=True) as reader:
         store.replace([hub("s1", "a")], [], run_id="r")
+        store.publish()
         assert reader.execute("select count(*) from personas.hub").fetchall() == [(0,)]
     assert snapshot_rows(store, "select count(*) from personas.hub") == [(1,)]
 
@@ -176,4 +234,5 @@ def test_records_are_one_view_over_the_tables_of_all_domains(store: Store, riddl
     expected = [("poem", "poem-1", "poem", "s1"), ("riddle", "riddle-1", "riddle", "s1")]
     sql = "select domain, record_id, text, shard from synthetic.records order by all"
     assert rows_of(store, sql) == expected
+    store.publish()
     assert snapshot_rows(store, sql) == expected

@@ -116,7 +116,7 @@ def test_the_version_changes_with_every_commit_of_any_process(store: Store, jour
         versions.append(store.version())
     assert len(set(versions)) == 3
     assert store.version() == versions[-1]
-    store.snapshot.unlink()
+    store.path.unlink()
     assert store.version() is None
 
 
