@@ -1,11 +1,12 @@
 """Group `corpus`: the shards of a source, and their documents."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import dagster as dg
 
 from assets.resources import StoreResource
-from assets.stage_runs import OWNERS, SHARDS, describe_table, result, stage_run
+from assets.shard_runs import AT_ONCE, Results, run_shards
+from assets.stage_runs import OWNERS, SHARDS, Metadata, StageRun, describe_table
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.shards import load_shard
 from persona_pipeline.registration import register_source
@@ -45,6 +46,7 @@ def _build_corpus(settings: Settings) -> dg.AssetsDefinition:
         name="corpus",
         group_name="corpus",
         partitions_def=SHARDS,
+        backfill_policy=AT_ONCE,
         specs=[
             dg.AssetSpec(
                 ["corpus", "documents"],
@@ -62,10 +64,8 @@ def _build_corpus(settings: Settings) -> dg.AssetsDefinition:
             ),
         ],
     )
-    def corpus(
-        context: dg.AssetExecutionContext, duckdb: StoreResource
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        with stage_run(context, duckdb, settings) as run:
+    def corpus(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
+        def load(run: StageRun) -> Metadata:
             staged = run.read("select staged_file from corpus.shards where shard = $shard")
             if staged.is_empty():
                 msg = (
@@ -74,9 +74,9 @@ def _build_corpus(settings: Settings) -> dg.AssetsDefinition:
                 )
                 raise dg.Failure(msg)
             run.commit([load_shard(run.shard, settings.staging_dir / staged["staged_file"][0])])
-            for table in ("documents", "rejected"):
-                yield result(
-                    ["corpus", table], describe_table(run.store, f"corpus.{table}", run.shard)
-                )
+            return {}
+
+        tables = ["corpus.documents", "corpus.rejected"]
+        yield from run_shards(context, duckdb, settings, tables, load)
 
     return corpus

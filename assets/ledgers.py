@@ -1,11 +1,10 @@
 """Tables that several stages write to: their assets report what is in them."""
 
-from collections.abc import Iterator
-
 import dagster as dg
 
 from assets.resources import StoreResource
-from assets.stage_runs import OWNERS, SHARDS, describe_table, result
+from assets.shard_runs import AT_ONCE, Results, report
+from assets.stage_runs import OWNERS, SHARDS, describe_table
 from persona_pipeline.domains.spec import Domain
 
 
@@ -35,6 +34,7 @@ def build_ledger_assets(domains: list[Domain]) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="ledgers",
         partitions_def=SHARDS,
+        backfill_policy=AT_ONCE,
         specs=[
             dg.AssetSpec(
                 list(key),
@@ -47,10 +47,12 @@ def build_ledger_assets(domains: list[Domain]) -> dg.AssetsDefinition:
             for key, (deps, description) in ledgers.items()
         ],
     )
-    def reports(
-        context: dg.AssetExecutionContext, duckdb: StoreResource
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        for key in ledgers:
-            yield result(key, describe_table(duckdb.store, ".".join(key), context.partition_key))
+    def reports(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
+        tables = [".".join(key) for key in ledgers]
+        made = {
+            shard: {table: describe_table(duckdb.store, table, shard) for table in tables}
+            for shard in context.partition_keys
+        }
+        yield from report(context, duckdb.store, made)
 
     return reports

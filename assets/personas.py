@@ -1,11 +1,12 @@
 """Group `personas`: from documents to the hub of kept personas."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import dagster as dg
 
 from assets.resources import Models, StoreResource
-from assets.stage_runs import OWNERS, SHARDS, describe_table, result, stage_run
+from assets.shard_runs import AT_ONCE, Results, run_shards, some_at_once
+from assets.stage_runs import OWNERS, SHARDS, Metadata, StageRun
 from persona_pipeline.dedup.word_sets import TOKENIZER_VERSION
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.models import open_embedder
@@ -28,7 +29,6 @@ from persona_pipeline.settings import Settings
 from persona_pipeline.sql_files import read_sql
 from persona_pipeline.stage_names import EMBEDDINGS, PERSONA_TO_PERSONA, TEXT_TO_PERSONA
 
-Result = dg.MaterializeResult[None]
 COMPARED = {
     "fingerprints": "One row is what deduplication knows of one candidate: hashes of its text.",
     "pairs": "One row is two word sets or texts that are similar, whichever personas have them.",
@@ -56,18 +56,20 @@ def _asking_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         kinds={"llm", "duckdb"},
         owners=OWNERS,
         partitions_def=SHARDS,
+        backfill_policy=some_at_once(settings),
         code_version=_version(TEXT_TO_PERSONA, asking.model, asking.verbs, asking.granularity),
     )
     def extracted(
         context: dg.AssetExecutionContext, duckdb: StoreResource, models: dg.ResourceParam[Models]
-    ) -> Result:
+    ) -> Results:
         """One row is one Text-to-Persona answer: who would read, write, like or dislike a page."""
-        with stage_run(context, duckdb, settings) as run:
+
+        def ask(run: StageRun) -> Metadata:
             documents = run.read(read_sql("corpus/documents_of_shard"))
             buyer = run.buyer(models, TEXT_TO_PERSONA)
-            spent = run.commit([text_to_persona(documents, asking, buyer, run.shard)])
-            table = describe_table(run.store, "personas.extracted", run.shard)
-        return Result(metadata={**spent, **table})
+            return run.commit([text_to_persona(documents, asking, buyer, run.shard)])
+
+        yield from run_shards(context, duckdb, settings, ["personas.extracted"], ask)
 
     @dg.asset(
         key=["personas", "related"],
@@ -76,18 +78,20 @@ def _asking_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         kinds={"llm", "duckdb"},
         owners=OWNERS,
         partitions_def=SHARDS,
+        backfill_policy=some_at_once(settings),
         code_version=_version(PERSONA_TO_PERSONA, relating.model, relating.hops, relating.fan_out),
     )
     def related(
         context: dg.AssetExecutionContext, duckdb: StoreResource, models: dg.ResourceParam[Models]
-    ) -> Result:
+    ) -> Results:
         """One row is one Persona-to-Persona answer: a person close to another, and how."""
-        with stage_run(context, duckdb, settings) as run:
+
+        def ask(run: StageRun) -> Metadata:
             personas = run.read(read_sql("personas/extracted_of_shard"))
             buyer = run.buyer(models, PERSONA_TO_PERSONA)
-            spent = run.commit([persona_to_persona(personas, relating, buyer, run.shard)])
-            table = describe_table(run.store, "personas.related", run.shard)
-        return Result(metadata={**spent, **table})
+            return run.commit([persona_to_persona(personas, relating, buyer, run.shard)])
+
+        yield from run_shards(context, duckdb, settings, ["personas.related"], ask)
 
     return [extracted, related]
 
@@ -102,14 +106,18 @@ def _judging_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         kinds={"python", "duckdb"},
         owners=OWNERS,
         partitions_def=SHARDS,
+        backfill_policy=AT_ONCE,
     )
-    def candidates(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Result:
+    def candidates(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
         """One row is one persona, of either origin, that passed the quality rules."""
-        with stage_run(context, duckdb, settings) as run:
+
+        def judge(run: StageRun) -> Metadata:
             extracted = run.read(read_sql("personas/extracted_of_shard"))
             related = run.read(read_sql("personas/related_of_shard"))
             run.commit([apply_quality_rules(extracted, related, plan, run.shard)])
-            return Result(metadata=describe_table(run.store, "personas.candidates", run.shard))
+            return {}
+
+        yield from run_shards(context, duckdb, settings, ["personas.candidates"], judge)
 
     @dg.asset(
         key=["personas", "embeddings"],
@@ -118,19 +126,21 @@ def _judging_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         kinds={"python", "duckdb"},
         owners=OWNERS,
         partitions_def=SHARDS,
+        backfill_policy=some_at_once(settings),
         code_version=stable_id(settings.embedding_model)[:12],
     )
     def embeddings(
         context: dg.AssetExecutionContext, duckdb: StoreResource, models: dg.ResourceParam[Models]
-    ) -> Result:
+    ) -> Results:
         """One row is the vector of one candidate, for the semantic layer of deduplication."""
-        with stage_run(context, duckdb, settings) as run:
+
+        def embed(run: StageRun) -> Metadata:
             personas = run.read(read_sql("personas/candidates_of_shard"))
             stored = run.read("select * from personas.embeddings where shard = $shard")
             embedder = open_embedder(settings, run.buyer(models, EMBEDDINGS), run.shard)
-            spent = run.commit([embed_candidates(personas, stored, embedder, run.shard)])
-            table = describe_table(run.store, "personas.embeddings", run.shard)
-        return Result(metadata={**spent, **table})
+            return run.commit([embed_candidates(personas, stored, embedder, run.shard)])
+
+        yield from run_shards(context, duckdb, settings, ["personas.embeddings"], embed)
 
     return [candidates, embeddings]
 
@@ -153,13 +163,13 @@ def _comparing_asset(settings: Settings) -> dg.AssetsDefinition:
             for name, description in COMPARED.items()
         ],
         partitions_def=SHARDS,
+        backfill_policy=AT_ONCE,
     )
-    def pairs(
-        context: dg.AssetExecutionContext, duckdb: StoreResource
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        with stage_run(context, duckdb, settings) as run, turn(settings.locks_dir / STAGE):
-            compared = compare_shards(run.store, plan)
-            run.commit(compared)
+    def pairs(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
+        def compare(run: StageRun) -> Metadata:
+            with turn(settings.locks_dir / STAGE):
+                compared = compare_shards(run.store, plan)
+                run.commit(compared)
             if without := shards_without_vectors(run.store, plan):
                 context.log.warning(
                     "%s have no vectors of %s and are not compared by meaning: materialize "
@@ -167,10 +177,10 @@ def _comparing_asset(settings: Settings) -> dg.AssetsDefinition:
                     without,
                     plan.embedding_model,
                 )
-            for name in COMPARED:
-                table = describe_table(run.store, f"personas.{name}", run.shard)
-                shards = {"shards_compared": [rows.shard for rows in compared]}
-                yield result(["personas", name], {**table, **shards})
+            return {"shards_compared": [rows.shard for rows in compared]}
+
+        tables = [f"personas.{name}" for name in COMPARED]
+        yield from run_shards(context, duckdb, settings, tables, compare)
 
     return pairs
 
@@ -185,18 +195,23 @@ def _deciding_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         kinds={"sql", "duckdb"},
         owners=OWNERS,
         partitions_def=SHARDS,
+        backfill_policy=AT_ONCE,
         code_version=stable_id(str(plan.thresholds))[:12],
     )
-    def duplicates(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Result:
+    def duplicates(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
         """One row is one persona removed as a duplicate: of which, in which layer, how similar.
 
         The earlier shard wins. Later shards are decided again with this one.
         """
-        with stage_run(context, duckdb, settings) as run, turn(settings.locks_dir / STAGE):
-            if changed := compare_shards(run.store, plan):  # since personas/pairs was made
-                run.commit(changed)
-            run.commit(deduplicate(run.store, plan, run.shard))
-            return Result(metadata=describe_table(run.store, "personas.duplicates", run.shard))
+
+        def decide(run: StageRun) -> Metadata:
+            with turn(settings.locks_dir / STAGE):
+                if changed := compare_shards(run.store, plan):  # since personas/pairs was made
+                    run.commit(changed)
+                run.commit(deduplicate(run.store, plan, run.shard))
+            return {}
+
+        yield from run_shards(context, duckdb, settings, ["personas.duplicates"], decide)
 
     @dg.asset(
         key=["personas", "hub"],
@@ -205,13 +220,18 @@ def _deciding_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         kinds={"sql", "duckdb"},
         owners=OWNERS,
         partitions_def=SHARDS,
+        backfill_policy=AT_ONCE,
     )
-    def hub(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Result:
+    def hub(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
         """One row is one kept persona, with the document that its line began at: the collection."""
-        with stage_run(context, duckdb, settings) as run, turn(settings.locks_dir / STAGE):
-            shards = run.read(read_sql("personas/hub_shards"))["shard"].to_list()
-            run.commit(keep_rest(run.read(read_sql("personas/hub"), shards=shards), shards))
-            return Result(metadata=describe_table(run.store, "personas.hub", run.shard))
+
+        def keep(run: StageRun) -> Metadata:
+            with turn(settings.locks_dir / STAGE):
+                shards = run.read(read_sql("personas/hub_shards"))["shard"].to_list()
+                run.commit(keep_rest(run.read(read_sql("personas/hub"), shards=shards), shards))
+            return {}
+
+        yield from run_shards(context, duckdb, settings, ["personas.hub"], keep)
 
     return [duplicates, hub]
 

@@ -74,7 +74,7 @@ class StageRun:
 
 @contextmanager
 def stage_run(
-    context: dg.AssetExecutionContext, duckdb: StoreResource, settings: Settings
+    context: dg.AssetExecutionContext, duckdb: StoreResource, settings: Settings, shard: str
 ) -> Iterator[StageRun]:
     """The store, up to date, and this process's journal; one process at a shard at a time.
 
@@ -82,12 +82,11 @@ def stage_run(
     would meet the same cap, or the same key.
     """
     duckdb.store.migrate()
-    shard = settings.locks_dir / context.partition_key
-    with turn(shard), Journal(settings.journal_dir) as journal:
+    with turn(settings.locks_dir / shard), Journal(settings.journal_dir) as journal:
         run = StageRun(
             duckdb.store,
             journal,
-            context.partition_key,
+            shard,
             context.run.run_id,
             settings.batches_dir,
             {},

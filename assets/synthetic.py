@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import dagster as dg
 
 from assets.resources import Models, StoreResource
-from assets.stage_runs import OWNERS, SHARDS, describe_table, stage_run
+from assets.shard_runs import AT_ONCE, Results, run_shards, some_at_once
+from assets.stage_runs import OWNERS, SHARDS, Metadata, StageRun
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.domains.spec import Domain
 from persona_pipeline.hashing import stable_id
@@ -32,7 +33,7 @@ def build_synthetic_assets(
 
 
 def _build_domain_asset(settings: Settings, domain: Domain) -> dg.AssetsDefinition:
-    plan = synthesis_plan(settings, domain)
+    plan, table = synthesis_plan(settings, domain), table_name(domain)
     version = stable_id(
         *(domain.prompt.version, plan.model, plan.prompting, str(domain.file.options)),
         *([plan.selection] if plan.selection else []),
@@ -45,22 +46,21 @@ def _build_domain_asset(settings: Settings, domain: Domain) -> dg.AssetsDefiniti
         kinds={"llm", "duckdb"},
         owners=OWNERS,
         partitions_def=SHARDS,
+        backfill_policy=some_at_once(settings),
         code_version=version[:12],
         description=f"{domain.file.title}. {domain.file.description}",
     )
     def records(
         context: dg.AssetExecutionContext, duckdb: StoreResource, models: dg.ResourceParam[Models]
-    ) -> dg.MaterializeResult[None]:
-        with stage_run(context, duckdb, settings) as run:
-            run.store.add_table(table_name(domain), table_columns(domain))
+    ) -> Results:
+        def write(run: StageRun) -> Metadata:
+            run.store.add_table(table, table_columns(domain))
             personas = read_personas(run.store, plan, run.shard)
-            rows = synthesize(
-                domain, personas, plan, run.buyer(models, table_name(domain)), run.shard
-            )
+            rows = synthesize(domain, personas, plan, run.buyer(models, table), run.shard)
             spent = run.commit([rows])
-            table = describe_table(run.store, table_name(domain), run.shard)
-        rejected = {"rejected": len(rows.tables["synthetic.rejected"])}
-        return dg.MaterializeResult(metadata={**rejected, **spent, **table})
+            return {"rejected": len(rows.tables["synthetic.rejected"]), **spent}
+
+        yield from run_shards(context, duckdb, settings, [table], write)
 
     return records
 
@@ -75,25 +75,25 @@ def _build_duplicates_asset(settings: Settings, domains: Sequence[Domain]) -> dg
         kinds={"numba", "duckdb"},
         owners=OWNERS,
         partitions_def=SHARDS,
+        backfill_policy=AT_ONCE,
         code_version=stable_id(rules, str(settings.record_thresholds))[:12],
     )
-    def duplicates(
-        context: dg.AssetExecutionContext, duckdb: StoreResource
-    ) -> dg.MaterializeResult[None]:
+    def duplicates(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
         """One row is one record that says what a kept one says: in words, or by its signature.
 
         The views `synthetic.records` and `marts.*` leave it out; its domain's table has it.
         """
-        with stage_run(context, duckdb, settings) as run, turn(settings.locks_dir / STAGE):
+        resources = Resources(settings.memory, settings.threads)
+
+        def decide(run: StageRun) -> Metadata:
             for domain in domains:
                 run.store.add_table(table_name(domain), table_columns(domain))
-            resources = Resources(settings.memory, settings.threads)
-            run.commit(
-                deduplicate_records(
-                    run.store, domains, settings.record_thresholds, run.shard, resources
-                )
-            )
-            table = describe_table(run.store, "synthetic.duplicates", run.shard)
-        return dg.MaterializeResult(metadata=table)
+            thresholds = settings.record_thresholds
+            with turn(settings.locks_dir / STAGE):
+                found = deduplicate_records(run.store, domains, thresholds, run.shard, resources)
+                run.commit(found)
+            return {}
+
+        yield from run_shards(context, duckdb, settings, ["synthetic.duplicates"], decide)
 
     return duplicates

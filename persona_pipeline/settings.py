@@ -181,6 +181,9 @@ class Settings(DataFolder, BaseSettings):
         3, ge=1, description="personas per domain and shard that get a record; none: all"
     )
 
+    shards_per_run: int = Field(
+        4, ge=1, description="shards that one run of a backfill buys answers for"
+    )
     lock_timeout: float = Field(120.0, gt=0, description="seconds to wait for the database's lock")
 
     @field_validator("verbs", "domains", "domain_dirs", "fallback_models", mode="before")

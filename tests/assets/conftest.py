@@ -48,15 +48,32 @@ class Platform:
             instance=self.instance, run_config=QUIET, partition_key=shard, raise_on_error=False
         )
 
-    def materialize(self, *keys: str, shard: str | None = None) -> dg.ExecuteInProcessResult:
+    def materialize(
+        self, *keys: str, shard: str | None = None, to: str | None = None
+    ) -> dg.ExecuteInProcessResult:
+        """The assets of one shard, or of the shards from `shard` up to `to` in one run."""
+        tags = {
+            "dagster/asset_partition_range_start": shard or "",
+            "dagster/asset_partition_range_end": to or "",
+        }
         job = self.definitions.resolve_implicit_global_asset_job_def()
         return job.execute_in_process(
             instance=self.instance,
             run_config=QUIET,
-            partition_key=shard,
+            partition_key=None if to else shard,
+            tags=tags if to else None,
             asset_selection=[dg.AssetKey.from_user_string(key) for key in keys],
             raise_on_error=False,
         )
+
+    def version(self, key: str, shard: str) -> str:
+        """The data version of one shard of an asset."""
+        record = self.instance.get_latest_data_version_record(
+            dg.AssetKey.from_user_string(key), partition_key=shard
+        )
+        assert record is not None
+        assert record.asset_materialization is not None
+        return (record.asset_materialization.tags or {})["dagster/data_version"]
 
     def rows(self, table: str) -> list[tuple[object, ...]]:
         """The table's data, without what names the run."""

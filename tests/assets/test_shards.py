@@ -1,0 +1,88 @@
+"""Shards as partitions: several in a run, data versions, and what a failure leaves reported."""
+
+import dagster as dg
+
+from tests.assets.conftest import Platform
+
+KEYS = ["corpus/documents", "corpus/rejected", "personas/extracted", "personas/related"]
+DECIDING = ["personas/candidates", "personas/embeddings", "personas/fingerprints"]
+DECIDING += ["personas/pairs", "personas/duplicates", "personas/hub"]
+
+
+def counts(platform: Platform, key: str) -> dict[str, object]:
+    """Rows of each shard as the asset's page says it."""
+    return {
+        shard: event.asset_materialization.metadata["dagster/partition_row_count"].value
+        for shard in platform.instance.get_materialized_partitions(dg.AssetKey(key.split("/")))
+        if (
+            event := platform.instance.get_latest_data_version_record(
+                dg.AssetKey(key.split("/")), partition_key=shard
+            )
+        )
+        and event.asset_materialization
+    }
+
+
+def test_several_shards_in_one_run_make_what_a_run_each_makes(platform: Platform) -> None:
+    first, second = platform.register()
+    assert platform.materialize(*KEYS, *DECIDING, shard=first, to=second).success
+    together = {key: platform.rows(key.replace("/", ".")) for key in [*KEYS, *DECIDING]}
+    versions = {(key, s): platform.version(key, s) for key in KEYS for s in (first, second)}
+
+    for shard in (first, second):
+        assert platform.materialize(*KEYS, *DECIDING, shard=shard).success
+
+    assert {key: platform.rows(key.replace("/", ".")) for key in [*KEYS, *DECIDING]} == together
+    again = {(key, s): platform.version(key, s) for key in KEYS for s in (first, second)}
+    assert again == versions
+
+
+def test_every_shard_of_a_run_reports_its_own_rows_and_version(platform: Platform) -> None:
+    platform.write_page("page4", "Page 4 is alone in the third shard, and tells of a ferry.")
+    shards = first, _, third = platform.register()
+    assert platform.materialize(*KEYS, shard=first, to=third).success
+    assert counts(platform, "corpus/documents") == dict(zip(shards, [2, 2, 1], strict=True))
+    assert counts(platform, "personas/extracted") == dict(zip(shards, [4, 4, 2], strict=True))
+    versions = {platform.version("personas/extracted", shard) for shard in (first, third)}
+    assert len(versions) == 2
+
+
+def test_a_version_changes_with_the_rows_and_with_nothing_else(platform: Platform) -> None:
+    [first, _] = platform.register()
+    platform.materialize(*KEYS, shard=first)
+    before = platform.version("personas/extracted", first)
+
+    platform.materialize("personas/extracted", shard=first)
+    assert platform.version("personas/extracted", first) == before
+
+    with platform.store.transaction() as connection:
+        connection.execute("delete from corpus.documents where line is null and rowid = 0")
+    platform.materialize("personas/extracted", shard=first)
+    assert platform.version("personas/extracted", first) != before
+
+
+def test_shards_that_were_done_before_one_failed_are_reported(platform: Platform) -> None:
+    first, second = platform.register()
+    staged = platform.settings.staging_dir / f"{second}.parquet"
+    staged.rename(staged.with_suffix(".gone"))
+
+    result = platform.materialize("corpus/documents", "corpus/rejected", shard=first, to=second)
+
+    assert not result.success
+    assert counts(platform, "corpus/documents") == {first: 2}
+
+
+def test_assets_that_buy_take_some_shards_in_a_run_and_the_others_all(platform: Platform) -> None:
+    policies = {
+        key.to_user_string(): node.backfill_policy
+        for node in platform.definitions.resolve_asset_graph().asset_nodes
+        if node.is_partitioned
+        for key in [node.key]
+    }
+    some = dg.BackfillPolicy.multi_run(platform.settings.shards_per_run)
+    buying = {key for key, policy in policies.items() if policy == some}
+    domains = {f"synthetic/{name}" for name in platform.settings.load_domains()}
+    asking = {"personas/extracted", "personas/related", "personas/embeddings"}
+    assert buying == asking | domains
+    others = {policy for key, policy in policies.items() if key not in buying}
+    assert others == {dg.BackfillPolicy.single_run()}
