@@ -4,9 +4,18 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from assets.inbox import FILES, build_files_asset
 from assets.resources import StoreResource
 from assets.shard_runs import AT_ONCE, Results, run_shards
-from assets.stage_runs import OWNERS, SHARDS, Metadata, StageRun, describe_table
+from assets.stage_runs import (
+    OWNERS,
+    REGISTERED,
+    SHARDS,
+    Metadata,
+    StageRun,
+    add_shards,
+    describe_table,
+)
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.shards import load_shard
 from persona_pipeline.registration import register_source
@@ -15,7 +24,7 @@ from persona_pipeline.settings import Settings
 
 def build_corpus_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
     """The assets of the corpus."""
-    return [_build_shards(settings), _build_corpus(settings)]
+    return [_build_shards(settings), build_files_asset(settings), _build_corpus(settings)]
 
 
 def _build_shards(settings: Settings) -> dg.AssetsDefinition:
@@ -32,10 +41,11 @@ def _build_shards(settings: Settings) -> dg.AssetsDefinition:
         """
         duckdb.store.migrate()
         names = register_source(settings, duckdb.store, run_id=context.run.run_id)
-        context.instance.add_dynamic_partitions(str(SHARDS.name), names)
+        add_shards(context.instance, duckdb.store)
         context.log.info("registered %s of source %s", ", ".join(names), redact(settings.source))
         return dg.MaterializeResult(
-            metadata={**describe_table(duckdb.store, "corpus.shards"), "registered": names}
+            data_version=REGISTERED,
+            metadata={**describe_table(duckdb.store, "corpus.shards"), "registered": names},
         )
 
     return shards
@@ -50,14 +60,14 @@ def _build_corpus(settings: Settings) -> dg.AssetsDefinition:
         specs=[
             dg.AssetSpec(
                 ["corpus", "documents"],
-                deps=[["corpus", "shards"]],
+                deps=[["corpus", "shards"], FILES],
                 kinds={"duckdb"},
                 owners=OWNERS,
                 description="One row is one accepted document: a text with its URL and licence.",
             ),
             dg.AssetSpec(
                 ["corpus", "rejected"],
-                deps=[["corpus", "shards"]],
+                deps=[["corpus", "shards"], FILES],
                 kinds={"duckdb"},
                 owners=OWNERS,
                 description="One row is one text turned away: its file, line and reason.",

@@ -2,9 +2,11 @@
 
 import dagster as dg
 
+from assets.automation import build_automation_sensor, build_schedule
 from assets.batches import build_batch_sensor
 from assets.checks import CHECKS
 from assets.corpus import build_corpus_assets
+from assets.inbox import FILES, build_inbox_sensor
 from assets.ledgers import build_ledger_assets
 from assets.marts import build_mart_assets
 from assets.personas import build_persona_assets
@@ -13,16 +15,35 @@ from assets.selections import SELECTIONS, build_selections_asset
 from assets.sweep import SWEEP, build_sweep_asset
 from assets.synthetic import build_synthetic_assets
 from persona_pipeline.settings import Settings, load_settings
+from persona_pipeline.stage_names import funnel_stages
 
 REGISTER_JOB = "register_source"
+LOOK_JOB = "look_at_files"
 MAIN_JOB = "main"
 
 
 def build_definitions(settings: Settings, models: Models | None = None) -> dg.Definitions:
     """The whole code location; `models` replaces the models that the settings name."""
     domains = list(settings.load_domains().values())
+    stages = funnel_stages(domain.name for domain in domains)
     shards_only = dg.AssetSelection.assets(["corpus", "shards"])
+    files_only = dg.AssetSelection.assets(FILES)
     on_demand = dg.AssetSelection.assets(SELECTIONS, SWEEP)
+    registering = dg.define_asset_job(
+        REGISTER_JOB,
+        selection=shards_only,
+        description="Read the configured source and register its shards as partitions.",
+    )
+    looking = dg.define_asset_job(
+        LOOK_JOB,
+        selection=files_only,
+        description="Take in what is new in the watched places, as new shards.",
+    )
+    running = dg.define_asset_job(
+        MAIN_JOB,
+        selection=dg.AssetSelection.all() - shards_only - files_only - on_demand,
+        description="Everything for one shard, from its documents to records and marts.",
+    )
     return dg.Definitions(
         assets=[
             *build_corpus_assets(settings),
@@ -34,19 +55,13 @@ def build_definitions(settings: Settings, models: Models | None = None) -> dg.De
             *build_mart_assets(),
         ],
         asset_checks=CHECKS,
-        jobs=[
-            dg.define_asset_job(
-                REGISTER_JOB,
-                selection=shards_only,
-                description="Read the configured source and register its shards as partitions.",
-            ),
-            dg.define_asset_job(
-                MAIN_JOB,
-                selection=dg.AssetSelection.all() - shards_only - on_demand,
-                description="Everything for one shard, from its documents to records and marts.",
-            ),
+        jobs=[registering, looking, running],
+        sensors=[
+            build_batch_sensor(settings, MAIN_JOB),
+            build_inbox_sensor(settings, looking, running),
+            build_automation_sensor(),
         ],
-        sensors=[build_batch_sensor(settings, MAIN_JOB)],
+        schedules=[build_schedule(settings, MAIN_JOB, stages)],
         resources={
             "duckdb": StoreResource(
                 database=str(settings.database),

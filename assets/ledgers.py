@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.automation import refresh_condition
 from assets.resources import StoreResource
 from assets.shard_runs import AT_ONCE, Results, report
 from assets.stage_runs import OWNERS, SHARDS, describe_table
@@ -42,6 +43,7 @@ def build_ledger_assets(domains: list[Domain]) -> dg.AssetsDefinition:
                 group_name="marts" if key[0] in {"llm", "runs"} else key[0],
                 kinds={"duckdb"},
                 owners=OWNERS,
+                automation_condition=refresh_condition(),
                 description=f"{description} Written by the stages before it, reported here.",
             )
             for key, (deps, description) in ledgers.items()

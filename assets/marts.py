@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
+from assets.automation import refresh_condition
 from assets.resources import StoreResource
 from assets.stage_runs import OWNERS, describe_table, result
 
@@ -28,6 +29,7 @@ def _build_funnel() -> dg.AssetsDefinition:
         group_name="marts",
         kinds={"sql", "duckdb"},
         owners=OWNERS,
+        automation_condition=refresh_condition(),
     )
     def funnel(duckdb: StoreResource) -> dg.MaterializeResult[None]:
         """One row is one stage of one shard: rows in = kept + rejected + duplicates + failed."""
@@ -65,6 +67,7 @@ def _build_views() -> dg.AssetsDefinition:
                 deps=[*deps, FUNNEL],
                 kinds={"sql", "duckdb"},
                 owners=OWNERS,
+                automation_condition=refresh_condition(),
                 description=description,
             )
             for name, (deps, description) in views.items()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from assets.automation import refresh_condition
 from assets.resources import Models, StoreResource
 from assets.shard_runs import AT_ONCE, Results, run_shards, some_at_once
 from assets.stage_runs import OWNERS, SHARDS, Metadata, StageRun
@@ -107,6 +108,7 @@ def _judging_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         owners=OWNERS,
         partitions_def=SHARDS,
         backfill_policy=AT_ONCE,
+        automation_condition=refresh_condition(),
     )
     def candidates(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
         """One row is one persona, of either origin, that passed the quality rules."""
@@ -158,6 +160,7 @@ def _comparing_asset(settings: Settings) -> dg.AssetsDefinition:
                 group_name="personas",
                 kinds={"numba", "duckdb"},
                 owners=OWNERS,
+                automation_condition=refresh_condition(),
                 code_version=stable_id(str(plan.comparison), TOKENIZER_VERSION)[:12],
             )
             for name, description in COMPARED.items()
@@ -196,6 +199,7 @@ def _deciding_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         owners=OWNERS,
         partitions_def=SHARDS,
         backfill_policy=AT_ONCE,
+        automation_condition=refresh_condition(),
         code_version=stable_id(str(plan.thresholds))[:12],
     )
     def duplicates(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
@@ -221,6 +225,7 @@ def _deciding_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         owners=OWNERS,
         partitions_def=SHARDS,
         backfill_policy=AT_ONCE,
+        automation_condition=refresh_condition(),
     )
     def hub(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
         """One row is one kept persona, with the document that its line began at: the collection."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import duckdb
 import polars as pl
 
 from assets.resources import Models, StoreResource
+from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.batches.records import forget_bought
 from persona_pipeline.llm.buying.budget import BudgetReached
 from persona_pipeline.llm.buying.buyer import Buyer
@@ -24,8 +25,11 @@ from persona_pipeline.settings import Settings
 from persona_pipeline.stages import StageRows, count_reasons
 from persona_pipeline.store import Store
 from persona_pipeline.sums import known_sum
+from persona_pipeline.unfinished import stop_of
 
 SHARDS = dg.DynamicPartitionsDefinition(name="shards")
+REGISTERED = dg.DataVersion("registered")
+"""Of the assets that register shards: a new shard is no news for those that are there."""
 OWNERS = ["team:data"]
 SAMPLE_ROWS = 5
 CELL = 160
@@ -44,6 +48,8 @@ class StageRun:
     run_id: str
     batches_dir: Path
     totals: dict[str, Totals]
+    asked: list[str] = field(default_factory=list)
+    """Stages that have begun to buy."""
 
     def read(self, sql: str, **parameters: object) -> pl.DataFrame:
         """The result of a SELECT; the shard is there as `$shard` when the statement names it."""
@@ -53,6 +59,7 @@ class StageRun:
 
     def buyer(self, models: Models, stage: str) -> Buyer:
         """Answers from the store; buys the rest."""
+        self.asked.append(stage)
         check_prices(models.settings)
         models.lanes.shard = self.shard
         return Buyer(
@@ -66,10 +73,19 @@ class StageRun:
 
     def commit(self, rows: Sequence[StageRows]) -> Metadata:
         """Write the rows and the calls bought for them; returns what was bought."""
+        went_on = [stop_of(self.shard, stage) for stage in self.asked]
+        self._replace([*rows, *went_on])
+        return _spending(self.totals.values())
+
+    def stop(self, error: PipelineError) -> Metadata:
+        """Keep the calls and why the stage ended before its end; returns what was bought."""
+        self._replace([stop_of(self.shard, stage, error) for stage in self.asked])
+        return _spending(self.totals.values())
+
+    def _replace(self, rows: Sequence[StageRows]) -> None:
         self.store.replace(rows, self.journal.to_commit(), run_id=self.run_id)
         self.journal.committed()
         forget_bought(self.batches_dir, self.store)
-        return _spending(self.totals.values())
 
 
 @contextmanager
@@ -94,8 +110,14 @@ def stage_run(
         try:
             yield run
         except (BudgetReached, ModelError) as error:
-            spent = run.commit([])
+            spent = run.stop(error)
             raise dg.Failure(str(error), metadata=spent, allow_retries=False) from error
+
+
+def add_shards(instance: dg.DagsterInstance, store: Store) -> None:
+    """Make every registered shard a partition."""
+    rows = store.query("select shard from corpus.shards order by shard_number")
+    instance.add_dynamic_partitions(str(SHARDS.name), rows["shard"].to_list())
 
 
 def describe_table(store: Store, table: str, shard: str | None = None) -> Metadata:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from assets.automation import refresh_condition
 from assets.resources import Models, StoreResource
 from assets.shard_runs import AT_ONCE, Results, run_shards, some_at_once
 from assets.stage_runs import OWNERS, SHARDS, Metadata, StageRun
@@ -76,6 +77,7 @@ def _build_duplicates_asset(settings: Settings, domains: Sequence[Domain]) -> dg
         owners=OWNERS,
         partitions_def=SHARDS,
         backfill_policy=AT_ONCE,
+        automation_condition=refresh_condition(),
         code_version=stable_id(rules, str(settings.record_thresholds))[:12],
     )
     def duplicates(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:

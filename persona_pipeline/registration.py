@@ -1,8 +1,10 @@
 """Registering a source: its shards are staged, numbered, and entered in `corpus.shards`."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 
+import duckdb
 import polars as pl
 
 from persona_pipeline.corpus.addresses import redact
@@ -23,14 +25,9 @@ def register_source(settings: Settings, store: Store, *, run_id: str) -> list[st
     Raises:
         SourceError: the source cannot be opened or holds no rows at all.
     """
-    options = CorpusOptions(
-        text_field=settings.text_field,
-        url_field=settings.url_field,
-        min_chars=settings.min_chars,
-        max_chars=settings.max_chars,
-    )
     name = source_name(settings.source)
-    rows = (replace(row, source=name) for row in read_source(settings.source, options))
+    rows = read_source(settings.source, corpus_options(settings))
+    rows = (replace(row, source=name) for row in rows)
     with turn(settings.locks_dir / "registration"):
         staged = stage_shards(
             rows,
@@ -43,7 +40,8 @@ def register_source(settings: Settings, store: Store, *, run_id: str) -> list[st
             msg = f"source {redact(settings.source)!r} holds no documents"
             raise SourceError(msg)
         _refuse_surprise(staged, settings)
-        _enter(staged, settings.source, store, run_id)
+        with store.transaction() as connection:
+            enter_shards(connection, staged, settings.source, run_id)
     return [shard.shard for shard in staged]
 
 
@@ -59,8 +57,21 @@ def _refuse_surprise(staged: list[StagedShard], settings: Settings) -> None:
         raise SettingsError(msg)
 
 
-def _enter(staged: list[StagedShard], spec: str, store: Store, run_id: str) -> None:
-    known = dict(store.query("select shard, shard_number from corpus.shards").iter_rows())
+def corpus_options(settings: Settings) -> CorpusOptions:
+    """How texts are read."""
+    return CorpusOptions(
+        text_field=settings.text_field,
+        url_field=settings.url_field,
+        min_chars=settings.min_chars,
+        max_chars=settings.max_chars,
+    )
+
+
+def enter_shards(
+    connection: duckdb.DuckDBPyConnection, staged: Sequence[StagedShard], spec: str, run_id: str
+) -> None:
+    """Put the shards into `corpus.shards`, new ones with the next numbers."""
+    known = dict(connection.sql("select shard, shard_number from corpus.shards").fetchall())
     new_numbers = itertools.count(max(known.values(), default=-1) + 1)
     rows = [
         {
@@ -75,11 +86,12 @@ def _enter(staged: list[StagedShard], spec: str, store: Store, run_id: str) -> N
         }
         for shard in staged
     ]
-    with store.transaction() as connection:
-        connection.register("staged", pl.DataFrame(rows, infer_schema_length=None))
-        connection.execute("delete from corpus.shards where shard in (select shard from staged)")
-        connection.execute(
-            "insert into corpus.shards by name "
-            "select *, now() at time zone 'UTC' as created_at from staged"
-        )
-        connection.unregister("staged")
+    if not rows:
+        return
+    connection.register("staged", pl.DataFrame(rows, infer_schema_length=None))
+    connection.execute("delete from corpus.shards where shard in (select shard from staged)")
+    connection.execute(
+        "insert into corpus.shards by name "
+        "select *, now() at time zone 'UTC' as created_at from staged"
+    )
+    connection.unregister("staged")

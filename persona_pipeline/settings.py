@@ -97,6 +97,16 @@ class Settings(DataFolder, BaseSettings):
     text_field: str = Field("text", description="the column or key that holds a document's text")
     url_field: str = Field("url", description="the column or key of its address")
 
+    watch: Names = Field(
+        default=[], description="folders, files and URL patterns that the sensor looks at"
+    )
+    watch_seconds: int = Field(
+        60, ge=1, description="between two looks; what is new then becomes a shard of its own"
+    )
+    schedule: str | None = Field(
+        None, description="cron of the schedule that runs what is missing, e.g. 0 2 * * *"
+    )
+
     model: str = Field("embedded/qwen2.5-coder-1.5b", description="any LiteLLM name, or embedded/*")
     api_base: str | None = Field(None, description="address of an OpenAI-compatible server")
     api_key: SecretStr | None = Field(
@@ -186,7 +196,7 @@ class Settings(DataFolder, BaseSettings):
     )
     lock_timeout: float = Field(120.0, gt=0, description="seconds to wait for the database's lock")
 
-    @field_validator("verbs", "domains", "domain_dirs", "fallback_models", mode="before")
+    @field_validator("verbs", "domains", "domain_dirs", "fallback_models", "watch", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return _comma_separated(value)
@@ -226,6 +236,7 @@ class Settings(DataFolder, BaseSettings):
         "tokens_per_minute",
         "max_usd",
         "max_tokens",
+        "schedule",
         mode="before",
     )
     @classmethod

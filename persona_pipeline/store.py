@@ -107,6 +107,13 @@ class Store:
         written = self.path.stat().st_mtime
         return self._published_at() >= written and not self._write_ahead_log.exists()
 
+    def is_current(self) -> bool:
+        """Whether the file is there, with the tables and views that this program knows."""
+        if not self.path.is_file():
+            return False
+        with self.connect(read_only=True) as connection:
+            return is_current(connection)
+
     def migrate(self) -> None:
         """Create the file, or bring an older one's tables and views up to date.
 
@@ -114,10 +121,8 @@ class Store:
             StoreError: the file was written by a newer program.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.is_file():
-            with self.connect(read_only=True) as connection:
-                if is_current(connection):
-                    return
+        if self.is_current():
+            return
         with self.transaction() as connection:
             apply_migrations(connection, self.path)
 

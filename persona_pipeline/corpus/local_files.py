@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from persona_pipeline.corpus.json_lines import read_json, read_json_lines
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.rows import FileReader, Place, Row
+from persona_pipeline.corpus.source_files import SourceFile
 from persona_pipeline.corpus.tables import read_parquet
 from persona_pipeline.corpus.text_files import read_html, read_markdown, read_text
 from persona_pipeline.corpus.web_archives import read_web_archive
@@ -40,14 +42,35 @@ FILE_TYPES = ", ".join(_READERS)
 
 def read_local(root: Path, paths: list[Path], options: CorpusOptions) -> Iterator[Row]:
     """The rows of files below `root`, whose name is the source; `root` may be the only file."""
-    # "." and ".." have no name of their own; a link keeps the name that the user gave.
-    source = show_name(root.resolve().name if root.name in {"", ".."} else root.name)
     for path in paths:
-        file = source if path == root else show_name(str(path.relative_to(root)))
-        yield from _read_file(path, Place(source, file, path.absolute().as_uri()), options)
+        place = Place(_root_name(root), local_name(root, path), path.absolute().as_uri())
+        yield from _read_file(path, place, options)
 
 
-def list_files(folder: Path) -> list[Path]:
+def local_name(root: Path, path: Path) -> str:
+    """What rows of the file at `path` below `root` say they come from."""
+    return _root_name(root) if path == root else show_name(str(path.relative_to(root)))
+
+
+def list_local(root: Path, paths: list[Path]) -> list[SourceFile]:
+    """The files as they are now; one that goes away meanwhile is not there."""
+    found = list[SourceFile]()
+    for path in paths:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue
+        modified = datetime.fromtimestamp(status.st_mtime, UTC).replace(tzinfo=None)
+        found.append(SourceFile(local_name(root, path), status.st_size, modified))
+    return found
+
+
+def _root_name(root: Path) -> str:
+    """Of "." and "..", which have no name, that of the folder; a link keeps its own."""
+    return show_name(root.resolve().name if root.name in {"", ".."} else root.name)
+
+
+def list_files(folder: Path, *, may_be_empty: bool = False) -> list[Path]:
     """Every file below the folder in the order of its path; hidden ones and links to folders not.
 
     Raises:
@@ -57,7 +80,7 @@ def list_files(folder: Path) -> list[Path]:
     for parent, folders, names in os.walk(folder, onerror=_raise_unlisted):
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(parent, name) for name in names if not name.startswith(".")]
-    if not files:
+    if not files and not may_be_empty:
         message = f"the folder {folder} has no files"
         raise SourceError(message)
     return sorted(files)

@@ -1,7 +1,8 @@
 """Sources that DuckDB opens: s3://, https:// and the like, and read_parquet('...') as a spec."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ import duckdb
 from persona_pipeline.corpus.addresses import is_url, redact
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.rows import Place, Row
+from persona_pipeline.corpus.source_files import SourceFile
 from persona_pipeline.corpus.tables import (
     connect,
     describe_error,
@@ -72,17 +74,53 @@ def parse_remote(spec: str) -> RemoteSource | None:
     return RemoteSource(function, spec)
 
 
-def read_remote(remote: RemoteSource, options: CorpusOptions) -> Iterator[Row]:
-    """The rows of each file that the address or glob names, file after file."""
+def read_remote(
+    remote: RemoteSource, options: CorpusOptions, files: Collection[str] | None = None
+) -> Iterator[Row]:
+    """The rows of each file that the address or glob names, or of those named in `files`."""
     address = remote.address
     source = redact(address) if is_url(address) else Path(address).name
+    with _connect_to(address) as connection:
+        for file in _list_files(connection, address):
+            if files is None or _name(file) in files:
+                uri = redact(file) if is_url(file) else Path(file).absolute().as_uri()
+                place = Place(source, _name(file), uri)
+                yield from _READERS[remote.function](connection, file, place, options)
+
+
+def list_remote(remote: RemoteSource) -> list[SourceFile]:
+    """The files that the address or glob names, as they are now.
+
+    Raises:
+        SourceError: the place cannot be reached.
+    """
+    address = remote.address
+    # only the columns that are asked for are fetched: no content
+    query = (
+        "select filename, size, last_modified at time zone 'UTC' as modified_at "
+        "from read_blob($1) order by filename"
+    )
+    with _connect_to(address) as connection:
+        try:
+            rows = connection.execute(query, [address]).fetchall()
+        except duckdb.IOException as error:
+            if "No files found" in str(error):
+                return []
+            message = f"cannot list {redact(address)}: {describe_error(error)}"
+            raise SourceError(message) from None  # the cause would print the address's secrets
+    return [SourceFile(_name(file), size, modified) for file, size, modified in rows]
+
+
+def _name(file: str) -> str:
+    return PurePosixPath(redact(file)).name
+
+
+@contextmanager
+def _connect_to(address: str) -> Iterator[duckdb.DuckDBPyConnection]:
     with connect() as connection:
         if is_url(address):
             _load_httpfs(connection)
-        for file in _list_files(connection, address):
-            uri = redact(file) if is_url(file) else Path(file).absolute().as_uri()
-            place = Place(source, PurePosixPath(redact(file)).name, uri)
-            yield from _READERS[remote.function](connection, file, place, options)
+        yield connection
 
 
 def _find_suffix(url: str) -> str:

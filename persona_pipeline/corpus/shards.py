@@ -17,9 +17,10 @@ from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.injection import is_injection_suspected
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.reasons import DocumentReason
+from persona_pipeline.stage_names import CORPUS
 from persona_pipeline.stages import FunnelCounts, StageRows
 
-STAGE = "corpus"
+STAGE = CORPUS
 
 DOCUMENTS = {
     "document_id": pl.String,
@@ -86,6 +87,33 @@ def stage_shards(
     return [_write(batch) for batch in staging.batches if batch.is_wanted]
 
 
+def stage_arrivals(
+    rows: Iterable[Row], name: str, folder: Path, *, shard_size: int
+) -> list[StagedShard]:
+    """Stage those of `rows` that are in no shard yet, in new shards: older ones stay as they are.
+
+    A text that another file brought before is rejected as its duplicate. Returns every shard of
+    this name, the new ones last: a process may have been killed before it could enter some.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = _Arrivals(name, folder, shard_size)
+    for row in _without_repeats(rows):
+        staging.add(row)
+    return [_write(batch) for batch in staging.batches]
+
+
+def staged_documents(name: str, folder: Path) -> pl.DataFrame:
+    """Every accepted document of the shards of this name: document_id, file."""
+    paths = _shard_files(name, folder)
+    frames = [
+        pl.read_parquet(path, columns=["document_id", "file", "reason"], hive_partitioning=False)
+        for path in paths
+    ]
+    schema = dict.fromkeys(("document_id", "file", "reason"), pl.String)
+    documents = pl.concat([pl.DataFrame(schema=schema), *frames])
+    return documents.filter(pl.col("reason").is_null()).drop("reason")
+
+
 def load_shard(shard: str, path: Path) -> StageRows:
     """The staged rows as the tables `corpus.documents` and `corpus.rejected`."""
     staged = pl.read_parquet(path, hive_partitioning=False)
@@ -108,9 +136,7 @@ class _Staging:
         self._home: dict[tuple[str, int], _Batch] = {}
         self._on_disk: Counter[str] = Counter()
         self._read: Counter[str] = Counter()
-        self.batches = [
-            self._opened(path) for path in sorted(folder.glob(f"{name}-{'[0-9]' * 5}.parquet"))
-        ]
+        self.batches = [self._opened(path) for path in _shard_files(name, folder)]
 
     def add(self, row: Row) -> None:
         key = _nth(row.document_id, self._read)
@@ -131,9 +157,38 @@ class _Staging:
     def _with_room(self, row: Row) -> _Batch:
         is_full = self.batches and self.batches[-1].documents >= self._size
         if not self.batches or (is_full and isinstance(row, Document)):
-            shard = f"{self._name}-{len(self.batches):05d}"
-            self.batches.append(_Batch(shard, self._folder / f"{shard}.parquet"))
+            return self._appended()
         return self.batches[-1]
+
+    def _appended(self) -> _Batch:
+        shard = f"{self._name}-{len(self.batches):05d}"
+        self.batches.append(_Batch(shard, self._folder / f"{shard}.parquet"))
+        return self.batches[-1]
+
+
+class _Arrivals(_Staging):
+    """Leaves the shards that are there alone."""
+
+    def __init__(self, name: str, folder: Path, shard_size: int) -> None:
+        super().__init__(name, folder, shard_size)
+        self._old_count = len(self.batches)
+        known = staged_documents(name, folder)
+        self._files = dict(known.select("document_id", "file").iter_rows())
+
+    def add(self, row: Row) -> None:
+        file = self._files.get(row.document_id)
+        if isinstance(row, Document) and file is not None and file != row.file:
+            row = _duplicate(row, file)
+        super().add(row)
+
+    def _with_room(self, row: Row) -> _Batch:
+        if len(self.batches) > self._old_count:
+            return super()._with_room(row)
+        return self._appended()
+
+
+def _shard_files(name: str, folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{name}-{'[0-9]' * 5}.parquet"))
 
 
 def _nth(document_id: str, seen: Counter[str]) -> tuple[str, int]:

@@ -3,20 +3,28 @@
 import os.path
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.document import Document, RejectedDocument
-from persona_pipeline.corpus.local_files import FILE_TYPES, has_reader, list_files, read_local
+from persona_pipeline.corpus.local_files import (
+    FILE_TYPES,
+    has_reader,
+    list_files,
+    list_local,
+    local_name,
+    read_local,
+)
 from persona_pipeline.corpus.options import CorpusOptions
-from persona_pipeline.corpus.remote import parse_remote, read_remote
+from persona_pipeline.corpus.remote import RemoteSource, list_remote, parse_remote, read_remote
+from persona_pipeline.corpus.source_files import SourceFile
 from persona_pipeline.corpus.wikipedia import LANGUAGES, read_wikipedia
 from persona_pipeline.errors import SourceError, unknown_choice
 from persona_pipeline.hashing import stable_id
 
-__all__ = ["CorpusOptions", "read_source", "source_name"]
+__all__ = ["CorpusOptions", "list_source", "read_files", "read_source", "source_name"]
 
 _ACCEPTED = (
     f"accepted: wikipedia or wikipedia:{'|'.join(LANGUAGES)}; a file ({FILE_TYPES}), a folder or "
@@ -40,11 +48,35 @@ def read_source(spec: str, options: CorpusOptions) -> Iterator[Document | Reject
     """
     if spec == "wikipedia" or spec.startswith("wikipedia:"):
         return read_wikipedia(_parse_language(spec), options)
-    if spec.lower().startswith("file://"):
-        return _read_path(unquote(urlsplit(spec).path), options)
-    if remote := parse_remote(spec):
+    if remote := _as_remote(spec):
         return read_remote(remote, options)
-    return _read_path(spec, options)
+    root, paths = _find_files(_as_path(spec), spec)
+    return read_local(root, paths, options)
+
+
+def list_source(spec: str) -> list[SourceFile]:
+    """The files of the source as they are now, unread; none where a folder is empty.
+
+    Raises:
+        SourceError: the folder is not there or cannot be listed, or the source has no files.
+    """
+    if spec == "wikipedia" or spec.startswith("wikipedia:"):
+        message = f"{spec} never changes: name folders, files and URLs to watch"
+        raise SourceError(message)
+    if remote := _as_remote(spec):
+        return list_remote(remote)
+    root, paths = _find_files(_as_path(spec), spec, is_watched=True)
+    return list_local(root, paths)
+
+
+def read_files(
+    spec: str, files: Collection[str], options: CorpusOptions
+) -> Iterator[Document | RejectedDocument]:
+    """The rows of those files of the source, named as in `list_source`."""
+    if remote := _as_remote(spec):
+        return read_remote(remote, options, files)
+    root, paths = _find_files(_as_path(spec), spec, is_watched=True)
+    return read_local(root, [p for p in paths if local_name(root, p) in files], options)
 
 
 def source_name(spec: str) -> str:
@@ -60,9 +92,7 @@ def source_name(spec: str) -> str:
 
 def _identity(spec: str) -> str:
     """The same for ./a and a/, and for every signature of one URL."""
-    if parse_remote(spec):
-        return redact(spec)
-    return os.path.normpath(spec)
+    return redact(spec) if _as_remote(spec) else os.path.normpath(spec)
 
 
 def _make_slug(part: str) -> str:
@@ -79,21 +109,33 @@ def _parse_language(spec: str) -> str:
     return language
 
 
-def _read_path(spec: str, options: CorpusOptions) -> Iterator[Document | RejectedDocument]:
-    path = Path.home() / spec[2:] if spec.startswith("~/") else Path(spec)
+def _as_remote(spec: str) -> RemoteSource | None:
+    return None if _is_file_uri(spec) else parse_remote(spec)
+
+
+def _is_file_uri(spec: str) -> bool:
+    return spec.lower().startswith("file://")
+
+
+def _as_path(spec: str) -> Path:
+    if _is_file_uri(spec):
+        return Path(unquote(urlsplit(spec).path))
+    return Path.home() / spec[2:] if spec.startswith("~/") else Path(spec)
+
+
+def _find_files(path: Path, spec: str, *, is_watched: bool = False) -> tuple[Path, list[Path]]:
+    """The root that names are relative to, and the files; a watched place may have none."""
     if not spec.strip() or not _exists(path):
-        return _read_glob(path, spec, options)
+        return _match_files(path, spec, is_watched=is_watched)
     if path.is_dir():
-        return read_local(path, list_files(path), options)
+        return path, list_files(path, may_be_empty=is_watched)
     if not has_reader(path):
         message = f"no reader for the file {spec!r}; {_ACCEPTED}"
         raise SourceError(message)
-    return read_local(path, [path], options)
+    return path, [path]
 
 
-def _read_glob(
-    path: Path, spec: str, options: CorpusOptions
-) -> Iterator[Document | RejectedDocument]:
+def _match_files(path: Path, spec: str, *, is_watched: bool) -> tuple[Path, list[Path]]:
     """The root is the part of the path before the first wildcard."""
     parts = path.parts
     wild = next((i for i, part in enumerate(parts) if _WILDCARD.search(part)), None)
@@ -103,10 +145,10 @@ def _read_glob(
     root = Path(*parts[:wild])
     matches = root.glob(str(Path(*parts[wild:])))
     paths = sorted(path for path in matches if path.is_file() and not _is_hidden(path, root))
-    if not paths:
+    if not paths and not (is_watched and root.is_dir()):
         message = f"no file matches {spec!r}; {_ACCEPTED}"
         raise SourceError(message)
-    return read_local(root, paths, options)
+    return root, paths
 
 
 def _is_hidden(path: Path, root: Path) -> bool:

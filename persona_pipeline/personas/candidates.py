@@ -7,9 +7,10 @@ import polars as pl
 from persona_pipeline.personas.plan import PersonaPlan, stage_prompt
 from persona_pipeline.personas.rules import judge_personas
 from persona_pipeline.personas.text_to_persona import REJECTED
+from persona_pipeline.stage_names import QUALITY_RULES
 from persona_pipeline.stages import FunnelCounts, StageRows
 
-STAGE = "quality_rules"
+STAGE = QUALITY_RULES
 LONGEST = 1e6
 """More than any persona's words."""
 

@@ -10,10 +10,11 @@ from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.clients.embeddings import Embedder
 from persona_pipeline.personas.comparison import DedupPlan, ShardState, read_states
 from persona_pipeline.personas.line import read_line
+from persona_pipeline.stage_names import DEDUPLICATION
 from persona_pipeline.stages import FunnelCounts, StageRows
 from persona_pipeline.store import Store
 
-STAGE = "deduplication"
+STAGE = DEDUPLICATION
 LAST = 1 << 62
 """After every shard."""
 

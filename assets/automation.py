@@ -1,0 +1,85 @@
+"""What runs by itself: the schedule for what is missing, and refreshing what is out of date."""
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from assets.stage_runs import SHARDS
+from persona_pipeline.settings import Settings
+from persona_pipeline.store import Store
+from persona_pipeline.unfinished import unfinished_shards
+
+USUAL_TIME = "0 2 * * *"
+
+
+def refresh_condition() -> dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey]:
+    """Of an asset that buys nothing: once after what it is made from has other rows.
+
+    `since` asks once for each such change: a run that fails is not asked for again until something
+    changes again. A table that was written anew with the same rows keeps its data version, so
+    nothing after it runs. Assets that buy have no condition: no automation spends money.
+    """
+    has_changed = dg.AutomationCondition.any_deps_match(
+        dg.AutomationCondition.data_version_changed()
+    )
+    was_handled = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
+    return (
+        has_changed.since(was_handled)
+        & ~dg.AutomationCondition.missing()
+        & ~dg.AutomationCondition.any_deps_in_progress()
+        & ~dg.AutomationCondition.in_progress()
+    ).with_label("refresh")
+
+
+def build_automation_sensor() -> dg.AutomationConditionSensorDefinition:
+    """Evaluates the conditions; off until it is switched on in the UI."""
+    return dg.AutomationConditionSensorDefinition(
+        "refresh",
+        target=dg.AssetSelection.all(),
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Runs what buys nothing, after what it is made from has got other rows.",
+    )
+
+
+def build_schedule(
+    settings: Settings, main_job: str, stages: Sequence[str]
+) -> dg.ScheduleDefinition:
+    """Runs every shard whose work is not done; not those that stopped at a budget or a bad key."""
+
+    @dg.schedule(
+        name="nightly",
+        job_name=main_job,
+        cron_schedule=settings.schedule or USUAL_TIME,
+        default_status=(
+            dg.DefaultScheduleStatus.RUNNING
+            if settings.schedule
+            else dg.DefaultScheduleStatus.STOPPED
+        ),
+        description="Runs shards that never ran, whose input has changed, or whose calls failed.",
+    )
+    def nightly(
+        context: dg.ScheduleEvaluationContext,
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        store = Store(settings.snapshot, settings.snapshot)  # no run holds it
+        if not store.is_current():
+            yield dg.SkipReason(f"there is no {settings.snapshot} of this version yet")
+            return
+        unfinished = unfinished_shards(store, stages)
+        for row in unfinished:
+            if row.stopped_stage:
+                context.log.warning(
+                    "shard %s is left alone: its stage %s stopped (%s); run it by hand",
+                    row.shard,
+                    row.stopped_stage,
+                    row.stopped_reason,
+                )
+        wanted = [row for row in unfinished if not row.stopped_stage]
+        if not wanted:
+            yield dg.SkipReason(f"nothing to run; {len(unfinished)} stopped shards left alone")
+        day = context.scheduled_execution_time.isoformat()
+        for row in wanted:
+            if context.instance.has_dynamic_partition(str(SHARDS.name), row.shard):
+                key, tags = f"{row.shard} {day}", {"persona_pipeline/why": row.why}
+                yield dg.RunRequest(run_key=key, partition_key=row.shard, tags=tags)
+
+    return nightly

@@ -1,0 +1,51 @@
+"""Which shards have work left: what sensors and schedules request runs for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from persona_pipeline.corpus.addresses import redact
+from persona_pipeline.errors import PipelineError
+from persona_pipeline.llm.buying.budget import BudgetReached
+from persona_pipeline.sql_files import fetch, read_sql
+from persona_pipeline.stages import StageRows
+from persona_pipeline.store import Store
+
+STOPS = {"stage": pl.String, "reason": pl.String, "detail": pl.String}
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A shard, why it is not done, and the stage that stopped at a budget or a bad key, or none."""
+
+    shard: str
+    why: str
+    stopped_stage: str | None
+    stopped_reason: str | None
+
+
+def stop_of(shard: str, stage: str, error: PipelineError | None = None) -> StageRows:
+    """The row of `runs.stops` of a stage that ended by `error`; none of one that went on."""
+    rows = [] if error is None else [{"stage": stage, "detail": str(error), "reason": _why(error)}]
+    stops = pl.DataFrame(rows, schema=STOPS)
+    return StageRows(shard, stage, {"runs.stops": stops}, scope={"runs.stops": ("stage", stage)})
+
+
+def _why(error: PipelineError) -> str:
+    return "budget" if isinstance(error, BudgetReached) else "model"
+
+
+def new_shards(store: Store, places: Sequence[str]) -> list[tuple[str, str]]:
+    """Shards of these watched places that no run has begun with, and hashes of what they hold."""
+    parameters = {"places": [redact(place) for place in places]}
+    with store.connect(read_only=True) as connection:
+        rows = fetch(connection, read_sql("corpus/new_shards"), parameters)
+    return [(shard, content) for shard, content in rows.iter_rows()]
+
+
+def unfinished_shards(store: Store, stages: Sequence[str]) -> list[Unfinished]:
+    """The shards that have not been through all these stages, or not with what there is now."""
+    with store.connect(read_only=True) as connection:
+        rows = fetch(connection, read_sql("runs/shards_to_run"), {"stages": list(stages)})
+    return [Unfinished(**row) for row in rows.iter_rows(named=True)]

@@ -1,0 +1,214 @@
+"""Watched places: what has changed in them, and new shards of what is new.
+
+A file is read again when its size or time differs from the last look. Its texts that no shard has
+yet become documents of new shards; shards that are there stay as they are. So a new file brings
+its texts, a grown one those that were added, a changed one the texts that are different now. What
+it held before stays, and so does what a deleted file held: `corpus.files` says so.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+import polars as pl
+
+from persona_pipeline.corpus.addresses import redact
+from persona_pipeline.corpus.document import Document
+from persona_pipeline.corpus.shards import Row, StagedShard, stage_arrivals, staged_documents
+from persona_pipeline.corpus.source_files import SourceFile
+from persona_pipeline.corpus.sources import list_source, read_files, source_name
+from persona_pipeline.hashing import stable_id
+from persona_pipeline.locks import turn
+from persona_pipeline.registration import corpus_options, enter_shards
+from persona_pipeline.settings import Settings
+from persona_pipeline.sql_files import fetch, read_sql
+from persona_pipeline.store import Store
+
+QUIET = timedelta(seconds=10)
+"""A file that was written to a shorter time ago is left for the next look: it may not be whole."""
+
+
+class FileState(StrEnum):
+    """What the last look found of a file: the column `state` of `corpus.files`."""
+
+    NEW = "new"
+    GROWN = "grown"
+    CHANGED = "changed"
+    SAME = "same"
+    UNREADABLE = "unreadable"
+    GONE = "gone"
+
+
+FILES = {
+    "file": pl.String(),
+    "state": pl.String(),
+    "byte_count": pl.Int64(),
+    "modified_at": pl.Datetime("us"),
+    "document_count": pl.Int64(),
+    "new_count": pl.Int64(),
+    "rejected_count": pl.Int64(),
+    "first_seen_at": pl.Datetime("us"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is to do in one place: the files to read, and those that are no longer there."""
+
+    place: str
+    to_read: Sequence[SourceFile]
+    gone: Sequence[str]
+    waiting: Sequence[str]
+    """Written to right now."""
+
+    @property
+    def version(self) -> str:
+        """The same while the place stays as it is."""
+        files = [f"{file.file} {file.byte_count} {file.modified_at}" for file in self.to_read]
+        return stable_id([*files], [*self.gone])
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing has changed."""
+        return not self.to_read and not self.gone
+
+
+@dataclass(slots=True)
+class _Seen:
+    """The rows of one file: ids of its documents, of new ones among them, rows turned away."""
+
+    documents: set[str]
+    rejected_count: int = 0
+
+
+def look(store: Store, place: str, *, now: datetime | None = None) -> Look:
+    """Compare the place with what is known of it; reads no file.
+
+    Raises:
+        SourceError: the place is not there, or cannot be listed.
+    """
+    known = _known_files(store, place)
+    latest = (now or datetime.now(UTC).replace(tzinfo=None)) - QUIET
+    listed = list_source(place)
+    changed = [file for file in listed if _is_changed(file, known.get(file.file))]
+    there = {file.file for file in listed}
+    return Look(
+        place=place,
+        to_read=[file for file in changed if file.modified_at <= latest],
+        gone=[name for name, row in known.items() if name not in there and not _is_gone(row)],
+        waiting=[file.file for file in changed if file.modified_at > latest],
+    )
+
+
+def take_in(settings: Settings, store: Store, seen: Look, *, run_id: str) -> list[str]:
+    """Read what has changed, stage and register what is new; returns the new shards, in order."""
+    name = source_name(seen.place)
+    sizes: dict[str, _Seen] = {}
+    with turn(settings.locks_dir / "registration"):
+        before = staged_documents(name, settings.staging_dir)
+        rows = read_files(
+            seen.place, {file.file for file in seen.to_read}, corpus_options(settings)
+        )
+        staged = stage_arrivals(
+            _counted((replace(row, source=name) for row in rows), sizes),
+            name,
+            settings.staging_dir,
+            shard_size=settings.shard_size,
+        )
+        files = _describe(seen, sizes, before, _known_files(store, seen.place))
+        return _enter(store, staged, files, seen.place, run_id)
+
+
+def _enter(
+    store: Store, staged: Sequence[StagedShard], files: pl.DataFrame, place: str, run_id: str
+) -> list[str]:
+    """The shards that are not registered yet, and what is known of the files now."""
+    known = set(store.query("select shard from corpus.shards")["shard"])
+    new = [shard for shard in staged if shard.shard not in known]
+    with store.transaction() as connection:
+        enter_shards(connection, new, place, run_id)
+        labels = {"place": redact(place), "run_id": run_id}
+        connection.register("seen_files", files.with_columns(**_literals(labels)))
+        connection.execute(
+            "delete from corpus.files where place = $place "
+            "and file in (select file from seen_files)",
+            {"place": redact(place)},
+        )
+        connection.execute(
+            "insert into corpus.files by name "
+            "select *, now() at time zone 'UTC' as created_at from seen_files"
+        )
+        connection.unregister("seen_files")
+    return [shard.shard for shard in new]
+
+
+def _counted(rows: Iterable[Row], sizes: dict[str, _Seen]) -> Iterator[Row]:
+    for row in rows:
+        seen = sizes.setdefault(row.file or "", _Seen(set()))
+        if isinstance(row, Document):
+            seen.documents.add(row.document_id)
+        else:
+            seen.rejected_count += 1
+        yield row
+
+
+def _describe(
+    seen: Look,
+    sizes: Mapping[str, _Seen],
+    before: pl.DataFrame,
+    known: Mapping[str, Mapping[str, object]],
+) -> pl.DataFrame:
+    """The rows of corpus.files of what was looked at."""
+    had: dict[str, set[str]] = {}
+    for document_id, file in before.iter_rows():
+        had.setdefault(file, set()).add(document_id)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    rows = list[dict[str, object]]()
+    for file in seen.to_read:
+        found, old = sizes.get(file.file, _Seen(set())), had.get(file.file, set())
+        everywhere = set().union(*had.values()) if had else set()
+        rows.append(
+            {
+                "file": file.file,
+                "state": _state(found, old, is_known=file.file in known),
+                "byte_count": file.byte_count,
+                "modified_at": file.modified_at,
+                "document_count": len(found.documents),
+                "new_count": len(found.documents - everywhere),
+                "rejected_count": found.rejected_count,
+                "first_seen_at": known.get(file.file, {}).get("first_seen_at", now),
+            }
+        )
+    rows += [{**known[name], "state": FileState.GONE, "new_count": 0} for name in seen.gone]
+    return pl.DataFrame(rows, schema=FILES, orient="row")
+
+
+def _state(found: _Seen, old: set[str], *, is_known: bool) -> FileState:
+    if not found.documents and found.rejected_count:
+        return FileState.UNREADABLE
+    if not is_known:
+        return FileState.NEW
+    if old - found.documents:
+        return FileState.CHANGED
+    return FileState.GROWN if found.documents - old else FileState.SAME
+
+
+def _known_files(store: Store, place: str) -> dict[str, dict[str, object]]:
+    with store.connect(read_only=True) as connection:
+        rows = fetch(connection, read_sql("corpus/files_of_place"), {"place": redact(place)})
+    return {row["file"]: row for row in rows.iter_rows(named=True)}
+
+
+def _is_changed(file: SourceFile, known: Mapping[str, object] | None) -> bool:
+    if known is None or _is_gone(known):
+        return True
+    return (file.byte_count, file.modified_at) != (known["byte_count"], known["modified_at"])
+
+
+def _is_gone(known: Mapping[str, object]) -> bool:
+    return known["state"] == FileState.GONE
+
+
+def _literals(labels: Mapping[str, str]) -> dict[str, pl.Expr]:
+    return {name: pl.lit(value) for name, value in labels.items()}

@@ -1,0 +1,246 @@
+"""Watched places: what a new, grown, changed, deleted or broken file does, and what stays."""
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from persona_pipeline.corpus.shards import load_shard
+from persona_pipeline.errors import SourceError
+from persona_pipeline.settings import Settings, load_settings
+from persona_pipeline.store import Store
+from persona_pipeline.watching import look, take_in
+
+LATER = datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
+TEXTS = {name: f"This is the text called {name}, long enough to be read." for name in "abcdefg"}
+
+
+class Inbox:
+    """A watched folder and the store that knows it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "inbox"
+        self.folder.mkdir()
+        self.settings: Settings = load_settings(
+            data_dir=folder / "data", watch=str(self.folder), min_chars=10, shard_size=2
+        )
+        self.store = Store(self.settings.database, self.settings.snapshot)
+        self.store.migrate()
+
+    @property
+    def place(self) -> str:
+        return self.settings.watch[0]
+
+    def write(self, name: str, *texts: str) -> Path:
+        """A file of these texts, by their letters, last changed some time ago."""
+        path = self.folder / name
+        lines = [json.dumps({"text": TEXTS.get(text, text)}) for text in texts]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    def look(self) -> list[str]:
+        """Take in what is new; the new shards."""
+        seen = look(self.store, self.place, now=LATER)
+        return [] if seen.is_idle else take_in(self.settings, self.store, seen, run_id="r")
+
+    def states(self) -> dict[str, str]:
+        return dict(self.store.query("select file, state from corpus.files").iter_rows())
+
+    def counts(self, file: str) -> tuple[int, ...]:
+        query = (
+            "select document_count, new_count, rejected_count from corpus.files where file = $file"
+        )
+        return self.store.query(query, {"file": file}).row(0)
+
+    def texts(self, shard: str) -> str:
+        """The letters of the documents of a shard."""
+        names = {text: name for name, text in TEXTS.items()}
+        documents = self._rows(shard, "corpus.documents")["text"]
+        return "".join(names[text] for text in documents)
+
+    def rejected(self, shard: str) -> list[tuple[str, str]]:
+        return self._rows(shard, "corpus.rejected").select("file", "reason").rows()
+
+    def _rows(self, shard: str, table: str) -> pl.DataFrame:
+        return load_shard(shard, self.settings.staging_dir / f"{shard}.parquet").tables[table]
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Inbox:
+    return Inbox(tmp_path)
+
+
+def test_new_files_become_shards_of_their_own_and_older_ones_stay(inbox: Inbox) -> None:
+    inbox.write("one.jsonl", "a")
+    [first] = inbox.look()
+    before = (inbox.settings.staging_dir / f"{first}.parquet").read_bytes()
+    inbox.write("two.jsonl", "b", "c", "d")
+    second, third = inbox.look()
+
+    assert [inbox.texts(shard) for shard in (first, second, third)] == ["a", "bc", "d"]
+    assert (inbox.settings.staging_dir / f"{first}.parquet").read_bytes() == before
+    assert inbox.states() == {"one.jsonl": "new", "two.jsonl": "new"}
+    numbers = inbox.store.query("select shard_number from corpus.shards order by shard")
+    assert numbers["shard_number"].to_list() == [0, 1, 2]
+
+
+def test_nothing_new_is_nothing_to_do(inbox: Inbox) -> None:
+    inbox.write("one.jsonl", "a")
+    inbox.look()
+    assert look(inbox.store, inbox.place, now=LATER).is_idle
+    assert inbox.look() == []
+
+
+def test_an_empty_folder_has_nothing_to_read(inbox: Inbox) -> None:
+    assert look(inbox.store, inbox.place).is_idle
+
+
+def test_a_grown_file_brings_only_what_was_added(inbox: Inbox) -> None:
+    inbox.write("log.jsonl", "a", "b")
+    inbox.look()
+    inbox.write("log.jsonl", "a", "b", "c")
+    [second] = inbox.look()
+    assert inbox.texts(second) == "c"
+    assert inbox.states() == {"log.jsonl": "grown"}
+    assert inbox.counts("log.jsonl") == (3, 1, 0)
+
+
+def test_a_changed_file_brings_its_new_texts_and_the_old_ones_stay(inbox: Inbox) -> None:
+    inbox.write("page.jsonl", "a", "b")
+    [first] = inbox.look()
+    inbox.write("page.jsonl", "a", "c")
+    [second] = inbox.look()
+    assert inbox.texts(first) == "ab"
+    assert inbox.texts(second) == "c"
+    assert inbox.states() == {"page.jsonl": "changed"}
+
+
+def test_a_file_that_was_only_touched_brings_nothing(inbox: Inbox) -> None:
+    path = inbox.write("page.jsonl", "a")
+    inbox.look()
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    assert inbox.look() == []
+    assert inbox.states() == {"page.jsonl": "same"}
+
+
+def test_a_deleted_file_is_gone_and_its_documents_stay(inbox: Inbox) -> None:
+    path = inbox.write("page.jsonl", "a")
+    [first] = inbox.look()
+    path.unlink()
+    assert inbox.look() == []
+    assert inbox.states() == {"page.jsonl": "gone"}
+    assert inbox.texts(first) == "a"
+    assert look(inbox.store, inbox.place, now=LATER).is_idle
+
+
+def test_a_file_that_comes_back_is_read_again_and_brings_nothing_twice(inbox: Inbox) -> None:
+    path = inbox.write("page.jsonl", "a")
+    inbox.look()
+    path.unlink()
+    inbox.look()
+    inbox.write("page.jsonl", "a", "b")
+    [second] = inbox.look()
+    assert inbox.texts(second) == "b"
+    assert inbox.states() == {"page.jsonl": "grown"}
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "reason"),
+    [
+        ("page.parquet", lambda path: path.write_bytes(b"PAR1 and no more"), "broken_file"),
+        ("page.jsonl", lambda path: path.write_bytes(b'{"text": '), "broken_json"),
+        ("page.doc", lambda path: path.write_bytes(b"\xd0\xcf\x11\xe0"), "unsupported_file"),
+    ],
+)
+def test_a_broken_file_is_rejected_with_its_reason_once(
+    inbox: Inbox, name: str, spoil: Callable[[Path], object], reason: str
+) -> None:
+    spoil(inbox.folder / name)
+    [shard] = inbox.look()
+    assert inbox.rejected(shard) == [(name, reason)]
+    assert inbox.states() == {name: "unreadable"}
+    os.utime(inbox.folder / name, (1_000_000_000, 1_000_000_000))
+    assert inbox.look() == []
+
+
+def test_a_broken_file_that_is_mended_brings_its_texts(inbox: Inbox) -> None:
+    (inbox.folder / "page.jsonl").write_text('{"text": ')
+    inbox.look()
+    inbox.write("page.jsonl", "a")
+    [second] = inbox.look()
+    assert inbox.texts(second) == "a"
+    assert inbox.states() == {"page.jsonl": "grown"}
+
+
+def test_a_text_that_another_file_brought_is_rejected_as_its_duplicate(inbox: Inbox) -> None:
+    inbox.write("one.jsonl", "a", "b")
+    inbox.look()
+    inbox.write("two.jsonl", "b", "c", "c")
+    [second] = inbox.look()
+    assert inbox.texts(second) == "c"
+    assert inbox.rejected(second) == [("two.jsonl", "duplicate")] * 2
+    assert inbox.counts("two.jsonl") == (2, 1, 0)
+
+
+def test_a_file_that_is_being_written_waits_for_the_next_look(inbox: Inbox) -> None:
+    inbox.write("page.jsonl", "a")
+    seen = look(inbox.store, inbox.place)
+    assert (seen.to_read, seen.waiting) == ([], ["page.jsonl"])
+    assert seen.is_idle
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_again(inbox: Inbox) -> None:
+    inbox.write("page.jsonl", "a")
+    seen = look(inbox.store, inbox.place, now=LATER)
+    inbox.write("page.jsonl", "a", "b")
+    [first] = take_in(inbox.settings, inbox.store, seen, run_id="r")
+    assert inbox.texts(first) == "ab"
+    assert not look(inbox.store, inbox.place, now=LATER).is_idle
+    assert inbox.look() == []
+    assert inbox.states() == {"page.jsonl": "same"}
+
+
+def test_what_a_killed_process_had_staged_is_registered_by_the_next_look(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox.write("one.jsonl", "a")
+    with monkeypatch.context() as patch:
+        patch.setattr("persona_pipeline.watching._enter", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            inbox.look()
+    assert len(list(inbox.settings.staging_dir.iterdir())) == 1
+    [first] = inbox.look()
+    assert inbox.texts(first) == "a"
+
+
+def _killed(*_: object) -> list[str]:
+    raise KeyboardInterrupt
+
+
+def test_a_folder_that_is_not_there_is_named_and_nothing_counts_as_gone(inbox: Inbox) -> None:
+    inbox.write("one.jsonl", "a")
+    inbox.look()
+    inbox.folder.rename(inbox.folder.with_name("away"))
+    with pytest.raises(SourceError, match=r"there is no file or folder .*inbox"):
+        inbox.look()
+    assert inbox.states() == {"one.jsonl": "new"}
+
+
+def test_a_packaged_corpus_cannot_be_watched(inbox: Inbox) -> None:
+    with pytest.raises(SourceError, match="wikipedia never changes"):
+        look(inbox.store, "wikipedia")
+
+
+def test_a_pattern_and_a_table_function_can_be_watched(inbox: Inbox) -> None:
+    inbox.write("one.jsonl", "a")
+    inbox.write("two.json", "b")
+    [file] = look(inbox.store, f"{inbox.folder}/*.jsonl", now=LATER).to_read
+    assert file.file == "one.jsonl"
+    remote = look(inbox.store, f"read_json('{inbox.folder}/*.json*')", now=LATER)
+    assert [file.file for file in remote.to_read] == ["one.jsonl", "two.json"]
+    assert take_in(inbox.settings, inbox.store, remote, run_id="r")
+    assert look(inbox.store, remote.place, now=LATER).is_idle
