@@ -1,4 +1,4 @@
-"""The commands: run, estimate, calls, dedup, sql, preview, select, doctor."""
+"""The commands: run, estimate, calls, dedup, sql, preview, select, backup, restore, doctor."""
 
 import logging
 import os
@@ -15,6 +15,7 @@ import duckdb
 from rich.console import Console
 from rich.markup import escape
 
+from persona_pipeline.cli.backups import backup_data, restore_data
 from persona_pipeline.cli.calls import opened_store, print_calls
 from persona_pipeline.cli.dedup import dedup
 from persona_pipeline.cli.display import open_reporter
@@ -181,6 +182,8 @@ def import_answers(settings: Settings, path: Path) -> None:
 
 
 cli.add_command(dedup)
+cli.add_command(backup_data)
+cli.add_command(restore_data)
 
 
 @cli.command()

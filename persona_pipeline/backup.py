@@ -1,0 +1,188 @@
+"""A backup of the data directory as one file, and the way back.
+
+It holds what cannot be made again for free: the database, the answers in the journal and the
+batches, and the staged shards. Caches, the snapshot and the Dagster instance are left out.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from persona_pipeline.errors import StoreError
+from persona_pipeline.settings import Settings
+from persona_pipeline.store import Store
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+DATABASE = "pipeline.duckdb"
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """What an archive holds."""
+
+    path: Path
+    file_count: int
+    byte_count: int
+    created_at: str
+
+
+def back_up(settings: Settings, path: Path) -> Backup:
+    """Write everything to `path` (.tar or .tar.gz); runs may go on meanwhile.
+
+    In this order nothing falls between two files: an answer leaves the journal only for the
+    database, and a shard is on disk before the database names it.
+
+    Raises:
+        StoreError: there is nothing to back up, or the name is taken or has another ending.
+    """
+    if not settings.database.is_file():
+        msg = f"there is no {settings.database} to back up"
+        raise StoreError(msg)
+    if path.exists():
+        msg = f"{path} is there already: choose another name"
+        raise StoreError(msg)
+    mode = _mode(path)
+    store = Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with tarfile.open(part, f"w{mode}") as archive:  # type: ignore[call-overload] # mode is one of two
+            hashes = dict(_add_all(archive, settings, store))
+            created_at = datetime.now(UTC).isoformat(timespec="seconds")
+            manifest = {"format": FORMAT, "created_at": created_at, "sha256": hashes}
+            _add_text(archive, MANIFEST, json.dumps(manifest, indent=1))
+        part.replace(path)
+    except OSError as error:
+        msg = f"{path} cannot be written: {error}"
+        raise StoreError(msg) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return Backup(path, len(hashes), path.stat().st_size, created_at)
+
+
+def restore(settings: Settings, path: Path, *, replace: bool = False) -> Backup:
+    """Put the backup's files into the data directory; with `replace`, in place of what is there.
+
+    What was there is kept in a folder beside it. Nothing is touched before the whole archive has
+    been read and its hashes agree.
+
+    Raises:
+        StoreError: the archive is damaged or no backup, a run is going on, or data is there.
+    """
+    home = settings.data_dir
+    if settings.database.is_file() and not replace:
+        msg = (
+            f"{settings.database} is there already: use --replace (it is kept aside), or --data-dir"
+        )
+        raise StoreError(msg)
+    home.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    fresh = home / f"restoring-{stamp}"
+    try:
+        backup = _extract(path, fresh)
+        if settings.database.is_file():
+            old = home / f"replaced-{stamp}"
+            store = Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
+            with store.connect():  # no run is going on
+                _move(home, old, [*_names(), settings.snapshot.name])
+        _move(fresh, home, _names())
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout).migrate()
+    return backup
+
+
+def _add_all(
+    archive: tarfile.TarFile, settings: Settings, store: Store
+) -> Iterator[tuple[str, str]]:
+    """Adds every file; name and SHA-256 of each."""
+    for folder in (settings.journal_dir, settings.batches_dir):
+        yield from _add_folder(archive, folder)
+    store.publish()
+    yield _add_file(archive, settings.snapshot, DATABASE)
+    yield from _add_folder(archive, settings.staging_dir)
+
+
+def _add_folder(archive: tarfile.TarFile, folder: Path) -> Iterator[tuple[str, str]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix != ".tmp":
+            try:
+                yield _add_file(archive, path, f"{folder.name}/{path.relative_to(folder)}")
+            except FileNotFoundError:  # a journal that has just been committed
+                continue
+
+
+def _add_file(archive: tarfile.TarFile, path: Path, name: str) -> tuple[str, str]:
+    """As long as it is now: a journal grows meanwhile."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = _hash(file, size)
+        file.seek(0)
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mtime = size, int(path.stat().st_mtime)
+        archive.addfile(entry, file)
+    return name, digest
+
+
+def _add_text(archive: tarfile.TarFile, name: str, text: str) -> None:
+    content = text.encode()
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def _extract(path: Path, folder: Path) -> Backup:
+    try:
+        with tarfile.open(path) as archive:
+            archive.extractall(folder, filter="data")
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        hashes: dict[str, str] = manifest["sha256"]
+        for name, expected in hashes.items():
+            with closing((folder / name).open("rb")) as file:
+                if _hash(file, (folder / name).stat().st_size) != expected:
+                    msg = f"{path} is damaged: {name} is not what was backed up"
+                    raise StoreError(msg)
+    except (OSError, tarfile.TarError, KeyError, ValueError, EOFError) as error:
+        msg = f"{path} is no whole backup: {error}"
+        raise StoreError(msg) from error
+    if manifest["format"] != FORMAT:
+        msg = f"{path} has format {manifest['format']}, this program knows {FORMAT}: upgrade it"
+        raise StoreError(msg)
+    return Backup(path, len(hashes), path.stat().st_size, manifest["created_at"])
+
+
+def _hash(file: io.BufferedReader, size: int) -> str:
+    digest = hashlib.sha256()
+    while size and (chunk := file.read(min(CHUNK, size))):
+        digest.update(chunk)
+        size -= len(chunk)
+    return digest.hexdigest()
+
+
+def _move(source: Path, target: Path, names: list[str]) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (source / name).exists():
+            (source / name).replace(target / name)
+
+
+def _names() -> list[str]:
+    """What a backup is made of, in the data directory."""
+    return [DATABASE, "journal", "batches", "shards"]
+
+
+def _mode(path: Path) -> str:
+    for ending, mode in ((".tar", ""), (".tar.gz", ":gz"), (".tgz", ":gz")):
+        if path.name.endswith(ending):
+            return mode
+    msg = f"{path} must end in .tar, .tar.gz or .tgz"
+    raise StoreError(msg)
