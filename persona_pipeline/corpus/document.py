@@ -18,6 +18,7 @@ class Document:
     title: str | None = None
     file: str | None = None
     line: int | None = None
+    topic: str | None = None
 
     @property
     def document_id(self) -> str:

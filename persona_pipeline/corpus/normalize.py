@@ -34,7 +34,7 @@ def normalize_text(text: str) -> str:
 
 
 def normalize_label(text: str | None) -> str | None:
-    """A title, language or license on one line; None when nothing is left of it."""
+    """A title, topic, language or license on one line; None when nothing is left of it."""
     return " ".join(normalize_text(text).split()) or None if text else None
 
 

@@ -12,6 +12,7 @@ class CorpusOptions:
     language_field: str = "language"
     license_field: str = "license"
     title_field: str = "title"
+    topic_field: str = "topic"
     min_chars: int = 200
     max_chars: int = 100_000
     language: str | None = None
@@ -26,5 +27,6 @@ class CorpusOptions:
             self.language_field,
             self.license_field,
             self.title_field,
+            self.topic_field,
         )
         return tuple(dict.fromkeys(names))

@@ -53,6 +53,7 @@ class FoundText:
     language: str | None = None
     license: str | None = None
     title: str | None = None
+    topic: str | None = None
 
 
 FileReader: TypeAlias = Callable[[Path, Place, CorpusOptions], Iterator[Row]]
@@ -72,6 +73,7 @@ def build_row(found: FoundText, place: Place, options: CorpusOptions) -> Row:
         title=normalize_label(found.title),
         file=place.file,
         line=found.line,
+        topic=normalize_label(found.topic),
     )
 
 
@@ -97,6 +99,7 @@ def build_row_from_record(
         language=read(options.language_field),
         license=read(options.license_field),
         title=read(options.title_field),
+        topic=read(options.topic_field),
     )
     return build_row(found, place, options)
 

@@ -28,6 +28,7 @@ DOCUMENTS = {
     "url": pl.String,
     "title": pl.String,
     "language": pl.String,
+    "topic": pl.String,
     "license": pl.String,
     "file": pl.String,
     "line": pl.Int64,
@@ -116,7 +117,7 @@ def staged_documents(name: str, folder: Path) -> pl.DataFrame:
 
 def load_shard(shard: str, path: Path) -> StageRows:
     """The staged rows as the tables `corpus.documents` and `corpus.rejected`."""
-    staged = pl.read_parquet(path, hive_partitioning=False)
+    staged = _read_staged(path)
     return StageRows(
         shard=shard,
         stage=STAGE,
@@ -243,13 +244,19 @@ def _as_staged(row: Row) -> dict[str, Any]:
 def _write(batch: _Batch) -> StagedShard:
     frame = pl.DataFrame(batch.new, schema=STAGED, orient="row")
     if batch.path.is_file():
-        staged = pl.read_parquet(batch.path, hive_partitioning=False)
-        frame = pl.concat([staged, frame])
+        frame = pl.concat([_read_staged(batch.path), frame])
     if batch.new:
         part = batch.path.with_suffix(f".{os.getpid()}.tmp")
         frame.write_parquet(part)
         part.replace(batch.path)
     return StagedShard(batch.shard, batch.path, len(frame), batch.documents, _content_hash(frame))
+
+
+def _read_staged(path: Path) -> pl.DataFrame:
+    """All columns; those that the file is too old to have (topic) are null."""
+    staged = pl.read_parquet(path, hive_partitioning=False)
+    lacking = [pl.lit(None, STAGED[name]).alias(name) for name in STAGED.keys() - staged.columns]
+    return staged.with_columns(lacking).select(*STAGED)
 
 
 def _content_hash(frame: pl.DataFrame) -> str:

@@ -52,4 +52,7 @@ def _find_lead(title: str, number: int, lead: object, language: str) -> FoundTex
     # The key is what the topic list called the article; "title" is what Wikipedia calls it.
     name = str(lead.get("title") or title)
     url = f"https://{language}.wikipedia.org/wiki/{quote(name.replace(' ', '_'))}"
-    return FoundText(extract, number, url, language, LICENSE, name)
+    topic = lead.get("topic")
+    return FoundText(
+        extract, number, url, language, LICENSE, name, topic if isinstance(topic, str) else None
+    )

@@ -46,6 +46,7 @@ def test_a_line_becomes_a_document_with_all_that_is_known_of_it(tmp_path: Path) 
         "language": "en",
         "license": "CC0",
         "title": "One\n",
+        "topic": "Locks",
     }
     file.write_text("\n" + json.dumps(row) + "\n", encoding="utf-8")
     expected = Document(
@@ -57,6 +58,7 @@ def test_a_line_becomes_a_document_with_all_that_is_known_of_it(tmp_path: Path) 
         title="One",
         file="pages.jsonl",
         line=2,
+        topic="Locks",
     )
     assert read(file) == [expected]
 
@@ -81,7 +83,14 @@ def test_a_row_without_a_url_is_addressed_by_file_and_line(tmp_path: Path) -> No
 
 def test_anything_but_a_string_beside_the_text_counts_as_absent(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
-    row = {"text": "A text.", "url": 7, "language": ["en"], "license": {"a": 1}, "title": True}
+    row = {
+        "text": "A text.",
+        "url": 7,
+        "language": ["en"],
+        "license": {"a": 1},
+        "title": True,
+        "topic": 1,
+    }
     file.write_text(json.dumps(row), encoding="utf-8")
     (document,) = read(file)
     expected = Document("A text.", "a.jsonl", f"{file.as_uri()}#L1", file="a.jsonl", line=1)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -113,6 +114,27 @@ def test_a_shard_comes_back_as_the_tables_of_the_corpus(tmp_path: Path) -> None:
     ]
     assert loaded.funnel is not None
     assert (loaded.funnel.input_count, loaded.funnel.rows_in) == (3, 3)
+
+
+def test_a_topic_is_staged_and_changes_no_id_and_no_hash(tmp_path: Path) -> None:
+    told = replace(page(1), topic="Locks")
+    assert told.document_id == page(1).document_id
+    [with_topic] = stage([told, page(2)], tmp_path / "a")
+    [without] = stage(pages(1, 2), tmp_path / "b")
+    assert with_topic.content_hash == without.content_hash
+    documents = load_shard(with_topic.shard, with_topic.path).tables["corpus.documents"]
+    assert documents["topic"].to_list() == ["Locks", None]
+
+
+def test_a_shard_staged_before_there_were_topics_is_loaded_and_added_to(tmp_path: Path) -> None:
+    [before] = stage(pages(1), tmp_path)
+    pl.read_parquet(before.path).drop("topic").write_parquet(before.path)
+    old = load_shard(before.shard, before.path).tables["corpus.documents"]
+    assert old.select("url", "topic").rows() == [("https://e.org/1", None)]
+    [after] = stage([page(1), replace(page(2), topic="Locks")], tmp_path)
+    documents = load_shard(after.shard, after.path).tables["corpus.documents"]
+    assert documents["topic"].to_list() == [None, "Locks"]
+    assert documents["document_id"].to_list() == [page(1).document_id, page(2).document_id]
 
 
 ROWS = st.lists(

@@ -70,11 +70,13 @@ def test_wikipedia_leads_carry_their_article_and_license(tmp_path: Path) -> None
         title="AC/DC",
         file="leads.json",
         line=1,
+        topic="Arts",
     )
     assert isinstance(rows[1], Document)
-    assert (rows[1].url, rows[1].title) == (
+    assert (rows[1].url, rows[1].title, rows[1].topic) == (
         wiki + "Djal%C3%A2l_ad-D%C3%AEn_R%C3%BBm%C3%AE",
         "Djalâl ad-Dîn Rûmî",
+        None,
     )
     assert [(row.reason, row.line) for row in rows if isinstance(row, RejectedDocument)] == [
         (Reason.TOO_SHORT, 3),

@@ -37,12 +37,14 @@ def get_texts(rows: list[Document | RejectedDocument]) -> list[str]:
 def test_each_parquet_row_is_a_document_or_rejected_under_its_number(tmp_path: Path) -> None:
     select = """
         select * from (values
-            (1, 'first', 'x:1', 'en', current_date), (2, null, 'x:2', null, null),
-            (3, '', 'x:3', null, null), (4, 'fourth', null, null, null)
-        ) as page(id, text, url, language, license)"""
+            (1, 'first', 'x:1', 'en', current_date, 'Locks'), (2, null, 'x:2', null, null, null),
+            (3, '', 'x:3', null, null, null), (4, 'fourth', null, null, null, null)
+        ) as page(id, text, url, language, license, topic)"""
     file = write_parquet(tmp_path / "a.parquet", select)
     first, second, third, fourth = read(file)
-    assert first == Document("first", "a.parquet", "x:1", "en", None, None, "a.parquet", 1)
+    assert first == Document(
+        "first", "a.parquet", "x:1", "en", None, None, "a.parquet", 1, topic="Locks"
+    )
     assert fourth == Document(
         "fourth", "a.parquet", f"{file.as_uri()}#L4", file="a.parquet", line=4
     )
