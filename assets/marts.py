@@ -52,6 +52,10 @@ def _build_views() -> dg.AssetsDefinition:
             [["personas", "pairs"], ["personas", "duplicates"]],
             "One row is one pair of similar personas: how similar, and whether one was removed.",
         ),
+        "coverage": (
+            [["corpus", "documents"], ["personas", "hub"], ["synthetic", "duplicates"]],
+            "One row is one source, topic and language: documents, personas, records, and gaps.",
+        ),
         "samples": (
             [["marts", "lineage"]],
             "One row is one sampled record, five of each domain, to read.",

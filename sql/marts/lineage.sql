@@ -45,6 +45,7 @@ select
     documents.title,
     documents.url,
     documents.source,
+    documents.topic,
     documents.license,
     records.call_key,
     calls.model,

@@ -117,6 +117,7 @@ def add_line(tables: Tables, hops: int) -> None:
         "corpus.documents",
         {"document_id": "d1", "url": "https://e.org/1", "title": "Locks", "license": "CC0"},
         source="pages",
+        topic="Crafts",
     )
     tables.add(
         "personas.extracted",
@@ -164,6 +165,7 @@ def test_lineage_walks_from_a_record_to_its_page_over_any_number_of_hops(
         "title": "Locks",
         "url": "https://e.org/1",
         "source": "pages",
+        "topic": "Crafts",
         "license": "CC0",
         "call_key": "c1",
         "model": "fake/demo",
@@ -189,6 +191,68 @@ def test_a_record_whose_persona_is_gone_stays_visible_without_a_page(tables: Tab
     assert tables.table("from marts.lineage", ["record_id", "url"]) == [
         {"record_id": "r1", "url": None}
     ]
+
+
+@pytest.fixture
+def covered(tables: Tables) -> Tables:
+    """Documents of three topics and two shards, which have come differently far."""
+    tables.add(
+        "corpus.documents",
+        {"document_id": "d1", "topic": "Arts", "language": "en"},
+        {"document_id": "d2", "topic": "Arts", "language": "en"},
+        {"document_id": "d3", "topic": "Arts", "language": "en"},
+        {"document_id": "d4", "topic": None, "language": "en"},
+        {"document_id": "d5", "topic": "Trade", "language": "fr", "shard": "s2"},
+        source="pages",
+        char_count=100,
+    )
+    tables.add("runs.stages", {"stage": "text_to_persona", "input_count": 4, "rows_in": 5})
+    tables.add("runs.stages", {"stage": "corpus", "input_count": 1, "rows_in": 1}, shard="s2")
+    people = [("p1", "d1"), ("p2", "d1"), ("p3", "d2"), ("p4", "d4")]
+    extracted = [{"persona_id": person, "document_id": page} for person, page in people]
+    tables.add("personas.extracted", *extracted)
+    related = [{"persona_id": name, "root_id": root} for name, root in (("q1", "p1"), ("q2", "p4"))]
+    tables.add("personas.related", *related)
+    tables.add("personas.hub", *({"persona_id": name} for name in ("p1", "q1", "q2")))
+    tables.add(
+        "synthetic.riddle",
+        {"record_id": "r1", "persona_id": "q1"},
+        {"record_id": "r2", "persona_id": "p2"},
+    )
+    tables.add("synthetic.poem", {"record_id": "o1", "persona_id": "q1"})
+    return tables
+
+
+def test_coverage_shows_topics_without_personas_and_personas_without_records(
+    covered: Tables,
+) -> None:
+    found = covered.rows("select * exclude (char_count) from marts.coverage")
+    assert found == [
+        # documents: all, waiting, without a persona, not in the hub
+        # personas: extracted, related, in the hub, without a record; records; means; shares
+        ("pages", "Arts", "en", 3, 0, 1, 1, 3, 1, 2, 1, 3, 0.667, 1.5, 0.6, 0.6667),
+        ("pages", "Trade", "fr", 1, 1, 0, 0, 0, 0, 0, 0, 0, 0.0, None, 0.2, 0.0),
+        ("pages", None, "en", 1, 0, 0, 0, 1, 1, 1, 1, 0, 1.0, 0.0, 0.2, 0.3333),
+    ]
+    assert covered.rows("select sum(char_count) from marts.coverage") == [(500,)]
+
+
+def test_coverage_adds_up_to_the_tables_also_where_a_shard_is_being_rewritten(
+    covered: Tables,
+) -> None:
+    covered.connection.execute("delete from personas.extracted where persona_id = 'p1'")
+    covered.connection.execute("delete from corpus.documents where document_id = 'd2'")
+    covered.add("synthetic.poem", {"record_id": "o2", "persona_id": "gone"})
+    [sums] = covered.rows(
+        "select sum(documents), sum(personas_extracted), sum(personas_related),"
+        " sum(personas_in_hub), sum(records) from marts.coverage"
+    )
+    assert sums == (4, 3, 2, 3, 4)
+    [rest] = covered.rows(
+        "select documents, personas_extracted, personas_in_hub, records"
+        " from marts.coverage where source is null"
+    )
+    assert rest == (0, 1, 2, 3)
 
 
 def call(key: str, stage: str, cost: float | None, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - a row
