@@ -13,8 +13,8 @@ from persona_pipeline.sql_files import read_sql, sql_names
 from tests.sql.conftest import Tables
 
 FOLDER = Path(sql_files.__file__).parent.parent / "sql"
-FOLDERS = ["cli", "corpus", "llm", "marts", "personas", "quality", "store"]
-ELSEWHERE = {"dedup", "migrations"}
+FOLDERS = ["cli", "corpus", "llm", "marts", "personas", "quality", "search", "store"]
+ELSEWHERE = {"dedup", "examples", "migrations"}
 """Those of dedup have their own scratch tables and tests; every test here runs the migrations."""
 PARAMETERS = {
     "model": "m",
@@ -32,6 +32,8 @@ PARAMETERS = {
     "domain": "poem",
     "persona_id": "a",
     "prefix": "a",
+    "query": "a",
+    "collection": "records",
 }
 BOUGHT = "select * exclude (run_id, created_at) from llm.calls"
 
