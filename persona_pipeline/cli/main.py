@@ -21,6 +21,7 @@ from persona_pipeline.cli.dedup import dedup
 from persona_pipeline.cli.display import open_reporter
 from persona_pipeline.cli.doctor import run_checks
 from persona_pipeline.cli.estimates import print_estimate, print_expected, print_stopped
+from persona_pipeline.cli.examples import list_examples, read_example
 from persona_pipeline.cli.location import find_root, load_main_job
 from persona_pipeline.cli.preview import print_preview
 from persona_pipeline.cli.selections import make_selection
@@ -190,8 +191,20 @@ cli.add_command(restore_data)
 @click.argument("query", required=False)
 @data_options
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
-def sql(query: str | None, *, as_csv: bool, **given: object) -> None:
+@click.option("--example", help="Run this example in place of QUERY.")
+@click.option("--examples", "lists", is_flag=True, help="List the examples: name and question.")
+def sql(
+    query: str | None, *, as_csv: bool, example: str | None, lists: bool, **given: object
+) -> None:
     """Run QUERY on the published snapshot, or open a SQL shell on it."""
+    if lists:
+        click.echo(list_examples())
+        return
+    if example is not None:
+        if query is not None:
+            msg = "give either QUERY or --example"
+            raise click.UsageError(msg)
+        query = read_example(example)
     snapshot = newest_snapshot(_settings(given))
     if query is None:
         _open_shell(snapshot)
