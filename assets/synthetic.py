@@ -15,10 +15,10 @@ from persona_pipeline.locks import turn
 from persona_pipeline.record_duplicates import STAGE, deduplicate_records
 from persona_pipeline.settings import Settings
 from persona_pipeline.synthesis import (
+    add_domain_table,
     read_personas,
     synthesis_plan,
     synthesize,
-    table_columns,
     table_name,
 )
 
@@ -55,7 +55,7 @@ def _build_domain_asset(settings: Settings, domain: Domain) -> dg.AssetsDefiniti
         context: dg.AssetExecutionContext, duckdb: StoreResource, models: dg.ResourceParam[Models]
     ) -> Results:
         def write(run: StageRun) -> Metadata:
-            run.store.add_table(table, table_columns(domain))
+            add_domain_table(run.store, domain)
             personas = read_personas(run.store, plan, run.shard)
             rows = synthesize(domain, personas, plan, run.buyer(models, table), run.shard)
             spent = run.commit([rows])
@@ -89,7 +89,7 @@ def _build_duplicates_asset(settings: Settings, domains: Sequence[Domain]) -> dg
 
         def decide(run: StageRun) -> Metadata:
             for domain in domains:
-                run.store.add_table(table_name(domain), table_columns(domain))
+                add_domain_table(run.store, domain)
             thresholds = settings.record_thresholds
             with turn(settings.locks_dir / STAGE):
                 found = deduplicate_records(run.store, domains, thresholds, run.shard, resources)

@@ -13,12 +13,17 @@ _FOLDERS = (_PACKAGE / "sql", _PACKAGE.parent / "sql")
 
 def read_sql(name: str) -> str:
     """The text of `sql/<name>.sql`, for example `read_sql("dedup/words")`."""
+    return read_file(f"{name}.sql")
+
+
+def read_file(name: str) -> str:
+    """The text of `sql/<name>`, whatever its ending."""
     for folder in _FOLDERS:
-        path = folder / f"{name}.sql"
+        path = folder / name
         if path.is_file():
             return path.read_text(encoding="utf-8")
     places = " or ".join(str(folder) for folder in _FOLDERS)
-    message = f"no SQL file {name!r}: looked for {name}.sql in {places}"
+    message = f"no SQL file {name.removesuffix('.sql')!r}: looked for {name} in {places}"
     raise FileNotFoundError(message)
 
 

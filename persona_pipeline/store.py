@@ -20,12 +20,13 @@ import duckdb
 import polars as pl
 
 from persona_pipeline.connections import open_duckdb
+from persona_pipeline.dictionary import Descriptions, is_described
 from persona_pipeline.errors import StoreError
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.migrations import apply_migrations, columns_of, is_current
 from persona_pipeline.sql_files import fetch, read_sql
 from persona_pipeline.stages import StageRows
-from persona_pipeline.views import refresh_views
+from persona_pipeline.views import add_to_views
 
 LOG = logging.getLogger(__name__)
 
@@ -139,10 +140,14 @@ class Store:
                 connection.register(name, frame)
             return fetch(connection, sql, parameters)
 
-    def add_table(self, name: str, columns: Mapping[str, str]) -> None:
-        """Create the table, or add the columns it lacks: a domain's table follows its file."""
+    def add_table(
+        self, name: str, columns: Mapping[str, str], descriptions: Descriptions | None = None
+    ) -> None:
+        """Create the table, or add what it lacks: a domain's table follows its file."""
+        wanted = {name: descriptions or {}}
         with self.connect(read_only=True) as connection:
             existing = columns_of(connection, name)
+            has_descriptions = is_described(connection, wanted)
         for column, kind in columns.items():
             if existing.get(column, kind) != kind:
                 msg = (
@@ -150,14 +155,14 @@ class Store:
                     f"now declared as {kind}: give the field another name, or drop the table"
                 )
                 raise StoreError(msg)
-        if set(columns) <= set(existing):
+        if set(columns) <= set(existing) and has_descriptions:
             return
         with self.transaction() as connection:
             listing = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
             connection.execute(f"create table if not exists {name} ({listing})")
             for column, kind in columns.items():
                 connection.execute(f'alter table {name} add column if not exists "{column}" {kind}')
-            refresh_views(connection)
+            add_to_views(connection, wanted)
 
     def replace(self, rows: Sequence[StageRows], journals: Sequence[Path], *, run_id: str) -> None:
         """Swap the rows of these stages and shards, and add the journals' calls, all or nothing."""

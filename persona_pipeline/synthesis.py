@@ -8,9 +8,10 @@ from typing import Any
 import polars as pl
 from pydantic import JsonValue
 
+from persona_pipeline.dictionary import ROW, Descriptions, record_descriptions
 from persona_pipeline.domains.spec import Domain, Prompting
 from persona_pipeline.errors import StoreError
-from persona_pipeline.hashing import stable_id
+from persona_pipeline.hashing import canonical_json, stable_id
 from persona_pipeline.llm.buying.terms import AnswerSource
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.requests import ChatRequest
@@ -92,6 +93,24 @@ def table_columns(domain: Domain) -> dict[str, str]:
     first = dict.fromkeys(("shard", "record_id", "persona_id", "variant", "prompting"), "varchar")
     last = {"text": "varchar", "call_key": "varchar", "run_id": "varchar"}
     return {**first, **fields, **last, "created_at": "timestamp"}
+
+
+def add_domain_table(store: Store, domain: Domain) -> None:
+    """The domain's table, as its file says."""
+    store.add_table(table_name(domain), table_columns(domain), table_descriptions(domain))
+
+
+def table_descriptions(domain: Domain) -> Descriptions:
+    """What a row of the domain's table is, and what its columns hold."""
+    fields = {name: _describe_field(domain, name) for name in domain.file.fields}
+    return {ROW: domain.file.description, **record_descriptions(), **fields}
+
+
+def _describe_field(domain: Domain, name: str) -> str:
+    schema = domain.file.fields[name]
+    if described := domain.file.columns.get(name) or schema.get("description"):
+        return str(described)
+    return f"A field of the model's answer, of the schema {canonical_json(schema)}."
 
 
 def synthesize(

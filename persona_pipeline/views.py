@@ -1,28 +1,48 @@
 """The views of the database: over all domain tables, the marts that read them, and the search."""
 
 import re
+from collections.abc import Mapping
 
 import duckdb
 
+from persona_pipeline.dictionary import (
+    DICTIONARY,
+    RECORD_COLUMNS,
+    RECORDS,
+    Descriptions,
+    describe,
+    read_dictionary,
+    record_descriptions,
+)
 from persona_pipeline.hashing import stable_id
-from persona_pipeline.sql_files import read_sql, sql_names
+from persona_pipeline.sql_files import read_file, read_sql, sql_names
 
 PARAMETER = re.compile(r"\$([a-z_]+)")
 
 
 def refresh_views(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the views over all domain tables, then the marts that read them, and the search.
+    """Make all views and the search, and describe what is in the database.
 
     `synthetic.accepted` has every record that passed its checks, `synthetic.records` those of them
     that no other record makes superfluous.
     """
-    connection.execute(f"create or replace view synthetic.accepted as {_accepted(connection)}")
+    _make_accepted(connection)
     connection.execute(f"create or replace view synthetic.records as {read_sql('store/records')}")
     for name in sql_names("marts"):
         view = name.replace("/", ".")
         connection.execute(f"create or replace view {view} as {read_sql(name)}")
     for name in sql_names("search"):
         connection.execute(_as_macro(name))
+    records = {f"synthetic.{name}": record_descriptions() for name in domain_tables(connection)}
+    describe(connection, {**records, **read_dictionary()})
+
+
+def add_to_views(
+    connection: duckdb.DuckDBPyConnection, descriptions: Mapping[str, Descriptions]
+) -> None:
+    """Have the described new tables of domains in `synthetic.accepted`, which other views read."""
+    _make_accepted(connection)
+    describe(connection, {RECORDS: read_dictionary()[RECORDS], **descriptions})
 
 
 def domain_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -40,18 +60,19 @@ def _as_macro(name: str) -> str:
     return f"create or replace macro {macro} as table {body}"
 
 
-def _accepted(connection: duckdb.DuckDBPyConnection) -> str:
-    columns = "shard, record_id, persona_id, variant, prompting, text, call_key, run_id, created_at"
+def _make_accepted(connection: duckdb.DuckDBPyConnection) -> None:
+    columns = ", ".join(RECORD_COLUMNS)
     selects = [
         f"select '{name}' as domain, {columns} from synthetic.{name}"
         for name in domain_tables(connection)
     ]
-    empty = ", ".join(f"null::varchar as {column}" for column in columns.split(", ")[:-1])
+    empty = ", ".join(f"null::varchar as {column}" for column in RECORD_COLUMNS[:-1])
     nothing = f"select null::varchar as domain, {empty}, null::timestamp as created_at where false"
-    return " union all ".join([*selects, nothing])
+    query = " union all ".join([*selects, nothing])
+    connection.execute(f"create or replace view {RECORDS} as {query}")
 
 
 def views_version() -> str:
-    """Changes with the text of any view or macro."""
+    """Changes with the text of any view or macro, and of any description."""
     names = ("store/records", *sql_names("marts"), *sql_names("search"))
-    return stable_id([read_sql(name) for name in names])
+    return stable_id([*map(read_sql, names), read_file(DICTIONARY)])

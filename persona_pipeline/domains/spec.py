@@ -76,6 +76,11 @@ class DomainFile(PromptFile):
     on_request: dict[str, list[str]] = Field(default_factory=dict)
     """More values of an option, which a record draws only when the settings name them."""
     dedup: RecordDedup = RecordDedup()
+    columns: dict[str, str] = Field(default_factory=dict)
+    """What a field holds, for the data dictionary; else the `description` in its schema.
+
+    A schema is sent to the model and is part of the call key, this is neither.
+    """
 
     def choices(self, option: str) -> list[str]:
         """Every value that the option may have."""
@@ -228,6 +233,10 @@ def _validate(domain: Domain, path: Path) -> None:
     empty = [option for option, choices in domain.file.options.items() if not choices]
     if empty:
         msg = f"{path}: option {empty[0]!r} has no values to draw from"
+        raise DomainError(msg)
+    unknown = domain.file.columns.keys() - domain.file.fields.keys()
+    if unknown:
+        msg = f"{path}: columns describes {', '.join(sorted(unknown))}, which is no field"
         raise DomainError(msg)
     taken = RESERVED & set(domain.file.fields)
     if taken:

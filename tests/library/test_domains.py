@@ -280,6 +280,11 @@ def test_a_domain_of_your_own_replaces_the_built_in_one_of_its_name(tmp_path: Pa
         ("domain.yaml", RIDDLE + "colour: red", r"domain\.yaml: colour: Extra inputs"),
         (
             "domain.yaml",
+            RIDDLE + "columns: {colour: Red.}",
+            r"domain\.yaml: columns describes colour, which is no field",
+        ),
+        (
+            "domain.yaml",
             RIDDLE.replace("solved", "record_id"),
             r"domain\.yaml: fields may not be named record_id",
         ),

@@ -9,6 +9,7 @@ import pytest
 
 from persona_pipeline.domains.spec import Domain
 from persona_pipeline.errors import StoreError
+from persona_pipeline.sql_files import read_sql
 from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
 from persona_pipeline.synthesis import table_columns, table_name
@@ -220,6 +221,21 @@ def test_a_table_gets_the_columns_that_it_lacks_and_keeps_its_rows(
     assert rows_of(store, "select domain, record_id from synthetic.records") == [("riddle", "r1")]
     before = store.path.read_bytes()
     store.add_table("synthetic.riddle", columns)
+    assert store.path.read_bytes() == before
+
+
+def test_a_table_that_is_there_gets_other_descriptions(store: Store, riddle: Domain) -> None:
+    columns, comments = table_columns(riddle), read_sql("store/comments")
+    store.add_table("synthetic.riddle", columns, {"": "One row is one riddle.", "answer": "Old."})
+    store.add_table("synthetic.riddle", columns, {"answer": "Its answer."})
+    found = {
+        column: comment
+        for table, column, _, comment in rows_of(store, comments)
+        if table == "synthetic.riddle" and comment
+    }
+    assert found == {"": "One row is one riddle.", "answer": "Its answer."}
+    before = store.path.read_bytes()
+    store.add_table("synthetic.riddle", columns, {"answer": "Its answer."})
     assert store.path.read_bytes() == before
 
 

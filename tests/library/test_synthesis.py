@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -15,7 +16,13 @@ from persona_pipeline.llm.requests import ChatRequest
 from persona_pipeline.reasons import RecordReason
 from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
-from persona_pipeline.synthesis import SynthesisPlan, synthesize, table_columns, table_name
+from persona_pipeline.synthesis import (
+    SynthesisPlan,
+    synthesize,
+    table_columns,
+    table_descriptions,
+    table_name,
+)
 from tests.library.purchases import ScriptedClient, by_outcome, open_buyer
 
 PLAN = SynthesisPlan("fake/demo")
@@ -95,6 +102,23 @@ def test_records_of_every_type_reach_the_database(riddle: Domain, store: Store) 
 def test_the_columns_of_the_table_are_those_of_the_rows(riddle: Domain) -> None:
     common = {"shard", "run_id", "created_at"}
     assert set(table_columns(riddle)) - common == set(kept(write(riddle)).columns)
+
+
+def test_a_field_is_described_by_its_file_else_by_its_schema(riddle: Domain) -> None:
+    fields = {
+        **riddle.file.fields,
+        "answer": {"type": "string", "description": "What is meant."},
+        "score": {"type": "integer", "description": "How hard, for the model."},
+    }
+    changed = {"fields": fields, "columns": {"score": "How hard it is, 0 to 9."}}
+    described = table_descriptions(replace(riddle, file=riddle.file.model_copy(update=changed)))
+    assert described.keys() == {"", *table_columns(riddle)}
+    assert described[""] == "One row is one riddle."
+    assert described["score"] == "How hard it is, 0 to 9."
+    assert described["answer"] == "What is meant."
+    assert described["is_hard"] == (
+        """A field of the model's answer, of the schema {"type":"boolean"}."""
+    )
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,8 @@ def test_every_statement_says_what_one_row_is_and_what_it_reads(name: str) -> No
 
 
 def test_no_folder_of_statements_is_left_out() -> None:
-    assert {path.name for path in FOLDER.iterdir()} == {*FOLDERS, *ELSEWHERE}
+    folders = {path.name for path in FOLDER.iterdir() if path.is_dir()}
+    assert folders == {*FOLDERS, *ELSEWHERE}
 
 
 def test_tables_have_no_keys_and_no_types_that_only_a_plain_file_has(tables: Tables) -> None:
@@ -98,7 +99,7 @@ def test_a_statement_that_is_not_there_is_named_with_the_places() -> None:
 
 
 def test_views_hold_nothing_before_the_first_run(tables: Tables) -> None:
-    for name in sql_names("marts"):
+    for name in set(sql_names("marts")) - {"marts/dictionary"}:
         assert tables.rows(f"select * from {name.replace('/', '.')}") == []
 
 
