@@ -52,22 +52,26 @@ firsts as (
 
 named as (
     select
-        pairs.*,
-        if(one.place < other.place, one, other) as first_one,
-        if(one.place < other.place, other, one) as second_one
+        pairs.layer,
+        pairs.similarity,
+        pairs.fuzzy_score,
+        if(one.place < other.place, one.persona_id, other.persona_id) as first_persona_id,
+        if(one.place < other.place, other.persona_id, one.persona_id) as second_persona_id,
+        if(one.place < other.place, one.persona, other.persona) as first_persona,
+        if(one.place < other.place, other.persona, one.persona) as second_persona
     from pairs
     inner join firsts as one on pairs.is_text = one.is_text and pairs.first_key = one.key
     inner join firsts as other on pairs.is_text = other.is_text and pairs.second_key = other.key
 )
 
 select
-    first_one.persona_id as first_persona_id,
-    second_one.persona_id as second_persona_id,
+    first_persona_id,
+    second_persona_id,
     layer,
     similarity,
     fuzzy_score,
-    first_one.persona as first_persona,
-    second_one.persona as second_persona,
+    first_persona,
+    second_persona,
     first_persona_id in (select persona_id from personas.duplicates)
     or second_persona_id in (select persona_id from personas.duplicates) as is_duplicate
 from named
