@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import duckdb
 import polars as pl
 
+from assets.columns import describe_columns
 from assets.resources import Models, StoreResource
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.batches.records import forget_bought
@@ -132,7 +132,7 @@ def describe_table(store: Store, table: str, shard: str | None = None) -> Metada
             f"select * from {table} {where} limit {SAMPLE_ROWS}", params=parameters
         )
         metadata: Metadata = {
-            "dagster/column_schema": _schema(sample),
+            **describe_columns(connection, table),
             "dagster/table_name": table,
             "sample": as_markdown(sample.pl()),
         }
@@ -146,11 +146,6 @@ def describe_table(store: Store, table: str, shard: str | None = None) -> Metada
 def result(key: Sequence[str], metadata: Metadata) -> dg.MaterializeResult[None]:
     """The materialization of one table."""
     return dg.MaterializeResult(asset_key=dg.AssetKey(key), metadata=metadata)
-
-
-def _schema(relation: duckdb.DuckDBPyRelation) -> dg.TableSchema:
-    columns = zip(relation.columns, relation.types, strict=True)
-    return dg.TableSchema([dg.TableColumn(name, str(kind)) for name, kind in columns])
 
 
 def as_markdown(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:

@@ -127,6 +127,7 @@ def test_metadata_has_row_counts_columns_and_a_sample(platform: Platform) -> Non
     assert isinstance(schema, dg.TableSchema)
     names = {column.name for column in schema.columns}
     assert {"shard", "persona_id", "document_id", "persona"} <= names
+    assert all(column.description for column in schema.columns)
 
 
 def test_a_shard_that_is_registered_nowhere_fails_with_what_to_do(platform: Platform) -> None:
@@ -198,7 +199,7 @@ def test_a_shard_that_was_left_half_way_does_not_stop_the_shards_before_it(
 
 
 def test_the_code_location_loads_without_what_only_a_call_needs() -> None:
-    heavy = "{'litellm', 'openai', 'aiohttp', 'xllamacpp', 'onnxruntime'}"
+    heavy = "{'litellm', 'openai', 'aiohttp', 'xllamacpp', 'onnxruntime', 'sqlglot'}"
     program = f"import sys, assets.definitions; print(sorted({heavy} & sys.modules.keys()))"
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
