@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from assets.automation import refresh_condition
+from assets.pictures import topics
 from assets.resources import StoreResource
 from assets.stage_runs import OWNERS, describe_table, result
 
@@ -79,6 +80,9 @@ def _build_views() -> dg.AssetsDefinition:
     )
     def marts(duckdb: StoreResource) -> Iterator[dg.MaterializeResult[None]]:
         for name in views:
-            yield result(["marts", name], describe_table(duckdb.store, f"marts.{name}"))
+            plots = {"topics": topics(duckdb.store)} if name == "coverage" else {}
+            yield result(
+                ["marts", name], {**describe_table(duckdb.store, f"marts.{name}"), **plots}
+            )
 
     return marts

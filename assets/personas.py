@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from assets.automation import refresh_condition
+from assets.pictures import lengths_of_hub
 from assets.resources import Models, StoreResource
 from assets.shard_runs import AT_ONCE, Results, run_shards, some_at_once
 from assets.stage_runs import OWNERS, SHARDS, Metadata, StageRun
@@ -234,7 +235,7 @@ def _deciding_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
             with turn(settings.locks_dir / STAGE):
                 shards = run.read(read_sql("personas/hub_shards"))["shard"].to_list()
                 run.commit(keep_rest(run.read(read_sql("personas/hub"), shards=shards), shards))
-            return {}
+            return {"lengths": lengths_of_hub(run.store)}
 
         yield from run_shards(context, duckdb, settings, ["personas.hub"], keep)
 

@@ -1,10 +1,10 @@
 """Group `personas`: what other thresholds would keep, computed on demand."""
 
-from base64 import b64encode
 from collections.abc import Sequence
 
 import dagster as dg
 
+from assets.pictures import picture
 from assets.resources import StoreResource
 from assets.stage_runs import OWNERS, as_markdown, describe_table
 from persona_pipeline.personas.comparison import DedupPlan, dedup_plan
@@ -58,10 +58,6 @@ def build_sweep_asset(settings: Settings) -> dg.AssetsDefinition:
 
 
 def _plot(steps: Sequence[SweepStep], plan: DedupPlan) -> dg.MarkdownMetadataValue:
-    """A picture inside the metadata: the UI shows images whose address is the data.
-
-    Dagster 1.13 shows Markdown of 1,000 characters and more behind a link, in a dialog.
-    """
     svg = line_plot(
         [(step.threshold, step.kept) for step in steps],
         title="Personas kept",
@@ -69,5 +65,4 @@ def _plot(steps: Sequence[SweepStep], plan: DedupPlan) -> dg.MarkdownMetadataVal
         y_label="personas kept",
         mark=plan.thresholds.jaccard,
     )
-    encoded = b64encode(svg.encode()).decode()
-    return dg.MetadataValue.md(f"![personas kept](data:image/svg+xml;base64,{encoded})")
+    return picture("personas kept", svg)

@@ -1,4 +1,4 @@
-"""A line in a plot, as SVG: enough for a page that cannot run a plotting library."""
+"""Lines and bars, as SVG: enough for a page that cannot run a plotting library."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ NICE = (1, 2, 2.5, 5, 10)
 CENTRED = 'text-anchor="middle" font-size="12"'
 RIGHTMOST = 'text-anchor="end" font-size="12"'
 INK, FAINT, LINE, MARK = "#1f2937", "#e5e7eb", "#4f46e5", "#b45309"
+LABELS, BAR, LONGEST_NAME = 180, 14, 24
+"""Width of the names beside bars, height of one bar, and characters of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,47 @@ def line_plot(
     if mark is not None and x.ticks[0] <= mark <= x.ticks[-1]:
         parts += _mark(x.place(mark))
     parts += _line([(x.place(at), y.place(value)) for at, value in ordered])
+    return _picture(parts, HEIGHT)
+
+
+def bar_plot(
+    rows: Sequence[tuple[str, Sequence[float]]], *, title: str, series: Sequence[str]
+) -> str:
+    """An SVG with a group of bars per row, one for each of `series`, from top to bottom."""
+    step = BAR * len(series) + 10
+    height = TOP + step * max(len(rows), 1) + BOTTOM
+    ticks = nice_ticks([0.0, *(value for _, values in rows for value in values)])
+    x = Axis(ticks, LABELS, WIDTH - RIGHT)
+    parts = [
+        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
+        _text(LEFT, TOP / 2, title, 'font-size="16"'),
+    ]
+    for tick in x.ticks:
+        at = x.place(tick)
+        parts += [_stroke((at, TOP), (at, height - BOTTOM), FAINT)]
+        parts += [_text(at, height - BOTTOM + 18, _number(tick))]
+    for number, (name, values) in enumerate(rows):
+        top = TOP + number * step + 5
+        parts.append(_text(LABELS - 8, top + step / 2 - 1, _shortened(name), RIGHTMOST))
+        for bar, (value, color) in enumerate(zip(values, (LINE, MARK), strict=False)):
+            parts.append(
+                f'<rect x="{LABELS}" y="{top + bar * BAR}" width="{x.place(value) - LABELS:.1f}" '
+                f'height="{BAR - 2}" fill="{color}"/>'
+            )
+    for number, (name, color) in enumerate(zip(series, (LINE, MARK), strict=False)):
+        style = f'font-size="12" fill="{color}"'
+        parts.append(_text(LABELS + number * 180, height - 12, f"\u25a0 {name}", style))
+    return _picture(parts, height)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "\u2026"
+
+
+def _picture(parts: Sequence[str], height: int) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" fill="{INK}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+        f'width="{WIDTH}" height="{height}" font-family="sans-serif" fill="{INK}">'
         + "".join(parts)
         + "</svg>"
     )

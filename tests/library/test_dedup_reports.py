@@ -4,7 +4,6 @@ import re
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import duckdb
 import numpy as np
@@ -33,7 +32,6 @@ from persona_pipeline.personas.sweep import (
     sweep_thresholds,
     uncompared_shards,
 )
-from persona_pipeline.plots import HEIGHT, WIDTH, line_plot, nice_ticks
 from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
 
@@ -263,38 +261,6 @@ def test_the_rows_of_a_sweep_go_into_its_table(project: Project) -> None:
     columns = "shard, threshold, candidates, kept, removed, is_chained"
     rows = project.store.query(f"select {columns} from personas.sweep order by threshold").rows()
     assert rows == [("all", 0.5, 2, 1, 1, True), ("all", 0.9, 2, 1, 1, False)]
-
-
-@pytest.mark.parametrize(
-    ("values", "ticks"),
-    [
-        ([0.4, 0.95], [0.4, 0.6, 0.8, 1.0]),
-        ([3, 41], [0, 10, 20, 30, 40, 50]),
-        ([220, 220], [200, 250]),
-        ([], [0.0, 0.2]),
-    ],
-)
-def test_ticks_are_round_and_hold_all_values(values: list[float], ticks: list[float]) -> None:
-    assert nice_ticks(values) == pytest.approx(ticks)
-
-
-def test_a_plot_is_svg_with_a_point_for_each_value_inside_the_frame() -> None:
-    points = [(0.9, 1200.0), (0.4, 100.0), (0.7, 900.0)]
-    plot = ET.fromstring(  # noqa: S314 - our own
-        line_plot(points, title="a < b", x_label="x", y_label="y", mark=0.9)
-    )
-    tag = "{http://www.w3.org/2000/svg}"
-    circles = plot.findall(f"{tag}circle")
-    assert len(circles) == 3
-    across = [float(circle.attrib["cx"]) for circle in circles]
-    down = [float(circle.attrib["cy"]) for circle in circles]
-    assert across == sorted(across)
-    assert down == sorted(down, reverse=True)
-    assert all(0 < x < WIDTH for x in across)
-    assert all(0 < y < HEIGHT for y in down)
-    labels = [text.text for text in plot.iter(f"{tag}text")]
-    assert {"a < b", "x", "y", "now", "0.4", "1,000"} <= set(labels)
-    assert "now" not in line_plot([], title="", x_label="", y_label="", mark=7)
 
 
 def run(project: Project, *arguments: str) -> tuple[str, BaseException | None]:

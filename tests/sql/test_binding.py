@@ -13,7 +13,18 @@ from persona_pipeline.sql_files import read_sql, sql_names
 from tests.sql.conftest import Tables
 
 FOLDER = Path(sql_files.__file__).parent.parent / "sql"
-FOLDERS = ["cli", "corpus", "llm", "marts", "personas", "quality", "runs", "search", "store"]
+FOLDERS = [
+    "cli",
+    "corpus",
+    "llm",
+    "marts",
+    "personas",
+    "plots",
+    "quality",
+    "runs",
+    "search",
+    "store",
+]
 ELSEWHERE = {"dedup", "examples", "migrations"}
 """Those of dedup have their own scratch tables and tests; every test here runs the migrations."""
 PARAMETERS = {

@@ -1,0 +1,9 @@
+-- One row per length of personas in the hub, in steps of five words; the last has all longer ones.
+-- reads: personas.hub, personas.candidates   params: none
+select
+    least(candidates.word_count // 5 * 5, 60) as words_from,
+    count(*) as persona_count
+from personas.hub
+inner join personas.candidates using (shard, persona_id)
+group by words_from
+order by words_from
