@@ -6,11 +6,10 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.instance.ref import InstanceRef
 
 from assets.definitions import MAIN_JOB, REGISTER_JOB, build_definitions
+from assets.instances import open_instance
 from persona_pipeline.errors import PipelineError
-from persona_pipeline.locks import turn
 from persona_pipeline.settings import Settings
 from persona_pipeline.store import Store, plain_interrupts
 
@@ -61,31 +60,6 @@ def _register(
     register = definitions.resolve_job_def(REGISTER_JOB)
     outcome = register.execute_in_process(instance=instance, run_config=QUIET)
     return _registered(settings, outcome.run_id)
-
-
-@contextmanager
-def open_instance(settings: Settings, root: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance that 'dagster dev' shows: dagster.yaml's, kept in the data directory."""
-    home = settings.dagster_dir.absolute()
-    home.mkdir(parents=True, exist_ok=True)
-    overrides = {
-        "storage": {"sqlite": {"base_dir": str(home)}},
-        "local_artifact_storage": {
-            "module": "dagster._core.storage.root",
-            "class": "LocalArtifactStorage",
-            "config": {"base_dir": str(home)},
-        },
-        # Stages print to this terminal; capturing that would start four processes for each of them.
-        "compute_logs": {
-            "module": "dagster._core.storage.noop_compute_log_manager",
-            "class": "NoOpComputeLogManager",
-        },
-    }
-    ref = InstanceRef.from_dir(str(home), config_dir=str(root), overrides=overrides)
-    with turn(settings.locks_dir / "dagster"):  # two that make its tables at once both fail
-        instance = dg.DagsterInstance.from_ref(ref)
-    with instance:
-        yield instance
 
 
 def _registered(settings: Settings, run_id: str) -> list[str]:

@@ -11,8 +11,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 
 @pytest.fixture(autouse=True)
 def _nothing_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test sees the user's settings, .env or TOML file."""
+    """No test sees the user's settings, .env, TOML file or Dagster instance."""
     for variable in os.environ:
-        if variable.startswith(PREFIX):
+        if variable.startswith((PREFIX, "DAGSTER_")):
             monkeypatch.delenv(variable)
     monkeypatch.chdir(tmp_path)
