@@ -1,0 +1,189 @@
+"""What the files of the Dagster instance say, and that Dagster does it."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.events import DagsterEvent, DagsterEventType
+from dagster._core.instance.config import dagster_instance_config
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.tags import MAX_RETRIES_TAG, RUN_FAILURE_REASON_TAG, WILL_RETRY_TAG
+from dagster._core.test_utils import create_run_for_test
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import EmptyWorkspaceTarget
+from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_iteration
+from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
+
+from assets.instances import open_instance
+from persona_pipeline.errors import PipelineError
+from persona_pipeline.settings import load_settings
+
+ROOT = Path(__file__).parent.parent.parent
+PLACES = {"storage", "compute_logs", "local_artifact_storage"}
+LOG = logging.getLogger("tests.instance")
+
+
+def read(path: str) -> dict[str, Any]:
+    return dict(yaml.safe_load((ROOT / path).read_text(encoding="utf-8")))
+
+
+@contextmanager
+def instance_of_the_file(tmp_path: Path, **changed: object) -> Iterator[dg.DagsterInstance]:
+    """The checkout's dagster.yaml with its storage in a test's folder."""
+    storage = {"sqlite": {"base_dir": str(tmp_path)}}
+    overrides: dict[str, Any] = {"storage": storage, **changed}
+    ref = InstanceRef.from_dir(str(tmp_path), config_dir=str(ROOT), overrides=overrides)
+    with dg.DagsterInstance.from_ref(ref) as instance:
+        yield instance
+
+
+def test_both_instance_files_hold_only_what_dagster_knows(tmp_path: Path) -> None:
+    for path in ("dagster.yaml", "deploy/dagster.postgres.yaml"):
+        file = ROOT / path
+        config, _ = dagster_instance_config(str(file.parent), config_filename=file.name)
+        assert config["telemetry"] == {"enabled": False}
+    (tmp_path / "dagster.yaml").write_text("run_monitoring: {enable: true}")
+    with pytest.raises(dg.DagsterInvalidConfigError):
+        dagster_instance_config(str(tmp_path))
+
+
+def test_the_file_for_postgresql_differs_in_where_things_are_kept_only() -> None:
+    here, there = read("dagster.yaml"), read("deploy/dagster.postgres.yaml")
+    assert {key for key in here if here[key] != there.get(key)} == PLACES
+    assert here.keys() == there.keys()
+
+
+def test_no_secret_is_written_into_an_instance_file() -> None:
+    place = read("deploy/dagster.postgres.yaml")["storage"]["postgres"]["postgres_db"]
+    assert all(set(value) == {"env"} for key, value in place.items() if key != "scheme")
+
+
+def test_ticks_are_not_kept_for_ever(tmp_path: Path) -> None:
+    with instance_of_the_file(tmp_path) as instance:
+        for kind in InstigatorType:
+            assert all(days > 0 for days in instance.get_tick_retention_settings(kind).values())
+
+
+def start_run(instance: dg.DagsterInstance, *, seconds_ago: float) -> str:
+    """A run that began and of which nothing was heard since, as after a kill."""
+    run = create_run_for_test(instance, job_name="main", status=dg.DagsterRunStatus.STARTING)
+    event = DagsterEvent(DagsterEventType.RUN_START.value, job_name="main")
+    instance.report_dagster_event(event, run.run_id, timestamp=time.time() - seconds_ago)
+    assert status_of(instance, run.run_id) is dg.DagsterRunStatus.STARTED
+    return str(run.run_id)
+
+
+def status_of(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return run.status
+
+
+def monitor(instance: dg.DagsterInstance) -> None:
+    """What the daemon does every thirty seconds."""
+    with WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as workspace:
+        assert not any(execute_run_monitoring_iteration(workspace, LOG))
+        list(execute_concurrency_slots_iteration(workspace, LOG))
+
+
+def test_a_killed_run_is_ended_after_two_days_and_its_pool_slot_is_freed(tmp_path: Path) -> None:
+    two_days = read("dagster.yaml")["run_monitoring"]["max_runtime_seconds"]
+    faster = read("dagster.yaml")["run_monitoring"] | {"free_slots_after_run_end_seconds": 1}
+    with instance_of_the_file(tmp_path, run_monitoring=faster) as instance:
+        events = instance.event_log_storage
+        events.set_concurrency_slots("model", 1)
+        killed = start_run(instance, seconds_ago=two_days + 60)
+        at_work = start_run(instance, seconds_ago=two_days - 60)
+        assert events.claim_concurrency_slot("model", killed, "step").is_claimed
+        assert not events.claim_concurrency_slot("model", at_work, "step").is_claimed
+
+        monitor(instance)
+        assert status_of(instance, killed) is dg.DagsterRunStatus.FAILURE
+        assert status_of(instance, at_work) is dg.DagsterRunStatus.STARTED
+        time.sleep(2.1)
+        monitor(instance)
+        assert events.claim_concurrency_slot("model", at_work, "step").is_claimed
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def job_that_reaches_its_budget() -> None:
+    @dg.op
+    def stage() -> None:
+        msg = "the cap is reached"
+        raise dg.Failure(msg, allow_retries=False)
+
+    stage()
+
+
+def will_retry(instance: dg.DagsterInstance, **tags: str) -> str | None:
+    outcome = job_that_reaches_its_budget.execute_in_process(
+        instance=instance, raise_on_error=False, tags=tags
+    )
+    run = instance.get_run_by_id(outcome.run_id)
+    assert run is not None
+    assert run.tags[RUN_FAILURE_REASON_TAG] == "STEP_FAILURE"
+    return run.tags.get(WILL_RETRY_TAG)
+
+
+def test_a_reached_budget_is_not_retried_by_another_run(tmp_path: Path) -> None:
+    with instance_of_the_file(tmp_path / "as_it_is") as instance:
+        assert will_retry(instance) is None
+        assert will_retry(instance, **{MAX_RETRIES_TAG: "3"}) is None
+
+    on = read("dagster.yaml")["run_retries"] | {"enabled": True}
+    with instance_of_the_file(tmp_path / "on", run_retries=on) as instance:
+        assert will_retry(instance) == "false"
+
+    careless = {"enabled": True, "max_retries": 1}
+    with instance_of_the_file(tmp_path / "careless", run_retries=careless) as instance:
+        assert will_retry(instance) == "true"  # allow_retries=False is not asked
+        assert will_retry(instance, **{MAX_RETRIES_TAG: "0"}) == "false"
+
+
+def test_a_command_uses_the_instance_of_dagster_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings(data_dir=tmp_path / "data")
+    with open_instance(settings, ROOT) as beside:
+        assert beside.root_directory == str(settings.dagster_dir)
+        beside.add_dynamic_partitions("shards", ["beside"])
+
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(f"storage: {{sqlite: {{base_dir: {home / 'kept'}}}}}")
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with open_instance(settings, ROOT) as chosen:
+        assert not chosen.get_dynamic_partitions("shards")
+        chosen.add_dynamic_partitions("shards", ["chosen"])
+    with dg.DagsterInstance.get() as instance:  # what 'dagster dev' opens
+        assert instance.get_dynamic_partitions("shards") == ["chosen"]
+    assert (home / "kept").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("home", "file", "message"),
+    [
+        ("relative", "", "must be the absolute path of a folder that is there"),
+        ("{tmp_path}/nowhere", "", "must be the absolute path of a folder that is there"),
+        ("{tmp_path}", "retention: {senzor: 3}", 'unexpected config entry "senzor"'),
+        ("{tmp_path}", "storage: {sqlite: {base_dir: {env: NOT_SET}}}", '"NOT_SET" which is not'),
+        ("{tmp_path}", "storage: {custom: {module: x_y, class: Z, config: {}}}", "module x_y"),
+    ],
+)
+def test_an_instance_that_does_not_open_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, file: str, message: str
+) -> None:
+    (tmp_path / "dagster.yaml").write_text(file)
+    monkeypatch.setenv("DAGSTER_HOME", home.format(tmp_path=tmp_path))
+    settings = load_settings(data_dir=tmp_path / "data")
+    with pytest.raises(PipelineError) as raised, open_instance(settings, ROOT):
+        pass
+    assert message in str(raised.value)
+    assert "Stack Trace" not in str(raised.value)
