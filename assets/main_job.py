@@ -1,5 +1,6 @@
 """The main job as the command line runs it: the same assets as in the UI, on the same instance."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,9 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 
 from assets.definitions import MAIN_JOB, REGISTER_JOB, build_definitions
 from assets.instances import open_instance
+from assets.run_launcher import COMMAND_TAG
 from persona_pipeline.errors import PipelineError
+from persona_pipeline.locks import sign_of_life
 from persona_pipeline.settings import Settings
 from persona_pipeline.store import Store, plain_interrupts
 
@@ -26,18 +29,28 @@ def run_main_job(
     """
     definitions = build_definitions(settings)
     main = definitions.resolve_job_def(MAIN_JOB)
-    with open_instance(settings, root) as instance, _plain_errors():
-        shards = _register(definitions, settings, instance)
+    with open_instance(settings, root) as instance, _signed(settings) as tags, _plain_errors():
+        shards = _register(definitions, settings, instance, tags)
         before_buying(shards)
         for shard in shards:
-            main.execute_in_process(instance=instance, run_config=QUIET, partition_key=shard)
+            main.execute_in_process(
+                instance=instance, run_config=QUIET, partition_key=shard, tags=tags
+            )
     return shards
 
 
 def register_shards(settings: Settings, root: Path) -> list[str]:
     """Register the source as the main job does; returns the shards' names."""
-    with open_instance(settings, root) as instance, _plain_errors():
-        return _register(build_definitions(settings), settings, instance)
+    with open_instance(settings, root) as instance, _signed(settings) as tags, _plain_errors():
+        return _register(build_definitions(settings), settings, instance, tags)
+
+
+@contextmanager
+def _signed(settings: Settings) -> Iterator[dict[str, str]]:
+    """Tags by which run monitoring knows whether this process still lives."""
+    sign = settings.locks_dir.absolute() / f"command-{uuid.uuid4()}"  # pids are of a container
+    with sign_of_life(sign):
+        yield {COMMAND_TAG: str(sign)}
 
 
 @contextmanager
@@ -55,10 +68,13 @@ def _plain_errors() -> Iterator[None]:
 
 
 def _register(
-    definitions: dg.Definitions, settings: Settings, instance: dg.DagsterInstance
+    definitions: dg.Definitions,
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    tags: dict[str, str],
 ) -> list[str]:
     register = definitions.resolve_job_def(REGISTER_JOB)
-    outcome = register.execute_in_process(instance=instance, run_config=QUIET)
+    outcome = register.execute_in_process(instance=instance, run_config=QUIET, tags=tags)
     return _registered(settings, outcome.run_id)
 
 

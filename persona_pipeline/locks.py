@@ -13,3 +13,25 @@ def turn(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def sign_of_life(path: Path) -> Iterator[None]:
+    """A file that is locked while this process lives, and taken away when it ends in order."""
+    with turn(path):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process has the lock of a file."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False

@@ -1,6 +1,9 @@
 """What the files of the Dagster instance say, and that Dagster does it."""
 
+import json
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +17,12 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
-from dagster._core.storage.tags import MAX_RETRIES_TAG, RUN_FAILURE_REASON_TAG, WILL_RETRY_TAG
+from dagster._core.storage.tags import (
+    GRPC_INFO_TAG,
+    MAX_RETRIES_TAG,
+    RUN_FAILURE_REASON_TAG,
+    WILL_RETRY_TAG,
+)
 from dagster._core.test_utils import create_run_for_test
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
@@ -22,7 +30,9 @@ from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_ite
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
 from assets.instances import open_instance
+from assets.run_launcher import COMMAND_TAG
 from persona_pipeline.errors import PipelineError
+from persona_pipeline.locks import sign_of_life
 from persona_pipeline.settings import load_settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -71,9 +81,12 @@ def test_ticks_are_not_kept_for_ever(tmp_path: Path) -> None:
             assert all(days > 0 for days in instance.get_tick_retention_settings(kind).values())
 
 
-def start_run(instance: dg.DagsterInstance, *, seconds_ago: float) -> str:
+def start_run(
+    instance: dg.DagsterInstance, tags: dict[str, str] | None = None, *, seconds_ago: float = 0
+) -> str:
     """A run that began and of which nothing was heard since, as after a kill."""
-    run = create_run_for_test(instance, job_name="main", status=dg.DagsterRunStatus.STARTING)
+    starting = dg.DagsterRunStatus.STARTING
+    run = create_run_for_test(instance, job_name="main", status=starting, tags=tags)
     event = DagsterEvent(DagsterEventType.RUN_START.value, job_name="main")
     instance.report_dagster_event(event, run.run_id, timestamp=time.time() - seconds_ago)
     assert status_of(instance, run.run_id) is dg.DagsterRunStatus.STARTED
@@ -93,23 +106,75 @@ def monitor(instance: dg.DagsterInstance) -> None:
         list(execute_concurrency_slots_iteration(workspace, LOG))
 
 
-def test_a_killed_run_is_ended_after_two_days_and_its_pool_slot_is_freed(tmp_path: Path) -> None:
+def test_a_run_that_hangs_is_ended_after_two_days_and_its_slot_is_freed(
+    tmp_path: Path,
+) -> None:
     two_days = read("dagster.yaml")["run_monitoring"]["max_runtime_seconds"]
     faster = read("dagster.yaml")["run_monitoring"] | {"free_slots_after_run_end_seconds": 1}
     with instance_of_the_file(tmp_path, run_monitoring=faster) as instance:
         events = instance.event_log_storage
         events.set_concurrency_slots("model", 1)
-        killed = start_run(instance, seconds_ago=two_days + 60)
+        hangs = start_run(instance, seconds_ago=two_days + 60)
         at_work = start_run(instance, seconds_ago=two_days - 60)
-        assert events.claim_concurrency_slot("model", killed, "step").is_claimed
+        assert events.claim_concurrency_slot("model", hangs, "step").is_claimed
         assert not events.claim_concurrency_slot("model", at_work, "step").is_claimed
 
         monitor(instance)
-        assert status_of(instance, killed) is dg.DagsterRunStatus.FAILURE
+        assert status_of(instance, hangs) is dg.DagsterRunStatus.FAILURE
         assert status_of(instance, at_work) is dg.DagsterRunStatus.STARTED
         time.sleep(2.1)
         monitor(instance)
         assert events.claim_concurrency_slot("model", at_work, "step").is_claimed
+
+
+def test_a_run_that_was_killed_with_its_code_server_is_ended_at_once(tmp_path: Path) -> None:
+    gone = json.dumps({"host": "localhost", "socket": str(tmp_path / "gone")})
+    with instance_of_the_file(tmp_path) as instance:
+        run = start_run(instance, {GRPC_INFO_TAG: gone})
+        monitor(instance)
+        assert status_of(instance, run) is dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_of_a_code_server_that_was_started_anew_is_ended_and_others_are_not(
+    tmp_path: Path,
+) -> None:
+    with instance_of_the_file(tmp_path) as instance, code_server(tmp_path) as address:
+        run = start_run(instance, {GRPC_INFO_TAG: address})
+        unknown = start_run(instance)
+        monitor(instance)
+        assert status_of(instance, run) is dg.DagsterRunStatus.FAILURE
+        assert status_of(instance, unknown) is dg.DagsterRunStatus.STARTED
+
+
+@contextmanager
+def code_server(folder: Path) -> Iterator[str]:
+    """Without any code, and with no runs."""
+    (folder / "empty.py").write_text("import dagster as dg\n\ndefs = dg.Definitions()\n")
+    socket = folder / "socket"
+    program = [sys.executable, "-m", "dagster", "api", "grpc", "-s", str(socket), "-f", "empty.py"]
+    server = subprocess.Popen(program, cwd=folder, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not socket.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield json.dumps({"host": "localhost", "socket": str(socket)})
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def test_a_run_of_a_killed_command_is_ended_and_that_of_a_living_one_is_not(
+    tmp_path: Path,
+) -> None:
+    signs = [tmp_path / name for name in ("killed", "alive", "of another machine")]
+    signs[0].touch()
+    with instance_of_the_file(tmp_path) as instance, sign_of_life(signs[1]):
+        runs = [start_run(instance, {COMMAND_TAG: str(sign)}) for sign in signs]
+        monitor(instance)
+        ended, *others = [status_of(instance, run) for run in runs]
+        assert ended is dg.DagsterRunStatus.FAILURE
+        assert others == [dg.DagsterRunStatus.STARTED] * 2
+    assert not signs[1].exists()
 
 
 @dg.job(executor_def=dg.in_process_executor)

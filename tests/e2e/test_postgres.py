@@ -10,7 +10,7 @@ import pytest
 from tests.assets.conftest import Platform
 from tests.e2e.conftest import ROOT, run_command
 
-pytest.importorskip("dagster_postgres", reason="not installed: pip install '.[postgres]'")
+pytest.importorskip("dagster_postgres", reason="not installed: uv sync --extra postgres")
 
 from tests.e2e.postgres_server import postgres_programs, rows, serve_postgres
 
