@@ -45,7 +45,7 @@ def resolve(
     old one. So shards before `from_shard` are left as they are: whoever is given of them stays,
     and those that they lost must not be given.
     """
-    scratch.create("links", {**_at_or_above(thresholds), "fuzzy_from": FUZZY_FROM - TOLERANCE})
+    scratch.create("links", {**at_or_above(thresholds), "fuzzy_from": FUZZY_FROM - TOLERANCE})
     scratch.create("contested")
     first = -1 if from_shard is None else from_shard
     scratch.run(
@@ -66,10 +66,11 @@ def resolve(
         scratch.create("winners")
         scratch.run("insert into kept select place from winners")
     scratch.run("create or replace table removed as from open_places anti join kept using (place)")
-    return scratch.fetch("dedup/keepers", _at_or_above(thresholds, tolerance=0.0))
+    return scratch.fetch("dedup/keepers", at_or_above(thresholds, tolerance=0.0))
 
 
-def _at_or_above(thresholds: Thresholds, tolerance: float = TOLERANCE) -> dict[str, float]:
+def at_or_above(thresholds: Thresholds, tolerance: float = TOLERANCE) -> dict[str, float]:
+    """The parameters of `sql/dedup/links.sql`: from where on a pair is one of its layer."""
     limits = {
         "jaccard": thresholds.jaccard,
         "fuzzy": thresholds.fuzzy,

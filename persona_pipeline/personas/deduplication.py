@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import duckdb
 import polars as pl
 
 from persona_pipeline.dedup.resolve import resolve
@@ -77,6 +78,13 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
         _decided(state, of_shard.get((state.shard,), found.clear()), bases.get(state.shard))
         for state in open_states
     ]
+
+
+def undecided_shards(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[str]:
+    """Shards whose duplicates rest on other comparisons or thresholds than those of now."""
+    states = read_states(connection, plan)
+    bases = _bases(states, plan)
+    return [state.shard for state in states if state.basis != bases.get(state.shard)]
 
 
 def _decide(plan: DedupPlan, line: pl.DataFrame, pairs: pl.DataFrame, first: int) -> pl.DataFrame:
