@@ -14,6 +14,7 @@ from tests.sql.conftest import Tables
 
 FOLDER = Path(sql_files.__file__).parent.parent / "sql"
 FOLDERS = [
+    "checks",
     "cli",
     "corpus",
     "llm",
@@ -48,6 +49,22 @@ PARAMETERS = {
     "prefix": "a",
     "query": "a",
     "collection": "records",
+    "jaccard": 0.9,
+    "fuzzy": 95.0,
+    "fuzzy_from": 0.7,
+    "cosine": 0.9,
+    "undecided": ["s1"],
+    "has_journals": False,
+    "language": None,
+    "most_rejected": 0.5,
+    "most_growth": 2.0,
+    "min_count": 20,
+    "far": 0.5,
+    "few_words": 6,
+    "many_words": 60,
+    "few_record_words": 5,
+    "most_unusual": 0.05,
+    "sampled": 1000,
 }
 BOUGHT = "select * exclude (run_id, created_at) from llm.calls"
 

@@ -1,0 +1,25 @@
+-- One row per candidate that no answer of its shard gave.
+-- is_behind: answers have been written since; the shard is to be run again.
+-- reads: personas.candidates, personas.extracted, personas.related, runs.stages   params: none
+with answers as (
+    select shard, persona_id from personas.extracted
+    union all
+    select shard, persona_id from personas.related
+),
+
+asked as (
+    select shard, max(created_at) as asked_at
+    from runs.stages
+    where stage in ('text_to_persona', 'persona_to_persona')
+    group by shard
+)
+
+select
+    candidates.shard,
+    candidates.persona_id,
+    candidates.origin,
+    coalesce(candidates.created_at < asked.asked_at, false) as is_behind
+from personas.candidates
+anti join answers using (shard, persona_id)
+left join asked using (shard)
+order by is_behind, candidates.shard, candidates.persona_id

@@ -1,0 +1,7 @@
+-- One row per document that is there more than once: a text of a source belongs to one shard.
+-- reads: corpus.documents   params: none
+select document_id, count(*) as row_count, min(shard) as first_shard, max(shard) as last_shard
+from corpus.documents
+group by document_id
+having count(*) > 1
+order by document_id

@@ -1,0 +1,7 @@
+-- One row per shard with stages whose input has changed since they ran: it is to be run again.
+-- reads: marts.funnel   params: none
+select shard, string_agg(stage, ', ' order by stage) as stages
+from marts.funnel
+where not is_current
+group by shard
+order by shard
