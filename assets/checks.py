@@ -1,43 +1,258 @@
-"""Asset checks: what must hold in the data, whoever materialized it."""
+"""Asset checks: what must hold in the data, whoever materialized it, and what is worth a look.
+
+Each is a SELECT in `sql/checks/`. A law returns the rows that break it; where all of them are only
+behind (`is_behind`: something upstream was rewritten, and their shard was not run again), the check
+warns. A measure returns numbers, and `is_warning` where one is out of the ordinary.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import dagster as dg
+import duckdb
+import polars as pl
 
 from assets.marts import FUNNEL
 from assets.resources import StoreResource
+from assets.stage_runs import SAMPLE_ROWS, Metadata, as_markdown
+from persona_pipeline.dedup.resolve import at_or_above
+from persona_pipeline.dedup.rules import FUZZY_FROM, TOLERANCE
+from persona_pipeline.personas.comparison import dedup_plan
+from persona_pipeline.personas.deduplication import undecided_shards
+from persona_pipeline.settings import Settings
+from persona_pipeline.sql_files import fetch, read_sql
 
-UNBALANCED = "select * from marts.funnel where not is_balanced"
-STALE = "select distinct shard from marts.funnel where not is_current order by shard"
-UNTRACED = "select count(*) from marts.lineage where url is null"
+DOCUMENTS, CALLS = ["corpus", "documents"], ["llm", "calls"]
+EXTRACTED, RELATED = ["personas", "extracted"], ["personas", "related"]
+CANDIDATES, REMOVED = ["personas", "candidates"], ["personas", "duplicates"]
+HUB, RECORDS = ["personas", "hub"], ["synthetic", "duplicates"]
+"""Checks of records are at the asset that follows all domains."""
+COST, LINEAGE = ["marts", "cost"], ["marts", "lineage"]
+STEPS = {
+    "persona_checks": [DOCUMENTS, EXTRACTED, RELATED, CANDIDATES, REMOVED, HUB],
+    "record_checks": [RECORDS, CALLS],
+    "funnel_checks": [FUNNEL],
+    "mart_checks": [COST, LINEAGE],
+}
+"""Which assets are checked together. A step costs a run 0.3 s of bookkeeping."""
+MOST_NUMBERS: Final = 40
+"""Of a measure: more would be a page of plots."""
+
+FIXED: Final = {
+    "min_count": 20,  # rows from which on a share says something
+    "far": 0.5,  # half of a shard's documents would have to change their language
+    # Below 6 words the quality rules reject, above 80, too; the median is 13, and 90 % have 6 to 20
+    # distinct ones. One in twenty beyond 60: a model that tells stories.
+    "few_words": 6,
+    "many_words": 60,
+    "few_record_words": 5,
+    "most_unusual": 0.05,
+    "sampled": 1000,  # records of a domain whose words are counted: at 100 words, 0.05 CPU-seconds
+}
+Parameter = Callable[[Settings, duckdb.DuckDBPyConnection], object]
 
 
-@dg.asset_check(asset=FUNNEL, blocking=True)
-def no_row_is_lost(duckdb: StoreResource) -> dg.AssetCheckResult:
-    """In every stage and shard, rows in = kept + rejected + duplicates + failed."""
-    unbalanced = duckdb.store.query(UNBALANCED)
-    stages = [f"{row['stage']} of {row['shard']}" for row in unbalanced.iter_rows(named=True)]
+def _threshold(layer: str) -> Parameter:
+    return lambda settings, _: at_or_above(dedup_plan(settings).thresholds)[layer]
+
+
+PARAMETERS: Mapping[str, Parameter] = {
+    "jaccard": _threshold("jaccard"),
+    "fuzzy": _threshold("fuzzy"),
+    "cosine": _threshold("cosine"),
+    "fuzzy_from": lambda _, __: FUZZY_FROM - TOLERANCE,
+    "undecided": lambda settings, connection: undecided_shards(connection, dedup_plan(settings)),
+    "has_journals": lambda settings, _: any(settings.journal_dir.glob("*.jsonl")),
+    "language": lambda settings, _: settings.language,
+    "most_rejected": lambda settings, _: settings.warn_rejected_share,
+    "most_growth": lambda settings, _: settings.warn_cost_growth,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One statement of `sql/checks/`, and what its rows mean."""
+
+    name: str
+    asset: Sequence[str]
+    description: str
+    is_blocking: bool = False
+    is_warning: bool = False
+    """Whether it never does more than warn."""
+    numbers: Sequence[str] = ()
+    """Columns that are plotted over time: the check is a measure. Text columns name the rows."""
+
+
+LAWS = [
+    Check("document_ids_are_unique", DOCUMENTS, "No document is in two shards, or twice in one."),
+    Check("personas_have_documents", EXTRACTED, "Every answer has its document in its shard."),
+    Check(
+        "related_personas_have_parents", RELATED, "Every answer has its parent and root persona."
+    ),
+    Check("persona_ids_are_unique", CANDIDATES, "No persona is a candidate twice."),
+    Check("candidates_are_personas", CANDIDATES, "Every candidate is the answer of a stage."),
+    Check(
+        "removed_personas_have_keepers",
+        REMOVED,
+        "Who was removed as a duplicate has a keeper that is a candidate and was not removed.",
+    ),
+    Check("hub_ids_are_unique", HUB, "No persona is in the hub twice."),
+    Check(
+        "hub_is_made_of_candidates", HUB, "Everyone in the hub is a candidate that was not removed."
+    ),
+    Check(
+        "no_kept_pair",
+        HUB,
+        "No two personas of the hub are at or above a threshold. It blocks: records of duplicates "
+        "would be paid for.",
+        is_blocking=True,
+    ),
+    Check("record_ids_are_unique", RECORDS, "No record is in its domain twice."),
+    Check("records_have_personas", RECORDS, "Every record has its persona in the hub."),
+    Check(
+        "removed_records_have_keepers",
+        RECORDS,
+        "A record that was removed as a duplicate has a keeper that was not removed.",
+    ),
+    Check("call_keys_are_unique", CALLS, "No call was paid twice."),
+    Check("rows_have_calls", CALLS, "Every persona and record has the usable answer it is from."),
+    Check(
+        "no_row_is_lost",
+        FUNNEL,
+        "In every stage and shard, rows in = kept + rejected + duplicates + failed.",
+        is_blocking=True,
+    ),
+    Check(
+        "no_stage_is_behind",
+        FUNNEL,
+        "No stage's input has changed since it ran; the shards named should be run again.",
+        is_warning=True,
+    ),
+    Check("every_record_has_a_page", LINEAGE, "Every synthetic record leads back to a URL."),
+    Check(
+        "shards_have_like_languages",
+        DOCUMENTS,
+        "A shard's documents are in the same languages as the rest of its source.",
+        is_warning=True,
+    ),
+]
+MEASURES = [
+    Check(
+        "language_mix",
+        DOCUMENTS,
+        "The languages of documents, and of the documents that the hub's personas come from. Warns "
+        "where personas must be in another one (setting language).",
+        numbers=["language_ratio"],
+    ),
+    Check(
+        "persona_lengths",
+        HUB,
+        "How many words personas have. Warns where over 5 % have hardly any, or over 60.",
+        numbers=["median_words", "p95_words", "unusual_ratio"],
+    ),
+    Check(
+        "record_lengths",
+        RECORDS,
+        "How many words records have, per domain. Warns where over 5 % have hardly any.",
+        numbers=["median_words", "p95_words", "unusual_ratio"],
+    ),
+    Check(
+        "rejected_share",
+        FUNNEL,
+        "The share of a stage's rows that each reason turns away. Warns above warn_rejected_share.",
+        numbers=["rejected_ratio"],
+    ),
+    Check(
+        "cost_growth",
+        COST,
+        "What a record cost in the last run that bought some, beside the median of the runs "
+        "before. Warns above warn_cost_growth.",
+        numbers=["usd_per_record", "growth_ratio"],
+    ),
+]
+
+
+def build_checks(settings: Settings) -> Sequence[dg.AssetChecksDefinition]:
+    """All checks, in a few steps."""
+    return [
+        _build_step(
+            name, [check for check in (*LAWS, *MEASURES) if check.asset in assets], settings
+        )
+        for name, assets in STEPS.items()
+    ]
+
+
+def _build_step(name: str, checks: Sequence[Check], settings: Settings) -> dg.AssetChecksDefinition:
+    @dg.multi_asset_check(
+        name=name,
+        specs=[
+            dg.AssetCheckSpec(
+                check.name,
+                asset=dg.AssetKey(check.asset),
+                description=f"{check.description} SQL: sql/checks/{check.name}.sql",
+                blocking=check.is_blocking,
+            )
+            for check in checks
+        ],
+        can_subset=True,
+    )
+    def step(
+        context: dg.AssetCheckExecutionContext, duckdb: StoreResource
+    ) -> Iterator[dg.AssetCheckResult]:
+        duckdb.store.migrate()
+        chosen = {key.name for key in context.selected_asset_check_keys}
+        for check in checks:
+            if check.name in chosen:
+                yield _evaluate(check, duckdb, settings)
+
+    return step
+
+
+def _evaluate(check: Check, duckdb: StoreResource, settings: Settings) -> dg.AssetCheckResult:
+    sql = read_sql(f"checks/{check.name}")
+    named = set(re.findall(r"\$([a-z_]+)", sql))
+    known = {name: value for name, value in FIXED.items() if name in named}
+    # Nobody commits meanwhile: parameters and rows are of one moment.
+    with duckdb.store.connect(read_only=True) as connection:
+        found = {name: PARAMETERS[name](settings, connection) for name in named - known.keys()}
+        rows = fetch(connection, sql, {**known, **found})
+    passed, severity, metadata = _measured(check, rows) if check.numbers else _judged(check, rows)
     return dg.AssetCheckResult(
-        passed=not stages,
-        metadata={"unbalanced_stages": stages},
-        description="rows are missing" if stages else "every row is accounted for",
+        asset_key=dg.AssetKey(check.asset),
+        check_name=check.name,
+        passed=passed,
+        severity=severity,
+        metadata=metadata,
     )
 
 
-@dg.asset_check(asset=FUNNEL)
-def no_stage_is_behind(duckdb: StoreResource) -> dg.AssetCheckResult:
-    """No stage's input has changed since it ran; those named should be run again."""
-    shards = duckdb.store.query(STALE)["shard"].to_list()
-    return dg.AssetCheckResult(
-        passed=not shards,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"shards_to_run_again": shards},
-    )
+def _judged(check: Check, rows: pl.DataFrame) -> tuple[bool, dg.AssetCheckSeverity, Metadata]:
+    """A law: every row breaks it."""
+    behind = int(rows["is_behind"].sum()) if "is_behind" in rows.columns else 0
+    is_warning = check.is_warning or (behind > 0 and behind == len(rows))
+    severity = dg.AssetCheckSeverity.WARN if is_warning else dg.AssetCheckSeverity.ERROR
+    metadata: Metadata = {
+        "violations": len(rows),
+        "first rows": as_markdown(rows.head(SAMPLE_ROWS)),
+    }
+    if "is_behind" in rows.columns:
+        metadata["of them behind"] = behind
+    return rows.is_empty(), severity, metadata
 
 
-@dg.asset_check(asset=["marts", "lineage"])
-def every_record_has_a_page(duckdb: StoreResource) -> dg.AssetCheckResult:
-    """Every synthetic record leads back to a URL."""
-    [untraced] = duckdb.store.query(UNTRACED).row(0)
-    return dg.AssetCheckResult(passed=untraced == 0, metadata={"records_without_url": untraced})
-
-
-CHECKS = [no_row_is_lost, no_stage_is_behind, every_record_has_a_page]
+def _measured(check: Check, rows: pl.DataFrame) -> tuple[bool, dg.AssetCheckSeverity, Metadata]:
+    """A measure: rows that are out of the ordinary come first in the table."""
+    ordered = rows.sort("is_warning", descending=True, maintain_order=True)
+    warnings = int(ordered["is_warning"].sum())
+    named = [name for name, kind in rows.schema.items() if kind == pl.String]
+    numbers = {
+        f"{' '.join(str(row[name]) for name in named)}: {column}": row[column]
+        for row in ordered.head(MOST_NUMBERS).iter_rows(named=True)
+        for column in check.numbers
+        if row[column] is not None
+    }
+    table = as_markdown(ordered.head(max(SAMPLE_ROWS, warnings)))
+    metadata = {"violations": warnings, "first rows": table, **numbers}
+    return warnings == 0, dg.AssetCheckSeverity.WARN, metadata

@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets.automation import build_automation_sensor, build_schedule
 from assets.batches import build_batch_sensor
-from assets.checks import CHECKS
+from assets.checks import build_checks
 from assets.corpus import build_corpus_assets
 from assets.inbox import FILES, build_inbox_sensor
 from assets.ledgers import build_ledger_assets
@@ -52,9 +52,9 @@ def build_definitions(settings: Settings, models: Models | None = None) -> dg.De
             build_sweep_asset(settings),
             *build_synthetic_assets(settings, domains),
             build_ledger_assets(domains),
-            *build_mart_assets(),
+            *build_mart_assets(settings),
         ],
-        asset_checks=CHECKS,
+        asset_checks=build_checks(settings),
         jobs=[registering, looking, running],
         sensors=[
             build_batch_sensor(settings, MAIN_JOB),

@@ -1,6 +1,7 @@
 """Group `marts`: views for people, and the law that no row is lost."""
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 import dagster as dg
 
@@ -8,16 +9,20 @@ from assets.automation import refresh_condition
 from assets.pictures import topics
 from assets.resources import StoreResource
 from assets.stage_runs import OWNERS, describe_table, result
+from persona_pipeline.settings import Settings
 
 FUNNEL = ["marts", "funnel"]
 
 
-def build_mart_assets() -> Sequence[dg.AssetsDefinition]:
+def build_mart_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
     """The views over the tables, and the counts that must balance."""
-    return [_build_funnel(), _build_views()]
+    return [_build_funnel(settings), _build_views()]
 
 
-def _build_funnel() -> dg.AssetsDefinition:
+def _build_funnel(settings: Settings) -> dg.AssetsDefinition:
+    hours = settings.fresh_within_hours
+    freshness = None if hours is None else dg.FreshnessPolicy.time_window(timedelta(hours=hours))
+
     @dg.asset(
         key=FUNNEL,
         deps=[
@@ -31,6 +36,7 @@ def _build_funnel() -> dg.AssetsDefinition:
         kinds={"sql", "duckdb"},
         owners=OWNERS,
         automation_condition=refresh_condition(),
+        freshness_policy=freshness,  # every run ends with it, of whatever shard
     )
     def funnel(duckdb: StoreResource) -> dg.MaterializeResult[None]:
         """One row is one stage of one shard: rows in = kept + rejected + duplicates + failed."""

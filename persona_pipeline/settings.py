@@ -194,6 +194,16 @@ class Settings(DataFolder, BaseSettings):
     shards_per_run: int = Field(
         4, ge=1, description="shards that one run of a backfill buys answers for"
     )
+    warn_rejected_share: float = Field(
+        0.5, ge=0, le=1, description="share of a stage's rows that one reason may reject: a check"
+    )
+    warn_cost_growth: float = Field(
+        2.0, ge=1, description="cost of a record, in times that of the runs before: a check"
+    )
+    fresh_within_hours: float | None = Field(
+        None, ge=1, description="Dagster marks the funnel as stale after that, or none: never"
+    )
+
     lock_timeout: float = Field(120.0, gt=0, description="seconds to wait for the database's lock")
 
     @field_validator("verbs", "domains", "domain_dirs", "fallback_models", "watch", mode="before")
@@ -237,6 +247,7 @@ class Settings(DataFolder, BaseSettings):
         "max_usd",
         "max_tokens",
         "schedule",
+        "fresh_within_hours",
         mode="before",
     )
     @classmethod
