@@ -16,7 +16,7 @@ import polars as pl
 
 from assets.marts import FUNNEL
 from assets.resources import StoreResource
-from assets.stage_runs import SAMPLE_ROWS, Metadata, as_markdown
+from assets.tables import SAMPLE_ROWS, Metadata, as_markdown
 from persona_pipeline.dedup.resolve import at_or_above
 from persona_pipeline.dedup.rules import FUZZY_FROM, TOLERANCE
 from persona_pipeline.personas.comparison import dedup_plan

@@ -7,15 +7,8 @@ import dagster as dg
 from assets.inbox import FILES, build_files_asset
 from assets.resources import StoreResource
 from assets.shard_runs import AT_ONCE, Results, run_shards
-from assets.stage_runs import (
-    OWNERS,
-    REGISTERED,
-    SHARDS,
-    Metadata,
-    StageRun,
-    add_shards,
-    describe_table,
-)
+from assets.stage_runs import OWNERS, REGISTERED, SHARDS, StageRun, add_shards
+from assets.tables import Metadata, describe_table
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.shards import load_shard
 from persona_pipeline.registration import register_source

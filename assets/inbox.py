@@ -7,7 +7,8 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from assets.resources import StoreResource
-from assets.stage_runs import OWNERS, REGISTERED, SHARDS, add_shards, as_markdown, describe_table
+from assets.stage_runs import OWNERS, REGISTERED, SHARDS, add_shards
+from assets.tables import as_markdown, describe_table
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.errors import SourceError
 from persona_pipeline.settings import Settings

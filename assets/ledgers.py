@@ -5,7 +5,8 @@ import dagster as dg
 from assets.automation import refresh_condition
 from assets.resources import StoreResource
 from assets.shard_runs import AT_ONCE, Results, report
-from assets.stage_runs import OWNERS, SHARDS, describe_table
+from assets.stage_runs import OWNERS, SHARDS
+from assets.tables import describe_shard
 from persona_pipeline.domains.spec import Domain
 
 
@@ -51,10 +52,9 @@ def build_ledger_assets(domains: list[Domain]) -> dg.AssetsDefinition:
     )
     def reports(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
         tables = [".".join(key) for key in ledgers]
-        made = {
-            shard: {table: describe_table(duckdb.store, table, shard) for table in tables}
-            for shard in context.partition_keys
-        }
-        yield from report(context, duckdb.store, made)
+        store, shards = duckdb.store, context.partition_keys
+        yield from report(
+            context, {shard: describe_shard(store, tables, shard) for shard in shards}
+        )
 
     return reports

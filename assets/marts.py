@@ -8,7 +8,8 @@ import dagster as dg
 from assets.automation import refresh_condition
 from assets.pictures import topics
 from assets.resources import StoreResource
-from assets.stage_runs import OWNERS, describe_table, result
+from assets.stage_runs import OWNERS
+from assets.tables import describe_table, result
 from persona_pipeline.settings import Settings
 
 FUNNEL = ["marts", "funnel"]

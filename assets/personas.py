@@ -8,7 +8,8 @@ from assets.automation import refresh_condition
 from assets.pictures import lengths_of_hub
 from assets.resources import Models, StoreResource
 from assets.shard_runs import AT_ONCE, Results, run_shards, some_at_once
-from assets.stage_runs import OWNERS, SHARDS, Metadata, StageRun
+from assets.stage_runs import OWNERS, SHARDS, StageRun
+from assets.tables import Metadata
 from persona_pipeline.dedup.word_sets import TOKENIZER_VERSION
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.models import open_embedder

@@ -3,7 +3,8 @@
 import dagster as dg
 
 from assets.resources import StoreResource
-from assets.stage_runs import OWNERS, SAMPLE_ROWS, Metadata, as_markdown, describe_table
+from assets.stage_runs import OWNERS
+from assets.tables import SAMPLE_ROWS, Metadata, as_markdown, describe_table
 from persona_pipeline.locks import turn
 from persona_pipeline.personas.comparison import dedup_plan
 from persona_pipeline.personas.deduplication import STAGE

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import dagster as dg
 
 from assets.resources import StoreResource
-from assets.stage_runs import Metadata, StageRun, describe_table, stage_run
+from assets.stage_runs import StageRun, stage_run
+from assets.tables import Metadata, ShardOfTable, describe_shard
 from persona_pipeline.settings import Settings
-from persona_pipeline.store import Store
 
 Results = Iterator[dg.MaterializeResult[None]]
 AT_ONCE = dg.BackfillPolicy.single_run()
@@ -31,24 +31,25 @@ def run_shards(
 
     A shard is committed when it is done, and reported even if a later one fails.
     """
-    made: dict[str, dict[str, Metadata]] = {}
+    made: dict[str, dict[str, ShardOfTable]] = {}
     try:
         for shard in context.partition_keys:
+            waited = duckdb.store.waited_s
             with stage_run(context, duckdb, settings, shard) as run:
                 told = work(run)
-                made[shard] = {
-                    table: {**told, **describe_table(run.store, table, shard)} for table in tables
-                }
+                described = describe_shard(run.store, tables, shard)
+                told["lock_wait_seconds"] = round(run.store.waited_s - waited, 2)
+                for of_table in described.values():
+                    of_table.metadata.update(told)
+                made[shard] = described
     except BaseException:
-        _report_each(context, duckdb.store, made)
+        _report_each(context, made)
         raise
-    yield from report(context, duckdb.store, made)
+    yield from report(context, made)
 
 
 def report(
-    context: dg.AssetExecutionContext,
-    store: Store,
-    made: Mapping[str, Mapping[str, Metadata]],
+    context: dg.AssetExecutionContext, made: Mapping[str, Mapping[str, ShardOfTable]]
 ) -> Results:
     """The materialization of every table (`schema.table`) of every shard, with its metadata.
 
@@ -56,39 +57,28 @@ def report(
     reported again, each with its own: else rewriting one of them with the same rows would make
     everything after it stale.
     """
-    shards = list(made)
-    for table in made[shards[0]]:
+    [tables, *others] = made.values()
+    for table, rows in tables.items():
         key = dg.AssetKey(table.split("."))
-        if len(shards) == 1:
-            [metadata] = (tables[table] for tables in made.values())
-            version = dg.DataVersion(content_version(store, table, shards[0]))
-            yield dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=version)
-        else:
+        if others:
             yield dg.MaterializeResult(asset_key=key)
-    if len(shards) > 1:
-        _report_each(context, store, made)
+        else:
+            version = dg.DataVersion(rows.version)
+            yield dg.MaterializeResult(asset_key=key, metadata=rows.metadata, data_version=version)
+    if others:
+        _report_each(context, made)
 
 
 def _report_each(
-    context: dg.AssetExecutionContext,
-    store: Store,
-    made: Mapping[str, Mapping[str, Metadata]],
+    context: dg.AssetExecutionContext, made: Mapping[str, Mapping[str, ShardOfTable]]
 ) -> None:
     for shard, tables in made.items():
-        for table, metadata in tables.items():
+        for table, rows in tables.items():
             context.log_event(
                 dg.AssetMaterialization(
                     asset_key=dg.AssetKey(table.split(".")),
                     partition=shard,
-                    metadata=metadata,
-                    tags={DATA_VERSION: content_version(store, table, shard)},
+                    metadata=rows.metadata,
+                    tags={DATA_VERSION: rows.version},
                 )
             )
-
-
-def content_version(store: Store, table: str, shard: str) -> str:
-    """The same for the same rows, whoever wrote them, when, and in which order."""
-    rows = f"select * exclude (run_id, created_at) from {table} where shard = $shard"
-    query = f"select count(*) as rows, sum(hash(content)::hugeint) as sum from ({rows}) as content"
-    [(count, total)] = store.query(query, {"shard": shard}).rows()
-    return f"{count}-{int(total or 0) % 2**64:016x}"

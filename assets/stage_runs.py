@@ -5,13 +5,12 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from assets.columns import describe_columns
 from assets.resources import Models, StoreResource
+from assets.tables import Metadata
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.batches.records import forget_bought
 from persona_pipeline.llm.buying.budget import BudgetReached
@@ -22,7 +21,7 @@ from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.llm.models import check_prices
 from persona_pipeline.locks import turn
 from persona_pipeline.settings import Settings
-from persona_pipeline.stages import StageRows, count_reasons
+from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
 from persona_pipeline.sums import known_sum
 from persona_pipeline.unfinished import stop_of
@@ -31,11 +30,6 @@ SHARDS = dg.DynamicPartitionsDefinition(name="shards")
 REGISTERED = dg.DataVersion("registered")
 """Of the assets that register shards: a new shard is no news for those that are there."""
 OWNERS = ["team:data"]
-SAMPLE_ROWS = 5
-CELL = 160
-"""Characters of a cell shown in a sample."""
-
-Metadata = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -118,56 +112,6 @@ def add_shards(instance: dg.DagsterInstance, store: Store) -> None:
     """Make every registered shard a partition."""
     rows = store.query("select shard from corpus.shards order by shard_number")
     instance.add_dynamic_partitions(str(SHARDS.name), rows["shard"].to_list())
-
-
-def describe_table(store: Store, table: str, shard: str | None = None) -> Metadata:
-    """Row counts, columns and a sample of a table or view, for the asset's page."""
-    where = "where shard = $shard" if shard else ""
-    parameters = {"shard": shard} if shard else {}
-    with store.connect(read_only=True) as connection:
-        [(count,)] = connection.sql(
-            f"select count(*) from {table} {where}", params=parameters
-        ).fetchall()
-        sample = connection.sql(
-            f"select * from {table} {where} limit {SAMPLE_ROWS}", params=parameters
-        )
-        metadata: Metadata = {
-            **describe_columns(connection, table),
-            "dagster/table_name": table,
-            "sample": as_markdown(sample.pl()),
-        }
-        if "reason" in sample.columns:
-            reasons = connection.sql(f"select reason from {table} {where}", params=parameters).pl()
-            metadata["reasons"] = _reasons(reasons)
-    row_count = "dagster/partition_row_count" if shard else "dagster/row_count"
-    return {row_count: count, "rows": count, **metadata}
-
-
-def result(key: Sequence[str], metadata: Metadata) -> dg.MaterializeResult[None]:
-    """The materialization of one table."""
-    return dg.MaterializeResult(asset_key=dg.AssetKey(key), metadata=metadata)
-
-
-def as_markdown(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    """The rows as a table, without what names the run."""
-    if rows.is_empty():
-        return dg.MetadataValue.md("no rows")
-    shown = [name for name in rows.columns if name not in {"run_id", "created_at", "embedding"}]
-    lines = ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
-    lines += [
-        "| " + " | ".join(_cell(value) for value in row) + " |" for row in rows.select(shown).rows()
-    ]
-    return dg.MetadataValue.md("\n".join(lines))
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
-    return text if len(text) <= CELL else text[: CELL - 1] + "…"
-
-
-def _reasons(rejected: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    lines = [f"| {reason} | {count} |" for reason, count in count_reasons(rejected)]
-    return dg.MetadataValue.md("\n".join(["| reason | rows |", "|---|---|", *lines]))
 
 
 def _spending(stages: Collection[Totals]) -> Metadata:

@@ -6,7 +6,8 @@ import dagster as dg
 
 from assets.pictures import picture
 from assets.resources import StoreResource
-from assets.stage_runs import OWNERS, as_markdown, describe_table
+from assets.stage_runs import OWNERS
+from assets.tables import as_markdown, describe_table
 from persona_pipeline.personas.comparison import DedupPlan, dedup_plan
 from persona_pipeline.personas.sweep import (
     SweepStep,

@@ -7,7 +7,8 @@ import dagster as dg
 from assets.automation import refresh_condition
 from assets.resources import Models, StoreResource
 from assets.shard_runs import AT_ONCE, Results, run_shards, some_at_once
-from assets.stage_runs import OWNERS, SHARDS, Metadata, StageRun
+from assets.stage_runs import OWNERS, SHARDS, StageRun
+from assets.tables import Metadata
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.domains.spec import Domain
 from persona_pipeline.hashing import stable_id

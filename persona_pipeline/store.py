@@ -30,8 +30,9 @@ from persona_pipeline.views import add_to_views
 
 LOG = logging.getLogger(__name__)
 
-FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0
-"""Seconds between two tries for the lock, doubled from the first to the longest, jittered."""
+FIRST_DELAY, LONGEST_DELAY = 0.02, 0.25
+"""Seconds between two tries for the lock, doubled from the first to the longest, jittered. A try
+costs a millisecond."""
 TELL_AFTER = 5.0
 """Seconds of waiting after which the log says who holds the file."""
 PUBLISHING_SHARE = 0.1
@@ -54,6 +55,7 @@ class Store:
         """Seconds that this object has waited for the lock."""
         self._lock_timeout = lock_timeout
         self._publishing_s = 0.0
+        self._is_migrated = False
 
     @contextmanager
     def connect(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -122,8 +124,13 @@ class Store:
             StoreError: the file was written by a newer program.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.is_current():
+        if self._is_migrated and self.path.is_file():
             return
+        if not self.is_current():
+            self._upgrade()
+        self._is_migrated = True
+
+    def _upgrade(self) -> None:
         with self.transaction() as connection:
             apply_migrations(connection, self.path)
 

@@ -34,7 +34,7 @@ def test_every_table_is_an_asset_and_depends_on_what_it_is_made_from(platform: P
     found = edges(platform.definitions)
 
     assert {key.replace("/", ".") for key in found} >= {*TABLES, "corpus.shards", "llm.calls"}
-    assert found["corpus/documents"] == {"corpus/shards"}
+    assert found["corpus/documents"] == {"corpus/shards", "corpus/files"}
     assert found["personas/extracted"] == {"corpus/documents"}
     assert found["personas/related"] == {"personas/extracted"}
     assert found["personas/candidates"] == {"personas/extracted", "personas/related"}

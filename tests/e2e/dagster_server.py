@@ -28,9 +28,7 @@ def copy_checkout(copy: Path) -> Path:
 
 @contextmanager
 def dagster_dev(checkout: Path, **settings: object) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = checkout / "dagster-dev.log"
     with log.open("w") as output:
         server = subprocess.Popen(
@@ -50,6 +48,12 @@ def dagster_dev(checkout: Path, **settings: object) -> Iterator[str]:
             server.wait(timeout=30)
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def wait_for(url: str, log: Path) -> None:

@@ -1,0 +1,162 @@
+"""Webserver and daemon as services of a copied checkout: to launch, to kill, to start again."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import command_environment
+from tests.e2e.dagster_server import copy_checkout, free_port, wait_for
+from tests.e2e.test_termination import ask
+
+REPOSITORY = {"repositoryLocationName": "persona_pipeline", "repositoryName": "__repository__"}
+BACKFILL = """
+mutation ($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}
+"""
+RUNS = """
+query { runsOrError { ... on Runs { results { runId status tags { key value } } } } }
+"""
+BACKFILL_STATUS = """
+query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
+  ... on PartitionBackfill { status error { message } } } }
+"""
+ACTIVE = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING", "MANAGED"}
+
+
+class Deployment:
+    """The processes of one instance; `home` is the copy of the checkout and DAGSTER_HOME."""
+
+    def __init__(self, home: Path, runs_at_once: int, settings: Mapping[str, object]) -> None:
+        self.home = copy_checkout(home)
+        self.data = home / "data"
+        self._environment = command_environment(data_dir=self.data, **settings) | {
+            "DAGSTER_HOME": str(home),
+            "PYTHONPATH": str(home),
+        }
+        self._change("max_concurrent_runs", runs_at_once)
+        self._change("poll_interval_seconds", 3)
+        self._services: dict[str, subprocess.Popen[bytes]] = {}
+        self.url = ""
+
+    def _change(self, name: str, value: int) -> None:
+        file = self.home / "dagster.yaml"
+        file.write_text(re.sub(rf"{name}: \d+", f"{name}: {value}", file.read_text()))
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The command line on this instance."""
+        return subprocess.run(
+            [sys.executable, "-m", "persona_pipeline", *arguments],
+            cwd=self.home,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def start(self) -> None:
+        """Both services."""
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._start("webserver", "dagster-webserver", "-p", str(port))
+        wait_for(f"{self.url}/server_info", self.log("webserver"))
+        self.start_daemon()
+
+    def start_daemon(self) -> None:
+        """As its service manager would, after it was killed."""
+        self._start("daemon", "dagster-daemon", "run")
+
+    def _start(self, name: str, program: str, *arguments: str) -> None:
+        with self.log(name).open("a") as log:
+            self._services[name] = subprocess.Popen(
+                [Path(sys.executable).with_name(program), *arguments, "-w", "workspace.yaml"],
+                cwd=self.home,
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def log(self, name: str) -> Path:
+        return self.home / f"{name}.log"
+
+    def kill_daemon(self) -> None:
+        """The daemon alone: its code server and the runs go on, or notice it."""
+        self._services["daemon"].kill()
+        self._services["daemon"].wait()
+
+    def stop(self) -> None:
+        for service in self._services.values():
+            if service.poll() is None:
+                os.killpg(service.pid, signal.SIGTERM)
+        for service in self._services.values():
+            try:
+                service.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                os.killpg(service.pid, signal.SIGKILL)
+
+    def workers(self) -> list[int]:
+        """The processes that work on runs."""
+        return [
+            int(folder.name)
+            for folder in Path("/proc").iterdir()
+            if folder.name.isdigit() and self._is_worker(folder)
+        ]
+
+    def _is_worker(self, process: Path) -> bool:
+        try:
+            command = (process / "cmdline").read_bytes()
+            environment = (process / "environ").read_bytes()
+        except OSError:  # it has ended
+            return False
+        mine = f"DAGSTER_HOME={self.home}".encode() in environment.split(b"\0")
+        return mine and b"spawn_main" in command
+
+    def backfill(self, shards: list[str]) -> str:
+        """Ask for all of these shards of the main job at once."""
+        selector = {"partitionSetName": "main_partition_set", "repositorySelector": REPOSITORY}
+        params = {"selector": selector, "partitionNames": shards}
+        launched = ask(self.url, BACKFILL, params=params)
+        assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        return str(launched["backfillId"])
+
+    def runs(self) -> list[dict[str, Any]]:
+        return list(ask(self.url, RUNS)["results"])
+
+    def is_idle(self, backfill: str) -> bool:
+        """Whether the backfill has launched all its runs, and none is left."""
+        status = ask(self.url, BACKFILL_STATUS, id=backfill)["status"]
+        if status in {"REQUESTED", "CANCELING", "FAILING"}:
+            return False
+        return not any(run["status"] in ACTIVE for run in self.runs())
+
+    def wait_until_idle(self, backfill: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self.is_idle(backfill):
+            if time.monotonic() > deadline:
+                told = [(run["runId"][:8], run["status"]) for run in self.runs()]
+                pytest.fail(f"{told}\n{self.log('daemon').read_text()[-3000:]}")
+            time.sleep(0.5)
+
+
+@contextmanager
+def deployed(home: Path, runs_at_once: int, **settings: object) -> Iterator[Deployment]:
+    deployment = Deployment(home, runs_at_once, settings)
+    try:
+        yield deployment
+    finally:
+        deployment.stop()

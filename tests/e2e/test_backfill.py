@@ -1,0 +1,175 @@
+"""Eight shards at once through the daemon: with a reader, and with processes that are killed.
+
+Figures: pytest tests/e2e/test_backfill.py --kills 25 --log-cli-level=INFO
+"""
+
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import pytest
+
+from tests.e2e.conftest import read_tables
+from tests.e2e.deployment import Deployment, deployed
+from tests.e2e.served_model import ServedModel, serve_model
+from tests.e2e.small_job import IN_FLIGHT, SmallJob, make_small_job
+
+LOG = logging.getLogger(__name__)
+SHARDS = 8
+READER = """
+import sys, time
+import duckdb
+
+shell = duckdb.connect(sys.argv[1], read_only=True)
+while True:
+    print(*shell.sql("select count(*) from personas.hub").fetchone(), flush=True)
+    time.sleep(0.2)
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> SmallJob:
+    """Eight pages of a small job."""
+    made = make_small_job(tmp_path)
+    for trade in ("rope", "glass", "paper", "brick", "cider", "lime", "oar", "sail"):
+        text = f"How {trade} was made on the coast, who did the work, and what became of it. "
+        (tmp_path / "pages" / f"{trade}.md").write_text(f"# {trade}\n\n{text * 4}")
+    for old in tmp_path.glob("pages/[0-9].md"):
+        old.unlink()
+    return made
+
+
+def settings(job: SmallJob, model: ServedModel) -> dict[str, object]:
+    chosen = job.settings(model, job.folder, shard_size=1, shards_per_run=1)
+    del chosen["data_dir"]
+    return chosen
+
+
+def register(deployment: Deployment) -> list[str]:
+    done = deployment.command("estimate", "--documents", "all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    with duckdb.connect(str(deployment.data / "published.duckdb"), read_only=True) as connection:
+        rows = connection.sql("select shard from corpus.shards order by shard_number").fetchall()
+    return [shard for (shard,) in rows]
+
+
+@contextmanager
+def shell_on(snapshot: Path) -> Iterator[subprocess.Popen[str]]:
+    """A user's read-only shell, open all the while."""
+    shell = subprocess.Popen(
+        [sys.executable, "-c", READER, str(snapshot)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield shell
+    finally:
+        shell.kill()
+        shell.communicate()
+
+
+def lock_wait(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Seconds that all stages waited for the database, as their materializations say."""
+    monkeypatch.chdir(deployment.home)  # dagster.yaml's paths are relative
+    with dg.DagsterInstance.from_config(str(deployment.home)) as instance:
+        seconds = [
+            float(str(event.asset_materialization.metadata["lock_wait_seconds"].value))
+            for key in instance.all_asset_keys()
+            for event in instance.fetch_materializations(key, limit=1000).records
+            if event.asset_materialization
+            and "lock_wait_seconds" in event.asset_materialization.metadata
+        ]
+    assert len(seconds) >= SHARDS * 10
+    return sum(seconds)
+
+
+def test_eight_shards_at_once_succeed_while_a_shell_reads_the_snapshot(
+    tmp_path: Path, job: SmallJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        serve_model(seconds=0.1) as model,
+        deployed(tmp_path / "home", SHARDS, **settings(job, model)) as deployment,
+    ):
+        shards = register(deployment)
+        assert len(shards) == SHARDS
+        deployment.start()
+        with shell_on(deployment.data / "published.duckdb") as shell:
+            backfill = deployment.backfill(shards)
+            deployment.wait_until_idle(backfill, seconds=400)
+            assert shell.poll() is None
+
+        statuses = [run["status"] for run in deployment.runs()]
+        assert statuses.count("SUCCESS") == SHARDS + 1, statuses  # and the registration
+        logs = "".join(deployment.log(name).read_text() for name in ("daemon", "webserver"))
+        assert "Conflicting lock" not in logs
+        assert "is held by" not in logs
+        LOG.info("waited for the lock: %.1f s", lock_wait(deployment, monkeypatch))
+    with duckdb.connect(str(deployment.data / "published.duckdb"), read_only=True) as connection:
+        [(stages, balanced, current)] = connection.sql(
+            "select count(*), count(*) filter (is_balanced), count(*) filter (is_current) "
+            "from marts.funnel"
+        ).fetchall()
+    assert stages == balanced == current == SHARDS * 7
+    assert model.billed_twice == 0
+
+
+def test_killed_runs_and_daemons_lose_nothing_and_leave_nothing_behind(
+    tmp_path: Path, job: SmallJob, request: pytest.FixtureRequest
+) -> None:
+    rng, kills = random.Random(11), int(request.config.getoption("--kills"))
+    with (
+        serve_model(seconds=0.3) as model,
+        deployed(tmp_path / "home", 4, **settings(job, model)) as deployment,
+    ):
+        shards = register(deployment)
+        deployment.start()
+        backfill, killed = deployment.backfill(shards), {"run": 0, "daemon": 0}
+        while sum(killed.values()) < kills:
+            time.sleep(rng.uniform(0.5, 4))
+            what = "daemon" if rng.random() < 0.2 else "run"
+            killed[what] += kill_one(deployment, rng, what)
+            if deployment.is_idle(backfill):
+                backfill = deployment.backfill(shards)
+        deployment.wait_until_idle(backfill, seconds=400)
+        backfill = deployment.backfill(shards)
+        deployment.wait_until_idle(backfill, seconds=400)
+        last = deployment.runs()[:SHARDS]
+        assert [run["status"] for run in last] == ["SUCCESS"] * SHARDS
+        LOG.info("killed %s; paid twice %d of %d", killed, model.billed_twice, model.billed.total())
+        assert model.billed_twice <= killed["run"] * IN_FLIGHT + killed["daemon"] * 4 * IN_FLIGHT
+        assert not deployment.workers()
+
+    with (
+        serve_model() as other,
+        deployed(tmp_path / "undisturbed", 1, **settings(job, other)) as undisturbed,
+    ):
+        done = undisturbed.command("run", "--documents", "all")
+        assert done.returncode == 0, done.stdout + done.stderr
+    tables = read_tables(deployment.data / "published.duckdb")
+    assert tables == read_tables(undisturbed.data / "published.duckdb")
+    assert len(tables["synthetic.riddle"]) > 0
+    assert not list((deployment.data / "journal").glob("*.jsonl"))
+    assert not list(deployment.data.glob("*.tmp"))
+
+
+def kill_one(deployment: Deployment, rng: random.Random, what: str) -> int:
+    """Kill a run's process, or the daemon (and start it again); how many were killed."""
+    if what == "daemon":
+        deployment.kill_daemon()
+        deployment.start_daemon()
+        return 1
+    workers = deployment.workers()
+    if not workers:
+        return 0
+    try:
+        os.kill(rng.choice(workers), signal.SIGKILL)
+    except ProcessLookupError:  # it has just ended
+        return 0
+    return 1
