@@ -9,7 +9,7 @@ from persona_pipeline.dedup.duplicates import compare_texts
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Comparison
 from persona_pipeline.domains.spec import Domain
-from persona_pipeline.sql_files import read_sql
+from persona_pipeline.sql_files import fetch, read_sql
 from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
 from persona_pipeline.synthesis import answer_of_record, table_name
@@ -39,13 +39,16 @@ def deduplicate_records(
     """
     found = []
     for domain in domains:
-        records = store.query(
-            f"select records.*, shards.shard_number from {table_name(domain)} as records "
-            "inner join corpus.shards using (shard)"
-        )
+        with store.connect(read_only=True) as connection:
+            records = fetch(
+                connection,
+                f"select records.*, shards.shard_number from {table_name(domain)} as records "
+                "inner join corpus.shards using (shard)",
+            )
+            query = read_sql("store/stored_duplicates")
+            stored = fetch(connection, query, {"domain": domain.name})
         threshold = thresholds.get(domain.name, domain.file.dedup.threshold)
         duplicates = find_record_duplicates(domain, records, threshold, resources)
-        stored = store.query(read_sql("store/stored_duplicates"), {"domain": domain.name})
         changed = {*_differing(duplicates, stored), *_differing(stored, duplicates), shard}
         found += [_of_shard(domain, duplicates, name) for name in sorted(changed)]
     return found

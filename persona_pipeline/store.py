@@ -22,6 +22,7 @@ import polars as pl
 from persona_pipeline.connections import open_duckdb
 from persona_pipeline.dictionary import Descriptions, is_described
 from persona_pipeline.errors import StoreError
+from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.migrations import apply_migrations, columns_of, is_current
 from persona_pipeline.sql_files import fetch, read_sql
@@ -56,6 +57,7 @@ class Store:
         self._lock_timeout = lock_timeout
         self._publishing_s = 0.0
         self._is_migrated = False
+        self._added = set[str]()
 
     @contextmanager
     def connect(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -152,6 +154,9 @@ class Store:
     ) -> None:
         """Create the table, or add what it lacks: a domain's table follows its file."""
         wanted = {name: descriptions or {}}
+        declared = stable_id(name, dict(columns), dict(descriptions or {}))
+        if declared in self._added:
+            return
         with self.connect(read_only=True) as connection:
             existing = columns_of(connection, name)
             has_descriptions = is_described(connection, wanted)
@@ -162,8 +167,13 @@ class Store:
                     f"now declared as {kind}: give the field another name, or drop the table"
                 )
                 raise StoreError(msg)
-        if set(columns) <= set(existing) and has_descriptions:
-            return
+        if not (set(columns) <= set(existing) and has_descriptions):
+            self._declare(name, columns, wanted)
+        self._added.add(declared)
+
+    def _declare(
+        self, name: str, columns: Mapping[str, str], wanted: Mapping[str, Descriptions]
+    ) -> None:
         with self.transaction() as connection:
             listing = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
             connection.execute(f"create table if not exists {name} ({listing})")
