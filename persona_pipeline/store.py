@@ -279,6 +279,8 @@ def _add_journals(
     connection: duckdb.DuckDBPyConnection, journals: Sequence[Path], run_id: str
 ) -> None:
     """The calls of the files that were not committed before, as they are now."""
+    if not journals:
+        return
     sizes = pl.DataFrame(
         {
             "name": [path.name for path in journals],
@@ -322,12 +324,13 @@ def _insert(
     labels: Mapping[str, str],
     run_id: str,
 ) -> None:
-    columns = {name: pl.lit(value) for name, value in labels.items()}
-    complete = frame.with_columns(run_id=pl.lit(run_id), **columns)
-    connection.register("rows_to_insert", complete)
+    constants = {**labels, "run_id": run_id}
+    listing = ", ".join(f"${name} as {name}" for name in constants)
+    connection.register("rows_to_insert", frame.drop(*constants, strict=False))
     connection.execute(
         f"insert into {table} by name "
-        "select *, now() at time zone 'UTC' as created_at from rows_to_insert"
+        f"select *, {listing}, now() at time zone 'UTC' as created_at from rows_to_insert",
+        constants,
     )
     connection.unregister("rows_to_insert")
 

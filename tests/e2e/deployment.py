@@ -140,9 +140,11 @@ class Deployment:
     def is_idle(self, backfill: str) -> bool:
         """Whether the backfill has launched all its runs, and none is left."""
         status = ask(self.url, BACKFILL_STATUS, id=backfill)["status"]
-        if status in {"REQUESTED", "CANCELING", "FAILING"}:
-            return False
-        return not any(run["status"] in ACTIVE for run in self.runs())
+        return status not in {"REQUESTED", "CANCELING", "FAILING"} and not self.is_running()
+
+    def is_running(self) -> bool:
+        """Whether any run is not at its end."""
+        return any(run["status"] in ACTIVE for run in self.runs())
 
     def wait_until_idle(self, backfill: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
