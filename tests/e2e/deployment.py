@@ -34,7 +34,8 @@ BACKFILL_STATUS = """
 query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
   ... on PartitionBackfill { status error { message } } } }
 """
-ACTIVE = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING", "MANAGED"}
+ACTIVE = {"QUEUED", "STARTING", "STARTED", "CANCELING", "MANAGED"}
+"""Not NOT_STARTED: a daemon killed while it submits a run leaves it so, and nothing waits for it."""
 
 
 class Deployment:
