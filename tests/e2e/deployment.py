@@ -35,7 +35,7 @@ query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
   ... on PartitionBackfill { status error { message } } } }
 """
 ACTIVE = {"QUEUED", "STARTING", "STARTED", "CANCELING", "MANAGED"}
-"""Not NOT_STARTED: a daemon killed while it submits a run leaves it so, and nothing waits for it."""
+"""Not NOT_STARTED: so a daemon that is killed leaves a run it submits, and nothing waits for it."""
 
 
 class Deployment:
