@@ -8,6 +8,7 @@ from assets.resources import StoreResource
 from assets.stage_runs import StageRun, stage_run
 from assets.tables import Metadata, ShardOfTable, describe_shard
 from persona_pipeline.settings import Settings
+from persona_pipeline.store import Store
 
 Results = Iterator[dg.MaterializeResult[None]]
 AT_ONCE = dg.BackfillPolicy.single_run()
@@ -29,9 +30,11 @@ def run_shards(
 ) -> Results:
     """Do `work` for each shard of the run; its metadata and that of each table is the shard's.
 
-    A shard is committed when it is done, and reported even if a later one fails.
+    A shard is committed when it is done, and reported even if a later one fails. Other shards that
+    got other rows are reported, too.
     """
     made: dict[str, dict[str, ShardOfTable]] = {}
+    touched = set[str]()
     try:
         for shard in context.partition_keys:
             waited = duckdb.store.waited_s
@@ -42,10 +45,13 @@ def run_shards(
                 for of_table in described.values():
                     of_table.metadata.update(told)
                 made[shard] = described
+                touched |= run.touched
     except BaseException:
         _report_each(context, made)
         raise
     yield from report(context, made)
+    others = sorted(touched - set(made))
+    _report_each(context, _changed(context, duckdb.store, tables, others))
 
 
 def report(
@@ -82,3 +88,18 @@ def _report_each(
                     tags={DATA_VERSION: rows.version},
                 )
             )
+
+
+def _changed(
+    context: dg.AssetExecutionContext, store: Store, tables: Sequence[str], shards: Sequence[str]
+) -> dict[str, dict[str, ShardOfTable]]:
+    """Those tables of the shards that Dagster knows with other rows than they have now."""
+    found: dict[str, dict[str, ShardOfTable]] = {}
+    for shard in shards:
+        for table, rows in describe_shard(store, tables, shard).items():
+            key = dg.AssetKey(table.split("."))
+            last = context.instance.get_latest_data_version_record(key, partition_key=shard)
+            event = last.asset_materialization if last else None
+            if event and (event.tags or {}).get(DATA_VERSION) != rows.version:
+                found.setdefault(shard, {})[table] = rows
+    return found

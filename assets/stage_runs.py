@@ -44,6 +44,8 @@ class StageRun:
     totals: dict[str, Totals]
     asked: list[str] = field(default_factory=list)
     """Stages that have begun to buy."""
+    touched: set[str] = field(default_factory=set)
+    """Shards whose rows were replaced: deduplication decides others again, too."""
 
     def read(self, sql: str, **parameters: object) -> pl.DataFrame:
         """The result of a SELECT; the shard is there as `$shard` when the statement names it."""
@@ -67,6 +69,7 @@ class StageRun:
 
     def commit(self, rows: Sequence[StageRows]) -> Metadata:
         """Write the rows and the calls bought for them; returns what was bought."""
+        self.touched.update(row.shard for row in rows)
         went_on = [stop_of(self.shard, stage) for stage in self.asked]
         self._replace([*rows, *went_on])
         return _spending(self.totals.values())

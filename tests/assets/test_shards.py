@@ -86,3 +86,34 @@ def test_assets_that_buy_take_some_shards_in_a_run_and_the_others_all(platform: 
     assert buying == asking | domains
     others = {policy for key, policy in policies.items() if key not in buying}
     assert others == {dg.BackfillPolicy.single_run()}
+
+
+def test_a_later_shard_that_is_decided_again_is_reported_with_its_new_version(
+    platform: Platform,
+) -> None:
+    first, second = platform.register()
+    for shard in (first, second):
+        assert platform.materialize(*KEYS, *DECIDING, shard=shard).success
+    copy_persona(platform, first, second)
+    assert platform.materialize(*DECIDING[1:], shard=second).success
+    assert platform.store.query("from personas.duplicates")["shard"].to_list() == [second]
+    before = {key: platform.version(key, second) for key in DECIDING}
+
+    with platform.store.transaction() as connection:
+        connection.execute("delete from personas.candidates where shard = ?", [first])
+    assert platform.materialize(*DECIDING[2:], shard=first).success
+
+    assert platform.store.query("from personas.duplicates").is_empty()
+    changed = {key for key in DECIDING if platform.version(key, second) != before[key]}
+    assert changed == {"personas/duplicates", "personas/hub"}
+
+
+def copy_persona(platform: Platform, first: str, second: str) -> None:
+    """A persona of the first shard also becomes a candidate of the second."""
+    with platform.store.transaction() as connection:
+        connection.execute(
+            "insert into personas.candidates select * replace (? as shard, 'copy' as persona_id, "
+            "now() at time zone 'UTC' as created_at) from personas.candidates where shard = ? "
+            "order by persona_id limit 1",
+            [second, first],
+        )
