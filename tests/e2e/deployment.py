@@ -50,6 +50,7 @@ class Deployment:
         }
         self._change("max_concurrent_runs", runs_at_once)
         self._change("poll_interval_seconds", 3)
+        self._change("start_timeout_seconds", 40)
         self._services: dict[str, subprocess.Popen[bytes]] = {}
         self.url = ""
 
