@@ -17,6 +17,17 @@ def is_current(connection: duckdb.DuckDBPyConnection) -> bool:
     return bool(version == len(sql_names("migrations")) and views == views_version())
 
 
+def needs_upgrade(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
+    """Whether the next run would change tables or views; `path` is named in errors.
+
+    Raises:
+        StoreError: the file was written by a newer program.
+    """
+    if columns_of(connection, "main.schema_migrations"):
+        _checked_version(connection, path)
+    return not is_current(connection)
+
+
 def apply_migrations(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Create or change what is missing or older; `path` is named in errors.
 
@@ -28,16 +39,8 @@ def apply_migrations(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         ("schema_views", "version varchar"),
     ):
         connection.execute(f"create table if not exists {table} ({column}, applied_at timestamp)")
-    [(version,)] = connection.sql(
-        "select coalesce(max(version), 0) from schema_migrations"
-    ).fetchall()
+    version = _checked_version(connection, path)
     names = sql_names("migrations")
-    if version > len(names):
-        msg = (
-            f"{path} has schema version {version}, this program knows {len(names)}: "
-            "upgrade persona-pipeline, or choose another data_dir"
-        )
-        raise StoreError(msg)
     for number, name in enumerate(names[version:], start=version + 1):
         connection.execute(read_sql(name))
         connection.execute(
@@ -56,3 +59,16 @@ def columns_of(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, s
         read_sql("store/columns"), params={"schema": schema, "table": name}
     ).fetchall()
     return {column: kind.lower() for column, kind in rows}
+
+
+def _checked_version(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
+    query = "select coalesce(max(version), 0) from schema_migrations"
+    [(version,)] = connection.sql(query).fetchall()
+    known = len(sql_names("migrations"))
+    if version > known:
+        msg = (
+            f"{path} has schema version {version}, this program knows {known}: "
+            "upgrade persona-pipeline, or choose another data_dir"
+        )
+        raise StoreError(msg)
+    return int(version)

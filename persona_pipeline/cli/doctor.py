@@ -22,6 +22,7 @@ from persona_pipeline.llm.models import (
     open_embedding_client,
 )
 from persona_pipeline.llm.requests import ChatRequest, Sampling, runs_here
+from persona_pipeline.migrations import needs_upgrade
 from persona_pipeline.models.artifacts import ARTIFACTS, cache_dir, is_cached, verify
 from persona_pipeline.prompting import object_schema
 from persona_pipeline.settings import PREFIX, Settings, config_file
@@ -45,7 +46,7 @@ def run_checks(console: Console, settings: Settings) -> bool:
     """Print the settings and every finding; whether all works."""
     _print_settings(console, settings)
     healthy = True
-    for check in (_disk, _store, _artifacts, _domains, _chat, _embedder):
+    for check in (_disk, check_store, _artifacts, _domains, _chat, _embedder):
         for finding in _guarded(check, settings):
             mark = "[green]works[/]  " if finding.works else "[red]mend[/]   "
             console.print(f"{mark} {finding.name}: {escape(finding.detail)}", highlight=False)
@@ -76,7 +77,9 @@ def _guarded(
     try:
         yield from check(settings)
     except PipelineError as error:
-        yield Finding(check.__name__.strip("_"), works=False, detail=str(error))
+        yield Finding(
+            check.__name__.removeprefix("check").strip("_"), works=False, detail=str(error)
+        )
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
@@ -91,14 +94,22 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         yield Finding(name, free >= DISK_NEEDED, detail)
 
 
-def _store(settings: Settings) -> Iterator[Finding]:
+def check_store(settings: Settings) -> Iterator[Finding]:
+    """Whether the database opens, and how much is in it; changes nothing.
+
+    Raises:
+        StoreError: it does not open, or a newer program wrote it.
+    """
     store = Store(settings.database, settings.snapshot, lock_timeout=2)
     if not settings.database.is_file():
         yield Finding("store", works=True, detail=f"{settings.database} will be made by a run")
         return
-    store.migrate()
-    [(count,)] = store.query("select count(*) from personas.hub").rows()
+    with store.connect(read_only=True) as connection:
+        is_older = needs_upgrade(connection, settings.database)
+        [(count,)] = connection.sql("select count(*) from personas.hub").fetchall()
     detail = f"{settings.database} opens; {count:,} personas in the hub"
+    if is_older:
+        detail += "; of an older version: the next run brings it up to date"
     yield Finding("store", works=True, detail=detail)
 
 
