@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -44,6 +45,7 @@ class StageRun:
     totals: dict[str, Totals]
     asked: list[str] = field(default_factory=list)
     """Stages that have begun to buy."""
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
     touched: set[str] = field(default_factory=set)
     """Shards whose rows were replaced: deduplication decides others again, too."""
 
@@ -80,7 +82,8 @@ class StageRun:
         return _spending(self.totals.values())
 
     def _replace(self, rows: Sequence[StageRows]) -> None:
-        self.store.replace(rows, self.journal.to_commit(), run_id=self.run_id)
+        journals = self.journal.to_commit()
+        self.store.replace(rows, journals, run_id=self.run_id, read_at=self.started_at)
         self.journal.committed()
         forget_bought(self.batches_dir, self.store)
 

@@ -19,3 +19,15 @@ def funnel_stages(domains: Iterable[str]) -> list[str]:
     """Every stage that a shard goes through and that `marts.funnel` counts."""
     first = [CORPUS, TEXT_TO_PERSONA, PERSONA_TO_PERSONA, QUALITY_RULES, DEDUPLICATION]
     return [*first, *map(domain_stage, domains)]
+
+
+def stages_before(stage: str) -> list[str]:
+    """The stages whose rows this one reads, sorted. The hub: candidates without duplicates."""
+    before = {
+        TEXT_TO_PERSONA: [CORPUS],
+        PERSONA_TO_PERSONA: [TEXT_TO_PERSONA],
+        QUALITY_RULES: [PERSONA_TO_PERSONA, TEXT_TO_PERSONA],
+        DEDUPLICATION: [QUALITY_RULES],
+    }
+    is_domain = stage.startswith(domain_stage(""))
+    return [DEDUPLICATION, QUALITY_RULES] if is_domain else before.get(stage, [])

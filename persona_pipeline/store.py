@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.migrations import apply_migrations, columns_of, is_current
 from persona_pipeline.sql_files import fetch, read_sql
+from persona_pipeline.stage_names import stages_before
 from persona_pipeline.stages import StageRows
 from persona_pipeline.views import add_to_views
 
@@ -38,6 +40,16 @@ TELL_AFTER = 5.0
 """Seconds of waiting after which the log says who holds the file."""
 PUBLISHING_SHARE = 0.1
 """Most of its time that a process spends on publishing while it commits."""
+
+OUTDATED = "written meanwhile"
+"""Stands for the version of an input that changed while a stage worked: it is equal to none."""
+FUNNEL = {
+    "input_count": pl.Int64,
+    "rows_in": pl.Int64,
+    "source": pl.String,
+    "input_version": pl.String,
+    "output_version": pl.String,
+}
 
 Parameters = Mapping[str, Any]
 
@@ -181,11 +193,22 @@ class Store:
                 connection.execute(f'alter table {name} add column if not exists "{column}" {kind}')
             add_to_views(connection, wanted)
 
-    def replace(self, rows: Sequence[StageRows], journals: Sequence[Path], *, run_id: str) -> None:
-        """Swap the rows of these stages and shards, and add the journals' calls, all or nothing."""
+    def replace(
+        self,
+        rows: Sequence[StageRows],
+        journals: Sequence[Path],
+        *,
+        run_id: str,
+        read_at: datetime | None = None,
+    ) -> None:
+        """Swap the rows of these stages and shards, and add the journals' calls, all or nothing.
+
+        `read_at`: when the stages began to read, in UTC; what was written after that, they may not
+        have seen.
+        """
         with self.transaction() as connection:
             for stage in rows:
-                _replace_stage(connection, stage, run_id)
+                _replace_stage(connection, stage, run_id, read_at)
             _add_journals(connection, journals, run_id)
 
     def answers(self, keys: list[str]) -> dict[str, Answer]:
@@ -260,7 +283,9 @@ def plain_interrupts() -> Iterator[None]:
         raise interrupt from None
 
 
-def _replace_stage(connection: duckdb.DuckDBPyConnection, rows: StageRows, run_id: str) -> None:
+def _replace_stage(
+    connection: duckdb.DuckDBPyConnection, rows: StageRows, run_id: str, read_at: datetime | None
+) -> None:
     for table, frame in rows.tables.items():
         column, value = rows.scope.get(table, (None, None))
         only = f" and {column} = $value" if column else ""
@@ -272,7 +297,24 @@ def _replace_stage(connection: duckdb.DuckDBPyConnection, rows: StageRows, run_i
         connection.execute(
             "delete from runs.stages where shard = $shard and stage = $stage", labels
         )
-        _insert(connection, "runs.stages", pl.DataFrame([asdict(rows.funnel)]), labels, run_id)
+        versions = {
+            "input_version": _input_version(connection, rows, read_at),
+            "output_version": rows.version(),
+        }
+        counts = pl.DataFrame([{**asdict(rows.funnel), **versions}], schema=FUNNEL)
+        _insert(connection, "runs.stages", counts, labels, run_id)
+
+
+def _input_version(
+    connection: duckdb.DuckDBPyConnection, rows: StageRows, read_at: datetime | None
+) -> str | None:
+    """Of what the stages before made of this shard; None where one is not known."""
+    parameters = {"shard": rows.shard, "stages": stages_before(rows.stage)}
+    outputs = connection.execute(read_sql("store/outputs"), parameters).fetchall()
+    if any(read_at and written > read_at for _, _, written in outputs):
+        return OUTDATED
+    versions = [version for _, version, _ in outputs]
+    return None if not versions or None in versions else " ".join(versions)
 
 
 def _add_journals(

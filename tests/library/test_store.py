@@ -1,6 +1,7 @@
 """The database: what one stage replaces, who may read meanwhile, and how old files are renewed."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -10,7 +11,7 @@ import pytest
 from persona_pipeline.domains.spec import Domain
 from persona_pipeline.errors import StoreError
 from persona_pipeline.sql_files import read_sql
-from persona_pipeline.stages import StageRows
+from persona_pipeline.stages import FunnelCounts, StageRows
 from persona_pipeline.store import Store
 from persona_pipeline.synthesis import table_columns, table_name
 from tests.library.stored_rows import (
@@ -252,3 +253,43 @@ def test_records_are_one_view_over_the_tables_of_all_domains(store: Store, riddl
     assert rows_of(store, sql) == expected
     store.publish()
     assert snapshot_rows(store, sql) == expected
+
+
+def stage_of(stage: str, table: str, *ids: str) -> StageRows:
+    column = "document_id" if table == "corpus.documents" else "persona_id"
+    frame = pl.DataFrame({column: list(ids)}, schema={column: pl.String})
+    return StageRows("s1", stage, {table: frame}, FunnelCounts(2, 2))
+
+
+def current_stages(store: Store) -> dict[str, bool]:
+    return dict(store.query("select stage, is_current from marts.funnel").iter_rows())
+
+
+def test_a_stage_is_behind_when_as_many_but_other_rows_came_before_it(store: Store) -> None:
+    store.replace([stage_of("corpus", "corpus.documents", "a", "b")], [], run_id="r")
+    store.replace([stage_of("text_to_persona", "personas.extracted", "p", "q")], [], run_id="r")
+    assert current_stages(store)["text_to_persona"]
+    store.replace([stage_of("corpus", "corpus.documents", "b", "a")], [], run_id="r")
+    assert current_stages(store)["text_to_persona"]
+    store.replace([stage_of("corpus", "corpus.documents", "a", "c")], [], run_id="r")
+    assert not current_stages(store)["text_to_persona"]
+    store.replace([stage_of("text_to_persona", "personas.extracted", "p", "q")], [], run_id="r")
+    assert current_stages(store)["text_to_persona"]
+
+
+def test_a_stage_is_behind_when_its_input_was_written_while_it_worked(store: Store) -> None:
+    began = datetime.now(UTC).replace(tzinfo=None)
+    store.replace([stage_of("corpus", "corpus.documents", "a", "b")], [], run_id="r")
+    late = [stage_of("text_to_persona", "personas.extracted", "p", "q")]
+    store.replace(late, [], run_id="r", read_at=began)
+    assert not current_stages(store)["text_to_persona"]
+
+
+def test_stages_of_before_there_were_versions_are_judged_by_their_counts(store: Store) -> None:
+    store.replace([stage_of("corpus", "corpus.documents", "a", "b")], [], run_id="r")
+    store.replace([stage_of("text_to_persona", "personas.extracted", "p", "q")], [], run_id="r")
+    with store.transaction() as connection:
+        connection.execute("update runs.stages set input_version = null, output_version = null")
+    assert current_stages(store)["text_to_persona"]
+    store.replace([stage_of("corpus", "corpus.documents", "a")], [], run_id="r")
+    assert not current_stages(store)["text_to_persona"]

@@ -224,7 +224,8 @@ def test_bought_calls_take_the_place_of_failures_and_of_nothing_else(
 def test_the_columns_and_the_tables_of_domains_are_listed(tables: Tables) -> None:
     found = tables.rows(read_sql("store/columns"), schema="runs", table="stages")
     assert [name for name, _ in found] == [
-        "shard", "stage", "input_count", "rows_in", "run_id", "created_at", "source"
+        "shard", "stage", "input_count", "rows_in", "run_id", "created_at", "source",
+        "input_version", "output_version",
     ]  # fmt: skip
     assert tables.rows(read_sql("store/domain_tables")) == [("poem",), ("riddle",)]
 
