@@ -4,12 +4,18 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from assets.stage_runs import SHARDS
+from assets.stage_runs import add_shards
 from persona_pipeline.settings import Settings
 from persona_pipeline.store import Store
 from persona_pipeline.unfinished import unfinished_shards
 
 USUAL_TIME = "0 2 * * *"
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
 def refresh_condition() -> dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey]:
@@ -76,10 +82,20 @@ def build_schedule(
         wanted = [row for row in unfinished if not row.stopped_stage]
         if not wanted:
             yield dg.SkipReason(f"nothing to run; {len(unfinished)} stopped shards left alone")
+            return
+        add_shards(context.instance, store)  # in a new instance, none is a partition
         day = context.scheduled_execution_time.isoformat()
         for row in wanted:
-            if context.instance.has_dynamic_partition(str(SHARDS.name), row.shard):
+            if _is_at_work(context.instance, row.shard):
+                context.log.info("shard %s has a run that is not at its end", row.shard)
+            else:
                 key, tags = f"{row.shard} {day}", {"persona_pipeline/why": row.why}
                 yield dg.RunRequest(run_key=key, partition_key=row.shard, tags=tags)
 
     return nightly
+
+
+def _is_at_work(instance: dg.DagsterInstance, shard: str) -> bool:
+    """Whether a run of the shard is queued or going on: a batch takes up to a day."""
+    mine = dg.RunsFilter(statuses=UNFINISHED, tags={"dagster/partition": shard})
+    return bool(instance.get_run_records(mine, limit=1))

@@ -38,14 +38,16 @@ def build_files_asset(settings: Settings) -> dg.AssetsDefinition:
         store = duckdb.store
         store.migrate()
         registered, problems = list[str](), list[str]()
-        for place in settings.watch:
-            try:
-                seen = look(store, place)
-                if not seen.is_idle:
-                    registered += take_in(settings, store, seen, run_id=context.run.run_id)
-            except SourceError as error:
-                problems.append(str(error))
-        add_shards(context.instance, store)
+        try:
+            for place in settings.watch:
+                try:
+                    seen = look(store, place)
+                    if not seen.is_idle:
+                        registered += take_in(settings, store, seen, run_id=context.run.run_id)
+                except SourceError as error:
+                    problems.append(str(error))
+        finally:
+            add_shards(context.instance, store)
         if problems:
             raise dg.Failure("; ".join(problems), allow_retries=False)
         states = store.query("select state, count(*) as files from corpus.files group by state")

@@ -7,12 +7,14 @@ from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._grpc.types import GetCurrentRunsResult
 from dagster._serdes import deserialize_value
+from grpc import RpcError, StatusCode
 
 from persona_pipeline.locks import is_held
 
 COMMAND_TAG = "persona_pipeline/command"
 """On a run of the command line: the file that its process keeps locked."""
 AT_WORK = CheckRunHealthResult(WorkerStatus.RUNNING)
+GONE = CheckRunHealthResult(WorkerStatus.NOT_FOUND, "its code server is gone")
 
 
 class WatchingRunLauncher(dg.DefaultRunLauncher):
@@ -36,8 +38,8 @@ class WatchingRunLauncher(dg.DefaultRunLauncher):
             return AT_WORK
         try:
             answer = deserialize_value(server.get_current_runs(), GetCurrentRunsResult)
-        except DagsterUserCodeUnreachableError:
-            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "its code server is gone")
+        except DagsterUserCodeUnreachableError as error:
+            return GONE if _is_gone(error) else AT_WORK
         if answer.serializable_error_info or run.run_id in answer.current_runs:
             return AT_WORK
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "its code server was started anew")
@@ -47,3 +49,9 @@ class WatchingRunLauncher(dg.DefaultRunLauncher):
         if is_held(sign) or not sign.exists():
             return AT_WORK
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "its command was killed")
+
+
+def _is_gone(error: DagsterUserCodeUnreachableError) -> bool:
+    """Nobody listens; a busy server times out, and the proxy of 'dagster dev' knows no runs."""
+    cause = error.__cause__
+    return isinstance(cause, RpcError) and cause.code() == StatusCode.UNAVAILABLE

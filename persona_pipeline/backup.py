@@ -10,13 +10,15 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from persona_pipeline.connections import is_database
 from persona_pipeline.errors import StoreError
+from persona_pipeline.locks import is_held
 from persona_pipeline.settings import Settings
 from persona_pipeline.store import Store
 
@@ -24,6 +26,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 DATABASE = "pipeline.duckdb"
 CHUNK = 1 << 20
+NAMES = ["shards", "journal", "batches", DATABASE]
+"""What a backup is made of, in the data directory; the database last, since it names the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,26 +83,43 @@ def restore(settings: Settings, path: Path, *, replace: bool = False) -> Backup:
         StoreError: the archive is damaged or no backup, a run is going on, or data is there.
     """
     home = settings.data_dir
-    if settings.database.is_file() and not replace:
-        msg = (
-            f"{settings.database} is there already: use --replace (it is kept aside), or --data-dir"
-        )
+    there = [name for name in _all_names(settings) if (home / name).exists()]
+    if there and not replace:
+        msg = f"{home / there[0]} is there already: use --replace (keeps it aside) or --data-dir"
         raise StoreError(msg)
     home.mkdir(parents=True, exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     fresh = home / f"restoring-{stamp}"
     try:
         backup = _extract(path, fresh)
-        if settings.database.is_file():
-            old = home / f"replaced-{stamp}"
-            store = Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
-            with store.connect():  # no run is going on
-                _move(home, old, [*_names(), settings.snapshot.name])
-        _move(fresh, home, _names())
+        with _nobody_at_work(settings):
+            _move(home, home / f"replaced-{stamp}", there)
+            _move(fresh, home, NAMES)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout).migrate()
+    store = Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
+    store.migrate()
+    store.publish()
     return backup
+
+
+@contextmanager
+def _nobody_at_work(settings: Settings) -> Iterator[None]:
+    """No run works on a shard, and nobody writes the database.
+
+    Raises:
+        StoreError: somebody does.
+    """
+    for lock in sorted(settings.locks_dir.glob("*")):
+        if lock.is_file() and is_held(lock):
+            msg = f"a run is going on: {lock} is held. Wait for it, or stop it"
+            raise StoreError(msg)
+    store = Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
+    if not is_database(settings.database):  # gone or broken: nothing to hold
+        yield
+        return
+    with store.connect(read_only=True):
+        yield
 
 
 def _add_all(
@@ -168,16 +189,16 @@ def _hash(file: io.BufferedReader, size: int) -> str:
     return digest.hexdigest()
 
 
-def _move(source: Path, target: Path, names: list[str]) -> None:
-    target.mkdir(parents=True, exist_ok=True)
+def _move(source: Path, target: Path, names: Sequence[str]) -> None:
     for name in names:
         if (source / name).exists():
+            target.mkdir(parents=True, exist_ok=True)
             (source / name).replace(target / name)
 
 
-def _names() -> list[str]:
-    """What a backup is made of, in the data directory."""
-    return [DATABASE, "journal", "batches", "shards"]
+def _all_names(settings: Settings) -> list[str]:
+    """What is in the data directory that a backup takes the place of."""
+    return [*NAMES, f"{DATABASE}.wal", settings.snapshot.name]
 
 
 def _mode(path: Path) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 import duckdb
 
 IN_MEMORY = ":memory:"
+MAGIC, MAGIC_END = b"DUCK", 12
+"""What stands in the first bytes of a DuckDB file, after a checksum of eight."""
 
 
 def open_duckdb(
@@ -25,3 +27,12 @@ def open_duckdb(
     connection = duckdb.connect(str(database), read_only=read_only, config=dict(config or {}))
     connection.execute("set streaming_buffer_size = '1TB'")
     return connection
+
+
+def is_database(path: Path) -> bool:
+    """Whether the file begins as DuckDB's do; not opened by DuckDB, which may find it locked."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAGIC_END)[-len(MAGIC) :] == MAGIC
+    except FileNotFoundError:
+        return False

@@ -5,10 +5,8 @@ connection is open: read, close, compute, then one short transaction.
 """
 
 import logging
-import os
 import random
 import re
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ from persona_pipeline.errors import StoreError
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.migrations import apply_migrations, columns_of, is_current
+from persona_pipeline.snapshots import copy_file, is_copy
 from persona_pipeline.sql_files import fetch, read_sql
 from persona_pipeline.stage_names import stages_before
 from persona_pipeline.stages import StageRows
@@ -67,7 +66,7 @@ class Store:
         self.waited_s = 0.0
         """Seconds that this object has waited for the lock."""
         self._lock_timeout = lock_timeout
-        self._publishing_s = 0.0
+        self._publishing_s, self._published_at = 0.0, 0.0
         self._is_migrated = False
         self._added = set[str]()
 
@@ -95,34 +94,32 @@ class Store:
             except BaseException:
                 connection.rollback()
                 raise
-        if time.time() - self._published_at() > self._publishing_s / PUBLISHING_SHARE:
-            self.publish()
+        if time.monotonic() - self._published_at > self._publishing_s / PUBLISHING_SHARE:
+            try:
+                self.publish()
+            except StoreError as error:  # what was committed is safe; the run's end tries again
+                LOG.warning("%s", error)
 
     def publish(self) -> None:
         """Make the snapshot what is committed; nothing is done where it is that already.
 
-        A copy of the file, made by another process: opening and closing the file here would let go
-        of DuckDB's lock on it. No process can write meanwhile. 0.5 s per GB, or nothing where the
-        file system shares blocks; DuckDB's `copy from database` takes 3.6 s per million personas.
+        No process can write meanwhile: 0.5 s per GB, or nothing where the file system shares
+        blocks. DuckDB's `copy from database` takes 3.6 s per million personas.
+
+        Raises:
+            StoreError: it cannot be written, or another process holds the database.
         """
         if self.is_published():
             return
-        start = time.perf_counter()
-        copy = self.snapshot.with_name(f"{self.snapshot.name}.{os.getpid()}.tmp")
+        start = time.monotonic()
         with self._settled():
-            try:
-                subprocess.run(["cp", str(self.path), str(copy)], check=True, capture_output=True)  # noqa: S603, S607 - the system's own
-            except subprocess.CalledProcessError as error:
-                copy.unlink(missing_ok=True)
-                msg = f"{self.snapshot} cannot be written: {error.stderr.decode().strip()}"
-                raise StoreError(msg) from error
-            copy.replace(self.snapshot)
-        self._publishing_s = time.perf_counter() - start
+            copy_file(self.path, self.snapshot)
+        self._published_at = time.monotonic()
+        self._publishing_s = self._published_at - start
 
     def is_published(self) -> bool:
         """Whether the snapshot is what was last committed."""
-        written = self.path.stat().st_mtime
-        return self._published_at() >= written and not self._write_ahead_log.exists()
+        return is_copy(self.path, self.snapshot) and not self._write_ahead_log.exists()
 
     def is_current(self) -> bool:
         """Whether the file is there, with the tables and views that this program knows."""
@@ -242,12 +239,6 @@ class Store:
     def _write_ahead_log(self) -> Path:
         """Where DuckDB keeps what is committed until the database is closed."""
         return self.path.with_name(f"{self.path.name}.wal")
-
-    def _published_at(self) -> float:
-        try:
-            return self.snapshot.stat().st_mtime
-        except FileNotFoundError:
-            return 0.0
 
     def _open(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         start, delay, has_told = time.monotonic(), FIRST_DELAY, False

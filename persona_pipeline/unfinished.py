@@ -7,6 +7,7 @@ import polars as pl
 
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.errors import PipelineError
+from persona_pipeline.llm.buying.asking import ModelDown
 from persona_pipeline.llm.buying.budget import BudgetReached
 from persona_pipeline.sql_files import fetch, read_sql
 from persona_pipeline.stages import StageRows
@@ -27,17 +28,18 @@ class Unfinished:
 
 def stop_of(shard: str, stage: str, error: PipelineError | None = None) -> StageRows:
     """The row of `runs.stops` of a stage that ended by `error`; none of one that went on."""
-    rows = [] if error is None else [{"stage": stage, "detail": str(error), "reason": _why(error)}]
+    is_final = error is not None and not isinstance(error, ModelDown)  # an outage passes
+    rows = [{"stage": stage, "detail": str(error), "reason": _why(error)}] if is_final else []
     stops = pl.DataFrame(rows, schema=STOPS)
     return StageRows(shard, stage, {"runs.stops": stops}, scope={"runs.stops": ("stage", stage)})
 
 
-def _why(error: PipelineError) -> str:
+def _why(error: PipelineError | None) -> str:
     return "budget" if isinstance(error, BudgetReached) else "model"
 
 
 def new_shards(store: Store, places: Sequence[str]) -> list[tuple[str, str]]:
-    """Shards of these watched places that no run has begun with, and hashes of what they hold."""
+    """Shards of these watched places that no run has begun with, and a key of its registration."""
     parameters = {"places": [redact(place) for place in places]}
     with store.connect(read_only=True) as connection:
         rows = fetch(connection, read_sql("corpus/new_shards"), parameters)

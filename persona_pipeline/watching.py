@@ -36,7 +36,7 @@ class FileState(StrEnum):
     GROWN = "grown"
     CHANGED = "changed"
     SAME = "same"
-    UNREADABLE = "unreadable"
+    REJECTED = "rejected"
     GONE = "gone"
 
 
@@ -89,15 +89,15 @@ def look(store: Store, place: str, *, now: datetime | None = None) -> Look:
         SourceError: the place is not there, or cannot be listed.
     """
     known = _known_files(store, place)
-    latest = (now or datetime.now(UTC).replace(tzinfo=None)) - QUIET
+    now = now or datetime.now(UTC).replace(tzinfo=None)
     listed = list_source(place)
     changed = [file for file in listed if _is_changed(file, known.get(file.file))]
     there = {file.file for file in listed}
     return Look(
         place=place,
-        to_read=[file for file in changed if file.modified_at <= latest],
+        to_read=[file for file in changed if abs(now - file.modified_at) >= QUIET],
         gone=[name for name, row in known.items() if name not in there and not _is_gone(row)],
-        waiting=[file.file for file in changed if file.modified_at > latest],
+        waiting=[file.file for file in changed if abs(now - file.modified_at) < QUIET],
     )
 
 
@@ -107,9 +107,8 @@ def take_in(settings: Settings, store: Store, seen: Look, *, run_id: str) -> lis
     sizes: dict[str, _Seen] = {}
     with turn(settings.locks_dir / "registration"):
         before = staged_documents(name, settings.staging_dir)
-        rows = read_files(
-            seen.place, {file.file for file in seen.to_read}, corpus_options(settings)
-        )
+        wanted = {file.file for file in seen.to_read}
+        rows = read_files(seen.place, wanted, corpus_options(settings)) if wanted else iter(())
         staged = stage_arrivals(
             _counted((replace(row, source=name) for row in rows), sizes),
             name,
@@ -164,18 +163,21 @@ def _describe(
     for document_id, file in before.iter_rows():
         had.setdefault(file, set()).add(document_id)
     now = datetime.now(UTC).replace(tzinfo=None)
+    before_this = set[str]().union(*had.values())
+    everywhere = set(before_this)
     rows = list[dict[str, object]]()
     for file in seen.to_read:
-        found, old = sizes.get(file.file, _Seen(set())), had.get(file.file, set())
-        everywhere = set().union(*had.values()) if had else set()
+        found, last = sizes.get(file.file, _Seen(set())), known.get(file.file)
+        new, kept = found.documents - everywhere, found.documents & before_this
+        everywhere |= new
         rows.append(
             {
                 "file": file.file,
-                "state": _state(found, old, is_known=file.file in known),
+                "state": _state(found, len(new), len(kept), last),
                 "byte_count": file.byte_count,
                 "modified_at": file.modified_at,
                 "document_count": len(found.documents),
-                "new_count": len(found.documents - everywhere),
+                "new_count": len(new),
                 "rejected_count": found.rejected_count,
                 "first_seen_at": known.get(file.file, {}).get("first_seen_at", now),
             }
@@ -184,14 +186,17 @@ def _describe(
     return pl.DataFrame(rows, schema=FILES, orient="row")
 
 
-def _state(found: _Seen, old: set[str], *, is_known: bool) -> FileState:
+def _state(
+    found: _Seen, new_count: int, kept_count: int, last: Mapping[str, object] | None
+) -> FileState:
+    """`kept_count`: of its documents that were there before; `last`: the last look at it."""
     if not found.documents and found.rejected_count:
-        return FileState.UNREADABLE
-    if not is_known:
+        return FileState.REJECTED
+    if last is None:
         return FileState.NEW
-    if old - found.documents:
+    if kept_count < int(str(last["document_count"])):
         return FileState.CHANGED
-    return FileState.GROWN if found.documents - old else FileState.SAME
+    return FileState.GROWN if new_count else FileState.SAME
 
 
 def _known_files(store: Store, place: str) -> dict[str, dict[str, object]]:

@@ -60,6 +60,9 @@ def list_local(root: Path, paths: list[Path]) -> list[SourceFile]:
             status = path.stat()
         except FileNotFoundError:
             continue
+        except OSError as error:
+            message = f"{path} cannot be looked at: {error.strerror}"
+            raise SourceError(message) from error
         modified = datetime.fromtimestamp(status.st_mtime, UTC).replace(tzinfo=None)
         found.append(SourceFile(local_name(root, path), status.st_size, modified))
     return found

@@ -82,9 +82,10 @@ def read_remote(
     source = redact(address) if is_url(address) else Path(address).name
     with _connect_to(address) as connection:
         for file in _list_files(connection, address):
-            if files is None or _name(file) in files:
+            name = _name(file, address)
+            if files is None or name in files:
                 uri = redact(file) if is_url(file) else Path(file).absolute().as_uri()
-                place = Place(source, _name(file), uri)
+                place = Place(source, name, uri)
                 yield from _READERS[remote.function](connection, file, place, options)
 
 
@@ -108,11 +109,14 @@ def list_remote(remote: RemoteSource) -> list[SourceFile]:
                 return []
             message = f"cannot list {redact(address)}: {describe_error(error)}"
             raise SourceError(message) from None  # the cause would print the address's secrets
-    return [SourceFile(_name(file), size, modified) for file, size, modified in rows]
+    return [SourceFile(_name(file, address), size, modified) for file, size, modified in rows]
 
 
-def _name(file: str) -> str:
-    return PurePosixPath(redact(file)).name
+def _name(file: str, address: str) -> str:
+    """The path below the folder before the first wildcard: part-0.parquet is in many folders."""
+    folder = address.partition("*")[0].rpartition("/")[0] + "/"
+    below = file.removeprefix(folder)
+    return PurePosixPath(redact(file)).name if below == file else below
 
 
 @contextmanager

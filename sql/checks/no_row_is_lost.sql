@@ -1,6 +1,23 @@
 -- One row per stage of a shard where rows in are not kept + rejected + duplicates + failed.
--- reads: marts.funnel   params: none
-select shard, stage, rows_in, rows_kept, rows_rejected, rows_duplicate, rows_failed
+-- is_behind: its duplicates are decided, and its hub is not made of them yet: by a run that is going on.
+-- reads: marts.funnel, personas.hub   params: none
+with hubs as (
+    select shard, max(created_at) as made_at
+    from personas.hub
+    group by shard
+)
+
+select
+    funnel.shard,
+    funnel.stage,
+    funnel.rows_in,
+    funnel.rows_kept,
+    funnel.rows_rejected,
+    funnel.rows_duplicate,
+    funnel.rows_failed,
+    funnel.stage = 'deduplication'
+    and coalesce(hubs.made_at < funnel.created_at, true) as is_behind
 from marts.funnel
-where not is_balanced
-order by shard, stage
+left join hubs using (shard)
+where not funnel.is_balanced
+order by funnel.shard, funnel.stage

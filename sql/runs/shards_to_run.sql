@@ -8,12 +8,14 @@ with stages as (
         count(*) filter (not is_current) as outdated_count,
         sum(rows_failed) as failed_count
     from marts.funnel
+    where list_contains($stages, stage)
     group by shard
 ),
 
 stopped as (
     select shard, arg_max(stage, created_at) as stage, arg_max(reason, created_at) as reason
     from runs.stops
+    where stage = 'embeddings' or list_contains($stages, stage)
     group by shard
 )
 

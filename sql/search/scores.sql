@@ -41,7 +41,7 @@ folded as (
     from texts
 ),
 
-pieces as (
+split as (
     select
         folded.text_id,
         folded.shard,
@@ -50,6 +50,20 @@ pieces as (
         string_split(folded.readable, words.word) as around
     from folded
     inner join words on contains(folded.readable, words.word)
+),
+
+pieces as (
+    -- An empty piece between two is the word beside itself: the s of "boss".
+    select
+        text_id,
+        shard,
+        size,
+        word,
+        list_transform(
+            around,
+            lambda piece, place: if(piece = '' and place > 1 and place < len(around), word, piece)
+        ) as around
+    from split
 ),
 
 places as (

@@ -117,7 +117,7 @@ def test_what_is_dropped_into_the_inbox_is_bought_once_and_nothing_is_lost(
             assert watcher.states() == {
                 "monday.jsonl": "changed",
                 "tuesday.jsonl": "gone",
-                "broken.jsonl": "unreadable",
+                "broken.jsonl": "rejected",
             }
             assert watcher.rows("select count(*) from corpus.documents") == [(4,)]
             assert watcher.rows("select file, reason from corpus.rejected") == [

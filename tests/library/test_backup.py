@@ -1,5 +1,8 @@
 """Backups: what comes back, what is refused, and what is kept aside."""
 
+import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from persona_pipeline.errors import StoreError
 from persona_pipeline.llm.buying.journal import Journal
 from persona_pipeline.settings import Settings, load_settings
 from persona_pipeline.store import Store
-from tests.library.stored_rows import held, hub, rows_of, some_calls
+from tests.library.stored_rows import ROOT, held, hub, rows_of, snapshot_rows, some_calls
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def test_what_is_restored_is_what_was_backed_up(
     assert rows_of(store_of(other), "select persona_id from personas.hub") == [("a",), ("b",)]
     assert files_of(other) == files_of(settings)
     assert sorted(path.name for path in other.data_dir.iterdir()) == sorted(
-        ["journal", "pipeline.duckdb", "shards"]
+        ["journal", "pipeline.duckdb", "published.duckdb", "shards"]
     )
 
 
@@ -119,3 +122,47 @@ def test_a_backup_needs_data_a_known_ending_and_a_free_name(
         back_up(settings, tmp_path / "all.tar")
     with pytest.raises(StoreError, match="cannot be written"):
         back_up(settings, tmp_path / "no" / "all.tar")
+
+
+def test_a_lost_or_broken_database_is_restored_beside_what_is_left(
+    settings: Settings, tmp_path: Path
+) -> None:
+    back_up(settings, tmp_path / "all.tar")
+    for spoil in (settings.database.unlink, lambda: settings.database.write_bytes(b"broken")):
+        spoil()
+        settings.database.with_name("pipeline.duckdb.wal").write_bytes(b"left behind")
+        with pytest.raises(StoreError, match="is there already: use --replace"):
+            restore(settings, tmp_path / "all.tar")
+        restore(settings, tmp_path / "all.tar", replace=True)
+        found = rows_of(store_of(settings), "select persona_id from personas.hub")
+        assert found == [("a",), ("b",)]
+        assert (settings.staging_dir / "s1.parquet").read_bytes() == b"staged"
+        for old in settings.data_dir.glob("replaced-*"):
+            shutil.rmtree(old)
+
+
+def test_nothing_is_replaced_while_a_run_works_on_a_shard(
+    settings: Settings, tmp_path: Path
+) -> None:
+    back_up(settings, tmp_path / "all.tar")
+    holder = "import sys\nfrom pathlib import Path\nfrom persona_pipeline.locks import turn\n"
+    holder += "with turn(Path(sys.argv[1])):\n    print('in', flush=True)\n    sys.stdin.read()\n"
+    command = [sys.executable, "-c", holder, str(settings.locks_dir / "s1")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        with pytest.raises(StoreError, match=r"a run is going on: .*s1 is held"):
+            restore(settings, tmp_path / "all.tar", replace=True)
+        run.terminate()
+    assert not list(settings.data_dir.glob("re*-*"))
+
+
+def test_what_is_restored_is_published(settings: Settings, tmp_path: Path) -> None:
+    back_up(settings, tmp_path / "all.tar")
+    store_of(settings).replace([hub("s1", "c")], [], run_id="r")
+    store_of(settings).publish()
+    restore(settings, tmp_path / "all.tar", replace=True)
+    assert snapshot_rows(store_of(settings), "select persona_id from personas.hub") == [
+        ("a",),
+        ("b",),
+    ]

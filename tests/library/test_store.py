@@ -1,5 +1,6 @@
 """The database: what one stage replaces, who may read meanwhile, and how old files are renewed."""
 
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -293,3 +294,31 @@ def test_stages_of_before_there_were_versions_are_judged_by_their_counts(store: 
     assert current_stages(store)["text_to_persona"]
     store.replace([stage_of("corpus", "corpus.documents", "a")], [], run_id="r")
     assert not current_stages(store)["text_to_persona"]
+
+
+def test_a_clock_that_was_set_back_hides_no_commit(store: Store) -> None:
+    os.utime(store.snapshot, (4e9, 4e9))
+    assert not store.is_published()
+    store.replace([hub("s1", "a")], [], run_id="r")
+    store.publish()
+    assert snapshot_rows(store, "select persona_id from personas.hub") == [("a",)]
+
+
+def test_parts_of_copies_that_nobody_ends_are_removed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = store.snapshot.with_name("published.duckdb.1.tmp")
+    part.write_bytes(b"half")
+    monkeypatch.setattr("persona_pipeline.snapshots.LEFT_BEHIND_S", -1)
+    store.replace([hub("s1", "a")], [], run_id="r")
+    store.publish()
+    assert not part.exists()
+
+
+def test_a_commit_stands_although_it_cannot_be_published(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere = Store(store.path, store.path.parent / "none" / "published.duckdb")
+    elsewhere.replace([hub("s1", "a")], [], run_id="r")
+    assert rows_of(store, "select persona_id from personas.hub") == [("a",)]
+    assert "published.duckdb cannot be written" in caplog.text

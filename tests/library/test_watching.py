@@ -162,7 +162,7 @@ def test_a_broken_file_is_rejected_with_its_reason_once(
     spoil(inbox.folder / name)
     [shard] = inbox.look()
     assert inbox.rejected(shard) == [(name, reason)]
-    assert inbox.states() == {name: "unreadable"}
+    assert inbox.states() == {name: "rejected"}
     os.utime(inbox.folder / name, (1_000_000_000, 1_000_000_000))
     assert inbox.look() == []
 
@@ -244,3 +244,40 @@ def test_a_pattern_and_a_table_function_can_be_watched(inbox: Inbox) -> None:
     assert [file.file for file in remote.to_read] == ["one.jsonl", "two.json"]
     assert take_in(inbox.settings, inbox.store, remote, run_id="r")
     assert look(inbox.store, remote.place, now=LATER).is_idle
+
+
+def test_files_of_one_name_in_several_folders_are_told_apart(inbox: Inbox) -> None:
+    for name in "ab":
+        (inbox.folder / name).mkdir()
+        inbox.write(f"{name}/part-0.json", name)
+    place = f"read_json('{inbox.folder}/*/part-0.json')"
+    first = look(inbox.store, place, now=LATER)
+    assert [file.file for file in first.to_read] == ["a/part-0.json", "b/part-0.json"]
+    take_in(inbox.settings, inbox.store, first, run_id="r")
+    assert look(inbox.store, place, now=LATER).is_idle
+
+
+def test_the_last_file_of_a_pattern_may_go(inbox: Inbox) -> None:
+    path = inbox.write("only.json", "a")
+    place = f"read_json('{inbox.folder}/*.json')"
+    take_in(inbox.settings, inbox.store, look(inbox.store, place, now=LATER), run_id="r")
+    path.unlink()
+    take_in(inbox.settings, inbox.store, look(inbox.store, place, now=LATER), run_id="r")
+    assert inbox.states() == {"only.json": "gone"}
+    assert look(inbox.store, place, now=LATER).is_idle
+
+
+def test_a_file_that_changed_once_is_not_changed_for_ever(inbox: Inbox) -> None:
+    inbox.write("page.jsonl", "a", "b")
+    inbox.look()
+    inbox.write("page.jsonl", "a", "c")
+    inbox.look()
+    inbox.write("page.jsonl", "a", "c", "d")
+    inbox.look()
+    assert inbox.states() == {"page.jsonl": "grown"}
+
+
+def test_a_file_from_the_future_is_read(inbox: Inbox) -> None:
+    path = inbox.write("page.jsonl", "a")
+    os.utime(path, (4e9, 4e9))
+    assert len(look(inbox.store, inbox.place).to_read) == 1

@@ -1,0 +1,43 @@
+"""A database file as a copy that readers may keep open."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from persona_pipeline.errors import StoreError
+
+LEFT_BEHIND_S = 3600
+"""Age at which the part of a copy is no longer somebody's who is copying."""
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Put a copy in the place of `target`, with the source's own time.
+
+    By another process: opening and closing the file here would let go of DuckDB's lock on it.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    for left in target.parent.glob(f"{target.name}.*.tmp"):
+        if time.time() - left.stat().st_ctime > LEFT_BEHIND_S:
+            left.unlink(missing_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    try:
+        command = ["cp", "-p", str(source), str(part)]
+        subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - the system's own
+        part.replace(target)
+    except subprocess.CalledProcessError as error:
+        msg = f"{target} cannot be written: {error.stderr.decode().strip()}"
+        raise StoreError(msg) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def is_copy(source: Path, target: Path) -> bool:
+    """Whether `target` is a copy of the source as it is now, by its time and size."""
+    try:
+        one, other = source.stat(), target.stat()
+    except FileNotFoundError:
+        return False
+    return (one.st_mtime_ns, one.st_size) == (other.st_mtime_ns, other.st_size)
