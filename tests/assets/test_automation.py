@@ -9,7 +9,10 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
 
-from assets.definitions import LOOK_JOB
+from assets.definitions import LOOK_JOB, MAIN_JOB
+from persona_pipeline.llm.buying.asking import ModelDown
+from persona_pipeline.llm.errors import ModelError
+from persona_pipeline.unfinished import stop_of
 from tests.assets.conftest import QUIET, Platform
 
 NIGHT = datetime(2026, 11, 23, 2, tzinfo=UTC)
@@ -209,7 +212,39 @@ def test_a_run_that_stopped_at_its_budget_is_not_retried_until_somebody_runs_it(
     assert richer.night() == "nothing to run; 0 stopped shards left alone"
 
 
-REFRESHED = "personas/hub"
+def test_at_night_a_shard_with_a_run_that_is_not_at_its_end_is_left_alone(
+    tmp_path: Path, kept_instance: dg.DagsterInstance
+) -> None:
+    watched = Watched(tmp_path, kept_instance)
+    watched.drop(1)
+    [shard] = watched.register()
+    watched.store.publish()
+    assert watched.night() == {shard: "never run"}
+    job = watched.definitions.resolve_job_def(MAIN_JOB)
+    kept_instance.create_run_for_job(
+        job, status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": shard}
+    )
+    assert isinstance(watched.night(), str)
+
+
+def test_a_domain_that_is_switched_off_leaves_no_shard_unfinished(
+    tmp_path: Path, kept_instance: dg.DagsterInstance
+) -> None:
+    watched = Watched(tmp_path, kept_instance, domains=["math", "npc"])
+    watched.drop(1)
+    [shard] = watched.register()
+    watched.run(shard)
+    with watched.store.transaction() as connection:
+        connection.execute("update runs.stages set input_count = 7 where stage like '%.npc'")
+    watched.store.publish()
+    assert watched.night() == {shard: "an input has changed"}
+    assert isinstance(Watched(tmp_path, kept_instance, domains=["math"]).night(), str)
+
+
+def test_an_outage_is_no_reason_to_leave_a_shard_alone() -> None:
+    for error, reasons in ((ModelDown("no answer"), []), (ModelError("no key"), ["model"])):
+        stop = stop_of("s1", "text_to_persona", error)
+        assert stop.tables["runs.stops"]["reason"].to_list() == reasons
 
 
 class Conditions:

@@ -146,12 +146,21 @@ def test_a_run_of_a_code_server_that_was_started_anew_is_ended_and_others_are_no
         assert status_of(instance, unknown) is dg.DagsterRunStatus.STARTED
 
 
+def test_a_run_of_a_server_that_knows_no_runs_is_not_taken_for_dead(tmp_path: Path) -> None:
+    proxy = ("code-server", "start")  # what 'dagster dev' puts before the code server
+    with instance_of_the_file(tmp_path) as instance, code_server(tmp_path, *proxy) as address:
+        run = start_run(instance, {GRPC_INFO_TAG: address})
+        monitor(instance)
+        assert status_of(instance, run) is dg.DagsterRunStatus.STARTED
+
+
 @contextmanager
-def code_server(folder: Path) -> Iterator[str]:
+def code_server(folder: Path, *command: str) -> Iterator[str]:
     """Without any code, and with no runs."""
     (folder / "empty.py").write_text("import dagster as dg\n\ndefs = dg.Definitions()\n")
     socket = folder / "socket"
-    program = [sys.executable, "-m", "dagster", "api", "grpc", "-s", str(socket), "-f", "empty.py"]
+    kind = command or ("api", "grpc")
+    program = [sys.executable, "-m", "dagster", *kind, "-s", str(socket), "-f", "empty.py"]
     server = subprocess.Popen(program, cwd=folder, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60

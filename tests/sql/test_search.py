@@ -72,6 +72,17 @@ def test_a_part_of_a_word_is_not_found(tables: Tables, text: str) -> None:
     assert search(tables, "salt") == []
 
 
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("boss", "s"), ("class", "s"), ("2011", "1"), ("haha", "ha"), ("all lls", "l"), ("sss", "s")],
+)
+def test_a_part_that_stands_twice_in_a_row_is_not_found(
+    tables: Tables, text: str, word: str
+) -> None:
+    add_personas(tables, a=text)
+    assert search(tables, word) == []
+
+
 def test_a_word_inside_longer_ones_does_not_count(tables: Tables) -> None:
     add_personas(tables, a="A basalt salter, salty salt, unsalted.")
     add_personas(tables, b="A wallet waller, wetly salt, unwanted.")
