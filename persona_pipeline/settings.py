@@ -98,7 +98,8 @@ class Settings(DataFolder, BaseSettings):
     url_field: str = Field("url", description="the column or key of its address")
 
     watch: Names = Field(
-        default=[], description="folders, files, URL patterns that the sensor looks at; none in another"
+        default=[],
+        description="folders, files, URL patterns that the sensor looks at; none in another",
     )
     watch_seconds: int = Field(
         60, ge=1, description="between two looks; what is new then becomes a shard of its own"
