@@ -39,12 +39,6 @@ def run_main_job(
     return shards
 
 
-def register_shards(settings: Settings, root: Path) -> list[str]:
-    """Register the source as the main job does; returns the shards' names."""
-    with open_instance(settings, root) as instance, _signed(settings) as tags, _plain_errors():
-        return _register(build_definitions(settings), settings, instance, tags)
-
-
 @contextmanager
 def _signed(settings: Settings) -> Iterator[dict[str, str]]:
     """Tags by which run monitoring knows whether this process still lives."""

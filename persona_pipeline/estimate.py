@@ -95,15 +95,22 @@ class Estimate:
 def estimate_run(settings: Settings, store: Store, shards: Sequence[str]) -> Estimate:
     """Rehearse the run over registered shards, in order."""
     listed = store.query(read_sql("corpus/staged_files"), {"shards": shards})
-    rows = {row["shard"]: row for row in listed.iter_rows(named=True)}
-    total = sum(rows[shard]["row_count"] for shard in shards)
-    chosen = list(shards)[:: max(1, total // REHEARSED)]
-    staged = {shard: settings.staging_dir / rows[shard]["staged_file"] for shard in chosen}
-    share = sum(rows[shard]["row_count"] for shard in chosen) / total if total else 1.0
+    files = {shard: (name, rows) for shard, name, rows in listed.iter_rows()}
+    staged = [(shard, settings.staging_dir / files[shard][0], files[shard][1]) for shard in shards]
+    return estimate_staged(settings, store, staged)
+
+
+def estimate_staged(
+    settings: Settings, store: Store, staged: Sequence[tuple[str, Path, int]]
+) -> Estimate:
+    """Rehearse the run over these shards (name, file, rows), in order."""
+    total = sum(rows for _, _, rows in staged)
+    chosen = staged[:: max(1, total // REHEARSED)]
+    share = sum(rows for _, _, rows in chosen) / total if total else 1.0
     with Journal(settings.journal_dir) as journal:
         journal.index.refresh()
         rehearsal = _Rehearsal(settings, store, journal)
-        rehearsal.run(staged)
+        rehearsal.run({shard: path for shard, path, _ in chosen})
     stages = [_scaled(stage, 1 / share) for stage in rehearsal.stages.values()]
     return Estimate(stages, share)
 

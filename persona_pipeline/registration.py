@@ -1,8 +1,11 @@
 """Registering a source: its shards are staged, numbered, and entered in `corpus.shards`."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 import polars as pl
@@ -25,24 +28,43 @@ def register_source(settings: Settings, store: Store, *, run_id: str) -> list[st
     Raises:
         SourceError: the source cannot be opened or holds no rows at all.
     """
-    name = source_name(settings.source)
-    rows = read_source(settings.source, corpus_options(settings))
-    rows = (replace(row, source=name) for row in rows)
     with turn(settings.locks_dir / "registration"):
-        staged = stage_shards(
-            rows,
-            name,
-            settings.staging_dir,
-            shard_size=settings.shard_size,
-            limit=settings.documents,
-        )
-        if not staged:
-            msg = f"source {redact(settings.source)!r} holds no documents"
-            raise SourceError(msg)
+        staged = stage_source(settings, settings.staging_dir)
         _refuse_surprise(staged, settings)
         with store.transaction() as connection:
             enter_shards(connection, staged, settings.source, run_id)
     return [shard.shard for shard in staged]
+
+
+@contextmanager
+def staged_aside(settings: Settings) -> Iterator[list[StagedShard]]:
+    """The shards that a registration would make, in a folder that goes away: nothing is changed.
+
+    Raises:
+        SourceError: the source cannot be opened or holds no rows at all.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".aside-", dir=settings.data_dir) as folder:
+        for path in settings.staging_dir.glob("*.parquet"):
+            (Path(folder) / path.name).hardlink_to(path)  # a shard that grows is written anew
+        yield stage_source(settings, Path(folder))
+
+
+def stage_source(settings: Settings, folder: Path) -> list[StagedShard]:
+    """Stage the chosen source's documents in the folder."""
+    name = source_name(settings.source)
+    rows = read_source(settings.source, corpus_options(settings))
+    staged = stage_shards(
+        (replace(row, source=name) for row in rows),
+        name,
+        folder,
+        shard_size=settings.shard_size,
+        limit=settings.documents,
+    )
+    if not staged:
+        msg = f"source {redact(settings.source)!r} holds no documents"
+        raise SourceError(msg)
+    return staged
 
 
 def _refuse_surprise(staged: list[StagedShard], settings: Settings) -> None:

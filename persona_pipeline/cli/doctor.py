@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona_pipeline.corpus.addresses import redact
-from persona_pipeline.errors import PipelineError
+from persona_pipeline.corpus.sources import list_source
+from persona_pipeline.errors import PipelineError, SourceError
 from persona_pipeline.llm.answers import check_reply
 from persona_pipeline.llm.client import ChatClient
 from persona_pipeline.llm.clients.embedding_client import embedding_request
@@ -46,7 +47,7 @@ def run_checks(console: Console, settings: Settings) -> bool:
     """Print the settings and every finding; whether all works."""
     _print_settings(console, settings)
     healthy = True
-    for check in (_disk, check_store, _artifacts, _domains, _chat, _embedder):
+    for check in (_disk, check_store, check_watch, _artifacts, _domains, _chat, _embedder):
         for finding in _guarded(check, settings):
             mark = "[green]works[/]  " if finding.works else "[red]mend[/]   "
             console.print(f"{mark} {finding.name}: {escape(finding.detail)}", highlight=False)
@@ -111,6 +112,16 @@ def check_store(settings: Settings) -> Iterator[Finding]:
     if is_older:
         detail += "; of an older version: the next run brings it up to date"
     yield Finding("store", works=True, detail=detail)
+
+
+def check_watch(settings: Settings) -> Iterator[Finding]:
+    """Whether each watched place is there, and how many files it has."""
+    for place in settings.watch:
+        shown = redact(place)
+        try:
+            yield Finding("watch", works=True, detail=f"{shown}: {len(list_source(place))} files")
+        except SourceError as error:
+            yield Finding("watch", works=False, detail=str(error))
 
 
 def _artifacts(settings: Settings) -> Iterator[Finding]:

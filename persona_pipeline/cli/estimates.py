@@ -5,8 +5,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from persona_pipeline.estimate import Estimate, estimate_run
+from persona_pipeline.estimate import Estimate, estimate_run, estimate_staged
 from persona_pipeline.llm.buying.budget import BudgetReached
+from persona_pipeline.registration import staged_aside
 from persona_pipeline.settings import Settings
 from persona_pipeline.store import Store
 
@@ -14,9 +15,11 @@ COLUMNS = ("reused", "to buy", "tok. in", "tok. out", "USD", "time")
 MINUTE = 60
 
 
-def print_estimate(console: Console, settings: Settings, shards: list[str]) -> None:
-    """By stage, with the sum and how sure it is."""
-    estimate = _estimate(settings, shards)
+def print_estimate(console: Console, settings: Settings) -> None:
+    """By stage, with the sum and how sure it is; registers nothing."""
+    with staged_aside(settings) as staged:
+        shards = [(shard.shard, shard.path, shard.row_count) for shard in staged]
+        estimate = estimate_staged(settings, _store(settings), shards)
     models = sorted({stage.model for stage in estimate.stages})
     title = f"What a run would buy of {escape(', '.join(models))}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
@@ -50,9 +53,13 @@ def print_stopped(
 
 
 def _estimate(settings: Settings, shards: list[str]) -> Estimate:
+    return estimate_run(settings, _store(settings), shards)
+
+
+def _store(settings: Settings) -> Store:
     store = Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
     store.migrate()
-    return estimate_run(settings, store, shards)
+    return store
 
 
 def _sentence(estimate: Estimate, settings: Settings) -> str:

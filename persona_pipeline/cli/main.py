@@ -144,12 +144,7 @@ def run(**given: object) -> None:
 @job_options
 def estimate(**given: object) -> None:
     """Say what a run would buy: calls, tokens, USD and time, by stage. Asks no model."""
-    settings = _job_settings(given)
-    root = find_root()
-    os.environ.update(environment_of(settings))
-    _quiet_libraries()
-    shards = load_main_job(root).register_shards(settings, root)
-    print_estimate(Console(), settings, shards)
+    print_estimate(Console(), _job_settings(given))
 
 
 @cli.group(invoke_without_command=True)

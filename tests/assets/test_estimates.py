@@ -1,9 +1,13 @@
 """An estimate is what a run then buys: a rehearsal of the same stages."""
 
 import pytest
+from rich.console import Console
 
+from persona_pipeline.cli.estimates import print_estimate
 from persona_pipeline.estimate import Estimate, estimate_run
 from persona_pipeline.llm.prices import PriceSetting
+from persona_pipeline.registration import register_source
+from persona_pipeline.store import Store
 from tests.assets.conftest import Platform
 
 
@@ -81,3 +85,25 @@ def test_of_many_documents_every_other_shard_is_rehearsed_and_stands_for_the_res
     assert found.share == 0.5
     assert by_stage(found)["text_to_persona"] == (0, 8)
     assert by_stage(found)["synthetic.math"] == (0, 6)
+
+
+def test_asking_for_the_price_of_more_registers_and_stages_nothing(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limited = platform.settings.model_copy(update={"documents": 1})
+    register_source(limited, migrated(platform), run_id="r")
+    staged = {path: path.read_bytes() for path in platform.settings.staging_dir.iterdir()}
+    shards = platform.store.query("select shard, row_count from corpus.shards").rows()
+    assert [rows for _, rows in shards] == [1]
+
+    print_estimate(Console(width=120), platform.settings)
+
+    assert "about 52 calls" in capsys.readouterr().out  # of all four documents
+    assert {p: p.read_bytes() for p in platform.settings.staging_dir.iterdir()} == staged
+    assert platform.store.query("select shard, row_count from corpus.shards").rows() == shards
+    assert not list(platform.settings.data_dir.glob(".aside-*"))
+
+
+def migrated(platform: Platform) -> Store:
+    platform.store.migrate()
+    return platform.store

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import command_environment
-from tests.e2e.dagster_server import copy_checkout, free_port, wait_for
+from tests.e2e.dagster_server import copy_checkout, free_port, register_source, wait_for
 from tests.e2e.test_termination import ask
 
 REPOSITORY = {"repositoryLocationName": "persona_pipeline", "repositoryName": "__repository__"}
@@ -69,6 +69,10 @@ class Deployment:
             timeout=300,
             check=False,
         )
+
+    def register(self) -> None:
+        """The shards of the source, without a run of them."""
+        register_source(self.home, self._environment)
 
     def start(self) -> None:
         """Both services."""

@@ -49,14 +49,13 @@ def job(tmp_path: Path) -> SmallJob:
 
 
 def settings(job: SmallJob, model: ServedModel) -> dict[str, object]:
-    chosen = job.settings(model, job.folder, shard_size=1, shards_per_run=1)
+    chosen = job.settings(model, job.folder, shard_size=1, shards_per_run=1, documents="all")
     del chosen["data_dir"]
     return chosen
 
 
 def register(deployment: Deployment) -> list[str]:
-    done = deployment.command("estimate", "--documents", "all")
-    assert done.returncode == 0, done.stdout + done.stderr
+    deployment.register()
     with duckdb.connect(str(deployment.data / "published.duckdb"), read_only=True) as connection:
         rows = connection.sql("select shard from corpus.shards order by shard_number").fetchall()
     return [shard for (shard,) in rows]

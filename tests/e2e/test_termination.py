@@ -10,8 +10,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.e2e.conftest import run_command
-from tests.e2e.dagster_server import copy_checkout, dagster_dev
+from tests.e2e.conftest import command_environment, run_command
+from tests.e2e.dagster_server import copy_checkout, dagster_dev, register_source
 from tests.e2e.served_model import serve_model
 from tests.e2e.small_job import IN_FLIGHT, journaled, make_small_job
 
@@ -66,7 +66,7 @@ def test_a_run_terminated_in_dagster_keeps_every_answer_that_was_billed(tmp_path
     checkout, job = copy_checkout(tmp_path / "checkout"), make_small_job(tmp_path)
     with serve_model(seconds=0.3) as model:
         settings = job.settings(model, checkout / "data")
-        assert run_command("estimate", **settings).returncode == 0  # registers the shard
+        register_source(checkout, command_environment(**settings))
         shard = only_shard(checkout / "data" / "published.duckdb")
         tags = [{"key": "dagster/partition", "value": shard}]
         with dagster_dev(checkout, **settings) as url:

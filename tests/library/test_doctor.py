@@ -43,3 +43,13 @@ def test_no_database_yet_is_fine(tmp_path: Path) -> None:
     [finding] = findings(Store(tmp_path / "pipeline.duckdb", tmp_path / "published.duckdb"))
     assert finding.works
     assert "will be made by a run" in finding.detail
+
+
+def test_a_watched_folder_that_is_not_there_is_to_be_mended(tmp_path: Path) -> None:
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / "a.txt").touch()
+    watch = f"{tmp_path / 'inbox'},{tmp_path / 'none'}"
+    there, missing = doctor.check_watch(load_settings(watch=watch))
+    assert (there.works, there.detail) == (True, f"{tmp_path / 'inbox'}: 1 files")
+    assert not missing.works
+    assert "there is no file or folder" in missing.detail
