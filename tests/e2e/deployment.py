@@ -123,6 +123,13 @@ class Deployment:
             if folder.name.isdigit() and self._is_worker(folder)
         ]
 
+    def wait_for_workers(self) -> None:
+        """Until none is left; they end after their runs."""
+        deadline = time.monotonic() + 30
+        while workers := self.workers():
+            assert time.monotonic() < deadline, workers
+            time.sleep(0.2)
+
     def _is_worker(self, process: Path) -> bool:
         try:
             command = (process / "cmdline").read_bytes()
