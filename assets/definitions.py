@@ -62,17 +62,18 @@ def build_definitions(settings: Settings, models: Models | None = None) -> dg.De
             build_automation_sensor(),
         ],
         schedules=[build_schedule(settings, MAIN_JOB, stages)],
-        resources={
-            "duckdb": StoreResource(
-                database=str(settings.database),
-                snapshot=str(settings.snapshot),
-                lock_timeout=settings.lock_timeout,
-            ),
-            "models": models or Models(settings),
-        },
+        resources={"duckdb": _store(settings), "models": models or Models(settings)},
         # One process per run: the default, a process per step, costs 13.5 CPU-seconds instead of 3
         # and would load the embedded model again for every step. Calls run side by side anyway.
         executor=dg.in_process_executor,
+    )
+
+
+def _store(settings: Settings) -> StoreResource:
+    return StoreResource(
+        database=str(settings.database),
+        snapshot=str(settings.snapshot),
+        lock_timeout=settings.lock_timeout,
     )
 
 

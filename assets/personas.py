@@ -44,7 +44,8 @@ def build_persona_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         *_asking_assets(settings),
         *_judging_assets(settings),
         _comparing_asset(settings),
-        *_deciding_assets(settings),
+        _deciding_asset(settings),
+        _keeping_asset(settings),
     ]
 
 
@@ -190,7 +191,7 @@ def _comparing_asset(settings: Settings) -> dg.AssetsDefinition:
     return pairs
 
 
-def _deciding_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
+def _deciding_asset(settings: Settings) -> dg.AssetsDefinition:
     plan = dedup_plan(settings)
 
     @dg.asset(
@@ -219,6 +220,10 @@ def _deciding_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
 
         yield from run_shards(context, duckdb, settings, ["personas.duplicates"], decide)
 
+    return duplicates
+
+
+def _keeping_asset(settings: Settings) -> dg.AssetsDefinition:
     @dg.asset(
         key=["personas", "hub"],
         deps=[["personas", "candidates"], ["personas", "duplicates"]],
@@ -240,7 +245,7 @@ def _deciding_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
 
         yield from run_shards(context, duckdb, settings, ["personas.hub"], keep)
 
-    return [duplicates, hub]
+    return hub
 
 
 def _version(prompt: str, *settings: object) -> str:
