@@ -328,7 +328,7 @@ def test_the_command_says_what_is_not_decided_any_more_or_yet(project: Project) 
 
 
 def test_a_snapshot_of_an_older_version_is_said_to_be_one(project: Project) -> None:
-    with duckdb.connect(str(project.store.snapshot)) as connection:
+    with duckdb.connect(str(project.store.path)) as connection:
         connection.execute("drop table personas.fingerprints")
     _, error = run(project, "sweep")
     assert "written by an older version" in str(error)
