@@ -6,7 +6,7 @@ import dagster as dg
 
 from assets.stage_runs import add_shards
 from persona_pipeline.settings import Settings
-from persona_pipeline.store import Store
+from persona_pipeline.store import open_published
 from persona_pipeline.unfinished import unfinished_shards
 
 USUAL_TIME = "0 2 * * *"
@@ -66,7 +66,7 @@ def build_schedule(
     def nightly(
         context: dg.ScheduleEvaluationContext,
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        store = Store(settings.snapshot, settings.snapshot)  # no run holds it
+        store = open_published(settings)
         if not store.is_current():
             yield dg.SkipReason(f"there is no {settings.snapshot} of this version yet")
             return

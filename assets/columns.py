@@ -1,17 +1,13 @@
 """What Dagster shows of a table's columns: types and descriptions, and what they are made from."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 import duckdb
 
 from persona_pipeline.sql_files import read_sql, sql_names
-
-if TYPE_CHECKING:
-    from sqlglot.lineage import Node
 
 LOG = logging.getLogger(__name__)
 MADE_BY_SQL = ("personas/hub", *sql_names("marts"))
@@ -24,10 +20,6 @@ VIEWS = (
     "select schema_name || '.' || view_name, sql from duckdb_views() "
     "where database_name = current_database() and not internal"
 )
-
-Column = tuple[str, str]
-"""Table, with its schema, and column."""
-Rows = tuple[tuple[str, ...], ...]
 
 
 def describe_columns(connection: duckdb.DuckDBPyConnection, table: str) -> Mapping[str, Any]:
@@ -61,16 +53,16 @@ def column_lineage(
     name = table.replace(".", "/")
     if name not in MADE_BY_SQL:
         return None
-    from sqlglot.errors import SqlglotError  # noqa: PLC0415 - 0.4 CPU-seconds, for few tables
+    from assets.tracing import trace  # noqa: PLC0415 - sqlglot takes 0.4 CPU-seconds, for few tables
 
-    try:
-        found = _trace(
-            read_sql(name),
-            tuple(connection.sql(COLUMNS).fetchall()),
-            tuple(connection.sql(VIEWS).fetchall()),
-        )
-    except SqlglotError:  # a newer sqlglot; the table itself is as it should be
-        LOG.warning("the columns of %s cannot be traced", table, exc_info=True)
+    found = trace(
+        read_sql(name),
+        tuple(connection.sql(COLUMNS).fetchall()),
+        tuple(connection.sql(VIEWS).fetchall()),
+        MADE_BY_SQL,
+    )
+    if found is None:
+        LOG.warning("the columns of %s cannot be traced", table)
         return None
     return dg.TableColumnLineage(
         {
@@ -78,52 +70,3 @@ def column_lineage(
             for column, origins in found.items()
         }
     )
-
-
-@lru_cache(maxsize=32)
-def _trace(statement: str, columns: Rows, views: Rows) -> Mapping[str, set[Column]]:
-    """Once for all shards of a run: 25 ms a table."""
-    return _Tracer(columns, views).trace(statement)
-
-
-class _Tracer:
-    """Knows the columns of all tables, and looks through views that are no assets."""
-
-    def __init__(self, columns: Rows, views: Rows) -> None:
-        self._schema: dict[str, dict[str, dict[str, str]]] = {}
-        for schema, table, column, kind, _ in columns:
-            self._schema.setdefault(schema, {}).setdefault(table, {})[column] = kind
-        self._views = {
-            name: sql for name, sql in views if name.replace(".", "/") not in MADE_BY_SQL
-        }
-        self._traced: dict[str, dict[str, set[Column]]] = {}
-
-    def trace(self, statement: str) -> dict[str, set[Column]]:
-        """By column of the SELECT."""
-        from sqlglot import exp, lineage, parse_one  # noqa: PLC0415 - see column_lineage
-
-        parsed = parse_one(statement, dialect="duckdb")
-        query = parsed.expression if isinstance(parsed, exp.Create) else parsed
-        nodes = lineage.lineage(None, query, self._schema, dialect="duckdb", trim_selects=False)
-        return {
-            name: {origin for leaf in _leaves(node) for origin in self._origins(leaf)}
-            for name, node in nodes.items()
-        }
-
-    def _origins(self, leaf: Column) -> set[Column]:
-        table, column = leaf
-        if table not in self._views:
-            return {leaf}
-        if table not in self._traced:
-            self._traced[table] = self.trace(self._views[table])
-        return self._traced[table][column]
-
-
-def _leaves(node: "Node") -> Iterator[Column]:
-    """The columns of tables and views at the ends of the graph; DuckDB's own functions are none."""
-    from sqlglot import exp  # noqa: PLC0415 - see column_lineage
-
-    for step in node.walk():
-        table = step.expression
-        if isinstance(table, exp.Table) and table.name:
-            yield f"{table.db}.{table.name}", step.name.rpartition(".")[2].strip('"')

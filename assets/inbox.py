@@ -12,7 +12,7 @@ from assets.tables import as_markdown, describe_table
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.errors import SourceError
 from persona_pipeline.settings import Settings
-from persona_pipeline.store import Store
+from persona_pipeline.store import open_published
 from persona_pipeline.unfinished import new_shards
 from persona_pipeline.watching import Look, look, take_in
 
@@ -81,7 +81,7 @@ def build_inbox_sensor(settings: Settings, looking: Job, running: Job) -> dg.Sen
         if not settings.watch:
             yield dg.SkipReason("no place is watched: set watch")
             return
-        store = Store(settings.snapshot, settings.snapshot)  # no run holds it
+        store = open_published(settings)
         if not store.is_current():
             yield dg.RunRequest(run_key=f"first {_hour()}", job_name=looking.name)
             return
@@ -96,9 +96,9 @@ def build_inbox_sensor(settings: Settings, looking: Job, running: Job) -> dg.Sen
             if not seen.is_idle:
                 key = f"{redact(place)} {seen.version} {_hour()}"
                 requests.append(dg.RunRequest(run_key=key, job_name=looking.name))
-        for shard, content in new_shards(store, settings.watch):
+        for shard, registration in new_shards(store, settings.watch):
             if context.instance.has_dynamic_partition(str(SHARDS.name), shard):
-                key = f"{shard} {content}"
+                key = f"{shard} {registration}"
                 requests.append(
                     dg.RunRequest(run_key=key, job_name=running.name, partition_key=shard)
                 )

@@ -14,7 +14,7 @@ from assets.run_launcher import COMMAND_TAG
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.locks import sign_of_life
 from persona_pipeline.settings import Settings
-from persona_pipeline.store import Store, plain_interrupts
+from persona_pipeline.store import open_store, plain_interrupts
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -73,7 +73,7 @@ def _register(
 
 
 def _registered(settings: Settings, run_id: str) -> list[str]:
-    store = Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
+    store = open_store(settings)
     rows = store.query(
         "select shard from corpus.shards where run_id = $run_id order by shard_number",
         {"run_id": run_id},

@@ -21,8 +21,8 @@ def picture(name: str, svg: str) -> dg.MarkdownMetadataValue:
 def lengths_of_hub(store: Store) -> dg.MarkdownMetadataValue:
     """How many personas of the hub have how many words."""
     rows = [
-        (f"{least} to {least + 4} words" if least < 60 else "60 words or more", [count])  # noqa: PLR2004 - as in the statement
-        for least, count in store.query(read_sql("plots/lengths_of_hub")).iter_rows()
+        (label, [count])
+        for _, label, count in store.query(read_sql("plots/lengths_of_hub")).iter_rows()
     ]
     return picture("lengths", bar_plot(rows, title="Length of personas", series=["personas"]))
 

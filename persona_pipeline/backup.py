@@ -20,14 +20,11 @@ from persona_pipeline.connections import is_database
 from persona_pipeline.errors import StoreError
 from persona_pipeline.locks import is_held
 from persona_pipeline.settings import Settings
-from persona_pipeline.store import Store
+from persona_pipeline.store import Store, open_store
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-DATABASE = "pipeline.duckdb"
 CHUNK = 1 << 20
-NAMES = ["shards", "journal", "batches", DATABASE]
-"""What a backup is made of, in the data directory; the database last, since it names the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ def back_up(settings: Settings, path: Path) -> Backup:
         msg = f"{path} is there already: choose another name"
         raise StoreError(msg)
     mode = _mode(path)
-    store = Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
+    store = open_store(settings)
     part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with tarfile.open(part, f"w{mode}") as archive:  # type: ignore[call-overload] # mode is one of two
@@ -83,7 +80,9 @@ def restore(settings: Settings, path: Path, *, replace: bool = False) -> Backup:
         StoreError: the archive is damaged or no backup, a run is going on, or data is there.
     """
     home = settings.data_dir
-    there = [name for name in _all_names(settings) if (home / name).exists()]
+    names = _names(settings)
+    in_the_way = [*names, f"{settings.database.name}.wal", settings.snapshot.name]
+    there = [name for name in in_the_way if (home / name).exists()]
     if there and not replace:
         msg = f"{home / there[0]} is there already: use --replace (keeps it aside) or --data-dir"
         raise StoreError(msg)
@@ -94,10 +93,10 @@ def restore(settings: Settings, path: Path, *, replace: bool = False) -> Backup:
         backup = _extract(path, fresh)
         with _nobody_at_work(settings):
             _move(home, home / f"replaced-{stamp}", there)
-            _move(fresh, home, NAMES)
+            _move(fresh, home, names)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    store = Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
+    store = open_store(settings)
     store.migrate()
     store.publish()
     return backup
@@ -114,7 +113,7 @@ def _nobody_at_work(settings: Settings) -> Iterator[None]:
         if lock.is_file() and is_held(lock):
             msg = f"a run is going on: {lock} is held. Wait for it, or stop it"
             raise StoreError(msg)
-    store = Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
+    store = open_store(settings)
     if not is_database(settings.database):  # gone or broken: nothing to hold
         yield
         return
@@ -129,7 +128,7 @@ def _add_all(
     for folder in (settings.journal_dir, settings.batches_dir):
         yield from _add_folder(archive, folder)
     store.publish()
-    yield _add_file(archive, settings.snapshot, DATABASE)
+    yield _add_file(archive, settings.snapshot, settings.database.name)
     yield from _add_folder(archive, settings.staging_dir)
 
 
@@ -196,9 +195,10 @@ def _move(source: Path, target: Path, names: Sequence[str]) -> None:
             (source / name).replace(target / name)
 
 
-def _all_names(settings: Settings) -> list[str]:
-    """What is in the data directory that a backup takes the place of."""
-    return [*NAMES, f"{DATABASE}.wal", settings.snapshot.name]
+def _names(settings: Settings) -> list[str]:
+    """What a backup is made of; the database last, since it names the others."""
+    folders = (settings.staging_dir, settings.journal_dir, settings.batches_dir)
+    return [*(folder.name for folder in folders), settings.database.name]
 
 
 def _mode(path: Path) -> str:

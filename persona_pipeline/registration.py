@@ -17,7 +17,7 @@ from persona_pipeline.errors import SettingsError, SourceError
 from persona_pipeline.llm.requests import runs_here
 from persona_pipeline.locks import turn
 from persona_pipeline.settings import Settings
-from persona_pipeline.store import Store
+from persona_pipeline.store import Store, insert_rows
 
 
 def register_source(settings: Settings, store: Store, *, run_id: str) -> list[str]:
@@ -104,16 +104,15 @@ def enter_shards(
             "staged_file": shard.path.name,
             "row_count": shard.row_count,
             "content_hash": shard.content_hash,
-            "run_id": run_id,
         }
         for shard in staged
     ]
     if not rows:
         return
-    connection.register("staged", pl.DataFrame(rows, infer_schema_length=None))
-    connection.execute("delete from corpus.shards where shard in (select shard from staged)")
     connection.execute(
-        "insert into corpus.shards by name "
-        "select *, now() at time zone 'UTC' as created_at from staged"
+        "delete from corpus.shards where shard in (select unnest($shards))",
+        {"shards": [shard.shard for shard in staged]},
     )
-    connection.unregister("staged")
+    insert_rows(
+        connection, "corpus.shards", pl.DataFrame(rows, infer_schema_length=None), {}, run_id
+    )

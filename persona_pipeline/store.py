@@ -24,6 +24,7 @@ from persona_pipeline.errors import StoreError
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.migrations import apply_migrations, columns_of, is_current
+from persona_pipeline.settings import Settings
 from persona_pipeline.snapshots import copy_file, is_copy
 from persona_pipeline.sql_files import fetch, read_sql
 from persona_pipeline.stage_names import stages_before
@@ -40,8 +41,8 @@ TELL_AFTER = 5.0
 PUBLISHING_SHARE = 0.1
 """Most of its time that a process spends on publishing while it commits."""
 
-OUTDATED = "written meanwhile"
-"""Stands for the version of an input that changed while a stage worked: it is equal to none."""
+OUTDATED = "written-meanwhile"
+"""Stands for an input that changed while a stage worked: no stage has this version."""
 FUNNEL = {
     "input_count": pl.Int64,
     "rows_in": pl.Int64,
@@ -262,6 +263,16 @@ class Store:
             delay = min(delay * 2, LONGEST_DELAY)
 
 
+def open_store(settings: Settings) -> Store:
+    """The store of the data directory."""
+    return Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
+
+
+def open_published(settings: Settings) -> Store:
+    """The snapshot alone, to be read: no run holds it."""
+    return Store(settings.snapshot, settings.snapshot)
+
+
 @contextmanager
 def plain_interrupts() -> Iterator[None]:
     """What a signal raised, where DuckDB makes an error of it: a RuntimeError caused by it."""
@@ -282,7 +293,7 @@ def _replace_stage(
         only = f" and {column} = $value" if column else ""
         parameters = {"shard": rows.shard} | ({"value": value} if column else {})
         connection.execute(f"delete from {table} where shard = $shard{only}", parameters)
-        _insert(connection, table, frame, {"shard": rows.shard}, run_id)
+        insert_rows(connection, table, frame, {"shard": rows.shard}, run_id)
     if rows.funnel:
         labels = {"shard": rows.shard, "stage": rows.stage}
         connection.execute(
@@ -293,19 +304,19 @@ def _replace_stage(
             "output_version": rows.version(),
         }
         counts = pl.DataFrame([{**asdict(rows.funnel), **versions}], schema=FUNNEL)
-        _insert(connection, "runs.stages", counts, labels, run_id)
+        insert_rows(connection, "runs.stages", counts, labels, run_id)
 
 
 def _input_version(
     connection: duckdb.DuckDBPyConnection, rows: StageRows, read_at: datetime | None
 ) -> str | None:
-    """Of what the stages before made of this shard; None where one is not known."""
+    """What the stages before made of this shard, as stage=version; None: nothing is known."""
     parameters = {"shard": rows.shard, "stages": stages_before(rows.stage)}
     outputs = connection.execute(read_sql("store/outputs"), parameters).fetchall()
     if any(read_at and written > read_at for _, _, written in outputs):
         return OUTDATED
-    versions = [version for _, version, _ in outputs]
-    return None if not versions or None in versions else " ".join(versions)
+    known = [f"{stage}={version}" for stage, version, _ in outputs if version is not None]
+    return " ".join(known) or None
 
 
 def _add_journals(
@@ -328,7 +339,7 @@ def _add_journals(
         query = f"create temp table bought as {read_sql('llm/journaled')}"
         connection.execute(query, {"files": files})
         add_calls(connection, run_id)
-        _insert(connection, "committed_journals", new, {}, run_id)
+        insert_rows(connection, "committed_journals", new, {}, run_id)
 
 
 def add_calls(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
@@ -350,13 +361,14 @@ def add_calls(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
     connection.execute("drop table bought")
 
 
-def _insert(
+def insert_rows(
     connection: duckdb.DuckDBPyConnection,
     table: str,
     frame: pl.DataFrame,
     labels: Mapping[str, str],
     run_id: str,
 ) -> None:
+    """Add the rows of the frame by the names of its columns, with labels, run and time."""
     constants = {**labels, "run_id": run_id}
     listing = ", ".join(f"${name} as {name}" for name in constants)
     connection.register("rows_to_insert", frame.drop(*constants, strict=False))

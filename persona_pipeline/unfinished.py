@@ -28,14 +28,12 @@ class Unfinished:
 
 def stop_of(shard: str, stage: str, error: PipelineError | None = None) -> StageRows:
     """The row of `runs.stops` of a stage that ended by `error`; none of one that went on."""
-    is_final = error is not None and not isinstance(error, ModelDown)  # an outage passes
-    rows = [{"stage": stage, "detail": str(error), "reason": _why(error)}] if is_final else []
+    rows = list[dict[str, str]]()
+    if error is not None and not isinstance(error, ModelDown):  # an outage passes
+        reason = "budget" if isinstance(error, BudgetReached) else "model"
+        rows.append({"stage": stage, "reason": reason, "detail": str(error)})
     stops = pl.DataFrame(rows, schema=STOPS)
     return StageRows(shard, stage, {"runs.stops": stops}, scope={"runs.stops": ("stage", stage)})
-
-
-def _why(error: PipelineError | None) -> str:
-    return "budget" if isinstance(error, BudgetReached) else "model"
 
 
 def new_shards(store: Store, places: Sequence[str]) -> list[tuple[str, str]]:
@@ -43,7 +41,7 @@ def new_shards(store: Store, places: Sequence[str]) -> list[tuple[str, str]]:
     parameters = {"places": [redact(place) for place in places]}
     with store.connect(read_only=True) as connection:
         rows = fetch(connection, read_sql("corpus/new_shards"), parameters)
-    return [(shard, content) for shard, content in rows.iter_rows()]
+    return [(shard, registration) for shard, registration in rows.iter_rows()]
 
 
 def unfinished_shards(store: Store, stages: Sequence[str]) -> list[Unfinished]:

@@ -15,7 +15,13 @@ import polars as pl
 
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.document import Document
-from persona_pipeline.corpus.shards import Row, StagedShard, stage_arrivals, staged_documents
+from persona_pipeline.corpus.shards import (
+    Row,
+    StagedShard,
+    reject_copies,
+    stage_arrivals,
+    staged_documents,
+)
 from persona_pipeline.corpus.source_files import SourceFile
 from persona_pipeline.corpus.sources import list_source, read_files, source_name
 from persona_pipeline.hashing import stable_id
@@ -23,7 +29,7 @@ from persona_pipeline.locks import turn
 from persona_pipeline.registration import corpus_options, enter_shards
 from persona_pipeline.settings import Settings
 from persona_pipeline.sql_files import fetch, read_sql
-from persona_pipeline.store import Store
+from persona_pipeline.store import Store, insert_rows
 
 QUIET = timedelta(seconds=10)
 """A file that was written to a shorter time ago is left for the next look: it may not be whole."""
@@ -109,36 +115,29 @@ def take_in(settings: Settings, store: Store, seen: Look, *, run_id: str) -> lis
         before = staged_documents(name, settings.staging_dir)
         wanted = {file.file for file in seen.to_read}
         rows = read_files(seen.place, wanted, corpus_options(settings)) if wanted else iter(())
+        counted = _counted((replace(row, source=name) for row in rows), sizes)
         staged = stage_arrivals(
-            _counted((replace(row, source=name) for row in rows), sizes),
+            reject_copies(counted, dict(before.iter_rows())),
             name,
             settings.staging_dir,
             shard_size=settings.shard_size,
+            registered=set(store.query("select shard from corpus.shards")["shard"]),
         )
         files = _describe(seen, sizes, before, _known_files(store, seen.place))
         return _enter(store, staged, files, seen.place, run_id)
 
 
 def _enter(
-    store: Store, staged: Sequence[StagedShard], files: pl.DataFrame, place: str, run_id: str
+    store: Store, new: Sequence[StagedShard], files: pl.DataFrame, place: str, run_id: str
 ) -> list[str]:
-    """The shards that are not registered yet, and what is known of the files now."""
-    known = set(store.query("select shard from corpus.shards")["shard"])
-    new = [shard for shard in staged if shard.shard not in known]
+    """Register the shards, and what is known of the files now."""
     with store.transaction() as connection:
         enter_shards(connection, new, place, run_id)
-        labels = {"place": redact(place), "run_id": run_id}
-        connection.register("seen_files", files.with_columns(**_literals(labels)))
         connection.execute(
-            "delete from corpus.files where place = $place "
-            "and file in (select file from seen_files)",
-            {"place": redact(place)},
+            "delete from corpus.files where place = $place and file in (select unnest($files))",
+            {"place": redact(place), "files": files["file"].to_list()},
         )
-        connection.execute(
-            "insert into corpus.files by name "
-            "select *, now() at time zone 'UTC' as created_at from seen_files"
-        )
-        connection.unregister("seen_files")
+        insert_rows(connection, "corpus.files", files, {"place": redact(place)}, run_id)
     return [shard.shard for shard in new]
 
 
@@ -213,7 +212,3 @@ def _is_changed(file: SourceFile, known: Mapping[str, object] | None) -> bool:
 
 def _is_gone(known: Mapping[str, object]) -> bool:
     return known["state"] == FileState.GONE
-
-
-def _literals(labels: Mapping[str, str]) -> dict[str, pl.Expr]:
-    return {name: pl.lit(value) for name, value in labels.items()}

@@ -10,7 +10,7 @@ from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.buying.journal import Journal
 from persona_pipeline.settings import Settings
 from persona_pipeline.sql_files import read_sql
-from persona_pipeline.store import Store
+from persona_pipeline.store import Store, open_store
 
 NUMBERS = {
     "calls": "calls",
@@ -22,7 +22,7 @@ NUMBERS = {
 
 def opened_store(settings: Settings) -> Store:
     """The store, with the answers that interrupted runs left in the journal."""
-    store = Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
+    store = open_store(settings)
     store.migrate()
     with Journal(settings.journal_dir) as journal:
         if left := journal.to_commit():

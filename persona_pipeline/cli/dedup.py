@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from persona_pipeline.cli.options import data_dir_option, settings_from
 from persona_pipeline.cli.snapshots import newest_snapshot
 from persona_pipeline.dedup.rules import TOLERANCE
 from persona_pipeline.errors import PipelineError
@@ -26,7 +27,7 @@ from persona_pipeline.personas.sweep import (
     sweep_thresholds,
     uncompared_shards,
 )
-from persona_pipeline.settings import Settings, load_settings
+from persona_pipeline.settings import Settings
 from persona_pipeline.store import Store
 
 SHOWN = 5
@@ -37,7 +38,6 @@ ONLY_FIRST, ONLY_SECOND = ("[-", "-]", "bold red"), ("{+", "+}", "bold green")
 """What stands around the words that only the first, or the second, of two texts has."""
 MEASURES = {"surface": "Jaccard similarity", "semantic": "cosine"}
 
-data_dir = click.option("--data-dir", help="Where everything is kept.  [default: data]")
 share = click.FloatRange(0.1, 1)
 
 
@@ -48,17 +48,17 @@ def dedup() -> None:
 
 @dedup.command(name="explain")
 @click.argument("persona_id")
-@data_dir
+@data_dir_option
 def explain_persona(persona_id: str, data_dir: str | None) -> None:
     """Show why PERSONA_ID (or how it begins) was kept or removed, and who is like it."""
-    settings = _settings(data_dir)
+    settings = settings_from({"data_dir": data_dir})
     with _snapshot(settings) as store:
         explanation = explain(store, persona_id)
     _print_explanation(Console(), explanation, dedup_plan(settings))
 
 
 @dedup.command(name="sweep")
-@data_dir
+@data_dir_option
 @click.option("--from", "first", type=share, default=FIRST, show_default=True)
 @click.option("--to", "last", type=share, default=LAST, show_default=True)
 @click.option("--step", type=click.FloatRange(0.005, 1), default=STEP, show_default=True)
@@ -67,7 +67,7 @@ def sweep_thresholds_down(
     data_dir: str | None, first: float, last: float, step: float, show: str | None
 ) -> None:
     """Show what each Jaccard threshold would keep, and the pairs closest to it on either side."""
-    settings = _settings(data_dir)
+    settings = settings_from({"data_dir": data_dir})
     plan = dedup_plan(settings)
     thresholds = sweep_thresholds(first, last, step)
     shown = _shown(show, thresholds, plan.thresholds.jaccard)
@@ -80,10 +80,6 @@ def sweep_thresholds_down(
     for found in steps:
         if found.threshold in shown:
             _print_pairs(console, found)
-
-
-def _settings(data_dir: str | None) -> Settings:
-    return load_settings() if data_dir is None else load_settings(data_dir=data_dir)
 
 
 @contextmanager

@@ -47,7 +47,15 @@ def run_checks(console: Console, settings: Settings) -> bool:
     """Print the settings and every finding; whether all works."""
     _print_settings(console, settings)
     healthy = True
-    for check in (_disk, check_store, check_watch, _artifacts, _domains, _chat, _embedder):
+    for check in (
+        _check_disk,
+        check_store,
+        check_watch,
+        _check_artifacts,
+        _check_domains,
+        _check_chat,
+        _check_embedder,
+    ):
         for finding in _guarded(check, settings):
             mark = "[green]works[/]  " if finding.works else "[red]mend[/]   "
             console.print(f"{mark} {finding.name}: {escape(finding.detail)}", highlight=False)
@@ -83,7 +91,7 @@ def _guarded(
         )
 
 
-def _disk(settings: Settings) -> Iterator[Finding]:
+def _check_disk(settings: Settings) -> Iterator[Finding]:
     for name, folder in (("data_dir", settings.data_dir), ("cache", cache_dir())):
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(there).free
@@ -124,7 +132,7 @@ def check_watch(settings: Settings) -> Iterator[Finding]:
             yield Finding("watch", works=False, detail=str(error))
 
 
-def _artifacts(settings: Settings) -> Iterator[Finding]:
+def _check_artifacts(settings: Settings) -> Iterator[Finding]:
     del settings
     for name, artifact in ARTIFACTS.items():
         if not is_cached(name):
@@ -137,11 +145,11 @@ def _artifacts(settings: Settings) -> Iterator[Finding]:
             yield Finding(name, works=False, detail=f"damaged: delete {path} and run again")
 
 
-def _domains(settings: Settings) -> Iterator[Finding]:
+def _check_domains(settings: Settings) -> Iterator[Finding]:
     yield Finding("domains", works=True, detail=", ".join(settings.load_domains()))
 
 
-def _chat(settings: Settings) -> Iterator[Finding]:
+def _check_chat(settings: Settings) -> Iterator[Finding]:
     if settings.model.startswith("embedded/") and not _is_there(settings.model):
         yield Finding("model", works=True, detail=f"{settings.model}: a run will fetch it first")
         return
@@ -179,7 +187,7 @@ def _is_there(model: str) -> bool:
     return is_cached(rest) if rest in ARTIFACTS else True  # else opening it says what is wrong
 
 
-def _embedder(settings: Settings) -> Iterator[Finding]:
+def _check_embedder(settings: Settings) -> Iterator[Finding]:
     name = settings.embedding_model
     if not runs_here(name):
         request = embedding_request(name, QUESTION)

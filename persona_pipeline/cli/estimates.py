@@ -9,7 +9,7 @@ from persona_pipeline.estimate import Estimate, estimate_run, estimate_staged
 from persona_pipeline.llm.buying.budget import BudgetReached
 from persona_pipeline.registration import staged_aside
 from persona_pipeline.settings import Settings
-from persona_pipeline.store import Store
+from persona_pipeline.store import Store, open_store
 
 COLUMNS = ("reused", "to buy", "tok. in", "tok. out", "USD", "time")
 MINUTE = 60
@@ -57,7 +57,7 @@ def _estimate(settings: Settings, shards: list[str]) -> Estimate:
 
 
 def _store(settings: Settings) -> Store:
-    store = Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
+    store = open_store(settings)
     store.migrate()
     return store
 

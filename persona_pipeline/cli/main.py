@@ -23,6 +23,7 @@ from persona_pipeline.cli.doctor import run_checks
 from persona_pipeline.cli.estimates import print_estimate, print_expected, print_stopped
 from persona_pipeline.cli.examples import list_examples, read_example
 from persona_pipeline.cli.location import find_root, load_main_job
+from persona_pipeline.cli.options import data_dir_option, settings_from
 from persona_pipeline.cli.preview import print_preview
 from persona_pipeline.cli.selections import make_selection
 from persona_pipeline.cli.snapshots import newest_snapshot
@@ -33,7 +34,7 @@ from persona_pipeline.llm.buying.budget import BudgetReached
 from persona_pipeline.llm.buying.exchange import export_calls, import_calls
 from persona_pipeline.llm.models import prefetch
 from persona_pipeline.progress import reporting_to
-from persona_pipeline.settings import Settings, environment_of, load_settings
+from persona_pipeline.settings import Settings, environment_of
 from persona_pipeline.store import plain_interrupts
 from persona_pipeline.synthesis import check_sources
 
@@ -73,9 +74,6 @@ def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], 
     return add
 
 
-data_options = with_options(
-    click.option("--data-dir", help="Where everything is kept.  [default: data]"),
-)
 model_options = with_options(
     click.option("--model", help="Any LiteLLM name, embedded/..., a GGUF path, fake/demo."),
     click.option("--api-base", help="Address of an OpenAI-compatible server."),
@@ -90,7 +88,7 @@ job_options = with_options(
     ),
     click.option("--records-per-shard", help="Per domain, or 'all' personas.  [default: 3]"),
     click.option("--domains", help="Comma-separated; default: all."),
-    data_options,
+    data_dir_option,
     model_options,
     click.option("--fallback-models", help="Comma-separated; asked where the model fails."),
     click.option("--max-concurrency", help="Most calls in flight.  [default: 256]"),
@@ -148,11 +146,11 @@ def estimate(**given: object) -> None:
 
 
 @cli.group(invoke_without_command=True)
-@data_options
+@data_dir_option
 @click.pass_context
 def calls(context: click.Context, /, **given: object) -> None:
     """Show the bought answers, by stage, model and status; export or import them."""
-    context.obj = _settings(given)
+    context.obj = settings_from(given)
     if context.invoked_subcommand is None:
         print_calls(Console(), context.obj)
 
@@ -184,7 +182,7 @@ cli.add_command(restore_data)
 
 @cli.command()
 @click.argument("query", required=False)
-@data_options
+@data_dir_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
 @click.option("--example", help="Run this example in place of QUERY.")
 @click.option("--examples", "lists", is_flag=True, help="List the examples: name and question.")
@@ -200,7 +198,7 @@ def sql(
             msg = "give either QUERY or --example"
             raise click.UsageError(msg)
         query = read_example(example)
-    snapshot = newest_snapshot(_settings(given))
+    snapshot = newest_snapshot(settings_from(given))
     if query is None:
         _open_shell(snapshot)
         return
@@ -226,7 +224,7 @@ def sql(
 @model_options
 def preview(domain: str, persona: str, options: tuple[str, ...], **given: object) -> None:
     """Print the rendered prompt of DOMAIN and the model's answer."""
-    print_preview(Console(), _settings(given), domain, persona, options)
+    print_preview(Console(), settings_from(given), domain, persona, options)
 
 
 @cli.command()
@@ -235,7 +233,7 @@ def preview(domain: str, persona: str, options: tuple[str, ...], **given: object
 @click.option("--thresholds", help="Falling word-set similarities to remove at: 0.7,0.5.")
 @click.option("--farthest/--no-farthest", default=None, help="By the embeddings, or first in line.")
 @click.option("--seed", type=int, help="Draws who is chosen first.  [default: 0]")
-@data_options
+@data_dir_option
 def select(name: str, data_dir: str | None, **given: object) -> None:
     """Choose personas as different as possible: the diverse subset NAME of the hub.
 
@@ -243,28 +241,24 @@ def select(name: str, data_dir: str | None, **given: object) -> None:
     """
     rules = {option: value for option, value in given.items() if value is not None}
     selections = {name: rules} if rules else None
-    make_selection(Console(), _settings({"data_dir": data_dir, "selections": selections}), name)
+    make_selection(Console(), settings_from({"data_dir": data_dir, "selections": selections}), name)
 
 
 @cli.command()
 @model_options
-@data_options
+@data_dir_option
 def doctor(**given: object) -> None:
     """Say what is set, what works, what is missing and how to mend it."""
-    healthy = run_checks(Console(), _settings(given))
+    healthy = run_checks(Console(), settings_from(given))
     sys.exit(0 if healthy else 1)
 
 
 def _job_settings(given: dict[str, object]) -> Settings:
     shards = given.pop("shards")
-    settings = _settings(given)
+    settings = settings_from(given)
     if not isinstance(shards, int):
         return settings
-    return _settings({**given, "documents": str(shards * settings.shard_size)})
-
-
-def _settings(given: dict[str, object]) -> Settings:
-    return load_settings(**{name: value for name, value in given.items() if value is not None})
+    return settings_from({**given, "documents": str(shards * settings.shard_size)})
 
 
 def _as_csv(result: duckdb.DuckDBPyRelation) -> str:

@@ -6,7 +6,7 @@ or goes away later does not change what a shard holds.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,18 +89,25 @@ def stage_shards(
 
 
 def stage_arrivals(
-    rows: Iterable[Row], name: str, folder: Path, *, shard_size: int
+    rows: Iterable[Row], name: str, folder: Path, *, shard_size: int, registered: Collection[str]
 ) -> list[StagedShard]:
     """Stage those of `rows` that are in no shard yet, in new shards: older ones stay as they are.
 
-    A text that another file brought before is rejected as its duplicate. Returns every shard of
-    this name, the new ones last: a process may have been killed before it could enter some.
+    Returns the shards of this name that are not `registered`: the new ones, and what a killed
+    process left.
     """
     folder.mkdir(parents=True, exist_ok=True)
     staging = _Arrivals(name, folder, shard_size)
     for row in _without_repeats(rows):
         staging.add(row)
-    return [_write(batch) for batch in staging.batches]
+    return [_write(batch) for batch in staging.batches if batch.shard not in registered]
+
+
+def reject_copies(rows: Iterable[Row], files: Mapping[str, str]) -> Iterator[Row]:
+    """A text that another file has brought before is its duplicate; `files` by document_id."""
+    for row in rows:
+        file = files.get(row.document_id, row.file)
+        yield _duplicate(row, file or "") if isinstance(row, Document) and file != row.file else row
 
 
 def staged_documents(name: str, folder: Path) -> pl.DataFrame:
@@ -173,14 +180,6 @@ class _Arrivals(_Staging):
     def __init__(self, name: str, folder: Path, shard_size: int) -> None:
         super().__init__(name, folder, shard_size)
         self._old_count = len(self.batches)
-        known = staged_documents(name, folder)
-        self._files = dict(known.select("document_id", "file").iter_rows())
-
-    def add(self, row: Row) -> None:
-        file = self._files.get(row.document_id)
-        if isinstance(row, Document) and file is not None and file != row.file:
-            row = _duplicate(row, file)
-        super().add(row)
 
     def _with_room(self, row: Row) -> _Batch:
         if len(self.batches) > self._old_count:

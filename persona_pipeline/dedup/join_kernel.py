@@ -299,8 +299,7 @@ def join_group(
                 at = following[at]
         if roles[number] & INDEX:
             following[number], sizes[number], marks[number] = heads[slot], size, mark
-            heads[slot] = number
-            lengths[slot] += 1
+            heads[slot], lengths[slot] = number, lengths[slot] + 1
     if is_hot:
         mark_hot(keys, rows, roles, lengths, limit, hot)
     return total

@@ -1,6 +1,6 @@
 -- One row per shard and stage: what went in, and where each row of it ended.
 -- is_balanced: no row lost. is_current: nothing upstream has changed since the stage ran: neither how
--- many rows, nor which (compared by the versions of runs.stages; null ones are not known).
+-- many rows, nor which (every input_version that the stage has noted is still the output_version there).
 -- reads: runs.stages, corpus.*, personas.*, synthetic.accepted, synthetic.records,
 -- synthetic.duplicates, synthetic.rejected
 with kept as (
@@ -77,31 +77,17 @@ upstream as (
     where stages.stage like 'synthetic.%'
 ),
 
-needs as (
-    select * from (
-        values
-            ('text_to_persona', 'corpus'),
-            ('persona_to_persona', 'text_to_persona'),
-            ('quality_rules', 'text_to_persona'),
-            ('quality_rules', 'persona_to_persona'),
-            ('deduplication', 'quality_rules')
-    ) as listed (stage, needed)
-    union all
-    select distinct stages.stage, listed.needed
+noted as (
+    select shard, stage, unnest(string_split(input_version, ' ')) as noted
     from runs.stages
-    cross join (values ('quality_rules'), ('deduplication')) as listed (needed)
-    where stages.stage like 'synthetic.%'
 ),
 
-versions as (
-    select
-        before.shard,
-        needs.stage,
-        string_agg(before.output_version, ' ' order by before.stage) as input_version,
-        count(*) filter (before.output_version is null) as unknown_count
-    from needs
-    inner join runs.stages as before on needs.needed = before.stage
-    group by before.shard, needs.stage
+outdated as (
+    select shard, stage
+    from noted
+    anti join
+        (select shard, stage || '=' || output_version as noted from runs.stages)
+        using (shard, noted)
 )
 
 select
@@ -119,16 +105,11 @@ select
     + coalesce(counts.rows_duplicate, 0)
     + coalesce(counts.rows_failed, 0) as is_balanced,
     stages.input_count = coalesce(upstream.input_now, 0)
-    and (
-        stages.input_version is null
-        or versions.unknown_count is distinct from 0
-        or stages.input_version = versions.input_version
-    ) as is_current,
+    and (stages.shard, stages.stage) not in (select (shard, stage) from outdated) as is_current,
     stages.run_id,
     stages.created_at
 from runs.stages
 left join kept using (shard, stage)
 left join counts using (shard, stage)
 left join upstream using (shard, stage)
-left join versions using (shard, stage)
 order by stages.shard, stages.created_at, stages.stage

@@ -1,5 +1,6 @@
 """'dagster dev' on a copy of the checkout, so that its data directory is a test's."""
 
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +50,17 @@ def dagster_dev(checkout: Path, **settings: object) -> Iterator[str]:
             server.wait(timeout=30)
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
+
+
+def ask(url: str, query: str, **variables: object) -> dict[str, Any]:
+    """The first field of the answer of Dagster's GraphQL."""
+    body = json.dumps({"query": query, "variables": variables}).encode()
+    request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        answer = json.load(response)
+    assert "errors" not in answer, answer["errors"]
+    [field] = answer["data"].values()
+    return dict(field)
 
 
 def free_port() -> int:

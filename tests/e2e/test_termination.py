@@ -1,17 +1,14 @@
 """A run that is terminated in Dagster: what was billed is kept, as after Ctrl-C."""
 
-import json
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
 
 from tests.e2e.conftest import command_environment, run_command
-from tests.e2e.dagster_server import copy_checkout, dagster_dev, register_source
+from tests.e2e.dagster_server import ask, copy_checkout, dagster_dev, register_source
 from tests.e2e.served_model import serve_model
 from tests.e2e.small_job import IN_FLIGHT, journaled, make_small_job
 
@@ -35,17 +32,6 @@ LOCATION = {
     "repositoryName": "__repository__",
     "jobName": "main",
 }
-
-
-def ask(url: str, query: str, **variables: object) -> dict[str, Any]:
-    """The first field of the answer of Dagster's GraphQL."""
-    body = json.dumps({"query": query, "variables": variables}).encode()
-    request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:
-        answer = json.load(response)
-    assert "errors" not in answer, answer["errors"]
-    [field] = answer["data"].values()
-    return dict(field)
 
 
 def only_shard(snapshot: Path) -> str:
