@@ -6,7 +6,6 @@ connection is open: read, close, compute, then one short transaction.
 
 import logging
 import random
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from persona_pipeline.connections import open_duckdb
+from persona_pipeline.connections import DatabaseFile, HeldError
 from persona_pipeline.dictionary import Descriptions, is_described
 from persona_pipeline.errors import StoreError
 from persona_pipeline.hashing import stable_id
@@ -67,6 +66,7 @@ class Store:
         self.waited_s = 0.0
         """Seconds that this object has waited for the lock."""
         self._lock_timeout = lock_timeout
+        self._file = DatabaseFile(path)
         self._publishing_s, self._published_at = 0.0, 0.0
         self._is_migrated = False
         self._added = set[str]()
@@ -79,10 +79,9 @@ class Store:
             with plain_interrupts():
                 yield connection
         except BaseException:
-            connection.interrupt()  # closing waits for a query that a signal has left running
+            self._file.abandon(connection)
             raise
-        finally:
-            connection.close()
+        self._file.close(connection)
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -246,16 +245,16 @@ class Store:
         while True:
             try:
                 with plain_interrupts():
-                    return open_duckdb(self.path, read_only=read_only)
+                    return self._file.open(read_only=read_only)
             except duckdb.IOException as error:
-                if "Conflicting lock" not in str(error):
-                    msg = f"the database {self.path} cannot be opened: {error}"
-                    raise StoreError(msg) from error
+                msg = f"the database {self.path} cannot be opened: {error}"
+                raise StoreError(msg) from error
+            except HeldError as holder:
                 waited = time.monotonic() - start
                 if waited > self._lock_timeout:
-                    raise StoreError(_locked(self.path, error)) from error
+                    raise StoreError(_locked(self.path, holder)) from holder
                 if waited > TELL_AFTER and not has_told:
-                    LOG.warning("waiting for %s, which %s holds", self.path, _holder(error))
+                    LOG.warning("waiting for %s, which %s holds", self.path, holder)
                     has_told = True
             pause = random.uniform(delay / 2, delay)  # noqa: S311 - not secret
             time.sleep(pause)
@@ -380,13 +379,8 @@ def insert_rows(
     connection.unregister("rows_to_insert")
 
 
-def _locked(path: Path, error: duckdb.IOException) -> str:
+def _locked(path: Path, holder: HeldError) -> str:
     return (
-        f"{path} is held by {_holder(error)}: close that shell or wait for that run. To read while "
+        f"{path} is held by {holder}: close that shell or wait for that run. To read while "
         "runs are going on, open the published snapshot instead"
     )
-
-
-def _holder(error: duckdb.IOException) -> str:
-    found = re.search(r"PID (\d+)", str(error))
-    return f"process {found[1]}" if found else "another process"

@@ -2,6 +2,7 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -133,6 +134,43 @@ def test_whoever_waits_for_the_file_says_who_holds_it(
         f"waiting for {store.path}, which process {process.pid} holds"
     ]
     assert 0.5 < impatient.waited_s < 3
+
+
+def test_threads_of_a_process_have_the_file_in_turn(store: Store) -> None:
+    other = Store(store.path, store.snapshot)
+
+    def add(number: int) -> None:
+        with (store, other)[number % 2].transaction() as connection:
+            connection.execute("insert into corpus.shards (shard) values (?)", [str(number)])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(40)))
+    assert rows_of(store, "select count(distinct shard) from corpus.shards") == [(40,)]
+
+
+def test_a_thread_that_waits_too_long_is_told_why(store: Store) -> None:
+    impatient = Store(store.path, store.snapshot, lock_timeout=0.2)
+    with (
+        store.connect(read_only=True),
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(StoreError, match="is held by another thread of this process"),
+    ):
+        pool.submit(impatient.query, "select 1").result()
+    assert impatient.query("select 1 as one").rows() == [(1,)]
+
+
+def test_a_file_that_was_opened_through_a_link_is_the_same_file(store: Store) -> None:
+    link = store.path.with_name("link.duckdb")
+    link.symlink_to(store.path)
+    linked = Store(link, store.snapshot, lock_timeout=0.2)
+    with store.connect(read_only=True), pytest.raises(StoreError, match="another thread"):
+        linked.query("select 1")
+
+
+def test_results_too_large_for_memory_are_spilled_beside_the_database(store: Store) -> None:
+    [(folder,)] = rows_of(store, "select current_setting('temp_directory')")
+    assert folder == f"{store.path}.tmp"
+    assert not Path(folder).exists()
 
 
 def test_a_reader_keeps_the_snapshot_it_opened(store: Store) -> None:
