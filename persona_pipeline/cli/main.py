@@ -183,11 +183,12 @@ cli.add_command(restore_data)
 @cli.command()
 @click.argument("query", required=False)
 @data_dir_option
-@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
+@click.option("--csv", "output", flag_value="csv", help="Print comma-separated values.")
+@click.option("--jsonl", "output", flag_value="jsonl", help="Print a JSON object per row.")
 @click.option("--example", help="Run this example in place of QUERY.")
 @click.option("--examples", "lists", is_flag=True, help="List the examples: name and question.")
 def sql(
-    query: str | None, *, as_csv: bool, example: str | None, lists: bool, **given: object
+    query: str | None, *, output: str | None, example: str | None, lists: bool, **given: object
 ) -> None:
     """Run QUERY on the published snapshot, or open a SQL shell on it."""
     if lists:
@@ -207,8 +208,10 @@ def sql(
             result = connection.sql(query)
             if result is None:
                 return
-            if as_csv:
+            if output == "csv":
                 click.echo(_as_csv(result), nl=False)
+            elif output == "jsonl":
+                click.echo(result.pl().write_ndjson(), nl=False)
             else:
                 result.show(max_width=_width(), max_rows=200)
     except duckdb.Error as error:

@@ -226,19 +226,21 @@ def test_a_document_that_gave_nothing_yet_is_one_without_a_persona(tables: Table
     ]
 
 
-def test_the_training_file_is_written_as_one_object_a_line(
-    snapshot: Tables, tmp_path: Path
-) -> None:
-    path = tmp_path / "train.jsonl"
-    snapshot.connection.execute(f"copy ({read_example('training_file')}) to '{path}'")
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["messages"] for line in lines] == [row[0] for row in EXPECTED["training_file"][1]]
-
-
 def run_sql(folder: Path, *arguments: str) -> Result:
     return CliRunner().invoke(
         cli, ["sql", *arguments, "--data-dir", str(folder)], env={"COLUMNS": "160"}
     )
+
+
+def test_the_training_file_is_written_as_one_object_a_line(folder: Path) -> None:
+    lines = run_sql(folder, "--jsonl", "--example", "training_file").output.splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"messages": row[0]} for row in EXPECTED["training_file"][1]
+    ]
+
+
+def test_a_result_without_rows_prints_no_line(folder: Path) -> None:
+    assert run_sql(folder, "--jsonl", "select 1 as one where false").output == ""
 
 
 def test_the_command_runs_an_example_and_lists_all(folder: Path) -> None:
