@@ -32,9 +32,14 @@ class StoreError(PipelineError):
     """The database cannot be opened, or is newer than this program."""
 
 
+MANY = 20
+"""Names that nobody reads through where one of them is near."""
+
+
 def unknown_choice(kind: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that is not one of `known`, with the nearest one when there is one."""
     choices = sorted(known)
     close = get_close_matches(name, choices, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"unknown {kind} {name!r}{hint}; known: {', '.join(choices)}"
+    listing = "" if hint and len(choices) > MANY else f"; known: {', '.join(choices)}"
+    return f"unknown {kind} {name!r}{hint}{listing}"

@@ -32,6 +32,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as UnreadableSetting
 
+from persona_pipeline.corpus.addresses import refuse_nested
 from persona_pipeline.data_folder import DataFolder
 from persona_pipeline.dedup.rules import Method
 from persona_pipeline.domains.spec import Domain, Prompting, load_domains
@@ -211,6 +212,12 @@ class Settings(DataFolder, BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return _comma_separated(value)
+
+    @field_validator("watch")
+    @classmethod
+    def _apart(cls, value: list[str]) -> list[str]:
+        refuse_nested(value)
+        return value
 
     @field_validator("api_base")
     @classmethod
