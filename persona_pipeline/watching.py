@@ -112,6 +112,8 @@ def take_in(settings: Settings, store: Store, seen: Look, *, run_id: str) -> lis
     name = source_name(seen.place)
     sizes: dict[str, _Seen] = {}
     with turn(settings.locks_dir / "registration"):
+        known = _known_files(store, seen.place)
+        seen = _still_to_do(seen, known)
         before = staged_documents(name, settings.staging_dir)
         wanted = {file.file for file in seen.to_read}
         rows = read_files(seen.place, wanted, corpus_options(settings)) if wanted else iter(())
@@ -123,8 +125,17 @@ def take_in(settings: Settings, store: Store, seen: Look, *, run_id: str) -> lis
             shard_size=settings.shard_size,
             registered=set(store.query("select shard from corpus.shards")["shard"]),
         )
-        files = _describe(seen, sizes, before, _known_files(store, seen.place))
+        files = _describe(seen, sizes, before, known)
         return _enter(store, staged, files, seen.place, run_id)
+
+
+def _still_to_do(seen: Look, known: Mapping[str, Mapping[str, object]]) -> Look:
+    """Without what another process has taken in since."""
+    return replace(
+        seen,
+        to_read=[file for file in seen.to_read if _is_changed(file, known.get(file.file))],
+        gone=[name for name in seen.gone if not _is_gone(known[name])],
+    )
 
 
 def _enter(

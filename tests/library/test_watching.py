@@ -204,6 +204,23 @@ def test_a_file_that_grows_while_it_is_read_is_read_again(inbox: Inbox) -> None:
     assert inbox.states() == {"page.jsonl": "same"}
 
 
+def test_what_another_process_took_in_since_the_look_is_not_read_again(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox.write("one.jsonl", "a")
+    gone = inbox.write("two.jsonl", "b")
+    inbox.look()
+    gone.unlink()
+    inbox.write("one.jsonl", "a", "c")
+    seen = look(inbox.store, inbox.place, now=LATER)
+    [shard] = take_in(inbox.settings, inbox.store, seen, run_id="r")
+    files = inbox.store.query("from corpus.files order by file")
+    monkeypatch.setattr("persona_pipeline.watching.read_files", pytest.fail)
+    assert take_in(inbox.settings, inbox.store, seen, run_id="r") == []
+    assert inbox.store.query("from corpus.files order by file").equals(files)
+    assert inbox.texts(shard) == "c"
+
+
 def test_what_a_killed_process_had_staged_is_registered_by_the_next_look(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
