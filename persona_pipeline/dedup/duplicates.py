@@ -7,10 +7,9 @@ import polars as pl
 
 from persona_pipeline.dedup.fuzzy import fuzzy_scores
 from persona_pipeline.dedup.minhash import minhash_pairs
-from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS, resolve
+from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS, open_line
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
-from persona_pipeline.dedup.scratch import open_scratch
 from persona_pipeline.dedup.surface import KeyedSets, distinct_sets, surface_pairs
 from persona_pipeline.dedup.text_vectors import EXACT_UP_TO, TextVectors, similar_texts
 from persona_pipeline.dedup.word_sets import EncodedTexts, encode, hash_texts, learn_vocabulary
@@ -60,10 +59,8 @@ def find_duplicates(
     if "shard_number" not in candidates.columns:
         candidates = candidates.with_columns(shard_number=0)
     fingerprints, pairs = compare_texts(candidates, embeddings, comparison, resources)
-    with open_scratch(memory_limit=resources.memory_bytes, threads=resources.threads) as scratch:
-        scratch.load("fingerprints", contested(fingerprints, pairs))
-        scratch.load("pairs", pairs)
-        return resolve(scratch, thresholds)
+    with open_line(contested(fingerprints, pairs), pairs, resources) as line:
+        return line.resolve(thresholds)
 
 
 def compare_texts(

@@ -70,7 +70,7 @@ def dedup_plan(settings: Settings) -> DedupPlan:
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """A shard's candidates as they are, and when they were last compared and resolved."""
+    """A shard's candidates as they are, and when they were last compared."""
 
     shard: str
     shard_number: int
@@ -79,8 +79,6 @@ class ShardState:
     vectors_at: str | None
     version: str | None
     """Of the last comparison."""
-    basis: str | None
-    """Of the last resolution."""
 
 
 def read_states(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[ShardState]:

@@ -1,16 +1,17 @@
 """From candidates to the hub: embed them, decide across shards who stays, keep the rest."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import duckdb
 import polars as pl
 
-from persona_pipeline.dedup.resolve import resolve
-from persona_pipeline.dedup.scratch import open_scratch
+from persona_pipeline.dedup.resolve import open_line
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.clients.embeddings import Embedder
-from persona_pipeline.personas.comparison import DedupPlan, ShardState, read_states
+from persona_pipeline.personas.comparison import DedupPlan
 from persona_pipeline.personas.line import read_line
+from persona_pipeline.sql_files import fetch, read_sql
 from persona_pipeline.stage_names import DEDUPLICATION
 from persona_pipeline.stages import FunnelCounts, StageRows
 from persona_pipeline.store import Store
@@ -49,6 +50,16 @@ def embed_candidates(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """What a shard's comparison and its duplicates rest on: versions, None where there are none."""
+
+    shard: str
+    shard_number: int
+    version: str | None
+    basis: str | None
+
+
 def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
     """The duplicates of this shard, and of every shard whose decisions are out of date.
 
@@ -56,67 +67,69 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
     the first one that is out of date, and all after it, are decided again.
     """
     with store.connect(read_only=True) as connection:
-        states = read_states(connection, plan)
-        bases = _bases(states, plan)
+        decisions = _read_decisions(connection)
+        bases = _bases(decisions, plan)
         outdated = [
-            state.shard_number
-            for state in states
-            if state.shard == shard or state.basis != bases.get(state.shard)
+            decision.shard_number
+            for decision in decisions
+            if decision.shard == shard or decision.basis != bases.get(decision.shard)
         ]
         first = min(outdated, default=LAST)
-        open_states = [state for state in states if state.shard_number >= first]
-        line, pairs = read_line(
-            connection,
-            [state.shard for state in open_states],
-            {state.shard: state.shard_number for state in states},
-        )
+        shards = [each.shard for each in decisions if each.shard_number >= first]
+        if shard not in shards:  # it has no candidates, and never had
+            shards.append(shard)
+        counts = fetch(connection, read_sql("personas/candidate_counts"), {"shards": shards})
+        numbers = {decision.shard: decision.shard_number for decision in decisions}
+        line, pairs = read_line(connection, shards, numbers)
     found = _decide(plan, line, pairs, first)
     of_shard = found.partition_by("shard", as_dict=True, include_key=False)
-    if shard not in {state.shard for state in states}:  # it has no candidates, and never had
-        open_states.append(ShardState(shard, LAST, 0, None, None, None, None))
+    nothing, candidates = found.drop("shard").clear(), dict(counts.iter_rows())
     return [
-        _decided(state, of_shard.get((state.shard,), found.clear()), bases.get(state.shard))
-        for state in open_states
+        _decided(each, candidates.get(each, 0), of_shard.get((each,), nothing), bases.get(each))
+        for each in shards
     ]
 
 
 def undecided_shards(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[str]:
     """Shards whose duplicates rest on other comparisons or thresholds than those of now."""
-    states = read_states(connection, plan)
-    bases = _bases(states, plan)
-    return [state.shard for state in states if state.basis != bases.get(state.shard)]
+    decisions = _read_decisions(connection)
+    bases = _bases(decisions, plan)
+    return [each.shard for each in decisions if each.basis != bases.get(each.shard)]
+
+
+def _read_decisions(connection: duckdb.DuckDBPyConnection) -> list[_Decision]:
+    """Every shard that was compared or decided, in line."""
+    rows = fetch(connection, read_sql("personas/decided_shards"))
+    return [_Decision(**row) for row in rows.iter_rows(named=True)]
 
 
 def _decide(plan: DedupPlan, line: pl.DataFrame, pairs: pl.DataFrame, first: int) -> pl.DataFrame:
     """The rows of personas.duplicates of the shards from number `first` on."""
-    resources = plan.resources
-    with open_scratch(memory_limit=resources.memory_bytes, threads=resources.threads) as scratch:
-        scratch.load("fingerprints", line)
-        scratch.load("pairs", pairs)
-        found = resolve(scratch, plan.thresholds, from_shard=first)
+    with open_line(line, pairs, plan.resources) as similar:
+        found = similar.resolve(plan.thresholds, from_shard=first)
     return found.join(line.select("persona_id", "shard"), on="persona_id")
 
 
-def _bases(states: Sequence[ShardState], plan: DedupPlan) -> dict[str, str]:
+def _bases(decisions: Sequence[_Decision], plan: DedupPlan) -> dict[str, str]:
     """What each shard's decisions rest on: the thresholds, and all comparisons up to it."""
     bases, basis = dict[str, str](), stable_id(str(plan.thresholds))
-    for state in states:
-        if state.version is not None:
-            basis = stable_id(basis, state.version)
-            bases[state.shard] = basis
+    for decision in decisions:
+        if decision.version is not None:
+            basis = stable_id(basis, decision.version)
+            bases[decision.shard] = basis
     return bases
 
 
-def _decided(state: ShardState, found: pl.DataFrame, basis: str | None) -> StageRows:
-    rows = pl.DataFrame({"basis": [] if basis is None else [basis]}, schema={"basis": pl.String})
+def _decided(shard: str, candidate_count: int, found: pl.DataFrame, basis: str | None) -> StageRows:
+    bases = pl.DataFrame({"basis": [] if basis is None else [basis]}, schema={"basis": pl.String})
     return StageRows(
-        shard=state.shard,
+        shard=shard,
         stage=STAGE,
         tables={
-            "personas.duplicates": found.drop("shard", strict=False),
-            "runs.resolved": rows,
+            "personas.duplicates": found,
+            "runs.resolved": bases,
         },
-        funnel=FunnelCounts(state.candidate_count, state.candidate_count),
+        funnel=FunnelCounts(candidate_count, candidate_count),
     )
 
 

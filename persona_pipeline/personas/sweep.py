@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from persona_pipeline.dedup.duplicates import compare_texts, contested
-from persona_pipeline.dedup.resolve import resolve
+from persona_pipeline.dedup.resolve import open_line
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
-from persona_pipeline.dedup.scratch import open_scratch
 from persona_pipeline.errors import SettingsError
 from persona_pipeline.personas.comparison import DedupPlan, current_versions, read_states
 from persona_pipeline.personas.line import read_line
@@ -116,13 +115,11 @@ def _decide_stored(
     everyone: _Everyone, plan: DedupPlan, thresholds: Sequence[float]
 ) -> Iterator[tuple[SweepStep, pl.DataFrame]]:
     """Each step, and what it removes."""
-    resources = plan.resources
-    with open_scratch(memory_limit=resources.memory_bytes, threads=resources.threads) as scratch:
-        scratch.load("fingerprints", contested(everyone.fingerprints, everyone.pairs))
-        scratch.load("pairs", everyone.pairs)
+    similar = contested(everyone.fingerprints, everyone.pairs)
+    with open_line(similar, everyone.pairs, plan.resources) as line:
         for threshold in thresholds:
             chosen = Thresholds(threshold, plan.thresholds.cosine, plan.thresholds.fuzzy)
-            removed = resolve(scratch, chosen)
+            removed = line.resolve(chosen)
             yield _step(everyone, threshold, removed), removed
 
 
@@ -138,12 +135,8 @@ def _chain(
         if not last.is_chained:  # pairs below it are stored nowhere
             last = replace(last, closest_kept=_closest_kept(everyone, last.threshold, kept))
         yield last
-        with open_scratch(
-            memory_limit=resources.memory_bytes, threads=resources.threads
-        ) as scratch:
-            scratch.load("fingerprints", contested(fingerprints, pairs))
-            scratch.load("pairs", pairs)
-            removed = resolve(scratch, Thresholds(threshold, cosine=None))
+        with open_line(contested(fingerprints, pairs), pairs, resources) as line:
+            removed = line.resolve(Thresholds(threshold, cosine=None))
         step = _step(everyone, threshold, removed)
         kept = kept.join(removed, on="persona_id", how="anti")
         last = replace(

@@ -1,5 +1,4 @@
--- One row per persona that is like another one, in line: whoever comes first is kept.
--- The earlier shard, then the better quality, then a stable hash of the text, then the id.
+-- One row per persona that is like another one.
 -- reads: fingerprints, links   params: none
 with shared_sets as (
     select set_key from fingerprints group by set_key having count(*) > 1
@@ -11,15 +10,7 @@ shared_texts as (
     select distinct from_key as text_key from links where is_text
 )
 
-select
-    row_number() over (
-        order by shard_number, quality desc, text_key, persona_id
-    ) as place,
-    persona_id,
-    shard_number,
-    sequence_key,
-    set_key,
-    text_key
+select place, shard_number, sequence_key, set_key, text_key
 from fingerprints
 where
     set_key in (select set_key from shared_sets)

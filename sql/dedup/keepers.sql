@@ -43,18 +43,15 @@ ranked as (
 )
 
 select
-    gone.persona_id,
-    kept_ones.persona_id as kept_id,
-    ranked.layer,
-    ranked.similarity,
-    case ranked.layer
+    place,
+    kept_place,
+    layer,
+    similarity,
+    case layer
         when 'exact' then 1.0
         when 'surface' then $jaccard
         when 'fuzzy' then $fuzzy
         else $cosine
     end::double as threshold,
-    ranked.fuzzy_score::double as fuzzy_score
+    fuzzy_score::double as fuzzy_score
 from ranked
-inner join gone using (place)
-inner join kept_ones on ranked.kept_place = kept_ones.place
-order by gone.persona_id

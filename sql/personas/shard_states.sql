@@ -1,5 +1,5 @@
 -- One row per shard that has candidates, or had some when it was last compared; in line.
--- reads: corpus.shards, personas.candidates, personas.embeddings, runs.compared, runs.resolved
+-- reads: corpus.shards, personas.candidates, personas.embeddings, runs.compared
 -- params: $model
 with candidates as (
     select shard, count(*) as candidate_count, max(created_at) as candidates_at
@@ -18,8 +18,6 @@ named as (
     select shard from candidates
     union
     select shard from runs.compared
-    union
-    select shard from runs.resolved
 )
 
 select
@@ -28,12 +26,10 @@ select
     coalesce(candidates.candidate_count, 0) as candidate_count,
     candidates.candidates_at::varchar as candidates_at,
     vectors.vectors_at::varchar as vectors_at,
-    compared.version,
-    resolved.basis
+    compared.version
 from named
 left join corpus.shards using (shard)
 left join candidates using (shard)
 left join vectors using (shard)
 left join runs.compared using (shard)
-left join runs.resolved using (shard)
 order by shard_number, named.shard

@@ -16,10 +16,9 @@ from persona_pipeline.dedup.duplicates import (
     semantic_pairs,
     with_scores,
 )
-from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS, resolve
+from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS, open_line
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Comparison, Thresholds
-from persona_pipeline.dedup.scratch import Scratch, open_scratch
 from persona_pipeline.dedup.surface import KeyedSets, distinct_sets, surface_pairs
 from persona_pipeline.dedup.word_sets import encode, learn_vocabulary
 from tests.library.dedup_reference import (
@@ -194,9 +193,9 @@ class Library:
         """These are gone; the pairs of their words stay."""
         self.fingerprints = self.fingerprints.filter(~pl.col("persona_id").is_in(personas))
 
-    def load(self, scratch: Scratch) -> None:
-        scratch.load("fingerprints", self.fingerprints)
-        scratch.load("pairs", self.pairs)
+    def resolve(self, thresholds: Thresholds, *, from_shard: int | None = None) -> pl.DataFrame:
+        with open_line(self.fingerprints, self.pairs, Resources()) as line:
+            return line.resolve(thresholds, from_shard=from_shard)
 
 
 @law
@@ -204,13 +203,11 @@ class Library:
 def test_shard_by_shard_is_as_from_scratch(rows: list[Row], thresholds: Thresholds) -> None:
     library = Library(rows, Comparison.for_thresholds(thresholds))
     found = list[Removed]()
-    with open_scratch(memory_limit=1_000_000_000, threads=2) as scratch:
-        for shard in (1, 2, 3):
-            library.add([row for row in rows if row.shard_number == shard])
-            library.load(scratch)
-            resolved = resolve(scratch, thresholds, from_shard=shard)
-            library.forget(set(resolved["persona_id"]))
-            found += removals(resolved)
+    for shard in (1, 2, 3):
+        library.add([row for row in rows if row.shard_number == shard])
+        resolved = library.resolve(thresholds, from_shard=shard)
+        library.forget(set(resolved["persona_id"]))
+        found += removals(resolved)
 
     assert sorted(found, key=lambda r: r.persona_id) == run(rows, thresholds)
 
@@ -224,11 +221,9 @@ def test_deciding_again_from_a_shard_on_gives_what_it_gave(
     shard_of = {row.persona_id: row.shard_number for row in rows}
     before = {r.persona_id for r in whole if shard_of[r.persona_id] < first}
     library = Library(rows, Comparison.for_thresholds(thresholds))
-    with open_scratch(memory_limit=1_000_000_000, threads=2) as scratch:
-        library.add(rows)
-        library.forget(before)
-        library.load(scratch)
-        found = resolve(scratch, thresholds, from_shard=first)
+    library.add(rows)
+    library.forget(before)
+    found = library.resolve(thresholds, from_shard=first)
 
     assert removals(found) == [r for r in whole if shard_of[r.persona_id] >= first]
 
@@ -242,11 +237,9 @@ def test_without_a_keeper_its_dependants_are_decided_again_by_the_same_pairs(
     gone = data.draw(st.sets(st.sampled_from(sorted(keepers)))) if keepers else set()
     left = [row for row in rows if row.persona_id not in gone]
     library = Library(rows, Comparison.for_thresholds(thresholds))
-    with open_scratch(memory_limit=1_000_000_000, threads=2) as scratch:
-        library.add(rows)
-        library.forget(gone)
-        library.load(scratch)
-        found = removals(resolve(scratch, thresholds))
+    library.add(rows)
+    library.forget(gone)
+    found = removals(library.resolve(thresholds))
 
     assert found == run(left, thresholds)
 
@@ -257,9 +250,7 @@ def test_higher_thresholds_choose_among_the_same_pairs(
     rows: list[Row], thresholds: Thresholds
 ) -> None:
     library = Library(rows, Comparison(0.3, 0.3, has_scores=thresholds.fuzzy is not None))
-    with open_scratch(memory_limit=1_000_000_000, threads=2) as scratch:
-        library.add(rows)
-        library.load(scratch)
-        found = removals(resolve(scratch, thresholds))
+    library.add(rows)
+    found = removals(library.resolve(thresholds))
 
     assert found == run(rows, thresholds)

@@ -14,13 +14,13 @@ from persona_pipeline.sql_files import read_sql
 FOLDER = Path(sql_files.__file__).parent.parent / "sql" / "dedup"
 
 LINE = "place bigint, set_key ubigint, text_key ubigint"
+NUMBERED = (
+    "place bigint, shard_number bigint, sequence_key ubigint, set_key ubigint, text_key ubigint"
+)
 TABLES = {
     "texts": "key ubigint, persona varchar",
     "words": "key ubigint, word varchar",
-    "fingerprints": (
-        "persona_id varchar, shard_number bigint, quality double, "
-        "sequence_key ubigint, set_key ubigint, text_key ubigint"
-    ),
+    "fingerprints": NUMBERED,
     "pairs": (
         "layer varchar, first_key ubigint, second_key ubigint, "
         "similarity double, fuzzy_score double"
@@ -29,10 +29,7 @@ TABLES = {
         "is_text boolean, from_key ubigint, to_key ubigint, layer varchar, "
         "similarity double, fuzzy_score double"
     ),
-    "contested": (
-        "place bigint, persona_id varchar, shard_number bigint, "
-        "sequence_key ubigint, set_key ubigint, text_key ubigint"
-    ),
+    "contested": NUMBERED,
     "undecided": LINE,
     "winners": LINE,
     "beaten": "place bigint",
@@ -84,16 +81,16 @@ CASES = {
     ),
     "contested": Case(
         {
-            "fingerprints": "('a', 2, 0, 9, 1, 11), ('b', 1, 0, 9, 1, 12), ('c', 1, 1, 8, 2, 13),"
-            " ('d', 1, 0, 7, 3, 10), ('e', 1, 0, 7, 4, 15), ('f', 1, 0, 7, 5, 16)",
+            "fingerprints": "(4, 2, 9, 1, 11), (3, 1, 9, 1, 12), (1, 1, 8, 2, 13),"
+            " (2, 1, 7, 3, 10), (5, 1, 7, 4, 15), (6, 1, 7, 5, 16)",
             "links": f"{S} 2, 9, 'surface', 1, null), {T} 10, 9, 'semantic', 1, null),"
             f" {S} 15, 9, 'surface', 1, null), {T} 5, 9, 'semantic', 1, null)",
         },
         [
-            (1, "c", 1, 8, 2, 13),
-            (2, "d", 1, 7, 3, 10),
-            (3, "b", 1, 9, 1, 12),
-            (4, "a", 2, 9, 1, 11),
+            (1, 1, 8, 2, 13),
+            (2, 1, 7, 3, 10),
+            (3, 1, 9, 1, 12),
+            (4, 2, 9, 1, 11),
         ],
     ),
     "winners": Case(
@@ -123,22 +120,21 @@ CASES = {
     ),
     "keepers": Case(
         {
-            "contested": "(1, 'a', 1, 1, 1, 11), (2, 'b', 1, 2, 2, 12), (3, 'c', 1, 3, 2, 13),"
-            " (4, 'd', 1, 1, 1, 11), (5, 'e', 1, 5, 5, 15), (6, 'f', 1, 6, 6, 16),"
-            " (7, 'g', 1, 7, 7, 17), (8, 'h', 1, 8, 8, 18)",
+            "contested": "(1, 1, 1, 1, 11), (2, 1, 2, 2, 12), (3, 1, 3, 2, 13), (4, 1, 1, 1, 11),"
+            " (5, 1, 5, 5, 15), (6, 1, 6, 6, 16), (7, 1, 7, 7, 17), (8, 1, 8, 8, 18)",
             "kept": "(1), (2), (8)",
             "removed": "(3), (4), (5), (6), (7)",
-            # e: 0.95 to h, who comes later; f: a layer before a similarity; g: the first of two.
+            # 5: 0.95 to 8, who comes later; 6: a layer before a similarity; 7: the first of two.
             "links": f"{S} 5, 1, 'surface', 0.9, 50), {S} 5, 8, 'surface', 0.95, 50),"
             f" {S} 6, 1, 'fuzzy', 0.8, 91), {T} 16, 12, 'semantic', 0.99, null),"
             f" {T} 17, 12, 'semantic', 0.8, null), {T} 17, 11, 'semantic', 0.8, null)",
         },
         [
-            ("c", "b", "surface", 1.0, 0.9, None),
-            ("d", "a", "exact", 1.0, 1.0, None),
-            ("e", "a", "surface", 0.9, 0.9, 50.0),
-            ("f", "a", "fuzzy", 0.8, 90.0, 91.0),
-            ("g", "a", "semantic", 0.8, 0.8, None),
+            (3, 2, "surface", 1.0, 0.9, None),
+            (4, 1, "exact", 1.0, 1.0, None),
+            (5, 1, "surface", 0.9, 0.9, 50.0),
+            (6, 1, "fuzzy", 0.8, 90.0, 91.0),
+            (7, 1, "semantic", 0.8, 0.8, None),
         ],
     ),
 }

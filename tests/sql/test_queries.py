@@ -60,14 +60,28 @@ def test_shards_with_candidates_or_a_former_comparison_stand_in_line(tables: Tab
     vector = {"persona_id": "a", "model": "m", "embedding": [1.0]}
     tables.add("personas.embeddings", vector, shard="s2")
     tables.add("runs.compared", {"version": "v"}, shard="s3")
-    tables.add("runs.resolved", {"basis": "b"}, shard="s4")
     found = tables.rows(read_sql("personas/shard_states"), model="m")
     moment = "2026-01-01 12:00:00"
     assert found == [
-        ("s2", 0, 1, moment, moment, None, None),
-        ("s1", 1, 1, moment, None, None, None),
-        ("s3", 2, 0, None, None, "v", None),
-        ("s4", 3, 1, moment, None, None, "b"),
+        ("s2", 0, 1, moment, moment, None),
+        ("s1", 1, 1, moment, None, None),
+        ("s3", 2, 0, None, None, "v"),
+        ("s4", 3, 1, moment, None, None),
+    ]
+    counts = tables.rows(read_sql("personas/candidate_counts"), shards=["s4", "s3", "s2"])
+    assert sorted(counts) == [("s2", 1), ("s4", 1)]
+
+
+def test_shards_that_were_compared_or_decided_stand_in_line(tables: Tables) -> None:
+    add_shards(tables)
+    tables.add("runs.compared", {"version": "v"}, shard="s3")
+    tables.add("runs.compared", {"version": "w"}, shard="s2")
+    for shard in ("s4", "s2"):
+        tables.add("runs.resolved", {"basis": "b"}, shard=shard)
+    assert tables.rows(read_sql("personas/decided_shards")) == [
+        ("s2", 0, "w", "b"),
+        ("s3", 2, "v", None),
+        ("s4", 3, None, "b"),
     ]
 
 
