@@ -1,17 +1,21 @@
 """How DuckDB databases are opened: in one place, for what every connection needs."""
 
+import logging
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar
 
 import duckdb
 
+LOG = logging.getLogger(__name__)
+
 IN_MEMORY = ":memory:"
 UNLIMITED_RESULTS = "set streaming_buffer_size = '1TB'"
-OTHER_THREAD = "another thread of this process"
+OWN = "another connection of this process"
 MAGIC, MAGIC_END = b"DUCK", 12
 """What stands in the first bytes of a DuckDB file, after a checksum of eight."""
 
@@ -43,78 +47,101 @@ class DatabaseFile:
 
     An empty DuckDB stays and attaches the file each time: 4 ms instead of 13 for a new one, and a
     run opens its database some 120 times. One thread at a time has the file: were it opened twice,
-    closing one of the two would let go of the lock of both, as POSIX has it. A commit is written
-    into the file at once, not to the log beside it first: closing would do it anyway.
+    closing one of the two would let go of the lock of both, as POSIX has it.
     """
 
     ALIAS = "pipeline"
-    _locks: ClassVar[defaultdict[Path, Lock]] = defaultdict(Lock)
+    _locks: ClassVar[defaultdict[str, Lock]] = defaultdict(Lock)
 
     def __init__(self, path: Path) -> None:
         """Nothing is opened yet."""
         self._path = path
-        self._lock = self._locks[path.resolve()]
-        self._attaching: duckdb.DuckDBPyConnection | None = None
+        self._lock = self._locks[str(path.resolve())]
+        self._empty: duckdb.DuckDBPyConnection | None = None
+        self._connection: duckdb.DuckDBPyConnection | None = None
 
-    def open(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        """A connection to the file, to be given to `close` or `abandon`.
+    @contextmanager
+    def opened(self, *, read_only: bool, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to the file; what was not committed when the block ends is undone.
+
+        What the block sets for all connections, such as `threads`, holds for later ones, too.
+        `patience`: seconds to wait for another thread.
 
         Raises:
-            HeldError: another process or thread has it.
+            HeldError: another process, thread or connection has the file.
             duckdb.IOException: it cannot be opened.
         """
-        if not self._lock.acquire(blocking=False):
-            raise HeldError(OTHER_THREAD)
+        if not self._lock.acquire(timeout=patience):
+            raise HeldError(OWN)
         try:
-            return self._attach(read_only=read_only)
-        except duckdb.IOException as error:  # nothing is attached
-            self._lock.release()
-            if "Conflicting lock" in str(error):
-                raise HeldError(_holder(error)) from error
-            raise
-        except BaseException:
-            self._forget()
-            raise
+            yield self._attach(read_only=read_only)
+            self._detach()
+        finally:
+            try:
+                self._abandon()
+            finally:
+                self._lock.release()
 
     def _attach(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        if self._attaching is None:
-            settings = {"temp_directory": f"{self._path}.tmp", "checkpoint_threshold": "1KB"}
-            self._attaching = open_duckdb(config=settings)
-        connection = self._attaching.cursor()
+        if self._empty is None:
+            self._empty = open_duckdb(config={"temp_directory": f"{self._path}.tmp"})
+        self._connection = connection = self._empty.cursor()
         quoted = str(self._path).replace("'", "''")
         access = "read_only, " if read_only else ""
         connection.execute(UNLIMITED_RESULTS)
-        connection.execute(f"attach '{quoted}' as {self.ALIAS} ({access}type duckdb)")
+        try:
+            connection.execute(f"attach '{quoted}' as {self.ALIAS} ({access}type duckdb)")
+        except (duckdb.IOException, duckdb.BinderException) as error:
+            self._connection = None  # nothing is attached: the empty one can be used again
+            if holder := _holder(str(error)):
+                raise HeldError(holder) from error
+            raise
         connection.execute(f"use {self.ALIAS}")
         return connection
 
-    def close(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let go of the file; what was committed is in it."""
+    def _detach(self) -> None:
+        """Let go of the file; what was committed is in it, or in its log if there is no room."""
+        if self._connection is None:
+            return
+        with suppress(duckdb.TransactionException):  # mostly there is none
+            self._connection.rollback()
         try:
-            connection.execute("use memory")
-            connection.execute(f"detach {self.ALIAS}")
-            connection.close()
-        except BaseException:
-            self.abandon(connection)
+            self._connection.execute("use memory")
+            self._connection.execute(f"detach {self.ALIAS}")
+        except duckdb.IOException as error:
+            LOG.warning("what was committed stays in the log of %s: %s", self._path, error)
+            return
+        self._connection.close()
+        self._connection = None
+
+    def _abandon(self) -> None:
+        """End what is still there after an error: what that leaves of a DuckDB is not known."""
+        if self._connection is None:
+            return
+        try:
+            self._end()
+        except BaseException:  # a signal: it goes on when all has ended
+            self._end()
             raise
-        self._lock.release()
 
-    def abandon(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let go of the file after an error, whatever is left running."""
-        connection.interrupt()  # closing waits for a query that a signal has left running
-        connection.close()
-        self._forget()
-
-    def _forget(self) -> None:
-        """The next one to open begins anew: what an error leaves of a DuckDB is not known."""
-        if self._attaching is not None:
-            self._attaching.close()
-        self._attaching = None
-        self._lock.release()
+    def _end(self) -> None:
+        """Closing alone waits for queries that run, and leaves a file open in a transaction."""
+        for connection in (self._connection, self._empty):
+            if connection is not None:
+                with suppress(duckdb.Error):
+                    connection.interrupt()
+                    connection.rollback()
+                connection.close()
+        self._connection = self._empty = None
 
 
-def _holder(error: duckdb.IOException) -> str:
-    found = re.search(r"PID (\d+)", str(error))
+def _holder(error: str) -> str | None:
+    """Who has the file, by DuckDB's message; None: it says something else."""
+    if "Unique file handle conflict" in error:
+        return OWN
+    if "Conflicting lock" not in error:
+        return None
+    found = re.search(r"PID (\d+)", error)
     return f"process {found[1]}" if found else "another process"
 
 

@@ -8,7 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +37,8 @@ FIRST_DELAY, LONGEST_DELAY = 0.02, 0.25
 costs a millisecond."""
 TELL_AFTER = 5.0
 """Seconds of waiting after which the log says who holds the file."""
+SETTLING = 5
+"""Tries to take in a log: another process may be killed in between."""
 PUBLISHING_SHARE = 0.1
 """Most of its time that a process spends on publishing while it commits."""
 
@@ -64,7 +66,7 @@ class Store:
         """`lock_timeout`: seconds to wait for another process that holds the file."""
         self.path, self.snapshot = path, snapshot
         self.waited_s = 0.0
-        """Seconds that this object has waited for the lock."""
+        """Seconds that this object has waited for other processes."""
         self._lock_timeout = lock_timeout
         self._file = DatabaseFile(path)
         self._publishing_s, self._published_at = 0.0, 0.0
@@ -74,26 +76,24 @@ class Store:
     @contextmanager
     def connect(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         """An open connection; waits for the lock, and always lets go of it."""
-        connection = self._open(read_only=read_only)
-        try:
-            with plain_interrupts():
-                yield connection
-        except BaseException:
-            self._file.abandon(connection)
-            raise
-        self._file.close(connection)
+        with plain_interrupts(), ExitStack() as stack:
+            yield self._open(stack, read_only=read_only)
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """All of it is committed, or none."""
+        """All of it is committed, or none.
+
+        Raises:
+            StoreError: the database cannot be written to.
+        """
         with self.connect() as connection:
             connection.begin()
+            yield connection
             try:
-                yield connection
                 connection.commit()
-            except BaseException:
-                connection.rollback()
-                raise
+            except duckdb.Error as error:
+                msg = f"the database {self.path} cannot be written: {error}"
+                raise StoreError(msg) from error
         if time.monotonic() - self._published_at > self._publishing_s / PUBLISHING_SHARE:
             try:
                 self.publish()
@@ -226,7 +226,7 @@ class Store:
     @contextmanager
     def _settled(self) -> Iterator[None]:
         """Nobody writes meanwhile, and all that is committed is in the file itself."""
-        while True:
+        for _ in range(SETTLING):
             if self._write_ahead_log.exists():  # its writer was killed: this takes it in
                 with self.connect():
                     pass
@@ -234,18 +234,22 @@ class Store:
                 if not self._write_ahead_log.exists():
                     yield
                     return
+        msg = f"{self._write_ahead_log} cannot be taken into {self.path}: is there room for it?"
+        raise StoreError(msg)
 
     @property
     def _write_ahead_log(self) -> Path:
         """Where DuckDB keeps what is committed until the database is closed."""
         return self.path.with_name(f"{self.path.name}.wal")
 
-    def _open(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    def _open(self, stack: ExitStack, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        """A connection that `stack` closes."""
         start, delay, has_told = time.monotonic(), FIRST_DELAY, False
         while True:
+            left = max(0.0, start + self._lock_timeout - time.monotonic())
+            opened = self._file.opened(read_only=read_only, patience=min(left, TELL_AFTER))
             try:
-                with plain_interrupts():
-                    return self._file.open(read_only=read_only)
+                return stack.enter_context(opened)
             except duckdb.IOException as error:
                 msg = f"the database {self.path} cannot be opened: {error}"
                 raise StoreError(msg) from error

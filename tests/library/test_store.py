@@ -1,6 +1,9 @@
 """The database: what one stage replaces, who may read meanwhile, and how old files are renewed."""
 
+import json
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -17,6 +20,8 @@ from persona_pipeline.stages import FunnelCounts, StageRows
 from persona_pipeline.store import Store
 from persona_pipeline.synthesis import table_columns, table_name
 from tests.library.stored_rows import (
+    ROOT,
+    commit_without_room,
     held,
     hub,
     interrupt,
@@ -117,6 +122,32 @@ def test_what_a_killed_writer_committed_is_published(store: Store) -> None:
     assert snapshot_rows(store, "select shard from corpus.shards") == [("committed",)]
 
 
+def test_a_commit_that_the_file_has_no_room_for_stays_in_its_log(store: Store) -> None:
+    assert "cannot be taken into" in commit_without_room(store, rows=3000)
+    assert store.path.with_name("pipeline.duckdb.wal").is_file()
+    store.publish()
+    assert snapshot_rows(store, "select count(*) from corpus.shards") == [(3000,)]
+
+
+def test_a_commit_without_any_room_is_refused_whole(store: Store) -> None:
+    assert "cannot be written: Trans" in commit_without_room(store, rows=100_000)
+    assert rows_of(store, "select count(*) from corpus.shards") == [(0,)]
+
+
+def test_a_file_that_this_process_has_open_elsewhere_is_waited_for(store: Store) -> None:
+    impatient = Store(store.path, store.snapshot, lock_timeout=0.2)
+    with duckdb.connect(str(store.path)), pytest.raises(StoreError, match="another connection"):
+        impatient.query("select 1")
+    assert impatient.query("select 1 as one").rows() == [(1,)]
+
+
+def test_what_was_not_committed_when_the_connection_ends_is_undone(store: Store) -> None:
+    with store.connect() as connection:
+        connection.begin()
+        connection.execute("insert into corpus.shards (shard) values ('s')")
+    assert rows_of(store, "select count(*) from corpus.shards") == [(0,)]
+
+
 def test_a_snapshot_that_cannot_be_written_is_named(store: Store, tmp_path: Path) -> None:
     elsewhere = Store(store.path, tmp_path / "none" / "published.duckdb")
     with pytest.raises(StoreError, match=r"none/published\.duckdb cannot be written: .*No such"):
@@ -153,17 +184,23 @@ def test_a_thread_that_waits_too_long_is_told_why(store: Store) -> None:
     with (
         store.connect(read_only=True),
         ThreadPoolExecutor(1) as pool,
-        pytest.raises(StoreError, match="is held by another thread of this process"),
+        pytest.raises(StoreError, match="is held by another connection of this process"),
     ):
         pool.submit(impatient.query, "select 1").result()
     assert impatient.query("select 1 as one").rows() == [(1,)]
+
+
+def test_an_interrupt_at_any_moment_lets_go_of_the_file(store: Store) -> None:
+    command = [sys.executable, "-m", "tests.library.interrupted_store", str(store.path), "40"]
+    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert json.loads(found.stdout) == []
 
 
 def test_a_file_that_was_opened_through_a_link_is_the_same_file(store: Store) -> None:
     link = store.path.with_name("link.duckdb")
     link.symlink_to(store.path)
     linked = Store(link, store.snapshot, lock_timeout=0.2)
-    with store.connect(read_only=True), pytest.raises(StoreError, match="another thread"):
+    with store.connect(read_only=True), pytest.raises(StoreError, match="another connection"):
         linked.query("select 1")
 
 
