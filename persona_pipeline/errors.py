@@ -33,7 +33,7 @@ class StoreError(PipelineError):
 
 
 MANY = 20
-"""Names that nobody reads through where one of them is near."""
+"""More names than this are not listed where one of them is near."""
 
 
 def unknown_choice(kind: str, name: str, known: Iterable[str]) -> str:

@@ -364,7 +364,7 @@ def _explain(error: ValidationError) -> str:
         elif item["type"] == "extra_forbidden":
             problems.append(unknown_choice("setting", name, Settings.model_fields))
         else:
-            shown = "" if name in {"api_key", "api_base"} else f" (got {item['input']!r})"
+            shown = "" if name in {"api_key", "api_base", "watch"} else f" (got {item['input']!r})"
             problems.append(f"setting {name!r}: {item['msg']}{shown}")
     return "; ".join(problems)
 

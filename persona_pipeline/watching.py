@@ -67,6 +67,7 @@ class Look:
     gone: Sequence[str]
     waiting: Sequence[str]
     """Written to right now."""
+    looked_at: datetime
 
     @property
     def version(self) -> str:
@@ -104,6 +105,7 @@ def look(store: Store, place: str, *, now: datetime | None = None) -> Look:
         to_read=[file for file in changed if abs(now - file.modified_at) >= QUIET],
         gone=[name for name, row in known.items() if name not in there and not _is_gone(row)],
         waiting=[file.file for file in changed if abs(now - file.modified_at) < QUIET],
+        looked_at=now,
     )
 
 
@@ -112,8 +114,7 @@ def take_in(settings: Settings, store: Store, seen: Look, *, run_id: str) -> lis
     name = source_name(seen.place)
     sizes: dict[str, _Seen] = {}
     with turn(settings.locks_dir / "registration"):
-        known = _known_files(store, seen.place)
-        seen = _still_to_do(seen, known)
+        seen = _still_to_do(store, seen)
         before = staged_documents(name, settings.staging_dir)
         wanted = {file.file for file in seen.to_read}
         rows = read_files(seen.place, wanted, corpus_options(settings)) if wanted else iter(())
@@ -125,16 +126,18 @@ def take_in(settings: Settings, store: Store, seen: Look, *, run_id: str) -> lis
             shard_size=settings.shard_size,
             registered=set(store.query("select shard from corpus.shards")["shard"]),
         )
-        files = _describe(seen, sizes, before, known)
+        files = _describe(seen, sizes, before, _known_files(store, seen.place))
         return _enter(store, staged, files, seen.place, run_id)
 
 
-def _still_to_do(seen: Look, known: Mapping[str, Mapping[str, object]]) -> Look:
-    """Without what another process has taken in since."""
+def _still_to_do(store: Store, seen: Look) -> Look:
+    """Without what another process has taken in since, and as the place is now."""
+    again = look(store, seen.place, now=seen.looked_at)
+    names = {file.file for file in seen.to_read}
     return replace(
-        seen,
-        to_read=[file for file in seen.to_read if _is_changed(file, known.get(file.file))],
-        gone=[name for name in seen.gone if not _is_gone(known[name])],
+        again,
+        to_read=[file for file in again.to_read if file.file in names],
+        gone=[name for name in again.gone if name in seen.gone],
     )
 
 

@@ -39,6 +39,7 @@ from persona_pipeline.store import plain_interrupts
 from persona_pipeline.synthesis import check_sources
 
 Command = Callable[..., None]
+PRINTED_AT_A_TIME = 1000
 STOPPED_AT_BUDGET = 3
 """Exit status of a run that ended at its cap: neither done nor failed."""
 
@@ -211,7 +212,7 @@ def sql(
             if output == "csv":
                 click.echo(_as_csv(result), nl=False)
             elif output == "jsonl":
-                click.echo(result.pl().write_ndjson(), nl=False)
+                _print_objects(result)
             else:
                 result.show(max_width=_width(), max_rows=200)
     except duckdb.Error as error:
@@ -269,6 +270,13 @@ def _as_csv(result: duckdb.DuckDBPyRelation) -> str:
         path = Path(folder) / "result.csv"
         result.write_csv(str(path), header=True)
         return path.read_text(encoding="utf-8")
+
+
+def _print_objects(result: duckdb.DuckDBPyRelation) -> None:
+    """As DuckDB writes them: Polars has no number for a sum of integers."""
+    rows = result.query("result_rows", "select to_json(result_rows)::varchar from result_rows")
+    while objects := rows.fetchmany(PRINTED_AT_A_TIME):
+        click.echo("\n".join(text for (text,) in objects))
 
 
 def _open_shell(snapshot: Path) -> None:

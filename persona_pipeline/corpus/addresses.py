@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from itertools import permutations
 from pathlib import Path, PurePosixPath
 
@@ -21,12 +22,22 @@ def redact(text: str) -> str:
 
 
 def refuse_nested(places: Sequence[str]) -> None:
-    """Raises ValueError where one place holds another: its texts would be there twice."""
-    paths = {
-        number: PurePosixPath(place) if is_url(place) else Path(place).resolve()
-        for number, place in enumerate(places)
-    }
-    for outer, inner in permutations(paths, 2):
-        if paths[inner].is_relative_to(paths[outer]):
-            msg = f"{places[inner]!r} is in {places[outer]!r}: name one of them"
+    """Raises ValueError where one place holds another: its texts would be there twice.
+
+    A pattern with ** is not compared with what it may match.
+    """
+    shown = [redact(place) for place in places]
+    paths = [PurePosixPath(each) if is_url(each) else Path(each).resolve() for each in shown]
+    for outer, inner in permutations(range(len(places)), 2):
+        if shown[outer] == shown[inner]:
+            msg = f"{shown[outer]!r} is named twice"
             raise ValueError(msg)
+        if _holds(paths[outer].parts, paths[inner].parts):
+            msg = f"{shown[inner]!r} is in {shown[outer]!r}: name one of them"
+            raise ValueError(msg)
+
+
+def _holds(outer: Sequence[str], inner: Sequence[str]) -> bool:
+    if len(inner) > len(outer):
+        return tuple(inner[: len(outer)]) == tuple(outer)
+    return len(inner) == len(outer) and all(map(fnmatchcase, inner, outer))

@@ -99,7 +99,7 @@ def test_a_name_like_no_setting_gets_all_of_them() -> None:
     [
         ("inbox", "inbox/new"),
         ("inbox", "./inbox/*.jsonl"),
-        ("inbox/*.txt", "inbox/*.txt"),
+        ("inbox/*.txt", "inbox/new.txt"),
         ("s3://bucket/pages", "s3://bucket/pages/2026/*.parquet"),
     ],
 )
@@ -109,8 +109,15 @@ def test_a_watched_place_in_another_is_refused(outer: str, inner: str) -> None:
             load_settings(watch=watch)
 
 
+def test_a_place_watched_twice_is_refused_and_its_password_is_not_shown() -> None:
+    places = [f"https://a:{CANARY}@host/pages", f"https://host/pages?key={CANARY}"]
+    with pytest.raises(SettingsError, match="'https://host/pages' is named twice") as caught:
+        load_settings(watch=places)
+    assert CANARY not in str(caught.value)
+
+
 def test_watched_places_beside_each_other_are_taken() -> None:
-    places = ["inbox", "inbox2", "in/*.txt", "in/*.jsonl", "s3://a/b", "s3://a/bc"]
+    places = ["inbox", "inbox2", "in/*.txt", "in/*.jsonl", "in/new/*.txt", "s3://a/b", "s3://a/bc"]
     assert load_settings(watch=places).watch == places
 
 

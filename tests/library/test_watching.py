@@ -2,14 +2,16 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
-from persona_pipeline.corpus.shards import load_shard
+from persona_pipeline.corpus.shards import Row, load_shard
+from persona_pipeline.corpus.sources import read_files
 from persona_pipeline.errors import SourceError
 from persona_pipeline.settings import Settings, load_settings
 from persona_pipeline.store import Store
@@ -193,11 +195,17 @@ def test_a_file_that_is_being_written_waits_for_the_next_look(inbox: Inbox) -> N
     assert seen.is_idle
 
 
-def test_a_file_that_grows_while_it_is_read_is_read_again(inbox: Inbox) -> None:
+def test_a_file_that_grows_while_it_is_read_is_read_again(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_grown(*arguments: Any) -> Iterator[Row]:
+        inbox.write("page.jsonl", "a", "b")
+        return read_files(*arguments)
+
     inbox.write("page.jsonl", "a")
-    seen = look(inbox.store, inbox.place, now=LATER)
-    inbox.write("page.jsonl", "a", "b")
-    [first] = take_in(inbox.settings, inbox.store, seen, run_id="r")
+    with monkeypatch.context() as patched:
+        patched.setattr("persona_pipeline.watching.read_files", read_grown)
+        [first] = inbox.look()
     assert inbox.texts(first) == "ab"
     assert not look(inbox.store, inbox.place, now=LATER).is_idle
     assert inbox.look() == []
@@ -219,6 +227,21 @@ def test_what_another_process_took_in_since_the_look_is_not_read_again(
     assert take_in(inbox.settings, inbox.store, seen, run_id="r") == []
     assert inbox.store.query("from corpus.files order by file").equals(files)
     assert inbox.texts(shard) == "c"
+
+
+def test_an_old_look_does_not_undo_a_newer_one(inbox: Inbox) -> None:
+    path = inbox.write("one.jsonl", "a")
+    inbox.look()
+    inbox.write("one.jsonl", "a", "b")
+    grown = look(inbox.store, inbox.place, now=LATER)
+    path.unlink()
+    gone = look(inbox.store, inbox.place, now=LATER)
+    inbox.write("one.jsonl", "a", "b", "c")
+    inbox.look()
+    for old in (grown, gone):
+        assert take_in(inbox.settings, inbox.store, old, run_id="r") == []
+    assert inbox.states() == {"one.jsonl": "grown"}
+    assert look(inbox.store, inbox.place, now=LATER).is_idle
 
 
 def test_what_a_killed_process_had_staged_is_registered_by_the_next_look(

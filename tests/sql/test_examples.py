@@ -239,6 +239,18 @@ def test_the_training_file_is_written_as_one_object_a_line(folder: Path) -> None
     ]
 
 
+def test_numbers_of_any_width_and_lists_are_printed_as_such(folder: Path) -> None:
+    columns = "sum(range) as total, 1.5::decimal(4, 1) as price, [1, null] as some"
+    query = f"select {columns}, date '2026-01-02' as day"
+    printed = run_sql(folder, "--jsonl", f"{query} from range(3000000000, 3000000003);").output
+    assert json.loads(printed) == {
+        "total": 9_000_000_003,
+        "price": 1.5,
+        "some": [1, None],
+        "day": "2026-01-02",
+    }
+
+
 def test_a_result_without_rows_prints_no_line(folder: Path) -> None:
     assert run_sql(folder, "--jsonl", "select 1 as one where false").output == ""
 
