@@ -5,13 +5,12 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 
 from persona_pipeline.corpus.shards import Row, load_shard
-from persona_pipeline.corpus.sources import read_files
+from persona_pipeline.corpus.sources import CorpusOptions, read_files
 from persona_pipeline.errors import SourceError
 from persona_pipeline.settings import Settings, load_settings
 from persona_pipeline.store import Store
@@ -198,9 +197,9 @@ def test_a_file_that_is_being_written_waits_for_the_next_look(inbox: Inbox) -> N
 def test_a_file_that_grows_while_it_is_read_is_read_again(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_grown(*arguments: Any) -> Iterator[Row]:
+    def read_grown(place: str, wanted: set[str], options: CorpusOptions) -> Iterator[Row]:
         inbox.write("page.jsonl", "a", "b")
-        return read_files(*arguments)
+        return read_files(place, wanted, options)
 
     inbox.write("page.jsonl", "a")
     with monkeypatch.context() as patched:
