@@ -59,7 +59,7 @@ def refuse_idle_thresholds(
         if rules.thresholds and rules.thresholds[0] >= jaccard_threshold:
             msg = (
                 f"threshold {rules.thresholds[0]} of {name!r} is not below jaccard_threshold "
-                f"{jaccard_threshold}, at which the hub was made"
+                f"{jaccard_threshold}: it would remove nobody, as deduplication comes first"
             )
             raise ValueError(msg)
     return selections
