@@ -33,7 +33,7 @@ class WatchingRunLauncher(dg.DefaultRunLauncher):
         """Whether somebody still works on a run; in doubt, yes."""
         if sign := run.tags.get(COMMAND_TAG):
             return self._of_command(Path(sign))
-        server = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call] # Dagster's
+        server = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call] # not annotated
         if server is None:  # started by neither, or ended meanwhile
             return AT_WORK
         try:

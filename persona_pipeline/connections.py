@@ -75,8 +75,9 @@ class DatabaseFile:
         if not self._lock.acquire(timeout=patience):
             raise HeldError(OWN)
         try:
-            yield self._attach(read_only=read_only)
-            self._detach()
+            connection = self._attach(read_only=read_only)
+            yield connection
+            self._detach(connection)
         finally:
             try:
                 self._abandon()
@@ -101,19 +102,17 @@ class DatabaseFile:
         connection.execute(f"use {self.ALIAS}")
         return connection
 
-    def _detach(self) -> None:
+    def _detach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let go of the file; what was committed is in it, or in its log if there is no room."""
-        if self._connection is None:
-            return
         with suppress(duckdb.TransactionException):  # mostly there is none
-            self._connection.rollback()
+            connection.rollback()
         try:
-            self._connection.execute("use memory")
-            self._connection.execute(f"detach {self.ALIAS}")
+            connection.execute("use memory")
+            connection.execute(f"detach {self.ALIAS}")
         except duckdb.IOException as error:
             LOG.warning("what was committed stays in the log of %s: %s", self._path, error)
             return
-        self._connection.close()
+        connection.close()
         self._connection = None
 
     def _abandon(self) -> None:

@@ -76,7 +76,7 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
         ]
         first = min(outdated, default=LAST)
         shards = [each.shard for each in decisions if each.shard_number >= first]
-        if shard not in shards:  # it has no candidates, and never had
+        if shard not in shards:  # it was never compared
             shards.append(shard)
         counts = fetch(connection, read_sql("personas/candidate_counts"), {"shards": shards})
         numbers = {decision.shard: decision.shard_number for decision in decisions}
