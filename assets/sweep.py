@@ -8,13 +8,13 @@ from assets.pictures import picture
 from assets.resources import StoreResource
 from assets.stage_runs import OWNERS
 from assets.tables import as_markdown, describe_table
+from persona_pipeline.personas.applied import read_applied
 from persona_pipeline.personas.comparison import DedupPlan, dedup_plan
 from persona_pipeline.personas.sweep import (
     SweepStep,
     sweep,
     sweep_rows,
     sweep_thresholds,
-    uncompared_shards,
 )
 from persona_pipeline.plots import line_plot
 from persona_pipeline.settings import Settings
@@ -43,27 +43,31 @@ def build_sweep_asset(settings: Settings) -> dg.AssetsDefinition:
         """
         store = duckdb.store
         store.migrate()
-        steps = sweep(store, plan, sweep_thresholds())
+        steps, applied = sweep(store, plan, sweep_thresholds()), read_applied(store, plan)
         rows = sweep_rows(steps)
         store.replace([rows], [], run_id=context.run.run_id)
         return dg.MaterializeResult(
             metadata={
                 **describe_table(store, "personas.sweep"),
                 "sample": as_markdown(rows.tables["personas.sweep"]),  # all of them: they are few
-                "plot": _plot(steps, plan),
-                "shards_not_compared": uncompared_shards(store, plan),
+                "plot": _plot(steps, applied.jaccard_thresholds, plan),
+                "decided_at": applied.jaccard_thresholds,
+                "shards_not_compared": applied.uncompared,
+                "shards_not_decided": applied.undecided,
             }
         )
 
     return sweep_of_personas
 
 
-def _plot(steps: Sequence[SweepStep], plan: DedupPlan) -> dg.MarkdownMetadataValue:
+def _plot(
+    steps: Sequence[SweepStep], hubs: Sequence[float], plan: DedupPlan
+) -> dg.MarkdownMetadataValue:
     svg = line_plot(
         [(step.threshold, step.kept) for step in steps],
         title="Personas kept",
         x_label="Jaccard threshold",
         y_label="personas kept",
-        mark=plan.thresholds.jaccard,
+        mark=hubs[0] if hubs else plan.thresholds.jaccard,
     )
     return picture("personas kept", svg)

@@ -38,6 +38,7 @@ NO_FINGERPRINTS = pl.DataFrame(schema={**FINGERPRINTS, "is_repeated": pl.Boolean
     "shard_number"
 )
 NO_PAIRS = pl.DataFrame(schema=PAIRS)
+COMPARED = {"version": pl.String, "min_jaccard": pl.Float64, "min_cosine": pl.Float64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def compare_shards(store: Store, plan: DedupPlan) -> list[StageRows]:
             tables={
                 "personas.fingerprints": fingerprints.get(state.shard, NO_FINGERPRINTS),
                 "personas.pairs": pairs.get(state.shard, NO_PAIRS),
-                "runs.compared": _one_row("version", versions[state.shard]),
+                "runs.compared": _compared(versions[state.shard], plan.comparison),
             },
         )
         for state in stale
@@ -288,5 +289,6 @@ def shards_without_vectors(store: Store, plan: DedupPlan) -> list[str]:
     return [state.shard for state in states if state.candidate_count and not state.vectors_at]
 
 
-def _one_row(column: str, value: str | None) -> pl.DataFrame:
-    return pl.DataFrame({column: [] if value is None else [value]}, schema={column: pl.String})
+def _compared(version: str | None, comparison: Comparison) -> pl.DataFrame:
+    row = (version, comparison.min_jaccard, comparison.min_cosine)
+    return pl.DataFrame([] if version is None else [row], schema=COMPARED, orient="row")

@@ -7,6 +7,7 @@ import duckdb
 import polars as pl
 
 from persona_pipeline.dedup.resolve import open_line
+from persona_pipeline.dedup.rules import Thresholds
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.clients.embeddings import Embedder
 from persona_pipeline.personas.comparison import DedupPlan
@@ -19,6 +20,12 @@ from persona_pipeline.store import Store
 STAGE = DEDUPLICATION
 LAST = 1 << 62
 """After every shard."""
+RESOLVED = {
+    "basis": pl.String,
+    "jaccard_threshold": pl.Float64,
+    "cosine_threshold": pl.Float64,
+    "fuzzy_threshold": pl.Float64,
+}
 
 EMBEDDINGS: dict[str, pl.DataType | type[pl.DataType]] = {
     "persona_id": pl.String,
@@ -85,7 +92,15 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
     of_shard = found.partition_by("shard", as_dict=True, include_key=False)
     nothing, candidates = found.drop("shard").clear(), dict(counts.iter_rows())
     return [
-        _decided(each, candidates.get(each, 0), of_shard.get((each,), nothing), bases.get(each))
+        StageRows(
+            shard=each,
+            stage=STAGE,
+            tables={
+                "personas.duplicates": of_shard.get((each,), nothing),
+                "runs.resolved": _resolved(bases.get(each), plan.thresholds),
+            },
+            funnel=FunnelCounts(candidates.get(each, 0), candidates.get(each, 0)),
+        )
         for each in shards
     ]
 
@@ -120,17 +135,9 @@ def _bases(decisions: Sequence[_Decision], plan: DedupPlan) -> dict[str, str]:
     return bases
 
 
-def _decided(shard: str, candidate_count: int, found: pl.DataFrame, basis: str | None) -> StageRows:
-    bases = pl.DataFrame({"basis": [] if basis is None else [basis]}, schema={"basis": pl.String})
-    return StageRows(
-        shard=shard,
-        stage=STAGE,
-        tables={
-            "personas.duplicates": found,
-            "runs.resolved": bases,
-        },
-        funnel=FunnelCounts(candidate_count, candidate_count),
-    )
+def _resolved(basis: str | None, thresholds: Thresholds) -> pl.DataFrame:
+    row = (basis, thresholds.jaccard, thresholds.cosine, thresholds.fuzzy)
+    return pl.DataFrame([] if basis is None else [row], schema=RESOLVED, orient="row")
 
 
 def keep_rest(kept: pl.DataFrame, shards: Sequence[str]) -> list[StageRows]:

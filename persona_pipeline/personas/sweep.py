@@ -9,7 +9,7 @@ from persona_pipeline.dedup.duplicates import compare_texts, contested
 from persona_pipeline.dedup.resolve import open_line
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.errors import SettingsError
-from persona_pipeline.personas.comparison import DedupPlan, current_versions, read_states
+from persona_pipeline.personas.comparison import DedupPlan
 from persona_pipeline.personas.line import read_line
 from persona_pipeline.sql_files import fetch, read_sql
 from persona_pipeline.stages import StageRows
@@ -26,7 +26,8 @@ MARGIN = 0.05
 LEAST = 0.05
 """Similarity below which no pairs are looked for."""
 EXAMPLES = ("persona_id", "persona", "other_id", "other_persona", "similarity")
-COUNTS = ("threshold", "candidates", "kept", "removed", "is_chained")
+LAYERS = ("exact", "surface", "fuzzy", "semantic")
+COUNTS = ("threshold", "candidates", "kept", "removed", *LAYERS, "is_chained")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +38,11 @@ class SweepStep:
     candidates: int
     kept: int
     removed: int
+    exact: int
+    """Of those removed, by the same words in the same order; the next three: in their layers."""
+    surface: int
+    fuzzy: int
+    semantic: int
     is_chained: bool
     """Decided among what the step before kept, not among all."""
     closest_removed: pl.DataFrame
@@ -52,6 +58,8 @@ class _Everyone:
     texts: pl.DataFrame
     fingerprints: pl.DataFrame
     pairs: pl.DataFrame
+    min_jaccard: float | None = None
+    """From where on pairs were stored; None: not known."""
 
 
 def sweep(store: Store, plan: DedupPlan, thresholds: Sequence[float]) -> list[SweepStep]:
@@ -63,10 +71,10 @@ def sweep(store: Store, plan: DedupPlan, thresholds: Sequence[float]) -> list[Sw
     threshold removes.
     """
     ordered = sorted(set(thresholds), reverse=True)
-    least = plan.comparison.min_jaccard
+    everyone = _read(store)
+    least = everyone.min_jaccard or plan.comparison.min_jaccard
     stored = [threshold for threshold in ordered if threshold >= least - TOLERANCE]
     lower = ordered[len(stored) :]
-    everyone = _read(store)
     decided = list(_decide_stored(everyone, plan, stored or [least]))
     steps = [step for step, _ in decided]
     if lower:
@@ -89,14 +97,6 @@ def sweep_thresholds(first: float = FIRST, last: float = LAST, step: float = STE
     return [round(first - number * step, 6) for number in range(count)]
 
 
-def uncompared_shards(store: Store, plan: DedupPlan) -> list[str]:
-    """Shards not compared as the plan asks: a sweep knows less of them, or nothing."""
-    with store.connect(read_only=True) as connection:
-        states = read_states(connection, plan)
-    versions = current_versions(states, plan)
-    return [state.shard for state in states if state.version != versions[state.shard]]
-
-
 def sweep_rows(steps: Sequence[SweepStep]) -> StageRows:
     """The rows of `personas.sweep`."""
     rows = [{name: getattr(step, name) for name in COUNTS} for step in steps]
@@ -108,7 +108,8 @@ def _read(store: Store) -> _Everyone:
         texts = fetch(connection, read_sql("personas/compared_candidates"))
         numbers = dict(texts.select("shard", "shard_number").unique().iter_rows())
         line, pairs = read_line(connection, list(numbers), numbers)
-    return _Everyone(texts, line.join(texts, on="persona_id", how="semi"), pairs)
+        min_jaccard = fetch(connection, read_sql("personas/applied"))["min_jaccard"].item()
+    return _Everyone(texts, line.join(texts, on="persona_id", how="semi"), pairs, min_jaccard)
 
 
 def _decide_stored(
@@ -126,35 +127,31 @@ def _decide_stored(
 def _chain(
     last: SweepStep, kept: pl.DataFrame, plan: DedupPlan, thresholds: Sequence[float]
 ) -> Iterator[SweepStep]:
-    """The last step on stored pairs, now with what is closest below it, and those after it."""
+    """The last step on stored pairs, and those after it; each with what the next finds below it."""
     resources = plan.resources
     for threshold in thresholds:
         comparison = Comparison(max(threshold - MARGIN, LEAST), min_cosine=None)
         fingerprints, pairs = compare_texts(kept, None, comparison, resources)
         everyone = _Everyone(kept, fingerprints, pairs)
-        if not last.is_chained:  # pairs below it are stored nowhere
-            last = replace(last, closest_kept=_closest_kept(everyone, last.threshold, kept))
-        yield last
+        yield replace(last, closest_kept=_closest_kept(everyone, last.threshold, kept))
         with open_line(contested(fingerprints, pairs), pairs, resources) as line:
             removed = line.resolve(Thresholds(threshold, cosine=None))
         step = _step(everyone, threshold, removed)
         kept = kept.join(removed, on="persona_id", how="anti")
-        last = replace(
-            step,
-            candidates=last.candidates,
-            removed=last.removed + step.removed,
-            is_chained=True,
-        )
+        so_far = {name: getattr(last, name) + getattr(step, name) for name in ("removed", *LAYERS)}
+        last = replace(step, candidates=last.candidates, **so_far, is_chained=True)
     yield last
 
 
 def _step(everyone: _Everyone, threshold: float, removed: pl.DataFrame) -> SweepStep:
     kept = everyone.texts.join(removed, on="persona_id", how="anti")
+    of_layer = dict(removed["layer"].value_counts().iter_rows())
     return SweepStep(
         threshold=threshold,
         candidates=len(everyone.texts),
         kept=len(kept),
         removed=len(removed),
+        **{layer: of_layer.get(layer, 0) for layer in LAYERS},
         is_chained=False,
         closest_removed=_closest_removed(everyone.texts, removed),
         closest_kept=_closest_kept(everyone, threshold, kept),

@@ -21,6 +21,7 @@ from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.dedup.scratch import open_scratch
 from persona_pipeline.dedup.set_cache import SetCache
 from persona_pipeline.errors import PipelineError, SettingsError
+from persona_pipeline.personas.applied import Applied, read_applied
 from persona_pipeline.personas.comparison import DedupPlan, compare_shards
 from persona_pipeline.personas.deduplication import deduplicate
 from persona_pipeline.personas.differences import compare_words, cut_words
@@ -30,7 +31,6 @@ from persona_pipeline.personas.sweep import (
     sweep,
     sweep_rows,
     sweep_thresholds,
-    uncompared_shards,
 )
 from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
@@ -241,9 +241,28 @@ def test_a_sweep_of_nobody_or_one_keeps_them(project: Project, personas: dict[st
 
 def test_a_shard_that_was_not_compared_is_named(project: Project) -> None:
     project.write({"a": TEN})
-    assert uncompared_shards(project.store, project.plan) == ["s1"]
+    assert read_applied(project.store, project.plan).uncompared == ["s1"]
     project.deduplicate({"a": TEN})
-    assert uncompared_shards(project.store, project.plan) == []
+    assert read_applied(project.store, project.plan) == Applied(0.7, 0.95, [0.9], [], [])
+
+
+def test_what_the_data_rests_on_is_known_whatever_the_settings_say_now(project: Project) -> None:
+    project.deduplicate({"a": TEN, "b": changed(2)})
+    stricter = replace(project.plan, thresholds=Thresholds(0.8, 0.95))
+    assert read_applied(project.store, stricter) == Applied(0.7, 0.95, [0.9], [], ["s1"])
+    wider = replace(project.plan, comparison=Comparison(0.5, 0.9))
+    assert read_applied(project.store, wider) == Applied(0.7, 0.95, [0.9], ["s1"], [])
+    project.plan = wider
+    assert counts(project.sweep(0.7, 0.6)) == [(0.7, 2, 0, False), (0.6, 1, 1, True)]
+
+
+def test_what_an_earlier_version_decided_is_not_guessed(project: Project) -> None:
+    project.deduplicate({"a": TEN, "b": changed(2)})
+    with project.store.transaction() as connection:
+        connection.execute("update runs.compared set min_jaccard = null, min_cosine = null")
+        connection.execute("update runs.resolved set jaccard_threshold = null")
+    assert read_applied(project.store, project.plan) == Applied(None, None, [], [], [])
+    assert counts(project.sweep(0.7, 0.6)) == [(0.7, 2, 0, False), (0.6, 1, 1, True)]
 
 
 def test_thresholds_go_down_in_steps() -> None:
@@ -258,9 +277,9 @@ def test_the_rows_of_a_sweep_go_into_its_table(project: Project) -> None:
     project.deduplicate({"a": TEN, "b": f"{TEN} v"})
     for _ in range(2):  # the second time it replaces its rows
         project.store.replace([sweep_rows(project.sweep(0.9, 0.5))], [], run_id="r")
-    columns = "shard, threshold, candidates, kept, removed, is_chained"
+    columns = "shard, threshold, candidates, kept, removed, exact, surface, is_chained"
     rows = project.store.query(f"select {columns} from personas.sweep order by threshold").rows()
-    assert rows == [("all", 0.5, 2, 1, 1, True), ("all", 0.9, 2, 1, 1, False)]
+    assert rows == [("all", 0.5, 2, 1, 1, 0, 1, True), ("all", 0.9, 2, 1, 1, 0, 1, False)]
 
 
 def run(project: Project, *arguments: str) -> tuple[str, BaseException | None]:
@@ -282,19 +301,23 @@ def test_the_command_shows_both_texts_with_the_words_that_differ(project: Projec
     project.deduplicate({"alone": TEN})
     output, _ = run(project, "explain", "alone")
     assert "No persona is known to be like it" in output
-    assert "pairs_from" in output
+    assert "Pairs are stored from a Jaccard similarity of 0.7 on" in output
 
 
 def test_the_command_prints_a_line_per_threshold_and_the_pairs_of_some(project: Project) -> None:
     project.deduplicate({"a": TEN, "b": f"{TEN} v", "c": changed(1)})
     output, error = run(project, "sweep", "--show", "0.8")
     assert error is None
-    assert "chained" in output
-    assert "<- jaccard_threshold" in output
-    assert "At 0.8: removed, closest above" in output
+    assert re.search(r"threshold +kept +removed +share +surface", output)
+    assert re.search(r"0\.9 +2 +1 +33\.3% +1 +the hub", output)
+    assert re.search(r"0\.65 .* chained", output)
+    assert "At 0.8: removed, the least alike" in output
     assert "At 0.9" not in output
+    assert "another threshold: --show 0.95; to each: --show all" in output
     output, _ = run(project, "sweep", "--show", "all")
-    assert output.count("both kept, closest below") == 12
+    assert output.count("both kept, the most alike") == 12
+    output, _ = run(project, "sweep")
+    assert re.findall(r"At (0\.\d+): both", output) == ["0.9"]
     output, error = run(project, "sweep", "--show", "0.72")
     assert error is not None
     assert "known: 0.95, 0.9" in output
@@ -313,6 +336,7 @@ def test_the_command_says_which_layer_decided_and_by_what(project: Project) -> N
     )
     output, _ = run(project, "explain", "c")
     assert "Layer exact: the same words in the same order." in output
+    assert "Distinct words" not in output
     project.deduplicate({"b": "one two", "d": "far away"}, b=[1.0, 0.0], d=[1.0, 0.0])
     output, _ = run(project, "explain", "d")
     assert "Layer semantic: cosine 1.0000, threshold 0.95." in output
@@ -321,10 +345,32 @@ def test_the_command_says_which_layer_decided_and_by_what(project: Project) -> N
 def test_the_command_says_what_is_not_decided_any_more_or_yet(project: Project) -> None:
     project.write({"a": TEN})
     assert "not deduplicated yet" in run(project, "explain", "a")[0]
-    assert "Not compared yet with these settings: s1" in run(project, "sweep")[0]
+    assert "Not compared yet with the settings of now: s1" in run(project, "sweep")[0]
     project.deduplicate({"a": TEN, "b": TEN})
     project.write({"b": TEN})
     assert "Its keeper a is gone" in run(project, "explain", "b")[0]
+
+
+def test_the_commands_tell_the_hub_from_what_the_settings_ask_for_now(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.deduplicate({"a": TEN, "b": changed(1)})
+    monkeypatch.setenv("PERSONA_PIPELINE_JACCARD_THRESHOLD", "0.8")
+    monkeypatch.setenv("PERSONA_PIPELINE_COSINE_THRESHOLD", "0.95")
+    monkeypatch.setenv("PERSONA_PIPELINE_FUZZY_THRESHOLD", "90")
+    monkeypatch.setenv("PERSONA_PIPELINE_EMBEDDING_MODEL", MODEL)
+    decided = "Decided at a Jaccard threshold of 0.9, and jaccard_threshold is now 0.8: s1."
+    output, _ = run(project, "sweep")
+    assert re.search(r"0\.9 .* the hub +\n", output)
+    assert re.search(r"0\.8 .* the next run +\n", output)
+    assert decided in output
+    output, _ = run(project, "explain", "a")
+    assert "\nkept" in f"\n{output}"
+    assert decided in output
+    monkeypatch.setenv("PERSONA_PIPELINE_PAIRS_FROM", "0.6")
+    output, _ = run(project, "sweep")
+    assert "stored from 0.7 on" in output
+    assert "Not compared yet with the settings of now: s1." in output
 
 
 def test_a_snapshot_of_an_older_version_is_said_to_be_one(project: Project) -> None:

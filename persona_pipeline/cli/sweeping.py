@@ -1,0 +1,171 @@
+"""What a sweep over thresholds found, as a table, with the pairs that are closest to some."""
+
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+
+import click
+import polars as pl
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from persona_pipeline.cli.texts import (
+    ONLY_FIRST,
+    ONLY_SECOND,
+    cut_text,
+    mark_pieces,
+    plain,
+    some_of,
+)
+from persona_pipeline.dedup.rules import TOLERANCE
+from persona_pipeline.personas.applied import Applied
+from persona_pipeline.personas.comparison import DedupPlan
+from persona_pipeline.personas.differences import compare_words
+from persona_pipeline.personas.sweep import LAYERS, SweepStep
+
+
+def thresholds_to_show(
+    show: str | None, thresholds: Sequence[float], applied: Applied, plan: DedupPlan
+) -> set[float]:
+    """The thresholds whose pairs are printed: those asked for, else the hub's.
+
+    Raises:
+        UsageError: what is asked for is not in the sweep.
+    """
+    if show == "all":
+        return set(thresholds)
+    if show is None:
+        hubs = applied.jaccard_thresholds or [plan.thresholds.jaccard]
+        return {min(thresholds, key=lambda at: abs(at - hub)) for hub in hubs}
+    chosen = {at for at in thresholds if _names(show, at)}
+    if not chosen:
+        known = ", ".join(f"{at:g}" for at in thresholds)
+        msg = f"--show {show!r} is not in the sweep; known: {known}, all"
+        raise click.UsageError(msg)
+    return chosen
+
+
+def print_sweep(
+    console: Console,
+    steps: Sequence[SweepStep],
+    shown: AbstractSet[float],
+    applied: Applied,
+    plan: DedupPlan,
+) -> None:
+    """A line per threshold; of those `shown`, the pairs closest to it on either side."""
+    console.print(_table(steps, applied, plan))
+    if any(step.is_chained for step in steps):
+        console.print(
+            "chained: decided among what the threshold before it kept, by words only; pairs are "
+            f"stored from {applied.min_jaccard or plan.comparison.min_jaccard:g} on (setting "
+            "pairs_from).",
+            highlight=False,
+        )
+    print_outdated(console, applied, plan)
+    for step in steps:
+        if step.threshold in shown:
+            _print_closest(console, step)
+    if len(shown) < len(steps):
+        other = next(step.threshold for step in steps if step.threshold not in shown)
+        console.print(
+            f"\nThe pairs closest to another threshold: --show {other:g}; to each: --show all.",
+            highlight=False,
+        )
+
+
+def print_outdated(console: Console, applied: Applied, plan: DedupPlan) -> None:
+    """Which shards do not rest on the settings of now; silent where all do."""
+    if applied.uncompared:
+        console.print(
+            "[yellow]Not compared yet with the settings of now: "
+            f"{escape(some_of(applied.uncompared))}. Run 'persona-pipeline run', or materialize "
+            "personas/pairs.[/]",
+            highlight=False,
+        )
+    elif applied.undecided:
+        console.print(
+            f"[yellow]Decided {_otherwise(applied, plan)}: {escape(some_of(applied.undecided))}. "
+            "The next run, of any shard, decides them again.[/]",
+            highlight=False,
+        )
+
+
+def _otherwise(applied: Applied, plan: DedupPlan) -> str:
+    """In what the shards' decisions differ from what the settings ask for."""
+    former = [at for at in applied.jaccard_thresholds if not _is_near(at, plan.thresholds.jaccard)]
+    if not former:
+        return "with other thresholds or pairs than those of now"
+    listed = ", ".join(f"{at:g}" for at in former)
+    now = f"{plan.thresholds.jaccard:g}"
+    return f"at a Jaccard threshold of {listed}, and jaccard_threshold is now {now}"
+
+
+def _table(steps: Sequence[SweepStep], applied: Applied, plan: DedupPlan) -> Table:
+    table = Table(
+        title=f"What each Jaccard threshold would keep of {steps[0].candidates:,} personas",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    layers = [name for name in LAYERS if any(getattr(step, name) for step in steps)]
+    for name in ("threshold", "kept", "removed", "share", *layers):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for step in steps:
+        part = step.removed / step.candidates if step.candidates else 0.0
+        of_layers = (f"{getattr(step, name):,}" for name in layers)
+        table.add_row(
+            f"{step.threshold:g}",
+            f"{step.kept:,}",
+            f"{step.removed:,}",
+            f"{part:.1%}",
+            *of_layers,
+            ", ".join(_notes(step, applied, plan)),
+        )
+    return table
+
+
+def _notes(step: SweepStep, applied: Applied, plan: DedupPlan) -> Iterator[str]:
+    if step.is_chained:
+        yield "chained"
+    if any(_is_near(at, step.threshold) for at in applied.jaccard_thresholds):
+        yield "the hub"
+    elif _is_near(plan.thresholds.jaccard, step.threshold):
+        yield "the next run"
+
+
+def _print_closest(console: Console, step: SweepStep) -> None:
+    nobody = "None: nobody is removed."
+    if step.removed:
+        nobody = "None: those removed have all their words in common, or are alike in meaning."
+    unknown = "None is known; pairs much less alike are neither stored nor looked for."
+    for title, pairs, nothing in (
+        ("removed, the least alike", step.closest_removed, nobody),
+        ("both kept, the most alike", step.closest_kept, unknown),
+    ):
+        console.print(f"\n[bold]At {step.threshold:g}: {title}[/]", highlight=False)
+        console.print(_pairs(pairs) if len(pairs) else nothing)
+
+
+def _pairs(pairs: pl.DataFrame) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, justify="right")
+    table.add_column(overflow="fold")
+    for row in pairs.iter_rows(named=True):
+        found = compare_words(plain(row["persona"]), plain(row["other_persona"]))
+        similarity = f"{row['similarity']:.4f}"
+        table.add_row(similarity, cut_text(mark_pieces(found.first, *ONLY_FIRST)))
+        table.add_row("", cut_text(mark_pieces(found.second, *ONLY_SECOND)))
+    return table
+
+
+def _names(show: str, threshold: float) -> bool:
+    try:
+        return _is_near(float(show), threshold)
+    except ValueError:
+        return False
+
+
+def _is_near(one: float, other: float) -> bool:
+    return abs(one - other) < TOLERANCE

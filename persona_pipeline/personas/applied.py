@@ -1,0 +1,40 @@
+"""What the stored personas were compared and decided with, whatever the settings say by now."""
+
+from dataclasses import dataclass
+
+import duckdb
+
+from persona_pipeline.personas.comparison import DedupPlan, current_versions, read_states
+from persona_pipeline.personas.deduplication import undecided_shards
+from persona_pipeline.sql_files import fetch, read_sql
+from persona_pipeline.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Settings that the data rests on, and the shards that do not rest on those of now.
+
+    `min_jaccard`, `min_cosine`: from where on pairs are stored; None: not known, or none are.
+    `jaccard_thresholds`: of all shards that were decided; several where a run was cut off.
+    """
+
+    min_jaccard: float | None
+    min_cosine: float | None
+    jaccard_thresholds: list[float]
+    uncompared: list[str]
+    undecided: list[str]
+
+
+def read_applied(store: Store, plan: DedupPlan) -> Applied:
+    """What the shards rest on, and which of them do not rest on `plan`."""
+    with store.connect(read_only=True) as connection:
+        [row] = fetch(connection, read_sql("personas/applied")).iter_rows(named=True)
+        uncompared = _uncompared(connection, plan)
+        undecided = undecided_shards(connection, plan)
+    return Applied(**row, uncompared=uncompared, undecided=undecided)
+
+
+def _uncompared(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[str]:
+    states = read_states(connection, plan)
+    versions = current_versions(states, plan)
+    return [state.shard for state in states if state.version != versions[state.shard]]
