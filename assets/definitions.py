@@ -20,6 +20,8 @@ from persona_pipeline.stage_names import funnel_stages
 REGISTER_JOB = "register_source"
 LOOK_JOB = "look_at_files"
 MAIN_JOB = "main"
+PERSONAS_JOB = "personas"
+SELECTIONS_JOB = "make_selections"
 
 
 def build_definitions(settings: Settings, models: Models | None = None) -> dg.Definitions:
@@ -28,6 +30,7 @@ def build_definitions(settings: Settings, models: Models | None = None) -> dg.De
     stages = funnel_stages(domain.name for domain in domains)
     shards_only = dg.AssetSelection.assets(["corpus", "shards"])
     files_only = dg.AssetSelection.assets(FILES)
+    up_to_hub = dg.AssetSelection.assets(["personas", "hub"]).upstream()
     on_demand = dg.AssetSelection.assets(SELECTIONS, SWEEP)
     registering = dg.define_asset_job(
         REGISTER_JOB,
@@ -44,6 +47,16 @@ def build_definitions(settings: Settings, models: Models | None = None) -> dg.De
         selection=dg.AssetSelection.all() - shards_only - files_only - on_demand,
         description="Everything for one shard, from its documents to records and marts.",
     )
+    to_hub = dg.define_asset_job(
+        PERSONAS_JOB,
+        selection=up_to_hub.required_multi_asset_neighbors() - shards_only,
+        description="For one shard, from its documents to the hub: what a selection is made of.",
+    )
+    selecting = dg.define_asset_job(
+        SELECTIONS_JOB,
+        selection=dg.AssetSelection.assets(SELECTIONS),
+        description="Make the configured selections from the hub as it is, again or at first.",
+    )
     return dg.Definitions(
         assets=[
             *build_corpus_assets(settings),
@@ -55,7 +68,7 @@ def build_definitions(settings: Settings, models: Models | None = None) -> dg.De
             *build_mart_assets(settings),
         ],
         asset_checks=build_checks(settings),
-        jobs=[registering, looking, running],
+        jobs=[registering, looking, running, to_hub, selecting],
         sensors=[
             build_batch_sensor(settings, MAIN_JOB),
             build_inbox_sensor(settings, looking, running),

@@ -1,22 +1,60 @@
 """The main job as the command line runs it: the same assets as in the UI, on the same instance."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from assets.definitions import MAIN_JOB, REGISTER_JOB, build_definitions
+from assets.definitions import (
+    MAIN_JOB,
+    PERSONAS_JOB,
+    REGISTER_JOB,
+    SELECTIONS_JOB,
+    build_definitions,
+)
 from assets.instances import open_instance
 from assets.run_launcher import COMMAND_TAG
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.locks import sign_of_life
 from persona_pipeline.settings import Settings
 from persona_pipeline.store import open_store, plain_interrupts
+from persona_pipeline.synthesis import unmade_selections
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Jobs:
+    """The jobs of the code location, run in this process."""
+
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+    tags: Mapping[str, str]
+
+    def run(
+        self,
+        job: str,
+        shard: str | None = None,
+        *,
+        ops: Mapping[str, object] | None = None,
+        assets: Sequence[dg.AssetKey] | None = None,
+    ) -> dg.ExecuteInProcessResult:
+        """Run a job, or those `assets` of it, with the configuration `ops`."""
+        return self.definitions.resolve_job_def(job).execute_in_process(
+            instance=self.instance,
+            run_config={**QUIET, "ops": ops or {}},
+            partition_key=shard,
+            tags=self.tags,
+            asset_selection=assets,
+        )
+
+    def assets_of(self, job: str) -> set[dg.AssetKey]:
+        """What a job makes."""
+        return set(self.definitions.resolve_job_def(job).asset_layer.executable_asset_keys)
 
 
 def run_main_job(
@@ -25,18 +63,28 @@ def run_main_job(
     """Register the source, then run every shard in order; returns the shards' names.
 
     `root`: the folder of workspace.yaml and dagster.yaml. `before_buying`: called with the shards.
-    What a stage raises is raised here.
+    What a stage raises is raised here. Selections that a domain is to draw from, and that were
+    never made, are made as soon as the hub has all shards.
     """
     definitions = build_definitions(settings)
-    main = definitions.resolve_job_def(MAIN_JOB)
     with open_instance(settings, root) as instance, _signed(settings) as tags, _plain_errors():
-        shards = _register(definitions, settings, instance, tags)
+        jobs = _Jobs(definitions, instance, tags)
+        shards = _registered(settings, jobs.run(REGISTER_JOB).run_id)
         before_buying(shards)
+        rest = None
+        if names := unmade_selections(open_store(settings), settings):
+            _make_selections(jobs, shards, names)
+            rest = sorted(jobs.assets_of(MAIN_JOB) - jobs.assets_of(PERSONAS_JOB))
         for shard in shards:
-            main.execute_in_process(
-                instance=instance, run_config=QUIET, partition_key=shard, tags=tags
-            )
+            jobs.run(MAIN_JOB, shard, assets=rest)
     return shards
+
+
+def _make_selections(jobs: _Jobs, shards: Sequence[str], names: Sequence[str]) -> None:
+    """Bring all shards to the hub, and choose from it."""
+    for shard in shards:
+        jobs.run(PERSONAS_JOB, shard)
+    jobs.run(SELECTIONS_JOB, ops={"personas__selections": {"config": {"names": names}}})
 
 
 @contextmanager
@@ -59,17 +107,6 @@ def _plain_errors() -> Iterator[None]:
         if isinstance(failure.__cause__, PipelineError):
             raise failure.__cause__ from None
         raise
-
-
-def _register(
-    definitions: dg.Definitions,
-    settings: Settings,
-    instance: dg.DagsterInstance,
-    tags: dict[str, str],
-) -> list[str]:
-    register = definitions.resolve_job_def(REGISTER_JOB)
-    outcome = register.execute_in_process(instance=instance, run_config=QUIET, tags=tags)
-    return _registered(settings, outcome.run_id)
 
 
 def _registered(settings: Settings, run_id: str) -> list[str]:

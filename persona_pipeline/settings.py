@@ -1,7 +1,7 @@
 """Every setting of the platform: one class, shared by the command line and Dagster.
 
 Values come from the command line, then the environment (`PERSONA_PIPELINE_<NAME>`, also through a
-`.env` file), then `persona_pipeline.toml`, then the defaults below.
+`.env` file), then `persona_pipeline.toml`, then the defaults below; each whole, from the first.
 """
 
 import json
@@ -19,7 +19,6 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
-    ValidationInfo,
     field_validator,
 )
 from pydantic_core import to_jsonable_python
@@ -39,12 +38,8 @@ from persona_pipeline.domains.spec import Domain, Prompting, load_domains
 from persona_pipeline.errors import SettingsError, unknown_choice
 from persona_pipeline.llm.buying.budget import Cap
 from persona_pipeline.llm.prices import PriceSetting
-from persona_pipeline.personas.selection_rules import (
-    Selection,
-    SelectionName,
-    check_selection,
-    refuse_idle_thresholds,
-)
+from persona_pipeline.personas.selection_rules import Selection, SelectionName, check_selection
+from persona_pipeline.setting_sources import WholeSettings
 from persona_pipeline.stage_names import (
     EMBEDDINGS,
     PERSONA_TO_PERSONA,
@@ -232,13 +227,6 @@ class Settings(DataFolder, BaseSettings):
             raise ValueError(msg)
         return value
 
-    @field_validator("selections")
-    @classmethod
-    def _below_deduplication(
-        cls, value: dict[str, Selection], info: ValidationInfo
-    ) -> dict[str, Selection]:
-        return refuse_idle_thresholds(value, info.data.get("jaccard_threshold", 1.0))
-
     @field_validator("documents", "records_per_shard", mode="before")
     @classmethod
     def _none_for_all(cls, value: object) -> object:
@@ -273,7 +261,7 @@ class Settings(DataFolder, BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line, environment, TOML file."""
         toml = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
-        return init_settings, env_settings, toml
+        return init_settings, WholeSettings(env_settings), WholeSettings(toml)
 
     @property
     def chat_models(self) -> set[str]:

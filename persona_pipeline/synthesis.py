@@ -143,23 +143,23 @@ def read_personas(store: Store, plan: SynthesisPlan, shard: str) -> pl.DataFrame
     return store.query(read_sql("personas/selected_of_shard"), parameters)
 
 
-def check_sources(store: Store, settings: Settings) -> None:
-    """That a run's domains will have personas: to be asked before it buys anything.
-
-    Raises:
-        StoreError: a selection in `persona_sources` has nobody; says how to make it.
-    """
-    for domain, selection in settings.persona_sources.items():
-        if not settings.domains or domain in settings.domains:
-            _check_made(store, selection)
+def unmade_selections(store: Store, settings: Settings) -> list[str]:
+    """The selections that the chosen domains are to draw from, and that have nobody."""
+    named = {
+        selection
+        for domain, selection in settings.persona_sources.items()
+        if not settings.domains or domain in settings.domains
+    }
+    return sorted(name for name in named if not is_made(store, name))
 
 
 def _check_made(store: Store, selection: str) -> None:
     if not is_made(store, selection):
         msg = (
             f"selection {selection!r}, named in persona_sources, was never made, or the hub "
-            f"has none of its personas any more: 'persona-pipeline select {selection}' makes "
-            "it from the hub; on a first run, leave persona_sources out until the hub is there"
+            f"has none of its personas any more: 'persona-pipeline select {selection}' makes it, "
+            "or personas/selections in Dagster, from the hub as it is; 'persona-pipeline run' does "
+            "so by itself when all its shards are in the hub"
         )
         raise StoreError(msg)
 

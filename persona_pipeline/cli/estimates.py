@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from persona_pipeline.cli.texts import count_of
 from persona_pipeline.estimate import Estimate, estimate_run, estimate_staged
 from persona_pipeline.llm.buying.budget import BudgetReached
 from persona_pipeline.registration import staged_aside
@@ -63,7 +64,7 @@ def _store(settings: Settings) -> Store:
 
 
 def _sentence(estimate: Estimate, settings: Settings) -> str:
-    parts = [f"about {estimate.calls:,} calls", f"{estimate.tokens:,} tokens"]
+    parts = [f"about {count_of(estimate.calls, 'call')}", f"{estimate.tokens:,} tokens"]
     parts.append(f"{_usd(estimate.usd)} USD")
     parts.append("time unknown" if estimate.seconds is None else _time(estimate.seconds))
     text = ", ".join(parts)

@@ -3,32 +3,28 @@
 import logging
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import click
-import duckdb
 from rich.console import Console
 from rich.markup import escape
 
+from persona_pipeline.cli.aftermath import hub_sizes
 from persona_pipeline.cli.backups import backup_data, restore_data
 from persona_pipeline.cli.calls import opened_store, print_calls
 from persona_pipeline.cli.dedup import dedup
 from persona_pipeline.cli.display import open_reporter
 from persona_pipeline.cli.doctor import run_checks
 from persona_pipeline.cli.estimates import print_estimate, print_expected, print_stopped
-from persona_pipeline.cli.examples import list_examples, read_example
 from persona_pipeline.cli.location import find_root, load_main_job
-from persona_pipeline.cli.options import data_dir_option, settings_from
+from persona_pipeline.cli.options import data_dir_option, setting_of, settings_from
 from persona_pipeline.cli.preview import print_preview
+from persona_pipeline.cli.queries import run_query
 from persona_pipeline.cli.selections import make_selection
-from persona_pipeline.cli.snapshots import newest_snapshot
 from persona_pipeline.cli.summary import print_summary
-from persona_pipeline.connections import open_duckdb
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.buying.budget import BudgetReached
 from persona_pipeline.llm.buying.exchange import export_calls, import_calls
@@ -36,10 +32,8 @@ from persona_pipeline.llm.models import prefetch
 from persona_pipeline.progress import reporting_to
 from persona_pipeline.settings import Settings, environment_of
 from persona_pipeline.store import plain_interrupts
-from persona_pipeline.synthesis import check_sources
 
 Command = Callable[..., None]
-PRINTED_AT_A_TIME = 1000
 STOPPED_AT_BUDGET = 3
 """Exit status of a run that ended at its cap: neither done nor failed."""
 
@@ -55,6 +49,8 @@ def main() -> None:
         sys.exit(1)
     except click.ClickException as error:
         error.show()
+        if isinstance(error, click.NoSuchOption) and (hint := setting_of(error.option_name)):
+            Console(stderr=True).print(hint, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         Console(stderr=True).print(
@@ -123,20 +119,22 @@ def run(**given: object) -> None:
     os.environ.update(environment_of(settings))  # the code location reads the same settings
     _quiet_libraries()
     shards: list[str] = []
+    hub: dict[str, int] = {}
 
-    def show_estimate(registered: list[str]) -> None:
+    def begin(registered: list[str]) -> None:
         shards.extend(registered)
-        check_sources(opened_store(settings), settings)
+        with opened_store(settings).connect(read_only=True) as connection:
+            hub.update(hub_sizes(connection))
         print_expected(console, settings, shards)
 
     try:
         with open_reporter(console) as reporter, reporting_to(reporter):
             prefetch(settings)
-            load_main_job(root).run_main_job(settings, root, before_buying=show_estimate)
+            load_main_job(root).run_main_job(settings, root, before_buying=begin)
     except BudgetReached as reached:
         print_stopped(console, settings, shards, reached)
         sys.exit(STOPPED_AT_BUDGET)
-    print_summary(console, settings, shards, time.monotonic() - started)
+    print_summary(console, settings, shards, time.monotonic() - started, hub)
 
 
 @cli.command()
@@ -179,45 +177,7 @@ def import_answers(settings: Settings, path: Path) -> None:
 cli.add_command(dedup)
 cli.add_command(backup_data)
 cli.add_command(restore_data)
-
-
-@cli.command()
-@click.argument("query", required=False)
-@data_dir_option
-@click.option("--csv", "output", flag_value="csv", help="Print comma-separated values.")
-@click.option("--jsonl", "output", flag_value="jsonl", help="Print a JSON object per row.")
-@click.option("--example", help="Run this example in place of QUERY.")
-@click.option("--examples", "lists", is_flag=True, help="List the examples: name and question.")
-def sql(
-    query: str | None, *, output: str | None, example: str | None, lists: bool, **given: object
-) -> None:
-    """Run QUERY on the published snapshot, or open a SQL shell on it."""
-    if lists:
-        click.echo(list_examples())
-        return
-    if example is not None:
-        if query is not None:
-            msg = "give either QUERY or --example"
-            raise click.UsageError(msg)
-        query = read_example(example)
-    snapshot = newest_snapshot(settings_from(given))
-    if query is None:
-        _open_shell(snapshot)
-        return
-    try:
-        with open_duckdb(snapshot, read_only=True) as connection:
-            result = connection.sql(query)
-            if result is None:
-                return
-            if output == "csv":
-                click.echo(_as_csv(result), nl=False)
-            elif output == "jsonl":
-                _print_objects(result)
-            else:
-                result.show(max_width=_width(), max_rows=200)
-    except duckdb.Error as error:
-        msg = f"{error}"
-        raise PipelineError(msg) from error
+cli.add_command(run_query)
 
 
 @cli.command()
@@ -243,9 +203,11 @@ def select(name: str, data_dir: str | None, **given: object) -> None:
 
     By the options, else by what the setting 'selections' says of NAME.
     """
-    rules = {option: value for option, value in given.items() if value is not None}
-    selections = {name: rules} if rules else None
-    make_selection(Console(), settings_from({"data_dir": data_dir, "selections": selections}), name)
+    settings = settings_from({"data_dir": data_dir})
+    if rules := {option: value for option, value in given.items() if value is not None}:
+        selections = {**settings.selections, name: rules}
+        settings = settings_from({"data_dir": data_dir, "selections": selections})
+    make_selection(Console(), settings, name)
 
 
 @cli.command()
@@ -263,32 +225,6 @@ def _job_settings(given: dict[str, object]) -> Settings:
     if not isinstance(shards, int):
         return settings
     return settings_from({**given, "documents": str(shards * settings.shard_size)})
-
-
-def _as_csv(result: duckdb.DuckDBPyRelation) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "result.csv"
-        result.write_csv(str(path), header=True)
-        return path.read_text(encoding="utf-8")
-
-
-def _print_objects(result: duckdb.DuckDBPyRelation) -> None:
-    """As DuckDB writes them: Polars has no number for a sum of integers."""
-    rows = result.query("result_rows", "select to_json(result_rows)::varchar from result_rows")
-    while objects := rows.fetchmany(PRINTED_AT_A_TIME):
-        click.echo("\n".join(text for (text,) in objects))
-
-
-def _open_shell(snapshot: Path) -> None:
-    shell = Path(sys.executable).with_name("duckdb")
-    if not shell.is_file():
-        msg = f"the duckdb shell is not installed: pip install duckdb-cli, then: duckdb {snapshot}"
-        raise PipelineError(msg)
-    subprocess.run([str(shell), "-readonly", str(snapshot)], check=False)  # noqa: S603 - our own command
-
-
-def _width() -> int:
-    return Console().width
 
 
 def _quiet_libraries() -> None:

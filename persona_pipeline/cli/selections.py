@@ -6,11 +6,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona_pipeline.cli.calls import opened_store
+from persona_pipeline.cli.sweeping import print_outdated
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.locks import turn
+from persona_pipeline.personas.applied import read_applied
 from persona_pipeline.personas.comparison import dedup_plan
 from persona_pipeline.personas.deduplication import STAGE
 from persona_pipeline.personas.selection import (
+    Chosen,
     SelectionSummary,
     select_personas,
     summarize_selection,
@@ -32,21 +35,24 @@ def make_selection(console: Console, settings: Settings, name: str) -> None:
     if not settings.database.is_file():
         msg = f"there is no {settings.database} yet: run 'persona-pipeline run' first"
         raise PipelineError(msg)
-    store = opened_store(settings)
+    store, plan = opened_store(settings), dedup_plan(settings)
     with turn(settings.locks_dir / STAGE):
-        rows = select_personas(store, dedup_plan(settings), name, rules)
-        store.replace(rows, [], run_id="select")
+        chosen = select_personas(store, plan, name, rules)
+        store.replace(chosen.rows, [], run_id="select")
     store.publish()
     made = summarize_selection(store, name, SHOWN)
     if not made.count:
         msg = f"no persona is in the hub of {settings.database}: run 'persona-pipeline run' first"
         raise PipelineError(msg)
-    _print_made(console, made, rules)
+    _print_made(console, made, rules, chosen)
+    print_outdated(console, read_applied(store, plan), plan)
     _print_next(console, settings, name)
 
 
-def _print_made(console: Console, made: SelectionSummary, rules: Selection) -> None:
+def _print_made(console: Console, made: SelectionSummary, rules: Selection, chosen: Chosen) -> None:
     console.print(f"[bold]{made.name}[/]: {made.count:,} personas", highlight=False)
+    if chosen.removed:
+        console.print(f"removed as too similar: {chosen.describe_removed()}", highlight=False)
     if rules.count is not None and made.count < rules.count:
         below = " that are below the thresholds" if rules.thresholds else ""
         console.print(

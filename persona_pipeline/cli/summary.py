@@ -1,5 +1,6 @@
 """The end of a run: what is in the tables, three records with lineage, and what is next."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +10,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from persona_pipeline.cli.aftermath import print_aftermath
+from persona_pipeline.cli.texts import count_of
 from persona_pipeline.connections import open_duckdb
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.settings import Settings
@@ -17,8 +20,17 @@ from persona_pipeline.sql_files import read_sql
 SHOWN_RECORDS = 3
 
 
-def print_summary(console: Console, settings: Settings, shards: list[str], seconds: float) -> None:
-    """Read everything from the published snapshot, as a user would."""
+def print_summary(
+    console: Console,
+    settings: Settings,
+    shards: list[str],
+    seconds: float,
+    hub_before: Mapping[str, int],
+) -> None:
+    """Read everything from the published snapshot, as a user would.
+
+    `hub_before`: how many personas of each shard were in the hub when the run began.
+    """
     with open_duckdb(settings.snapshot, read_only=True) as connection:
         funnel = connection.sql(read_sql("cli/funnel_totals"), params={"shards": shards}).pl()
         reasons = connection.sql(read_sql("cli/reasons"), params={"shards": shards}).pl()
@@ -26,11 +38,12 @@ def print_summary(console: Console, settings: Settings, shards: list[str], secon
         records = connection.sql(
             read_sql("cli/sample_records"), params={"shards": shards, "count": SHOWN_RECORDS}
         ).pl()
-    console.print(_funnel_table(funnel))
-    if len(reasons):
-        console.print(f"[bold]Turned away:[/] {_reasons(reasons)}")
-    _print_records(console, records)
-    _print_spending(console, spending, seconds)
+        console.print(_funnel_table(funnel))
+        if len(reasons):
+            console.print(f"[bold]Turned away:[/] {_reasons(reasons)}")
+        _print_records(console, records)
+        _print_spending(console, spending, seconds)
+        print_aftermath(console, connection, settings, shards, hub_before)
     _print_next(console, settings)
 
 
@@ -73,8 +86,9 @@ def _print_spending(console: Console, spending: pl.DataFrame, seconds: float) ->
     row = spending.row(0, named=True)
     cost = "price unknown" if row["cost_usd"] is None else f"{row['cost_usd']:.4f} USD"
     console.print(
-        f"{row['calls']:,} answers in the store ({row['tokens_in']:,} tokens in, "
-        f"{row['tokens_out']:,} out, {cost}); this run took {seconds:.0f} s.",
+        f"{count_of(row['calls'], 'answer')} bought for these shards so far "
+        f"({row['tokens_in']:,} tokens in, {row['tokens_out']:,} out, {cost}); "
+        f"this run took {seconds:.0f} s.",
         highlight=False,
     )
 

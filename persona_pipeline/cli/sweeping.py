@@ -83,7 +83,7 @@ def print_outdated(console: Console, applied: Applied, plan: DedupPlan) -> None:
             "personas/pairs.[/]",
             highlight=False,
         )
-    elif applied.undecided:
+    if applied.undecided:
         console.print(
             f"[yellow]Decided {_otherwise(applied, plan)}: {escape(some_of(applied.undecided))}. "
             "The next run, of any shard, decides them again.[/]",

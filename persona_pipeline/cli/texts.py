@@ -36,6 +36,11 @@ def plain(text: str) -> str:
     return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
+def count_of(count: int, thing: str) -> str:
+    """As '1 call', '2,000 calls'."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def some_of(names: Sequence[str]) -> str:
     """The first of the names, and how many more there are."""
     rest = len(names) - NAMED

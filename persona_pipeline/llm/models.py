@@ -24,7 +24,7 @@ from persona_pipeline.llm.clients.embeddings import (
     FakeEmbedder,
     open_minilm,
 )
-from persona_pipeline.llm.clients.fake import FakeChatClient
+from persona_pipeline.llm.clients.fake import FakeChatClient, demonstrate
 from persona_pipeline.llm.clients.litellm_client import import_litellm
 from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.llm.prices import Price, price_of
@@ -156,7 +156,7 @@ def open_chat_client(settings: Settings, name: str, report: Report | None = None
         ModelError, ArtifactError: with what to do.
     """
     if name in FAKE_SECONDS:
-        return FakeChatClient(seconds=FAKE_SECONDS[name])
+        return FakeChatClient(demonstrate, seconds=FAKE_SECONDS[name])
     if name.startswith("fake/"):
         raise ModelError(unknown_choice("model", name, FAKE_SECONDS))
     if name.startswith(EMBEDDED):

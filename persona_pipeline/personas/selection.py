@@ -42,7 +42,19 @@ class SelectionSummary:
     """Of those chosen first: place, persona, distance."""
 
 
-def select_personas(store: Store, plan: DedupPlan, name: str, rules: Selection) -> list[StageRows]:
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The rows of a selection, and how many personas each of its thresholds removed."""
+
+    rows: list[StageRows]
+    removed: dict[float, int]
+
+    def describe_removed(self) -> str:
+        """As '12 at 0.7, 3 at 0.5'; empty where there are no thresholds."""
+        return ", ".join(f"{count:,} at {at:g}" for at, count in self.removed.items())
+
+
+def select_personas(store: Store, plan: DedupPlan, name: str, rules: Selection) -> Chosen:
     """One row per chosen persona of the hub, shard by shard; replaces all that the name had.
 
     `place`: from 0, in the order of selection. With farthest-point selection, the first k of any
@@ -52,12 +64,12 @@ def select_personas(store: Store, plan: DedupPlan, name: str, rules: Selection) 
     Raises:
         StoreError: personas are to be chosen by their embeddings, and there are none.
     """
-    left = _chain(_read_line(store), rules, plan)
+    left, removed = _chain(_read_line(store), rules, plan)
     is_spread = rules.farthest and rules.count is not None and len(left) > 0
     chosen = _spread(store, plan, left, rules) if is_spread else _first(left, rules.count)
     chosen = chosen.with_columns(pl.lit(name).alias("name"), pl.arange(pl.len()).alias("place"))
     before = store.query(read_sql("personas/shards_of_selection"), {"name": name})["shard"]
-    return [
+    rows = [
         StageRows(
             shard=shard,
             stage=STAGE,
@@ -68,6 +80,7 @@ def select_personas(store: Store, plan: DedupPlan, name: str, rules: Selection) 
         )
         for shard in sorted({*chosen["shard"], *before})
     ]
+    return Chosen(rows, removed)
 
 
 def summarize_selection(store: Store, name: str, shown: int) -> SelectionSummary:
@@ -93,18 +106,22 @@ def _read_line(store: Store) -> pl.DataFrame:
     )
 
 
-def _chain(line: pl.DataFrame, rules: Selection, plan: DedupPlan) -> pl.DataFrame:
-    """What is left at the last threshold.
+def _chain(
+    line: pl.DataFrame, rules: Selection, plan: DedupPlan
+) -> tuple[pl.DataFrame, dict[float, int]]:
+    """What is left at the last threshold, and how many were removed at each.
 
     One after the other: similar pairs grow with the square of the texts, so each pass spares the
     next, stricter one most of its work.
     """
+    removed = dict[float, int]()
     for threshold in rules.thresholds:
         gone = find_duplicates(
             line, None, Thresholds(threshold, cosine=None), resources=plan.resources
         )
         line = line.join(gone, on="persona_id", how="anti", maintain_order="left")
-    return line
+        removed[threshold] = len(gone)
+    return line, removed
 
 
 def _first(line: pl.DataFrame, count: int | None) -> pl.DataFrame:

@@ -47,24 +47,6 @@ class Selection(BaseModel):
         return self
 
 
-def refuse_idle_thresholds(
-    selections: dict[str, Selection], jaccard_threshold: float
-) -> dict[str, Selection]:
-    """The selections, if each of them removes more than deduplication did.
-
-    Raises:
-        ValueError: a threshold is not below `jaccard_threshold`; says which.
-    """
-    for name, rules in selections.items():
-        if rules.thresholds and rules.thresholds[0] >= jaccard_threshold:
-            msg = (
-                f"threshold {rules.thresholds[0]} of {name!r} is not below jaccard_threshold "
-                f"{jaccard_threshold}: it would remove nobody, as deduplication comes first"
-            )
-            raise ValueError(msg)
-    return selections
-
-
 def check_selection(name: str, known: Iterable[str], hint: str = "") -> None:
     """That a selection of this name is configured.
 

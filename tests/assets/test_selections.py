@@ -62,6 +62,8 @@ def test_a_selection_is_made_then_a_domain_from_it(diverse: Platform) -> None:
 
     assert made.success
     numbers = metadata(made)
+    assert str(numbers["diverse: removed as too similar"]).endswith(" at 0.7")
+    assert "many: removed as too similar" not in numbers
     assert numbers["diverse: personas"] == 3
     assert numbers["many: personas"] == len(hub)
     assert numbers["many: personas missing"] == 100 - len(hub)

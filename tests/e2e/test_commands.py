@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,7 @@ def test_a_model_that_is_not_there_stops_the_run_with_what_to_do(
         (["run", "--model", "fake/nothing"], {}, "unknown model 'fake/nothing'"),
         (["run"], {"shard_sise": 5}, "did you mean 'PERSONA_PIPELINE_SHARD_SIZE'?"),
         (["run"], {"fan_out": 99}, "setting 'fan_out'"),
+        (["run", "--hops", "2"], {}, "hops is a setting without an option here: set PERSONA_"),
         (["sql", "select 1"], {}, "run 'persona-pipeline run' first"),
         (["preview", "poems", "--persona", "A poet."], {}, "unknown domain 'poems'"),
     ],
@@ -111,6 +113,63 @@ def test_doctor_says_what_works_and_hides_the_key(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "fake/demo answered" in done.stdout
     assert "sk-canary" not in done.stdout + done.stderr
+
+
+def test_a_first_run_makes_the_selections_that_its_domains_draw_from(
+    tmp_path: Path, pages: Path
+) -> None:
+    settings = {
+        "data_dir": tmp_path / "data",
+        "model": "fake/demo",
+        "embedding_model": "fake/embedder",
+        "shard_size": 3,
+        "domains": "math,npc",
+        "records_per_shard": "all",
+        "selections": json.dumps({"few": {"count": 4}, "unused": {"count": 1}}),
+        "persona_sources": json.dumps({"math": "few"}),
+    }
+    done = run_command("run", "--source", str(pages), **settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Selection" not in done.stdout
+    tables = read_tables(tmp_path / "data" / "published.duckdb")
+    chosen = {row[2] for row in tables["personas.selections"]}
+    assert len(chosen) == len(tables["personas.selections"]) == 4
+    asked = "select distinct persona_id from llm.calls join synthetic.accepted using (call_key)"
+    asked = f"select count(*), count(*) filter (persona_id in {tuple(chosen)}) from ({asked} "
+    counted = run_command("sql", "--csv", f"{asked} where domain = 'math')", **settings).stdout
+    assert counted.splitlines()[1] == "4,4"
+
+    (pages / "more.md").write_text("How a tide works and who prints its tables. " * 9)
+    more = run_command("run", "--source", str(pages), **settings)
+    assert more.returncode == 0, more.stdout + more.stderr
+    said = " ".join(more.stdout.split())
+    assert "Selection 'few' is older than personas of pages" in said
+    assert (
+        read_tables(tmp_path / "data" / "published.duckdb")["personas.selections"]
+        == (tables["personas.selections"])
+    )
+
+
+def test_a_run_with_another_threshold_says_what_it_changed_of_other_shards(
+    tmp_path: Path, pages: Path
+) -> None:
+    settings = {
+        "data_dir": tmp_path / "data",
+        "model": "fake/demo",
+        "embedding_model": "fake/embedder",
+        "domains": "math",
+        "records_per_shard": "all",
+    }
+    first = run_command("run", "--documents", "20", **settings)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "All shards" not in first.stdout
+    second = run_command("run", "--source", str(pages), jaccard_threshold=0.5, **settings)
+    said = " ".join(second.stdout.split())
+    [(shard, now, was)] = re.findall(r"personas of (wikipedia-\d+) (\d+) \(was (\d+)\)", said)
+    assert int(now) < int(was)
+    assert f"not in the hub any more: {int(was) - int(now)} of {shard}." in said
+    behind = run_command("sql", "--csv", "--example", "shards_behind", **settings).stdout
+    assert f"{shard},wikipedia,[synthetic.math],{int(was) - int(now)}" in behind
 
 
 def test_ten_kinds_of_broken_input_are_rejected_with_file_line_and_reason(

@@ -1,5 +1,7 @@
 """From the name of a model to what answers, and what must be fetched for it."""
 
+import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from persona_pipeline.llm.buying.budget import Cap
 from persona_pipeline.llm.clients.direct import DirectChatClient
 from persona_pipeline.llm.clients.embedding_client import ServedEmbedder
 from persona_pipeline.llm.clients.embeddings import FakeEmbedder
-from persona_pipeline.llm.clients.fake import FakeChatClient
+from persona_pipeline.llm.clients.fake import FakeChatClient, demonstrate, instance_of_schema
 from persona_pipeline.llm.clients.litellm_client import LiteLLMChatClient
 from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.llm.models import (
@@ -23,6 +25,7 @@ from persona_pipeline.llm.models import (
     open_lane,
 )
 from persona_pipeline.llm.prices import NO_COST, Price
+from persona_pipeline.llm.requests import ChatRequest, Sampling
 from persona_pipeline.models.artifacts import ARTIFACTS, CACHE_VARIABLE, cached_path
 from persona_pipeline.settings import load_settings
 from tests.library.purchases import Shelf
@@ -32,6 +35,26 @@ from tests.library.purchases import open_buyer as open_fake_buyer
 @pytest.mark.parametrize("name", ["fake/demo", "fake/slow"])
 def test_a_fake_name_is_the_fake(name: str) -> None:
     assert isinstance(open_chat_client(load_settings(), name), FakeChatClient)
+
+
+def test_a_demonstration_has_near_copies_of_personas_at_several_similarities() -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"persona": {"type": "string", "minLength": 40}, "why": {"type": "string"}},
+    }
+    requests = [
+        ChatRequest("fake/demo", ({"role": "user", "content": str(n)},), schema, Sampling())
+        for n in range(200)
+    ]
+    answers = [json.loads(demonstrate(request)) for request in requests]
+    assert answers == [json.loads(demonstrate(request)) for request in requests]
+    plain = [json.loads(instance_of_schema(request)) for request in requests]
+    copied = [n for n in range(200) if answers[n] != plain[n]]
+    assert 30 < len(copied) < 70
+    assert all(answers[n]["why"] == plain[n]["why"] for n in copied)
+    sets = [set(answers[n]["persona"].lower().split()) for n in copied]
+    found = {round(len(a & b) / len(a | b), 2) for a, b in combinations(sets, 2)}
+    assert {1.0, 0.92, 0.83, 0.69} <= found
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from persona_pipeline.settings import environment_of, load_settings
         ({"d": {"count": 0}}, r"'selections\.d\.count': .*greater than or equal to 1 \(got 0\)"),
         ({"d": {"thresholds": [0.5, 0.7]}}, "not strictly falling, such as 0.7, 0.5"),
         ({"d": {"thresholds": [0.5, 0.5]}}, "not strictly falling"),
-        ({"d": {"thresholds": [0.9]}}, "0.9 of 'd' is not below jaccard_threshold 0.9"),
         ({"d": {"thresholds": "half"}}, r"'selections\.d\.thresholds\.0': .*valid number"),
         ({"two words": {"count": 1}}, "'selections.two words.*should match"),
     ],

@@ -13,10 +13,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from persona_pipeline.cli.main import cli
 from persona_pipeline.cli.selections import make_selection
 from persona_pipeline.errors import PipelineError, SettingsError, StoreError
 from persona_pipeline.personas.comparison import DedupPlan, dedup_plan
@@ -25,7 +27,7 @@ from persona_pipeline.personas.selection_rules import Selection
 from persona_pipeline.settings import load_settings
 from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
-from persona_pipeline.synthesis import SynthesisPlan, check_sources, read_personas
+from persona_pipeline.synthesis import SynthesisPlan, read_personas, unmade_selections
 
 MODEL = "fake/embedder"
 WORDS = [f"w{number}" for number in range(12)]
@@ -51,6 +53,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.settings = load_settings(data_dir=folder, embedding_model=MODEL, threads=1)
         self.store = Store(self.settings.database, self.settings.snapshot)
+        self.removed: dict[float, int] = {}
 
     @property
     def plan(self) -> DedupPlan:
@@ -73,7 +76,8 @@ class Project:
     def select(self, name: str = "diverse", **rules: object) -> list[tuple[str, float | None]]:
         """Make the selection; its personas and distances, in the order of selection."""
         chosen = select_personas(self.store, self.plan, name, Selection.model_validate(rules))
-        self.store.replace(chosen, [], run_id="r")
+        self.store.replace(chosen.rows, [], run_id="r")
+        self.removed = chosen.removed
         return self.selected(name)
 
     def selected(self, name: str = "diverse") -> list[tuple[str, float | None]]:
@@ -247,6 +251,7 @@ def test_thresholds_alone_keep_all_that_are_left_in_line(project: Project) -> No
     texts = ["w1 w2 w3", "w1 w2 w4", "w5 w6", "w7", "w5 w6 w7"]
     project.write([Persona(f"p{n}", text, n, None) for n, text in enumerate(texts)])
     assert project.select(thresholds=[0.6, 0.5]) == [("p0", None), ("p2", None), ("p3", None)]
+    assert project.removed == {0.6: 1, 0.5: 1}
 
 
 def test_where_there_are_fewer_than_asked_for_all_are_taken(project: Project) -> None:
@@ -321,14 +326,18 @@ def test_a_domain_reads_the_hub_or_its_selection(project: Project) -> None:
     assert len(read_personas(project.store, SynthesisPlan("fake/demo"), "s0")) == 3
 
 
-def test_a_run_asks_for_its_selections_before_it_buys_anything(project: Project) -> None:
-    named = {"data_dir": project.settings.data_dir, "persona_sources": {"math": "diverse"}}
-    check_sources(project.store, load_settings(**named, domains=["npc"]))  # not of math
-    with pytest.raises(StoreError, match="was never made"):
-        check_sources(project.store, load_settings(**named))
+def test_a_run_knows_which_of_its_selections_have_nobody(project: Project) -> None:
+    named = {
+        "data_dir": project.settings.data_dir,
+        "persona_sources": {"math": "diverse", "npc": "few", "tool": "few"},
+    }
+    assert unmade_selections(project.store, load_settings(**named)) == ["diverse", "few"]
+    assert unmade_selections(project.store, load_settings(**named, domains=["npc"])) == ["few"]
     project.write(people(9))
     assert project.select(count=4)
-    check_sources(project.store, load_settings(**named))
+    assert unmade_selections(project.store, load_settings(**named)) == ["few"]
+    project.write([Persona("new", "someone new", 0, None)])
+    assert unmade_selections(project.store, load_settings(**named)) == ["diverse", "few"]
 
 
 def test_a_selection_whose_personas_have_left_the_hub_is_as_good_as_none(project: Project) -> None:
@@ -374,6 +383,28 @@ def test_the_command_says_when_fewer_were_left_than_asked_for(project: Project) 
     shown = print_selection(project, "diverse", count=100, thresholds=[0.5], farthest=False)
     assert "the hub has no more that are below the thresholds" in shown
     assert "cosine" not in shown
+
+
+def test_a_threshold_that_removes_nobody_is_seen_to(project: Project) -> None:
+    project.write([Persona(f"p{n}", f"w1 w2 w3 w{4 + n}", n, None) for n in range(2)])
+    rules = {"thresholds": [0.95, 0.5], "farthest": False}
+    assert "removed as too similar: 0 at 0.95, 1 at 0.5\n" in print_selection(
+        project, "diverse", **rules
+    )
+
+
+def test_options_make_one_selection_and_leave_the_others_configured(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(people(9))
+    Path("persona_pipeline.toml").write_text(
+        '[selections.few]\ncount = 2\n[persona_sources]\nnpc = "few"\n'
+    )
+    monkeypatch.setenv("PERSONA_PIPELINE_EMBEDDING_MODEL", MODEL)
+    arguments = ["select", "many", "--count", "5", "--data-dir", str(project.settings.data_dir)]
+    done = CliRunner().invoke(cli, arguments)
+    assert "many: 5 personas" in done.output
+    assert "[selections.many]" in done.output
 
 
 def test_the_command_without_rules_or_personas_says_what_to_do(

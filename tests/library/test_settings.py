@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from persona_pipeline.domains.spec import Prompting
 from persona_pipeline.errors import DomainError, SettingsError
 from persona_pipeline.llm.prices import PriceSetting
+from persona_pipeline.personas.selection_rules import Selection
 from persona_pipeline.settings import (
     CONFIG_VARIABLE,
     PREFIX,
@@ -46,6 +47,21 @@ def test_what_is_given_wins_over_the_environment_which_wins_over_the_file(
     set_variables(monkeypatch, model="env", source="env")
     settings = load_settings(model="given")
     assert (settings.model, settings.source, settings.hops) == ("given", "env", 3)
+
+
+def test_what_has_names_inside_is_taken_whole_from_the_first_that_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_toml(
+        'stage_max_usd = { "synthetic.math" = 1 }\n[selections.few]\ncount = 3\nseed = 1\n'
+        '[persona_sources]\nmath = "few"\n'
+    )
+    assert load_settings().persona_sources == {"math": "few"}
+    set_variables(monkeypatch, persona_sources="{}", stage_max_usd='{"synthetic.npc": 2}')
+    settings = load_settings(selections={"few": {"count": 2}, "many": {"count": 9}})
+    assert settings.persona_sources == {}
+    assert settings.stage_max_usd == {"synthetic.npc": 2}
+    assert settings.selections == {"few": Selection(count=2), "many": Selection(count=9)}
 
 
 def test_a_dotenv_file_counts_as_environment_but_real_variables_win(

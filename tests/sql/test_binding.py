@@ -40,6 +40,7 @@ PARAMETERS = {
     "files": ["journal.jsonl"],
     "keys": "a,b",
     "name": "diverse",
+    "names": ["diverse"],
     "but": ["s1"],
     "place": "inbox",
     "places": ["inbox"],

@@ -138,6 +138,7 @@ EXPECTED: dict[str, tuple[list[str], list[tuple[Any, ...]]]] = {
             ("instruction", "r2", [SINGER, DRESSER], "Opera", "https://e.org/d1", "CC0", "m"),
         ],
     ),
+    "shards_behind": (["shard", "source", "stages", "records_without_persona"], []),
     "removed_personas": (
         ["persona", "keeper", "layer", "similarity", "threshold", "keeper_shard", "persona_id"],
         [(SINGER, SINGER, "exact", 1.0, 0.9, "s1", "p3")],
@@ -226,9 +227,27 @@ def test_a_document_that_gave_nothing_yet_is_one_without_a_persona(tables: Table
     ]
 
 
-def run_sql(folder: Path, *arguments: str) -> Result:
+def test_shards_are_behind_where_an_input_has_changed_or_a_persona_has_left(tables: Tables) -> None:
+    for number, shard in enumerate(("s1", "s2", "s3")):
+        tables.add("corpus.shards", {"shard": shard, "shard_number": number, "source_spec": "p"})
+        tables.add("personas.hub", {"shard": shard, "persona_id": f"p{shard}"})
+    asked = {"stage": "synthetic.riddle", "input_count": 1, "rows_in": 1}
+    tables.add("runs.stages", asked, {**asked, "shard": "s2", "input_count": 2})
+    written = [("r1", "ps1", "s1"), ("r2", "gone", "s3"), ("r3", "ps3", "s3")]
+    tables.add(
+        "synthetic.riddle",
+        *({"record_id": r, "persona_id": p, "shard": shard} for r, p, shard in written),
+    )
+    columns = ["shard", "stages", "records_without_persona"]
+    assert tables.table(read_example("shards_behind"), columns) == [
+        {"shard": "s2", "stages": ["synthetic.riddle"], "records_without_persona": 0},
+        {"shard": "s3", "stages": [], "records_without_persona": 1},
+    ]
+
+
+def run_sql(folder: Path, *arguments: str, columns: int = 160) -> Result:
     return CliRunner().invoke(
-        cli, ["sql", *arguments, "--data-dir", str(folder)], env={"COLUMNS": "160"}
+        cli, ["sql", *arguments, "--data-dir", str(folder)], env={"COLUMNS": str(columns)}
     )
 
 
@@ -270,3 +289,26 @@ def test_the_command_names_the_examples_and_takes_one_question_only(folder: Path
     assert "unknown example 'none'" in str(wrong.exception)
     both = run_sql(folder, "select 1", "--example", "rows_ended")
     assert (both.exit_code, "either QUERY or --example" in both.output) == (2, True)
+    both = run_sql(folder, "select 1", "--csv", "--jsonl")
+    assert (both.exit_code, "either --csv or --jsonl" in both.output) == (2, True)
+
+
+WIDE = "select " + ", ".join(f"'value {number}' as c{number}" for number in range(12))
+
+
+def test_a_few_rows_that_are_too_wide_are_printed_a_line_per_value(folder: Path) -> None:
+    assert "│ value 11 │" in run_sql(folder, WIDE).output
+    query = f"{WIDE}, null as nothing, e'one\\ntwo\\x1b' as more"
+    lines = run_sql(folder, query, columns=60).output
+    assert re.findall(r"^c\d+ +(value \d+)", lines, re.MULTILINE) == [
+        f"value {number}" for number in range(12)
+    ]
+    assert re.search(r"^nothing +null *\nmore +one *\n +two *$", lines, re.MULTILINE)
+
+
+def test_many_rows_that_are_too_wide_are_a_table_that_says_what_it_hides(folder: Path) -> None:
+    shown = run_sql(folder, f"{WIDE} from range(11)", columns=60).output
+    assert re.search(r"\n\d of 12 columns fit: .* --lines or --csv", shown)
+    lines = run_sql(folder, f"{WIDE} from range(201)", "--lines", columns=60).output
+    assert lines.count("c11") == 200
+    assert "The first 200 rows: --csv and --jsonl print all." in lines

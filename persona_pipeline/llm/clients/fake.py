@@ -1,6 +1,7 @@
 """A model that costs nothing: answers from the schema and the prompt's hash, the same every time.
 
-`--model fake/demo` runs the whole platform without a model, to try settings and to test.
+`--model fake/demo` runs the whole platform without a model, to try settings and to test. Some of
+its personas are near copies of others.
 """
 
 import asyncio
@@ -19,6 +20,11 @@ WORDS = [
     "foundry", "observatory", "market", "valley", "island", "winter", "morning", "repair",
     "plan", "measure", "teach", "carry", "collect", "restore", "map", "test", "record",
 ]  # fmt: skip
+
+REPEATED = 0.25
+"""Share of a demonstration's personas that are near copies, so that there are duplicates."""
+PEOPLE = 12
+"""Personas that these are copies of."""
 
 Reply = Callable[[ChatRequest], str]
 
@@ -49,6 +55,35 @@ class FakeChatClient:
 def instance_of_schema(request: ChatRequest) -> str:
     """JSON of the request's schema, drawn by its call key."""
     return json.dumps(_instance(request.schema, random.Random(request.call_key)))  # noqa: S311 - not secret
+
+
+def demonstrate(request: ChatRequest) -> str:
+    """As `instance_of_schema`, but some personas nearly say what others say."""
+    rng = random.Random(f"copy {request.call_key}")  # noqa: S311 - not secret
+    return json.dumps(_with_copies(json.loads(instance_of_schema(request)), rng))
+
+
+def _with_copies(value: JsonValue, rng: random.Random) -> JsonValue:
+    if isinstance(value, list):
+        return [_with_copies(item, rng) for item in value]
+    if not isinstance(value, dict):
+        return value
+    copied = {name: _with_copies(item, rng) for name, item in value.items()}
+    if "persona" in copied and rng.random() < REPEATED:
+        copied["persona"] = _near_copy(rng)
+    return copied
+
+
+def _near_copy(rng: random.Random) -> str:
+    """One of a few personas; with a word more, or one or two others: 0.92, 0.83, 0.69 alike."""
+    chosen = random.Random(rng.randrange(PEOPLE)).sample(WORDS, len(WORDS))  # noqa: S311 - not secret
+    words, others = chosen[:10], rng.sample(chosen[10:], 2)
+    change = rng.randrange(4)
+    if change == 1:
+        words.append(others[0])
+    for place in range(change - 1):
+        words[place] = others[place]
+    return "A " + " ".join(words)
 
 
 def _instance(schema: JsonValue, rng: random.Random) -> JsonValue:

@@ -1,0 +1,133 @@
+"""The command `sql`: a query on the published snapshot, printed as one asks for it."""
+
+import contextlib
+import io
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+import duckdb
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from persona_pipeline.cli.examples import list_examples, read_example
+from persona_pipeline.cli.options import data_dir_option, settings_from
+from persona_pipeline.cli.snapshots import newest_snapshot
+from persona_pipeline.cli.texts import plain
+from persona_pipeline.connections import open_duckdb
+from persona_pipeline.errors import PipelineError
+
+PRINTED_AT_A_TIME = 1000
+SHOWN = 200
+"""Rows that are shown as a table, or by lines."""
+FEW = 10
+"""Rows that are shown by lines where not all columns fit into the terminal."""
+HIDDEN = re.compile(r"(\d+) columns? \((\d+) shown\)")
+"""What DuckDB writes below a table without all its columns."""
+
+
+@click.command(name="sql")
+@click.argument("query", required=False)
+@data_dir_option
+@click.option("--csv", is_flag=True, help="Print comma-separated values.")
+@click.option("--jsonl", is_flag=True, help="Print a JSON object per row.")
+@click.option("--lines", is_flag=True, help="Print a line per value: for wide rows.")
+@click.option("--example", help="Run this example in place of QUERY.")
+@click.option("--examples", "lists", is_flag=True, help="List the examples: name and question.")
+def run_query(
+    query: str | None, *, example: str | None, lists: bool, data_dir: str | None, **chosen: bool
+) -> None:
+    """Run QUERY on the published snapshot, or open a SQL shell on it."""
+    if lists:
+        click.echo(list_examples())
+        return
+    outputs = [name for name, is_chosen in chosen.items() if is_chosen]
+    if len(outputs) > 1 or (query is not None and example is not None):
+        either = " or ".join(f"--{name}" for name in outputs) if len(outputs) > 1 else ""
+        msg = f"give either {either or 'QUERY or --example'}"
+        raise click.UsageError(msg)
+    if example is not None:
+        query = read_example(example)
+    snapshot = newest_snapshot(settings_from({"data_dir": data_dir}))
+    if query is None:
+        _open_shell(snapshot)
+        return
+    try:
+        with open_duckdb(snapshot, read_only=True) as connection:
+            if (result := connection.sql(query)) is not None:
+                _PRINT[outputs[0] if outputs else "table"](result)
+    except duckdb.Error as error:
+        msg = f"{error}"
+        raise PipelineError(msg) from error
+
+
+def _print_table(result: duckdb.DuckDBPyRelation) -> None:
+    """As DuckDB draws it; where columns are hidden, a few rows by lines instead."""
+    drawn = io.StringIO()
+    with contextlib.redirect_stdout(drawn):
+        result.show(max_width=Console().width, max_rows=SHOWN)
+    hidden = HIDDEN.search(drawn.getvalue())
+    if hidden and len(result.limit(FEW + 1).fetchall()) <= FEW:
+        _print_lines(result)
+        return
+    click.echo(drawn.getvalue(), nl=False)
+    if hidden:
+        total, shown = hidden.groups()
+        click.echo(
+            f"{shown} of {total} columns fit: name those you want, or see all with --lines or --csv"
+        )
+
+
+def _print_lines(result: duckdb.DuckDBPyRelation) -> None:
+    """A line per value, rows apart."""
+    console, names = Console(), result.columns
+    texts = result.query("result_rows", "select columns(*)::varchar from result_rows")
+    rows = texts.fetchmany(SHOWN + 1)
+    for number, row in enumerate(rows[:SHOWN], start=1):
+        console.rule(f"row {number:,}", align="left", characters="─")
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True, style="bold")
+        table.add_column(overflow="fold")
+        for name, value in zip(names, row, strict=True):
+            table.add_row(Text(name), Text("null", "dim") if value is None else _as_text(value))
+        console.print(table)
+    if len(rows) > SHOWN:
+        click.echo(f"The first {SHOWN} rows: --csv and --jsonl print all.")
+
+
+def _as_text(value: str) -> Text:
+    return Text("\n".join(map(plain, value.splitlines())))
+
+
+def _print_csv(result: duckdb.DuckDBPyRelation) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "result.csv"
+        result.write_csv(str(path), header=True)
+        click.echo(path.read_text(encoding="utf-8"), nl=False)
+
+
+def _print_objects(result: duckdb.DuckDBPyRelation) -> None:
+    """As DuckDB writes them: Polars has no number for a sum of integers."""
+    rows = result.query("result_rows", "select to_json(result_rows)::varchar from result_rows")
+    while objects := rows.fetchmany(PRINTED_AT_A_TIME):
+        click.echo("\n".join(text for (text,) in objects))
+
+
+_PRINT = {
+    "table": _print_table,
+    "lines": _print_lines,
+    "csv": _print_csv,
+    "jsonl": _print_objects,
+}
+
+
+def _open_shell(snapshot: Path) -> None:
+    shell = Path(sys.executable).with_name("duckdb")
+    if not shell.is_file():
+        msg = f"the duckdb shell is not installed: pip install duckdb-cli, then: duckdb {snapshot}"
+        raise PipelineError(msg)
+    subprocess.run([str(shell), "-readonly", str(snapshot)], check=False)  # noqa: S603 - our own command
