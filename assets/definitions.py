@@ -49,7 +49,7 @@ def build_definitions(settings: Settings, models: Models | None = None) -> dg.De
     )
     to_hub = dg.define_asset_job(
         PERSONAS_JOB,
-        selection=up_to_hub.required_multi_asset_neighbors() - shards_only,
+        selection=up_to_hub.required_multi_asset_neighbors() - shards_only - files_only,
         description="For one shard, from its documents to the hub: what a selection is made of.",
     )
     selecting = dg.define_asset_job(

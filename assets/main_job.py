@@ -71,20 +71,16 @@ def run_main_job(
         jobs = _Jobs(definitions, instance, tags)
         shards = _registered(settings, jobs.run(REGISTER_JOB).run_id)
         before_buying(shards)
-        rest = None
-        if names := unmade_selections(open_store(settings), settings):
-            _make_selections(jobs, shards, names)
+        rest, store = None, open_store(settings)
+        if unmade_selections(store, settings):
+            for shard in shards:
+                jobs.run(PERSONAS_JOB, shard)
+            if names := unmade_selections(store, settings):  # still: that took its time
+                jobs.run(SELECTIONS_JOB, ops={"personas__selections": {"config": {"names": names}}})
             rest = sorted(jobs.assets_of(MAIN_JOB) - jobs.assets_of(PERSONAS_JOB))
         for shard in shards:
             jobs.run(MAIN_JOB, shard, assets=rest)
     return shards
-
-
-def _make_selections(jobs: _Jobs, shards: Sequence[str], names: Sequence[str]) -> None:
-    """Bring all shards to the hub, and choose from it."""
-    for shard in shards:
-        jobs.run(PERSONAS_JOB, shard)
-    jobs.run(SELECTIONS_JOB, ops={"personas__selections": {"config": {"names": names}}})
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from assets.pictures import picture
 from assets.resources import StoreResource
 from assets.stage_runs import OWNERS
 from assets.tables import as_markdown, describe_table
-from persona_pipeline.personas.applied import read_applied
+from persona_pipeline.personas.applied import Applied, read_applied
 from persona_pipeline.personas.comparison import DedupPlan, dedup_plan
 from persona_pipeline.personas.sweep import (
     SweepStep,
@@ -50,8 +50,8 @@ def build_sweep_asset(settings: Settings) -> dg.AssetsDefinition:
             metadata={
                 **describe_table(store, "personas.sweep"),
                 "sample": as_markdown(rows.tables["personas.sweep"]),  # all of them: they are few
-                "plot": _plot(steps, applied.jaccard_thresholds, plan),
-                "decided_at": applied.jaccard_thresholds,
+                "plot": _plot(steps, applied, plan),
+                "decided_at": [str(thresholds) for thresholds in applied.thresholds],
                 "shards_not_compared": applied.uncompared,
                 "shards_not_decided": applied.undecided,
             }
@@ -61,13 +61,13 @@ def build_sweep_asset(settings: Settings) -> dg.AssetsDefinition:
 
 
 def _plot(
-    steps: Sequence[SweepStep], hubs: Sequence[float], plan: DedupPlan
+    steps: Sequence[SweepStep], applied: Applied, plan: DedupPlan
 ) -> dg.MarkdownMetadataValue:
     svg = line_plot(
         [(step.threshold, step.kept) for step in steps],
         title="Personas kept",
         x_label="Jaccard threshold",
         y_label="personas kept",
-        mark=hubs[0] if hubs else plan.thresholds.jaccard,
+        mark=(applied.thresholds or [plan.thresholds])[0].jaccard,
     )
     return picture("personas kept", svg)

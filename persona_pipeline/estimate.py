@@ -109,7 +109,7 @@ def estimate_staged(
     share = sum(rows for _, _, rows in chosen) / total if total else 1.0
     with Journal(settings.journal_dir) as journal:
         journal.index.refresh()
-        rehearsal = _Rehearsal(settings, store, journal)
+        rehearsal = _Rehearsal(settings, store, journal, share)
         rehearsal.run({shard: path for shard, path, _ in chosen})
     stages = [_scaled(stage, 1 / share) for stage in rehearsal.stages.values()]
     return Estimate(stages, share)
@@ -122,6 +122,8 @@ class _Rehearsal:
     settings: Settings
     store: Store
     journal: Journal
+    share: float
+    """Of the documents, those in rehearsed shards."""
     stages: dict[str, StageEstimate] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     is_made_up: bool = False
@@ -131,9 +133,14 @@ class _Rehearsal:
         """Rehearse whole shards in their order: duplicates are those of an earlier one."""
         self.past = self._past()
         everyone = pl.DataFrame(schema={**CANDIDATES, "quality": pl.Float64()})
+        hubs: dict[str, pl.DataFrame] = {}
         for number, (shard, path) in enumerate(staged.items()):
             documents = load_shard(shard, path).tables["corpus.documents"]
-            everyone = self._rehearse(shard, number, documents, everyone)
+            hubs[shard], everyone = self._rehearse(shard, number, documents, everyone)
+        for domain in self.settings.load_domains().values():
+            plan = synthesis_plan(self.settings, domain)
+            for shard, personas in self._offered(plan, hubs).items():
+                synthesize(domain, personas, plan, self, shard)
 
     def answers(
         self, requests: Iterable[ChatRequest], *, shard: str, stage: str
@@ -150,7 +157,8 @@ class _Rehearsal:
 
     def _rehearse(
         self, shard: str, number: int, documents: pl.DataFrame, everyone: pl.DataFrame
-    ) -> pl.DataFrame:
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The shard's hub, and all candidates so far."""
         asking = persona_plan(self.settings, TEXT_TO_PERSONA)
         relating = persona_plan(self.settings, PERSONA_TO_PERSONA)
         extracted = text_to_persona(documents, asking, self, shard).tables["personas.extracted"]
@@ -163,16 +171,22 @@ class _Rehearsal:
         number_and_quality = pl.lit(number, pl.Int64).alias("shard_number"), quality(candidates)
         in_line = candidates.with_columns(number_and_quality).select(everyone.columns)
         everyone = pl.concat([everyone, in_line])
-        hub = candidates.join(self._duplicates(everyone), on="persona_id", how="anti")
-        for domain in self.settings.load_domains().values():
-            plan = synthesis_plan(self.settings, domain)
-            synthesize(domain, self._offered(plan, shard, hub), plan, self, shard)
-        return everyone
+        return candidates.join(self._duplicates(everyone), on="persona_id", how="anti"), everyone
 
-    def _offered(self, plan: SynthesisPlan, shard: str, hub: pl.DataFrame) -> pl.DataFrame:
-        """The rehearsed hub, or what a selection that was made holds of the shard."""
-        is_selected = plan.selection is not None and is_made(self.store, plan.selection)
-        return read_personas(self.store, plan, shard) if is_selected else hub
+    def _offered(
+        self, plan: SynthesisPlan, hubs: Mapping[str, pl.DataFrame]
+    ) -> Mapping[str, pl.DataFrame]:
+        """By shard, the rehearsed hub, or what a selection holds of it or may come to hold."""
+        if plan.selection is None:
+            return hubs
+        if is_made(self.store, plan.selection):
+            return {shard: read_personas(self.store, plan, shard) for shard in hubs}
+        count = self.settings.selections[plan.selection].count
+        if count is None:
+            return hubs
+        ids = sorted(name for hub in hubs.values() for name in hub["persona_id"])
+        chosen = ids[: round(count * self.share)]  # ids are hashes: people from everywhere
+        return {s: hub.filter(pl.col("persona_id").is_in(chosen)) for s, hub in hubs.items()}
 
     def _duplicates(self, everyone: pl.DataFrame) -> pl.DataFrame:
         settings = self.settings

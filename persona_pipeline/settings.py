@@ -286,6 +286,14 @@ class Settings(DataFolder, BaseSettings):
         """Whether a cap in USD is set, so that prices must be known."""
         return self.max_usd is not None or bool(self.stage_max_usd)
 
+    def drawn_selections(self) -> dict[str, list[str]]:
+        """The selections that chosen domains draw from, and which domains do."""
+        drawn: dict[str, list[str]] = {}
+        for domain, selection in sorted(self.persona_sources.items()):
+            if not self.domains or domain in self.domains:
+                drawn.setdefault(selection, []).append(domain)
+        return drawn
+
     def load_domains(self) -> dict[str, Domain]:
         """The chosen domains, with their options narrowed; settings may name no others."""
         known = load_domains(self.domain_dirs)

@@ -134,7 +134,7 @@ def read_personas(store: Store, plan: SynthesisPlan, shard: str) -> pl.DataFrame
     """persona_id and persona of those that a domain may ask: of the hub, or of its selection.
 
     Raises:
-        StoreError: the selection has nobody, in no shard; says how to make it.
+        StoreError: the selection has nobody, and the hub has somebody; says how to make it.
     """
     if plan.selection is None:
         return store.query(read_sql("personas/hub_of_shard"), {"shard": shard})
@@ -145,16 +145,11 @@ def read_personas(store: Store, plan: SynthesisPlan, shard: str) -> pl.DataFrame
 
 def unmade_selections(store: Store, settings: Settings) -> list[str]:
     """The selections that the chosen domains are to draw from, and that have nobody."""
-    named = {
-        selection
-        for domain, selection in settings.persona_sources.items()
-        if not settings.domains or domain in settings.domains
-    }
-    return sorted(name for name in named if not is_made(store, name))
+    return sorted(name for name in settings.drawn_selections() if not is_made(store, name))
 
 
 def _check_made(store: Store, selection: str) -> None:
-    if not is_made(store, selection):
+    if not is_made(store, selection) and not store.query("from personas.hub limit 1").is_empty():
         msg = (
             f"selection {selection!r}, named in persona_sources, was never made, or the hub "
             f"has none of its personas any more: 'persona-pipeline select {selection}' makes it, "

@@ -1,79 +1,74 @@
 """What a run has changed beyond its own shards, and what it left undone: nothing, mostly."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-import duckdb
 from rich.console import Console
 from rich.markup import escape
 
 from persona_pipeline.cli.texts import some_of
+from persona_pipeline.personas.selection import shards_changed_since
 from persona_pipeline.settings import Settings
-from persona_pipeline.sql_files import fetch, read_sql
+from persona_pipeline.sql_files import read_sql
+from persona_pipeline.store import Store
 
 
-def hub_sizes(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Personas in the hub, by shard."""
-    return dict(fetch(connection, read_sql("personas/hub_sizes")).iter_rows())
+def hub_sizes(store: Store) -> dict[str, int]:
+    """Of every shard, in line, how many of its personas are in the hub."""
+    return dict(store.query(read_sql("personas/hub_sizes")).iter_rows())
 
 
 def print_aftermath(
     console: Console,
-    connection: duckdb.DuckDBPyConnection,
+    store: Store,
     settings: Settings,
     shards: Sequence[str],
     before: Mapping[str, int],
 ) -> None:
-    """Read from the snapshot; `before`: the hub's sizes when the run of `shards` began."""
+    """`before`: the hub's sizes when the run of `shards` began."""
     for line in (
-        _changed_hubs(shards, before, hub_sizes(connection)),
-        _records_without_persona(connection),
-        *_shards_after_selection(connection, settings, shards),
+        *_changed_hubs(shards, before, hub_sizes(store)),
+        *_records_without_persona(store),
+        *_changed_since_selection(store, settings, shards),
     ):
-        if line:
-            console.print(f"[yellow]{escape(line)}[/]", highlight=False)
+        console.print(f"[yellow]{escape(line)}[/]", highlight=False)
 
 
 def _changed_hubs(
     shards: Sequence[str], before: Mapping[str, int], now: Mapping[str, int]
-) -> str | None:
+) -> Iterator[str]:
     changed = [
-        f"{shard} {now.get(shard, 0):,} (was {before.get(shard, 0):,})"
-        for shard in sorted({*before, *now} - set(shards))
-        if before.get(shard) != now.get(shard)
+        f"{shard} {now.get(shard, 0):,} (was {count:,})"
+        for shard, count in before.items()  # not those that another run has added meanwhile
+        if shard not in shards and now.get(shard) != count
     ]
-    if not changed:
-        return None
-    return (
-        "All shards are deduplicated together, and the hub of others has changed, too: personas of "
-        f"{some_of(changed)}."
-    )
+    if changed:
+        yield (
+            "All shards are deduplicated together, and the hub of others has changed, too: "
+            f"personas of {some_of(changed)}."
+        )
 
 
-def _records_without_persona(connection: duckdb.DuckDBPyConnection) -> str | None:
-    rows = fetch(connection, read_sql("cli/records_without_persona"))
-    if rows.is_empty():
-        return None
-    listed = [f"{count:,} of {shard}" for shard, count in rows.iter_rows()]
-    return (
-        "Records of personas that are not in the hub any more: "
-        f"{some_of(listed)}. Run these shards again, in all their domains, and others take their "
-        "place; 'persona-pipeline sql --example shards_behind' lists what is to be run again."
-    )
+def _records_without_persona(store: Store) -> Iterator[str]:
+    outdated = store.query(read_sql("cli/shards_to_write_again"))["shard"].to_list()
+    if not outdated:
+        return
+    rows = store.query(read_sql("cli/records_without_persona"), {"shards": outdated})
+    if len(rows):
+        listed = [f"{count:,} of {shard}" for shard, count in rows.iter_rows()]
+        yield (
+            f"Records of personas that are not in the hub any more: {some_of(listed)}. Run these "
+            "shards again, in all their domains, and others take their place; 'persona-pipeline "
+            "sql --example shards_behind' lists what is to be run again."
+        )
 
 
-def _shards_after_selection(
-    connection: duckdb.DuckDBPyConnection, settings: Settings, shards: Sequence[str]
-) -> list[str]:
-    names = {
-        selection: domain
-        for domain, selection in settings.persona_sources.items()
-        if not settings.domains or domain in settings.domains
-    }
-    parameters = {"names": list(names), "shards": list(shards)}
-    rows = fetch(connection, read_sql("cli/shards_after_selection"), parameters)
-    return [
-        f"Selection {name!r} is older than personas of {some_of(late['shard'].to_list())}, so "
-        f"{names[name]} was written for none of these. 'persona-pipeline select {name}' makes it "
-        "again, from the whole hub; then run again."
-        for (name,), late in rows.partition_by("name", as_dict=True).items()
-    ]
+def _changed_since_selection(
+    store: Store, settings: Settings, shards: Sequence[str]
+) -> Iterator[str]:
+    for name, domains in settings.drawn_selections().items():
+        if changed := [shard for shard in shards_changed_since(store, name) if shard in shards]:
+            yield (
+                f"Selection {name!r} ({', '.join(domains)}) was made from another hub of "
+                f"{some_of(changed)} than there is now, and stays as it is. 'persona-pipeline "
+                f"select {name}' makes it again; then run again."
+            )

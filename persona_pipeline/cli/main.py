@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from persona_pipeline.cli.aftermath import hub_sizes
+from persona_pipeline.cli.aftermath import hub_sizes, print_aftermath
 from persona_pipeline.cli.backups import backup_data, restore_data
 from persona_pipeline.cli.calls import opened_store, print_calls
 from persona_pipeline.cli.dedup import dedup
@@ -24,7 +24,7 @@ from persona_pipeline.cli.options import data_dir_option, setting_of, settings_f
 from persona_pipeline.cli.preview import print_preview
 from persona_pipeline.cli.queries import run_query
 from persona_pipeline.cli.selections import make_selection
-from persona_pipeline.cli.summary import print_summary
+from persona_pipeline.cli.summary import print_next, print_summary
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.buying.budget import BudgetReached
 from persona_pipeline.llm.buying.exchange import export_calls, import_calls
@@ -123,8 +123,7 @@ def run(**given: object) -> None:
 
     def begin(registered: list[str]) -> None:
         shards.extend(registered)
-        with opened_store(settings).connect(read_only=True) as connection:
-            hub.update(hub_sizes(connection))
+        hub.update(hub_sizes(opened_store(settings)))
         print_expected(console, settings, shards)
 
     try:
@@ -133,8 +132,11 @@ def run(**given: object) -> None:
             load_main_job(root).run_main_job(settings, root, before_buying=begin)
     except BudgetReached as reached:
         print_stopped(console, settings, shards, reached)
+        print_aftermath(console, opened_store(settings), settings, shards, hub)
         sys.exit(STOPPED_AT_BUDGET)
-    print_summary(console, settings, shards, time.monotonic() - started, hub)
+    print_summary(console, settings, shards, time.monotonic() - started)
+    print_aftermath(console, opened_store(settings), settings, shards, hub)
+    print_next(console, settings)
 
 
 @cli.command()

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -27,7 +28,7 @@ SHOWN = 200
 FEW = 10
 """Rows that are shown by lines where not all columns fit into the terminal."""
 HIDDEN = re.compile(r"(\d+) columns? \((\d+) shown\)")
-"""What DuckDB writes below a table without all its columns."""
+"""What DuckDB writes at the end of a table without all its columns."""
 
 
 @click.command(name="sql")
@@ -46,11 +47,13 @@ def run_query(
         click.echo(list_examples())
         return
     outputs = [name for name, is_chosen in chosen.items() if is_chosen]
-    if len(outputs) > 1 or (query is not None and example is not None):
-        either = " or ".join(f"--{name}" for name in outputs) if len(outputs) > 1 else ""
-        msg = f"give either {either or 'QUERY or --example'}"
+    if len(outputs) > 1:
+        msg = f"give either {' or '.join(f'--{name}' for name in outputs)}"
         raise click.UsageError(msg)
     if example is not None:
+        if query is not None:
+            msg = "give either QUERY or --example"
+            raise click.UsageError(msg)
         query = read_example(example)
     snapshot = newest_snapshot(settings_from({"data_dir": data_dir}))
     if query is None:
@@ -70,9 +73,10 @@ def _print_table(result: duckdb.DuckDBPyRelation) -> None:
     drawn = io.StringIO()
     with contextlib.redirect_stdout(drawn):
         result.show(max_width=Console().width, max_rows=SHOWN)
-    hidden = HIDDEN.search(drawn.getvalue())
-    if hidden and len(result.limit(FEW + 1).fetchall()) <= FEW:
-        _print_lines(result)
+    *_, below = drawn.getvalue().rstrip().rpartition("\n")
+    hidden = HIDDEN.search(below)
+    if hidden and len(rows := _as_texts(result, FEW + 1)) <= FEW:
+        _print_rows(result.columns, rows)
         return
     click.echo(drawn.getvalue(), nl=False)
     if hidden:
@@ -84,10 +88,21 @@ def _print_table(result: duckdb.DuckDBPyRelation) -> None:
 
 def _print_lines(result: duckdb.DuckDBPyRelation) -> None:
     """A line per value, rows apart."""
-    console, names = Console(), result.columns
-    texts = result.query("result_rows", "select columns(*)::varchar from result_rows")
-    rows = texts.fetchmany(SHOWN + 1)
-    for number, row in enumerate(rows[:SHOWN], start=1):
+    rows = _as_texts(result, SHOWN + 1)
+    _print_rows(result.columns, rows[:SHOWN])
+    if not rows:
+        click.echo("0 rows")
+    if len(rows) > SHOWN:
+        click.echo(f"The first {SHOWN} rows: --csv and --jsonl print all.")
+
+
+def _as_texts(result: duckdb.DuckDBPyRelation, count: int) -> list[tuple[str | None, ...]]:
+    return result.limit(count).project("columns(*)::varchar").fetchall()
+
+
+def _print_rows(names: Sequence[str], rows: Sequence[tuple[str | None, ...]]) -> None:
+    console = Console()
+    for number, row in enumerate(rows, start=1):
         console.rule(f"row {number:,}", align="left", characters="─")
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True, style="bold")
@@ -95,8 +110,6 @@ def _print_lines(result: duckdb.DuckDBPyRelation) -> None:
         for name, value in zip(names, row, strict=True):
             table.add_row(Text(name), Text("null", "dim") if value is None else _as_text(value))
         console.print(table)
-    if len(rows) > SHOWN:
-        click.echo(f"The first {SHOWN} rows: --csv and --jsonl print all.")
 
 
 def _as_text(value: str) -> Text:
@@ -112,7 +125,7 @@ def _print_csv(result: duckdb.DuckDBPyRelation) -> None:
 
 def _print_objects(result: duckdb.DuckDBPyRelation) -> None:
     """As DuckDB writes them: Polars has no number for a sum of integers."""
-    rows = result.query("result_rows", "select to_json(result_rows)::varchar from result_rows")
+    rows = result.set_alias("result_rows").project("to_json(result_rows)::varchar")
     while objects := rows.fetchmany(PRINTED_AT_A_TIME):
         click.echo("\n".join(text for (text,) in objects))
 

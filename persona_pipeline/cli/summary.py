@@ -1,6 +1,5 @@
 """The end of a run: what is in the tables, three records with lineage, and what is next."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +9,6 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from persona_pipeline.cli.aftermath import print_aftermath
 from persona_pipeline.cli.texts import count_of
 from persona_pipeline.connections import open_duckdb
 from persona_pipeline.corpus.addresses import redact
@@ -20,17 +18,8 @@ from persona_pipeline.sql_files import read_sql
 SHOWN_RECORDS = 3
 
 
-def print_summary(
-    console: Console,
-    settings: Settings,
-    shards: list[str],
-    seconds: float,
-    hub_before: Mapping[str, int],
-) -> None:
-    """Read everything from the published snapshot, as a user would.
-
-    `hub_before`: how many personas of each shard were in the hub when the run began.
-    """
+def print_summary(console: Console, settings: Settings, shards: list[str], seconds: float) -> None:
+    """Read everything from the published snapshot, as a user would."""
     with open_duckdb(settings.snapshot, read_only=True) as connection:
         funnel = connection.sql(read_sql("cli/funnel_totals"), params={"shards": shards}).pl()
         reasons = connection.sql(read_sql("cli/reasons"), params={"shards": shards}).pl()
@@ -38,13 +27,37 @@ def print_summary(
         records = connection.sql(
             read_sql("cli/sample_records"), params={"shards": shards, "count": SHOWN_RECORDS}
         ).pl()
-        console.print(_funnel_table(funnel))
-        if len(reasons):
-            console.print(f"[bold]Turned away:[/] {_reasons(reasons)}")
-        _print_records(console, records)
-        _print_spending(console, spending, seconds)
-        print_aftermath(console, connection, settings, shards, hub_before)
-    _print_next(console, settings)
+    console.print(_funnel_table(funnel))
+    if len(reasons):
+        console.print(f"[bold]Turned away:[/] {_reasons(reasons)}")
+    _print_records(console, records)
+    _print_spending(console, spending, seconds)
+
+
+def print_next(console: Console, settings: Settings) -> None:
+    """What one would type now, and where the results are."""
+    snapshot = _shown(settings.snapshot)
+    console.print("\n[bold]What to type next[/]")
+    elsewhere = _elsewhere(settings)
+    twice = "all" if settings.documents is None else str(2 * settings.documents)
+    more = f"--source {redact(settings.source)} --model {settings.model} --documents {twice}"
+    commands = [
+        (f"uv run persona-pipeline sql{elsewhere}", "a SQL shell on the results"),
+        (
+            f'uv run persona-pipeline sql "from marts.lineage limit 5"{elsewhere}',
+            "every record's way back",
+        ),
+        (f"uv run persona-pipeline run {more}{elsewhere}", "more; no answer is bought twice"),
+    ]
+    if not elsewhere:
+        commands.insert(2, ("uv run dagster dev", "the asset graph, at http://localhost:3000"))
+    for command, meaning in commands:
+        console.print(f"  {command}  [dim]# {meaning}[/]", highlight=False, soft_wrap=True)
+    console.print(
+        f"Results: {snapshot} (a read-only copy of {_shown(settings.database)})",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _funnel_table(funnel: pl.DataFrame) -> Table:
@@ -86,35 +99,10 @@ def _print_spending(console: Console, spending: pl.DataFrame, seconds: float) ->
     row = spending.row(0, named=True)
     cost = "price unknown" if row["cost_usd"] is None else f"{row['cost_usd']:.4f} USD"
     console.print(
-        f"{count_of(row['calls'], 'answer')} bought for these shards so far "
+        f"{count_of(row['calls'], 'call')} for these shards so far "
         f"({row['tokens_in']:,} tokens in, {row['tokens_out']:,} out, {cost}); "
         f"this run took {seconds:.0f} s.",
         highlight=False,
-    )
-
-
-def _print_next(console: Console, settings: Settings) -> None:
-    snapshot = _shown(settings.snapshot)
-    console.print("\n[bold]What to type next[/]")
-    elsewhere = _elsewhere(settings)
-    twice = "all" if settings.documents is None else str(2 * settings.documents)
-    more = f"--source {redact(settings.source)} --model {settings.model} --documents {twice}"
-    commands = [
-        (f"uv run persona-pipeline sql{elsewhere}", "a SQL shell on the results"),
-        (
-            f'uv run persona-pipeline sql "from marts.lineage limit 5"{elsewhere}',
-            "every record's way back",
-        ),
-        (f"uv run persona-pipeline run {more}{elsewhere}", "more; no answer is bought twice"),
-    ]
-    if not elsewhere:
-        commands.insert(2, ("uv run dagster dev", "the asset graph, at http://localhost:3000"))
-    for command, meaning in commands:
-        console.print(f"  {command}  [dim]# {meaning}[/]", highlight=False, soft_wrap=True)
-    console.print(
-        f"Results: {snapshot} (a read-only copy of {_shown(settings.database)})",
-        highlight=False,
-        soft_wrap=True,
     )
 
 

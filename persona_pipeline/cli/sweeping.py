@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
 import click
 import polars as pl
@@ -36,8 +37,8 @@ def thresholds_to_show(
     if show == "all":
         return set(thresholds)
     if show is None:
-        hubs = applied.jaccard_thresholds or [plan.thresholds.jaccard]
-        return {min(thresholds, key=lambda at: abs(at - hub)) for hub in hubs}
+        hubs = applied.thresholds or [plan.thresholds]
+        return {min(thresholds, key=lambda at: abs(at - hub.jaccard)) for hub in hubs}
     chosen = {at for at in thresholds if _names(show, at)}
     if not chosen:
         known = ", ".join(f"{at:g}" for at in thresholds)
@@ -93,12 +94,18 @@ def print_outdated(console: Console, applied: Applied, plan: DedupPlan) -> None:
 
 def _otherwise(applied: Applied, plan: DedupPlan) -> str:
     """In what the shards' decisions differ from what the settings ask for."""
-    former = [at for at in applied.jaccard_thresholds if not _is_near(at, plan.thresholds.jaccard)]
-    if not former:
-        return "with other thresholds or pairs than those of now"
-    listed = ", ".join(f"{at:g}" for at in former)
-    now = f"{plan.thresholds.jaccard:g}"
-    return f"at a Jaccard threshold of {listed}, and jaccard_threshold is now {now}"
+    changed = [
+        f"{name}_threshold {_shown(getattr(former, name))} "
+        f"(now {_shown(getattr(plan.thresholds, name))})"
+        for former in applied.thresholds
+        for name in ("jaccard", "cosine", "fuzzy")
+        if getattr(former, name) != getattr(plan.thresholds, name)
+    ]
+    return f"with {', '.join(changed) or 'other pairs than there are now'}"
+
+
+def _shown(threshold: float | None) -> str:
+    return "none" if threshold is None else f"{threshold:g}"
 
 
 def _table(steps: Sequence[SweepStep], applied: Applied, plan: DedupPlan) -> Table:
@@ -129,7 +136,7 @@ def _table(steps: Sequence[SweepStep], applied: Applied, plan: DedupPlan) -> Tab
 def _notes(step: SweepStep, applied: Applied, plan: DedupPlan) -> Iterator[str]:
     if step.is_chained:
         yield "chained"
-    if any(_is_near(at, step.threshold) for at in applied.jaccard_thresholds):
+    if replace(plan.thresholds, jaccard=step.threshold) in applied.thresholds:
         yield "the hub"
     elif _is_near(plan.thresholds.jaccard, step.threshold):
         yield "the next run"
@@ -138,7 +145,7 @@ def _notes(step: SweepStep, applied: Applied, plan: DedupPlan) -> Iterator[str]:
 def _print_closest(console: Console, step: SweepStep) -> None:
     nobody = "None: nobody is removed."
     if step.removed:
-        nobody = "None: those removed have all their words in common, or are alike in meaning."
+        nobody = "None: those removed have the same words, or are alike in spelling or meaning."
     unknown = "None is known; pairs much less alike are neither stored nor looked for."
     for title, pairs, nothing in (
         ("removed, the least alike", step.closest_removed, nobody),

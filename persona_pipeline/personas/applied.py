@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import duckdb
 
+from persona_pipeline.dedup.rules import Thresholds
 from persona_pipeline.personas.comparison import DedupPlan, current_versions, read_states
 from persona_pipeline.personas.deduplication import undecided_shards
 from persona_pipeline.sql_files import fetch, read_sql
@@ -15,12 +16,12 @@ class Applied:
     """Settings that the data rests on, and the shards that do not rest on those of now.
 
     `min_jaccard`, `min_cosine`: from where on pairs are stored; None: not known, or none are.
-    `jaccard_thresholds`: of all shards that were decided; several where a run was cut off.
+    `thresholds`: of all shards that were decided; none: not known, several: a run was cut off.
     """
 
     min_jaccard: float | None
     min_cosine: float | None
-    jaccard_thresholds: list[float]
+    thresholds: list[Thresholds]
     uncompared: list[str]
     undecided: list[str]
 
@@ -28,10 +29,12 @@ class Applied:
 def read_applied(store: Store, plan: DedupPlan) -> Applied:
     """What the shards rest on, and which of them do not rest on `plan`."""
     with store.connect(read_only=True) as connection:
-        [row] = fetch(connection, read_sql("personas/applied")).iter_rows(named=True)
+        compared = fetch(connection, read_sql("personas/compared_from")).row(0, named=True)
+        decided = fetch(connection, read_sql("personas/decided_at"))
         uncompared = _uncompared(connection, plan)
         undecided = undecided_shards(connection, plan)
-    return Applied(**row, uncompared=uncompared, undecided=undecided)
+    thresholds = [Thresholds(**row) for row in decided.iter_rows(named=True)]
+    return Applied(**compared, thresholds=thresholds, uncompared=uncompared, undecided=undecided)
 
 
 def _uncompared(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[str]:

@@ -64,6 +64,7 @@ def select_personas(store: Store, plan: DedupPlan, name: str, rules: Selection) 
     Raises:
         StoreError: personas are to be chosen by their embeddings, and there are none.
     """
+    hubs = store.query(read_sql("personas/hub_versions"))
     left, removed = _chain(_read_line(store), rules, plan)
     is_spread = rules.farthest and rules.count is not None and len(left) > 0
     chosen = _spread(store, plan, left, rules) if is_spread else _first(left, rules.count)
@@ -74,13 +75,25 @@ def select_personas(store: Store, plan: DedupPlan, name: str, rules: Selection) 
             shard=shard,
             stage=STAGE,
             tables={
-                "personas.selections": chosen.filter(pl.col("shard") == shard).select(SELECTED)
+                "personas.selections": chosen.filter(pl.col("shard") == shard).select(SELECTED),
+                "runs.selected": hubs.filter(pl.col("shard") == shard).select(
+                    pl.lit(name).alias("name"), "hub_version"
+                ),
             },
-            scope={"personas.selections": ("name", name)},
+            scope=dict.fromkeys(("personas.selections", "runs.selected"), ("name", name)),
         )
-        for shard in sorted({*chosen["shard"], *before})
+        for shard in sorted({*chosen["shard"], *before, *hubs["shard"]})
     ]
     return Chosen(rows, removed)
+
+
+def shards_changed_since(store: Store, name: str) -> list[str]:
+    """Shards whose hub is not what the selection was made from; none if that was not noted."""
+    hubs = dict(store.query(read_sql("personas/hub_versions")).iter_rows())
+    noted = dict(store.query(read_sql("personas/selected_hubs"), {"name": name}).iter_rows())
+    if not noted:
+        return []
+    return [shard for shard, version in hubs.items() if noted.get(shard) != version]
 
 
 def summarize_selection(store: Store, name: str, shown: int) -> SelectionSummary:

@@ -108,7 +108,7 @@ def _read(store: Store) -> _Everyone:
         texts = fetch(connection, read_sql("personas/compared_candidates"))
         numbers = dict(texts.select("shard", "shard_number").unique().iter_rows())
         line, pairs = read_line(connection, list(numbers), numbers)
-        min_jaccard = fetch(connection, read_sql("personas/applied"))["min_jaccard"].item()
+        min_jaccard = fetch(connection, read_sql("personas/compared_from"))["min_jaccard"].item()
     return _Everyone(texts, line.join(texts, on="persona_id", how="semi"), pairs, min_jaccard)
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.definitions import MAIN_JOB
+from assets.definitions import MAIN_JOB, PERSONAS_JOB, SELECTIONS_JOB
 from persona_pipeline.estimate import estimate_run
+from persona_pipeline.personas.selection import shards_changed_since
 from tests.assets.conftest import Platform
 from tests.assets.test_assets import edges
 
@@ -48,6 +49,37 @@ def test_a_domain_depends_on_its_selection_which_is_no_part_of_the_main_job(
     assert found["synthetic/tool"] == {"personas/hub"}
     job = diverse.definitions.resolve_job_def(MAIN_JOB)
     assert dg.AssetKey(["personas", "selections"]) not in job.asset_layer.executable_asset_keys
+
+
+def test_a_shard_goes_to_the_hub_by_assets_of_the_main_job_only(diverse: Platform) -> None:
+    jobs = [diverse.definitions.resolve_job_def(name) for name in (PERSONAS_JOB, MAIN_JOB)]
+    to_hub, main = (job.asset_layer.executable_asset_keys for job in jobs)
+    assert dg.AssetKey(["personas", "hub"]) in to_hub
+    assert set(to_hub) < set(main)
+
+
+def test_a_selection_that_is_yet_to_be_made_is_estimated_by_its_count(diverse: Platform) -> None:
+    estimate = estimate_run(diverse.settings, diverse.store, diverse.register())
+    calls = {stage.stage: stage.calls for stage in estimate.stages}
+    assert calls["synthetic.math"] == 3
+    assert calls["synthetic.tool"] > 3
+
+
+def test_named_selections_are_made_alone(diverse: Platform) -> None:
+    [first, _] = diverse.register()
+    diverse.run(first)  # to the hub: math has nobody yet
+    job = diverse.definitions.resolve_job_def(SELECTIONS_JOB)
+
+    def make(name: str) -> dg.ExecuteInProcessResult:
+        config = {"ops": {"personas__selections": {"config": {"names": [name]}}}}
+        return job.execute_in_process(
+            instance=diverse.instance, run_config=config, raise_on_error=False
+        )
+
+    assert make("many").success
+    names = "select distinct name from personas.selections"
+    assert diverse.store.query(names)["name"].to_list() == ["many"]
+    assert "unknown selection 'most'" in failures(make("most"))
 
 
 def test_a_selection_is_made_then_a_domain_from_it(diverse: Platform) -> None:
@@ -95,8 +127,11 @@ def test_a_new_shard_buys_nothing_in_a_domain_until_the_selection_is_made_again(
     diverse.materialize("personas/selections")
     before = diverse.store.query(CHOSEN)
 
+    assert shards_changed_since(diverse.store, "diverse") == []
+
     assert diverse.run(second).success
 
+    assert shards_changed_since(diverse.store, "diverse") == [second]
     assert diverse.store.query(CHOSEN).equals(before)
     records = "select count(*) from llm.calls where stage = 'synthetic.math' and shard = $shard"
     assert diverse.store.query(records, {"shard": second}).item() == 0

@@ -7,6 +7,7 @@ import pytest
 from tests.e2e.conftest import read_tables, run_command
 from tests.e2e.served_model import serve_model
 
+FREE = {"model": "fake/demo", "embedding_model": "fake/embedder"}
 DOMAINS = ["instruction", "knowledge", "logical_reasoning", "math", "npc", "tool"]
 
 
@@ -119,9 +120,8 @@ def test_a_first_run_makes_the_selections_that_its_domains_draw_from(
     tmp_path: Path, pages: Path
 ) -> None:
     settings = {
+        **FREE,
         "data_dir": tmp_path / "data",
-        "model": "fake/demo",
-        "embedding_model": "fake/embedder",
         "shard_size": 3,
         "domains": "math,npc",
         "records_per_shard": "all",
@@ -143,20 +143,33 @@ def test_a_first_run_makes_the_selections_that_its_domains_draw_from(
     more = run_command("run", "--source", str(pages), **settings)
     assert more.returncode == 0, more.stdout + more.stderr
     said = " ".join(more.stdout.split())
-    assert "Selection 'few' is older than personas of pages" in said
-    assert (
-        read_tables(tmp_path / "data" / "published.duckdb")["personas.selections"]
-        == (tables["personas.selections"])
-    )
+    assert re.search(r"Selection 'few' \(math\) was made from another hub of pages\S+ than", said)
+    after = read_tables(tmp_path / "data" / "published.duckdb")
+    assert after["personas.selections"] == tables["personas.selections"]
+
+
+def test_a_first_run_that_keeps_nobody_ends_as_it_would_without_a_selection(
+    tmp_path: Path, pages: Path
+) -> None:
+    settings = {
+        **FREE,
+        "data_dir": tmp_path / "data",
+        "domains": "math",
+        "min_chars": 100_000,
+        "selections": json.dumps({"few": {"count": 4}}),
+        "persona_sources": json.dumps({"math": "few"}),
+    }
+    done = run_command("run", "--source", str(pages), **settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "too_short 6" in done.stdout
 
 
 def test_a_run_with_another_threshold_says_what_it_changed_of_other_shards(
     tmp_path: Path, pages: Path
 ) -> None:
     settings = {
+        **FREE,
         "data_dir": tmp_path / "data",
-        "model": "fake/demo",
-        "embedding_model": "fake/embedder",
         "domains": "math",
         "records_per_shard": "all",
     }

@@ -36,6 +36,7 @@ from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
 
 MODEL = "fake/embedder"
+HUB = [Thresholds(0.9, 0.95)]
 TEN = "w0 w1 w2 w3 w4 w5 w6 w7 w8 w9"
 
 
@@ -243,15 +244,15 @@ def test_a_shard_that_was_not_compared_is_named(project: Project) -> None:
     project.write({"a": TEN})
     assert read_applied(project.store, project.plan).uncompared == ["s1"]
     project.deduplicate({"a": TEN})
-    assert read_applied(project.store, project.plan) == Applied(0.7, 0.95, [0.9], [], [])
+    assert read_applied(project.store, project.plan) == Applied(0.7, 0.95, HUB, [], [])
 
 
 def test_what_the_data_rests_on_is_known_whatever_the_settings_say_now(project: Project) -> None:
     project.deduplicate({"a": TEN, "b": changed(2)})
     stricter = replace(project.plan, thresholds=Thresholds(0.8, 0.95))
-    assert read_applied(project.store, stricter) == Applied(0.7, 0.95, [0.9], [], ["s1"])
+    assert read_applied(project.store, stricter) == Applied(0.7, 0.95, HUB, [], ["s1"])
     wider = replace(project.plan, comparison=Comparison(0.5, 0.9))
-    assert read_applied(project.store, wider) == Applied(0.7, 0.95, [0.9], ["s1"], [])
+    assert read_applied(project.store, wider) == Applied(0.7, 0.95, HUB, ["s1"], [])
     project.plan = wider
     assert counts(project.sweep(0.7, 0.6)) == [(0.7, 2, 0, False), (0.6, 1, 1, True)]
 
@@ -283,8 +284,13 @@ def test_the_rows_of_a_sweep_go_into_its_table(project: Project) -> None:
 
 
 def run(project: Project, *arguments: str) -> tuple[str, BaseException | None]:
-    folder = str(project.folder)
-    result = CliRunner().invoke(dedup, [*arguments, "--data-dir", folder], env={"COLUMNS": "160"})
+    settings = {"embedding_model": MODEL, "cosine_threshold": "0.95"}
+    variables = {f"PERSONA_PIPELINE_{name.upper()}": value for name, value in settings.items()}
+    result = CliRunner().invoke(
+        dedup,
+        [*arguments, "--data-dir", str(project.folder)],
+        env={"COLUMNS": "160", **variables},
+    )
     return result.output, result.exception
 
 
@@ -356,17 +362,22 @@ def test_the_commands_tell_the_hub_from_what_the_settings_ask_for_now(
 ) -> None:
     project.deduplicate({"a": TEN, "b": changed(1)})
     monkeypatch.setenv("PERSONA_PIPELINE_JACCARD_THRESHOLD", "0.8")
-    monkeypatch.setenv("PERSONA_PIPELINE_COSINE_THRESHOLD", "0.95")
     monkeypatch.setenv("PERSONA_PIPELINE_FUZZY_THRESHOLD", "90")
-    monkeypatch.setenv("PERSONA_PIPELINE_EMBEDDING_MODEL", MODEL)
-    decided = "Decided at a Jaccard threshold of 0.9, and jaccard_threshold is now 0.8: s1."
+    decided = (
+        "Decided with jaccard_threshold 0.9 (now 0.8), fuzzy_threshold none (now 90): s1. The next"
+    )
     output, _ = run(project, "sweep")
-    assert re.search(r"0\.9 .* the hub +\n", output)
+    assert "the hub" not in output  # none of these rows is it: they ask for spelling, too
     assert re.search(r"0\.8 .* the next run +\n", output)
+    assert "At 0.9: removed" in output
     assert decided in output
     output, _ = run(project, "explain", "a")
     assert "\nkept" in f"\n{output}"
     assert decided in output
+    monkeypatch.setenv("PERSONA_PIPELINE_FUZZY_THRESHOLD", "none")
+    output, _ = run(project, "sweep")
+    assert re.search(r"0\.9 .* the hub +\n", output)
+    assert "Decided with jaccard_threshold 0.9 (now 0.8): s1." in output
     monkeypatch.setenv("PERSONA_PIPELINE_PAIRS_FROM", "0.6")
     output, _ = run(project, "sweep")
     assert "stored from 0.7 on" in output

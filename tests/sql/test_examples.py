@@ -306,6 +306,21 @@ def test_a_few_rows_that_are_too_wide_are_printed_a_line_per_value(folder: Path)
     assert re.search(r"^nothing +null *\nmore +one *\n +two *$", lines, re.MULTILINE)
 
 
+def test_what_is_no_select_is_printed_by_lines_and_as_objects_too(folder: Path) -> None:
+    lines = run_sql(folder, "show tables", "--lines").output
+    objects = run_sql(folder, "show tables", "--jsonl").output.splitlines()
+    names = [json.loads(line)["name"] for line in objects]
+    assert re.findall(r"^name +(\w+)", lines, re.MULTILINE) == names
+    assert "schema_migrations" in names
+    assert "result_rows" not in names
+    assert run_sql(folder, "--lines", "select 1 where false").output == "0 rows\n"
+
+
+def test_data_that_reads_like_the_end_of_a_wide_table_is_data(folder: Path) -> None:
+    shown = run_sql(folder, "select '12 columns (3 shown)' as a").output
+    assert "│ 12 columns (3 shown) │" in shown
+
+
 def test_many_rows_that_are_too_wide_are_a_table_that_says_what_it_hides(folder: Path) -> None:
     shown = run_sql(folder, f"{WIDE} from range(11)", columns=60).output
     assert re.search(r"\n\d of 12 columns fit: .* --lines or --csv", shown)

@@ -1,0 +1,6 @@
+-- One row per shard whose hub a selection was made from: what it was then.
+-- reads: runs.selected   params: $name
+select shard, hub_version
+from runs.selected
+where name = $name
+order by shard
