@@ -337,8 +337,9 @@ def load_settings(**given: Any) -> Settings:  # noqa: ANN401 - any setting
     except tomllib.TOMLDecodeError as error:
         msg = f"{config_file()}: {error}"
         raise SettingsError(msg) from error
-    except UnreadableSetting as error:  # a variable that should hold JSON
-        msg = f"{error}: {error.__cause__}"
+    except UnreadableSetting as error:
+        example = f"""{PREFIX}PERSONA_SOURCES='{{"math": "diverse"}}'"""
+        msg = f"{error}: {error.__cause__}; it is JSON, such as {example}"
         raise SettingsError(msg) from error
 
 

@@ -24,8 +24,9 @@ class FunnelCounts:
     source: str | None = None
 
 
-IDS = ("document_id", "persona_id", "record_id", "kept_id")
-"""Columns that say what a row is: all else follows from them."""
+IDS = ("document_id", "persona_id", "record_id")
+"""Columns that say what a row is: what comes after depends on nothing else. Another keeper of a
+duplicate leaves the hub as it is."""
 
 
 @dataclass(frozen=True, slots=True)

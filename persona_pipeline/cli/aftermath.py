@@ -1,46 +1,77 @@
-"""What a run has changed beyond its own shards, and what it left undone: nothing, mostly."""
+"""What a run has changed beyond what was asked for, and what it left undone: nothing, mostly."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
 
-from persona_pipeline.cli.texts import some_of
-from persona_pipeline.personas.selection import shards_changed_since
+from persona_pipeline.cli.texts import count_of, some_of
+from persona_pipeline.personas.selection import changes_since, summarize_selection
 from persona_pipeline.settings import Settings
 from persona_pipeline.sql_files import read_sql
 from persona_pipeline.store import Store
+from persona_pipeline.synthesis import unmade_selections
 
 
-def hub_sizes(store: Store) -> dict[str, int]:
-    """Of every shard, in line, how many of its personas are in the hub."""
-    return dict(store.query(read_sql("personas/hub_sizes")).iter_rows())
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """A shard's personas in the hub."""
+
+    persona_count: int
+    members: int
+    """A hash of which ones they are."""
 
 
-def print_aftermath(
-    console: Console,
-    store: Store,
-    settings: Settings,
-    shards: Sequence[str],
-    before: Mapping[str, int],
-) -> None:
-    """`before`: the hub's sizes when the run of `shards` began."""
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What was there when a run of `shards` began."""
+
+    shards: Sequence[str]
+    hubs: Mapping[str, Hub]
+    """Of every shard, in line."""
+    records: Mapping[str, int]
+    """Of the run's shards, by domain."""
+    unmade: Sequence[str]
+    """Selections that its domains draw from and that had nobody."""
+
+
+def look_before(store: Store, settings: Settings, shards: Sequence[str]) -> Before:
+    """What a run of these shards may change."""
+    return Before(shards, _hubs(store), _records(store, shards), unmade_selections(store, settings))
+
+
+def print_aftermath(console: Console, store: Store, settings: Settings, before: Before) -> None:
+    """A line for each that a user would want to know."""
+    for name in before.unmade:
+        if made := summarize_selection(store, name, 0).count:
+            console.print(f"Selection {name!r} was made: {count_of(made, 'persona')} of the hub.")
     for line in (
-        *_changed_hubs(shards, before, hub_sizes(store)),
-        *_records_without_persona(store),
-        *_changed_since_selection(store, settings, shards),
+        *_changed_hubs(before, _hubs(store)),
+        *_fewer_records(before.records, _records(store, before.shards)),
+        *_old_selections(store, settings, before.shards),
     ):
-        console.print(f"[yellow]{escape(line)}[/]", highlight=False)
+        _warn(console, line)
+    print_left_behind(console, store)
 
 
-def _changed_hubs(
-    shards: Sequence[str], before: Mapping[str, int], now: Mapping[str, int]
-) -> Iterator[str]:
-    changed = [
-        f"{shard} {now.get(shard, 0):,} (was {count:,})"
-        for shard, count in before.items()  # not those that another run has added meanwhile
-        if shard not in shards and now.get(shard) != count
-    ]
+def _hubs(store: Store) -> dict[str, Hub]:
+    rows = store.query(read_sql("personas/hub_sizes")).iter_rows()
+    return {shard: Hub(count, members) for shard, count, members in rows}
+
+
+def _records(store: Store, shards: Sequence[str]) -> dict[str, int]:
+    return dict(store.query(read_sql("cli/record_counts"), {"shards": list(shards)}).iter_rows())
+
+
+def _changed_hubs(before: Before, now: Mapping[str, Hub]) -> Iterator[str]:
+    changed = []
+    for shard, was in before.hubs.items():  # not those that another run has added meanwhile
+        hub = now.get(shard, Hub(0, 0))
+        if shard not in before.shards and hub != was:
+            same = hub.persona_count == was.persona_count
+            told = "as many, others" if same else f"was {was.persona_count:,}"
+            changed.append(f"{shard} {hub.persona_count:,} ({told})")
     if changed:
         yield (
             "All shards are deduplicated together, and the hub of others has changed, too: "
@@ -48,27 +79,48 @@ def _changed_hubs(
         )
 
 
-def _records_without_persona(store: Store) -> Iterator[str]:
+def _fewer_records(before: Mapping[str, int], now: Mapping[str, int]) -> Iterator[str]:
+    fewer = [
+        f"{domain} {now.get(domain, 0):,} (was {count:,})"
+        for domain, count in before.items()
+        if now.get(domain, 0) < count
+    ]
+    if fewer:
+        yield (
+            f"Fewer records of these shards than before: {some_of(fewer)}. What was bought stays: "
+            "a run that asks for them again pays for none."
+        )
+
+
+def print_left_behind(console: Console, store: Store) -> None:
+    """How many records are of personas that they would not be written for now."""
     outdated = store.query(read_sql("cli/shards_to_write_again"))["shard"].to_list()
     if not outdated:
         return
     rows = store.query(read_sql("cli/records_without_persona"), {"shards": outdated})
     if len(rows):
         listed = [f"{count:,} of {shard}" for shard, count in rows.iter_rows()]
-        yield (
-            f"Records of personas that are not in the hub any more: {some_of(listed)}. Run these "
-            "shards again, in all their domains, and others take their place; 'persona-pipeline "
-            "sql --example shards_behind' lists what is to be run again."
+        _warn(
+            console,
+            "Records of personas that are not in the hub, or in their domain's selection, any "
+            f"more: {some_of(listed)}. Run these shards again, in all their domains, and others "
+            "take their place; 'persona-pipeline sql --example shards_behind' lists what is to be "
+            "run again.",
         )
 
 
-def _changed_since_selection(
-    store: Store, settings: Settings, shards: Sequence[str]
-) -> Iterator[str]:
+def _warn(console: Console, line: str) -> None:
+    console.print(f"[yellow]{escape(line)}[/]", highlight=False)
+
+
+def _old_selections(store: Store, settings: Settings, shards: Sequence[str]) -> Iterator[str]:
     for name, domains in settings.drawn_selections().items():
-        if changed := [shard for shard in shards_changed_since(store, name) if shard in shards]:
+        since = changes_since(store, name, settings.selections[name])
+        changed = [shard for shard in since.shards if shard in shards]
+        if since.has_other_rules or changed:
+            than = [f"from another hub of {some_of(changed)} than there is now"] if changed else []
+            than += ["by other rules than those of now"] if since.has_other_rules else []
             yield (
-                f"Selection {name!r} ({', '.join(domains)}) was made from another hub of "
-                f"{some_of(changed)} than there is now, and stays as it is. 'persona-pipeline "
-                f"select {name}' makes it again; then run again."
+                f"Selection {name!r} ({', '.join(domains)}) was made {', and '.join(than)}, and "
+                f"stays as it is. 'persona-pipeline select {name}' makes it again; then run again."
             )

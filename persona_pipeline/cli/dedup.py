@@ -20,6 +20,7 @@ from persona_pipeline.cli.texts import (
     mark_pieces,
     plain,
 )
+from persona_pipeline.dedup.rules import TOLERANCE
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.personas.applied import Applied, read_applied
 from persona_pipeline.personas.comparison import dedup_plan
@@ -78,9 +79,11 @@ def sweep_thresholds_down(
     """Show what each Jaccard threshold would keep, and the pairs closest to it on either side."""
     settings = settings_from({"data_dir": data_dir})
     plan = dedup_plan(settings)
-    thresholds = sweep_thresholds(first, last, step)
     with _snapshot(settings) as store:
         applied = read_applied(store, plan)
+        named = [plan.thresholds, *applied.thresholds]  # these are rows in any case
+        own = {each.jaccard for each in named if last <= each.jaccard <= first}
+        thresholds = sorted({*sweep_thresholds(first, last, step), *own}, reverse=True)
         shown = thresholds_to_show(show, thresholds, applied, plan)
         steps = sweep(store, plan, thresholds)
     print_sweep(Console(), steps, shown, applied, plan)
@@ -125,7 +128,7 @@ def _print_removal(console: Console, persona: Origin, keeper: Origin, removal: R
             ]
         )
     )
-    console.print(f"[bold]{_reason(removal)}[/]", highlight=False)
+    console.print(f"[bold]{_reason(removal, found)}[/]", highlight=False)
     if removal.layer != "exact":  # there is nothing to tell apart
         console.print(_in_words(found), highlight=False)
 
@@ -159,7 +162,7 @@ def _sides(sides: list[tuple[str, Origin, Text]]) -> Table:
     return table
 
 
-def _reason(removal: Removal) -> str:
+def _reason(removal: Removal, found: Differences) -> str:
     limit = f"threshold {removal.threshold:g}"
     if removal.layer == "exact":
         return "Layer exact: the same words in the same order."
@@ -170,14 +173,15 @@ def _reason(removal: Removal) -> str:
         )
     score = "" if removal.fuzzy_score is None else f" (fuzzy score {removal.fuzzy_score:.1f})"
     measure = MEASURES[removal.layer]
+    if removal.layer == "surface" and abs(removal.similarity - found.jaccard) > TOLERANCE:
+        measure = "estimated Jaccard similarity"  # minhash128
     return f"Layer {removal.layer}: {measure} {removal.similarity:.4f}, {limit}{score}."
 
 
 def _in_words(found: Differences) -> str:
-    total = found.shared_count + found.first_count + found.second_count
-    jaccard = f" of {total} = {found.shared_count / total:.4f}" if total else ""
     return (
-        f"Distinct words: {found.shared_count} in both{jaccard}; only in the removed one, marked "
+        f"Distinct words: {found.shared_count} in both of {found.total_count} = "
+        f"{found.jaccard:.4f}; only in the removed one, marked "
         f"\\[-so-]: {found.first_count}; only in the keeper, {{+so+}}: {found.second_count}."
     )
 

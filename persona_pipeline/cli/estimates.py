@@ -1,5 +1,7 @@
 """What a run will buy, what it may spend, and what is left when it stops at its budget."""
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -37,7 +39,7 @@ def print_estimate(console: Console, settings: Settings) -> None:
         console.print(f"From {estimate.share:.0%} of the documents; the others are taken as alike.")
 
 
-def print_expected(console: Console, settings: Settings, shards: list[str]) -> None:
+def print_expected(console: Console, settings: Settings, shards: Sequence[str]) -> None:
     """One line before a run buys anything; silent when there is nothing to buy."""
     estimate = _estimate(settings, shards)
     if estimate.calls:
@@ -45,7 +47,7 @@ def print_expected(console: Console, settings: Settings, shards: list[str]) -> N
 
 
 def print_stopped(
-    console: Console, settings: Settings, shards: list[str], reached: BudgetReached
+    console: Console, settings: Settings, shards: Sequence[str], reached: BudgetReached
 ) -> None:
     """What was the cap, what is left to buy, and how to go on."""
     console.print(f"[bold yellow]{escape(str(reached))}[/]. Everything bought is kept.")
@@ -53,7 +55,7 @@ def print_stopped(
     console.print("Run the same command again to go on, with the same cap or another one.")
 
 
-def _estimate(settings: Settings, shards: list[str]) -> Estimate:
+def _estimate(settings: Settings, shards: Sequence[str]) -> Estimate:
     return estimate_run(settings, _store(settings), shards)
 
 

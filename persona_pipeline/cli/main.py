@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from persona_pipeline.cli.aftermath import hub_sizes, print_aftermath
+from persona_pipeline.cli.aftermath import Before, look_before, print_aftermath
 from persona_pipeline.cli.backups import backup_data, restore_data
 from persona_pipeline.cli.calls import opened_store, print_calls
 from persona_pipeline.cli.dedup import dedup
@@ -118,12 +118,10 @@ def run(**given: object) -> None:
     root = find_root()
     os.environ.update(environment_of(settings))  # the code location reads the same settings
     _quiet_libraries()
-    shards: list[str] = []
-    hub: dict[str, int] = {}
+    began: list[Before] = []
 
-    def begin(registered: list[str]) -> None:
-        shards.extend(registered)
-        hub.update(hub_sizes(opened_store(settings)))
+    def begin(shards: list[str]) -> None:
+        began.append(look_before(opened_store(settings), settings, shards))
         print_expected(console, settings, shards)
 
     try:
@@ -131,12 +129,14 @@ def run(**given: object) -> None:
             prefetch(settings)
             load_main_job(root).run_main_job(settings, root, before_buying=begin)
     except BudgetReached as reached:
-        print_stopped(console, settings, shards, reached)
-        print_aftermath(console, opened_store(settings), settings, shards, hub)
+        [before] = began
+        print_stopped(console, settings, before.shards, reached)
+        print_aftermath(console, opened_store(settings), settings, before)
         sys.exit(STOPPED_AT_BUDGET)
-    print_summary(console, settings, shards, time.monotonic() - started)
-    print_aftermath(console, opened_store(settings), settings, shards, hub)
-    print_next(console, settings)
+    [before] = began
+    print_summary(console, settings, before.shards, time.monotonic() - started)
+    print_aftermath(console, opened_store(settings), settings, before)
+    print_next(console, settings, given)
 
 
 @cli.command()
@@ -203,11 +203,13 @@ def preview(domain: str, persona: str, options: tuple[str, ...], **given: object
 def select(name: str, data_dir: str | None, **given: object) -> None:
     """Choose personas as different as possible: the diverse subset NAME of the hub.
 
-    By the options, else by what the setting 'selections' says of NAME.
+    What no option says is as in the setting 'selections' of NAME.
     """
     settings = settings_from({"data_dir": data_dir})
     if rules := {option: value for option, value in given.items() if value is not None}:
-        selections = {**settings.selections, name: rules}
+        known = settings.selections.get(name)
+        configured = known.model_dump(exclude_unset=True) if known else {}
+        selections = {**settings.selections, name: configured | rules}
         settings = settings_from({"data_dir": data_dir, "selections": selections})
     make_selection(Console(), settings, name)
 

@@ -1,5 +1,7 @@
 """Options that several commands have, and the settings that they make."""
 
+import shlex
+
 import click
 
 from persona_pipeline.settings import PREFIX, Settings, config_file, load_settings
@@ -20,4 +22,12 @@ def setting_of(option: str) -> str | None:
     return (
         f"{name} is a setting without an option here: set {PREFIX}{name.upper()}, or {name} in "
         f"{config_file()}"
+    )
+
+
+def data_dir_typed(settings: Settings) -> str:
+    """The option that names the data directory; nothing for the usual one."""
+    usual = Settings.model_fields["data_dir"].default
+    return (
+        "" if settings.data_dir == usual else f" --data-dir {shlex.quote(str(settings.data_dir))}"
     )

@@ -20,6 +20,7 @@ from persona_pipeline.cli.options import data_dir_option, settings_from
 from persona_pipeline.cli.snapshots import newest_snapshot
 from persona_pipeline.cli.texts import plain
 from persona_pipeline.connections import open_duckdb
+from persona_pipeline.domains.spec import load_domains
 from persona_pipeline.errors import PipelineError
 
 PRINTED_AT_A_TIME = 1000
@@ -27,6 +28,8 @@ SHOWN = 200
 """Rows that are shown as a table, or by lines."""
 FEW = 10
 """Rows that are shown by lines where not all columns fit into the terminal."""
+NESTED = {"list", "array", "struct", "map"}
+MISSING = re.compile(r"Table with name (\w+) does not exist")
 HIDDEN = re.compile(r"(\d+) columns? \((\d+) shown\)")
 """What DuckDB writes at the end of a table without all its columns."""
 
@@ -64,8 +67,15 @@ def run_query(
             if (result := connection.sql(query)) is not None:
                 _PRINT[outputs[0] if outputs else "table"](result)
     except duckdb.Error as error:
-        msg = f"{error}"
-        raise PipelineError(msg) from error
+        raise PipelineError(_explain(error)) from error
+
+
+def _explain(error: duckdb.Error) -> str:
+    """DuckDB's message, unless it guesses at a domain's table that is not there yet."""
+    missing = MISSING.search(str(error))
+    if missing and missing[1] in load_domains():
+        return f"there is no synthetic.{missing[1]} yet: no run had the domain {missing[1]}"
+    return str(error)
 
 
 def _print_table(result: duckdb.DuckDBPyRelation) -> None:
@@ -117,6 +127,14 @@ def _as_text(value: str) -> Text:
 
 
 def _print_csv(result: duckdb.DuckDBPyRelation) -> None:
+    """Lists and structs as JSON: DuckDB's own form of them cannot be read again."""
+    names = ['"' + name.replace('"', '""') + '"' for name in result.columns]
+    columns = [
+        f"to_json({name}) as {name}" if kind.id in NESTED else name
+        for name, kind in zip(names, result.types, strict=True)
+    ]
+    if len({*result.columns}) == len(result.columns):  # else no name says which
+        result = result.project(", ".join(columns))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "result.csv"
         result.write_csv(str(path), header=True)

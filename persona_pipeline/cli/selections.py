@@ -5,8 +5,11 @@ import json
 from rich.console import Console
 from rich.markup import escape
 
+from persona_pipeline.cli.aftermath import print_left_behind
 from persona_pipeline.cli.calls import opened_store
+from persona_pipeline.cli.options import data_dir_typed
 from persona_pipeline.cli.sweeping import print_outdated
+from persona_pipeline.cli.texts import count_of
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.locks import turn
 from persona_pipeline.personas.applied import read_applied
@@ -46,11 +49,16 @@ def make_selection(console: Console, settings: Settings, name: str) -> None:
         raise PipelineError(msg)
     _print_made(console, made, rules, chosen)
     print_outdated(console, read_applied(store, plan), plan)
+    print_left_behind(console, store)
     _print_next(console, settings, name)
 
 
 def _print_made(console: Console, made: SelectionSummary, rules: Selection, chosen: Chosen) -> None:
-    console.print(f"[bold]{made.name}[/]: {made.count:,} personas", highlight=False)
+    console.print(
+        f"[bold]{made.name}[/]: {count_of(made.count, 'persona')} of the hub's "
+        f"{chosen.hub_count:,}",
+        highlight=False,
+    )
     if chosen.removed:
         console.print(f"removed as too similar: {chosen.describe_removed()}", highlight=False)
     if rules.count is not None and made.count < rules.count:
@@ -76,16 +84,15 @@ def _print_next(console: Console, settings: Settings, name: str) -> None:
     if load_settings().selections.get(name) != rules:  # made from options
         given = rules.model_dump(exclude_defaults=True).items()
         lines += [f"[selections.{name}]", *(f"{key} = {json.dumps(is_)}" for key, is_ in given)]
-    domain = next(iter(settings.load_domains()))
-    lines += ["[persona_sources]", f'{domain} = "{name}"']
-    usual = Settings.model_fields["data_dir"].default
-    elsewhere = "" if settings.data_dir == usual else f" --data-dir {settings.data_dir}"
-    console.print(f"\n[bold]What to type next[/], into {config_file()}, for any domain:")
+    if name not in settings.persona_sources.values():
+        lines += ["[persona_sources]", f'{next(iter(settings.load_domains()))} = "{name}"']
+    if lines:
+        console.print(f"\n[bold]What to type next[/], into {config_file()}, for any domain:")
     for line in lines:
         console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
-    again = f"uv run persona-pipeline run{elsewhere}"
+    again = f"uv run persona-pipeline run{data_dir_typed(settings)}"
     console.print(
-        f"then  {again}, with the same source, model and documents as before",
+        f"Then  {again}  for every source, as before",
         highlight=False,
         soft_wrap=True,
     )

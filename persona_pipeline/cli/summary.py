@@ -1,5 +1,7 @@
 """The end of a run: what is in the tables, three records with lineage, and what is next."""
 
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +11,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from persona_pipeline.cli.options import data_dir_typed
 from persona_pipeline.cli.texts import count_of
 from persona_pipeline.connections import open_duckdb
 from persona_pipeline.corpus.addresses import redact
@@ -16,9 +19,12 @@ from persona_pipeline.settings import Settings
 from persona_pipeline.sql_files import read_sql
 
 SHOWN_RECORDS = 3
+UNTYPED = {"documents", "shards", "data_dir", "api_key"}
 
 
-def print_summary(console: Console, settings: Settings, shards: list[str], seconds: float) -> None:
+def print_summary(
+    console: Console, settings: Settings, shards: Sequence[str], seconds: float
+) -> None:
     """Read everything from the published snapshot, as a user would."""
     with open_duckdb(settings.snapshot, read_only=True) as connection:
         funnel = connection.sql(read_sql("cli/funnel_totals"), params={"shards": shards}).pl()
@@ -34,21 +40,21 @@ def print_summary(console: Console, settings: Settings, shards: list[str], secon
     _print_spending(console, spending, seconds)
 
 
-def print_next(console: Console, settings: Settings) -> None:
-    """What one would type now, and where the results are."""
+def print_next(console: Console, settings: Settings, given: Mapping[str, object]) -> None:
+    """What one would type now, and where the results are; `given`: the options of the run."""
     snapshot = _shown(settings.snapshot)
     console.print("\n[bold]What to type next[/]")
-    elsewhere = _elsewhere(settings)
-    twice = "all" if settings.documents is None else str(2 * settings.documents)
-    more = f"--source {redact(settings.source)} --model {settings.model} --documents {twice}"
+    elsewhere = data_dir_typed(settings)
     commands = [
         (f"uv run persona-pipeline sql{elsewhere}", "a SQL shell on the results"),
         (
             f'uv run persona-pipeline sql "from marts.lineage limit 5"{elsewhere}',
             "every record's way back",
         ),
-        (f"uv run persona-pipeline run {more}{elsewhere}", "more; no answer is bought twice"),
     ]
+    if settings.documents is not None:
+        more = _as_options(given) + f" --documents {2 * settings.documents}{elsewhere}"
+        commands.append((f"uv run persona-pipeline run{more}", "more; no answer is bought twice"))
     if not elsewhere:
         commands.insert(2, ("uv run dagster dev", "the asset graph, at http://localhost:3000"))
     for command, meaning in commands:
@@ -106,9 +112,15 @@ def _print_spending(console: Console, spending: pl.DataFrame, seconds: float) ->
     )
 
 
-def _elsewhere(settings: Settings) -> str:
-    usual = Settings.model_fields["data_dir"].default
-    return "" if settings.data_dir == usual else f" --data-dir {settings.data_dir}"
+def _as_options(given: Mapping[str, object]) -> str:
+    """The options of a run as they were typed, but for its extent and what is secret."""
+    typed = {name: is_ for name, is_ in given.items() if is_ is not None and name not in UNTYPED}
+    if "source" in typed:
+        typed["source"] = redact(str(typed["source"]))
+    return "".join(
+        f" --{name.replace('_', '-')}" + ("" if is_ is True else f" {shlex.quote(str(is_))}")
+        for name, is_ in typed.items()
+    )
 
 
 def _shown(path: Path) -> str:

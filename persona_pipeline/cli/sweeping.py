@@ -1,6 +1,6 @@
 """What a sweep over thresholds found, as a table, with the pairs that are closest to some."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
@@ -58,7 +58,7 @@ def print_sweep(
     console.print(_table(steps, applied, plan))
     if any(step.is_chained for step in steps):
         console.print(
-            "chained: decided among what the threshold before it kept, by words only; pairs are "
+            "~: about, decided among what the threshold before it kept, by words only; pairs are "
             f"stored from {applied.min_jaccard or plan.comparison.min_jaccard:g} on (setting "
             "pairs_from).",
             highlight=False,
@@ -113,33 +113,31 @@ def _table(steps: Sequence[SweepStep], applied: Applied, plan: DedupPlan) -> Tab
         title=f"What each Jaccard threshold would keep of {steps[0].candidates:,} personas",
         title_justify="left",
         box=box.SIMPLE_HEAD,
+        padding=0,
         pad_edge=False,
     )
     layers = [name for name in LAYERS if any(getattr(step, name) for step in steps)]
     for name in ("threshold", "kept", "removed", "share", *layers):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for step in steps:
         part = step.removed / step.candidates if step.candidates else 0.0
         of_layers = (f"{getattr(step, name):,}" for name in layers)
         table.add_row(
-            f"{step.threshold:g}",
+            f"{'~' if step.is_chained else ''}{step.threshold:g}",
             f"{step.kept:,}",
             f"{step.removed:,}",
             f"{part:.1%}",
             *of_layers,
-            ", ".join(_notes(step, applied, plan)),
+            _note(step, applied, plan),
         )
     return table
 
 
-def _notes(step: SweepStep, applied: Applied, plan: DedupPlan) -> Iterator[str]:
-    if step.is_chained:
-        yield "chained"
+def _note(step: SweepStep, applied: Applied, plan: DedupPlan) -> str:
     if replace(plan.thresholds, jaccard=step.threshold) in applied.thresholds:
-        yield "the hub"
-    elif _is_near(plan.thresholds.jaccard, step.threshold):
-        yield "the next run"
+        return "the hub"
+    return "next run" if _is_near(plan.thresholds.jaccard, step.threshold) else ""
 
 
 def _print_closest(console: Console, step: SweepStep) -> None:

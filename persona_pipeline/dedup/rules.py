@@ -33,7 +33,8 @@ class Thresholds:
                 message = f"threshold {name} is {value}; give a number above 0 and up to {limit}"
                 raise SettingsError(message)
         if self.fuzzy is not None and self.fuzzy <= 1:
-            message = f"threshold fuzzy is {self.fuzzy:g}, and counts to 100: {self.fuzzy * 100:g}?"
+            asked = f"{self.fuzzy:g}, and counts to 100: {self.fuzzy * 100:g}?"
+            message = f"threshold fuzzy (setting fuzzy_threshold) is {asked}"
             raise SettingsError(message)
 
 

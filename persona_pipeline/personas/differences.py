@@ -37,6 +37,16 @@ class Differences:
     second_count: int
     """Distinct words of the second text only."""
 
+    @property
+    def total_count(self) -> int:
+        """Distinct words of either."""
+        return self.shared_count + self.first_count + self.second_count
+
+    @property
+    def jaccard(self) -> float:
+        """Similarity of the word sets; 1 where there are no words."""
+        return self.shared_count / self.total_count if self.total_count else 1.0
+
 
 def compare_words(first: str, second: str) -> Differences:
     """The words of each text that the other one lacks, wherever they stand."""

@@ -44,9 +44,10 @@ class SelectionSummary:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The rows of a selection, and how many personas each of its thresholds removed."""
+    """The rows of a selection, of how many personas, and how many each threshold removed."""
 
     rows: list[StageRows]
+    hub_count: int
     removed: dict[float, int]
 
     def describe_removed(self) -> str:
@@ -65,7 +66,8 @@ def select_personas(store: Store, plan: DedupPlan, name: str, rules: Selection) 
         StoreError: personas are to be chosen by their embeddings, and there are none.
     """
     hubs = store.query(read_sql("personas/hub_versions"))
-    left, removed = _chain(_read_line(store), rules, plan)
+    line = _read_line(store)
+    left, removed = _chain(line, rules, plan)
     is_spread = rules.farthest and rules.count is not None and len(left) > 0
     chosen = _spread(store, plan, left, rules) if is_spread else _first(left, rules.count)
     chosen = chosen.with_columns(pl.lit(name).alias("name"), pl.arange(pl.len()).alias("place"))
@@ -77,23 +79,36 @@ def select_personas(store: Store, plan: DedupPlan, name: str, rules: Selection) 
             tables={
                 "personas.selections": chosen.filter(pl.col("shard") == shard).select(SELECTED),
                 "runs.selected": hubs.filter(pl.col("shard") == shard).select(
-                    pl.lit(name).alias("name"), "hub_version"
+                    pl.lit(name).alias("name"),
+                    "hub_version",
+                    pl.lit(rules.model_dump_json()).alias("rules"),
                 ),
             },
             scope=dict.fromkeys(("personas.selections", "runs.selected"), ("name", name)),
         )
         for shard in sorted({*chosen["shard"], *before, *hubs["shard"]})
     ]
-    return Chosen(rows, removed)
+    return Chosen(rows, len(line), removed)
 
 
-def shards_changed_since(store: Store, name: str) -> list[str]:
-    """Shards whose hub is not what the selection was made from; none if that was not noted."""
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is another than it was when a selection was made."""
+
+    shards: list[str]
+    """Those whose hub has changed."""
+    has_other_rules: bool
+
+
+def changes_since(store: Store, name: str, rules: Selection) -> Changes:
+    """What has changed since the selection was made; nothing where that was not noted."""
+    noted = store.query(read_sql("personas/selected_hubs"), {"name": name})
+    if noted.is_empty():
+        return Changes([], has_other_rules=False)
     hubs = dict(store.query(read_sql("personas/hub_versions")).iter_rows())
-    noted = dict(store.query(read_sql("personas/selected_hubs"), {"name": name}).iter_rows())
-    if not noted:
-        return []
-    return [shard for shard, version in hubs.items() if noted.get(shard) != version]
+    then = dict(noted.select("shard", "hub_version").iter_rows())
+    changed = [shard for shard, version in hubs.items() if then.get(shard) != version]
+    return Changes(changed, set(noted["rules"]) != {rules.model_dump_json()})
 
 
 def summarize_selection(store: Store, name: str, shown: int) -> SelectionSummary:

@@ -25,6 +25,9 @@ MARGIN = 0.05
 """How far below its threshold a chained step looks for pairs to show."""
 LEAST = 0.05
 """Similarity below which no pairs are looked for."""
+COMPARED_ANEW = 100_000
+"""Personas up to which thresholds below the stored pairs are decided among all: down to 0.4 that
+takes 4 CPU-seconds and 560,000 pairs, twice as many personas four times that."""
 EXAMPLES = ("persona_id", "persona", "other_id", "other_persona", "similarity")
 LAYERS = ("exact", "surface", "fuzzy", "semantic")
 COUNTS = ("threshold", "candidates", "kept", "removed", *LAYERS, "is_chained")
@@ -65,14 +68,18 @@ class _Everyone:
 def sweep(store: Store, plan: DedupPlan, thresholds: Sequence[float]) -> list[SweepStep]:
     """One step per threshold, the highest first.
 
-    Those from which on pairs are stored are decided from these, all layers included. Lower ones are
-    chained: what the step before kept is compared anew, in the surface layer only. True pairs grow
-    quadratically towards low thresholds, and most of them are among personas that a higher
-    threshold removes.
+    Those from which on pairs are stored are decided from these, all layers included. For lower ones
+    the word sets are compared anew, so a step is what a run would make of it. Of many personas they
+    are chained instead: what the step before kept is compared, in the surface layer only. True
+    pairs grow quadratically towards low thresholds, and most of them are among personas that a
+    higher threshold removes.
     """
     ordered = sorted(set(thresholds), reverse=True)
     everyone = _read(store)
     least = everyone.min_jaccard or plan.comparison.min_jaccard
+    if ordered[-1] < least - TOLERANCE and len(everyone.texts) <= COMPARED_ANEW:
+        least = max(ordered[-1] - MARGIN, LEAST)
+        everyone = _compared_anew(everyone, plan, least)
     stored = [threshold for threshold in ordered if threshold >= least - TOLERANCE]
     lower = ordered[len(stored) :]
     decided = list(_decide_stored(everyone, plan, stored or [least]))
@@ -110,6 +117,14 @@ def _read(store: Store) -> _Everyone:
         line, pairs = read_line(connection, list(numbers), numbers)
         min_jaccard = fetch(connection, read_sql("personas/compared_from"))["min_jaccard"].item()
     return _Everyone(texts, line.join(texts, on="persona_id", how="semi"), pairs, min_jaccard)
+
+
+def _compared_anew(everyone: _Everyone, plan: DedupPlan, least: float) -> _Everyone:
+    """With the pairs of word sets from `least` on; those of meaning stay as they are stored."""
+    comparison = replace(plan.comparison, min_jaccard=least, min_cosine=None)
+    fingerprints, surface = compare_texts(everyone.texts, None, comparison, plan.resources)
+    semantic = everyone.pairs.filter(pl.col("layer") == "semantic").select(surface.columns)
+    return replace(everyone, fingerprints=fingerprints, pairs=pl.concat([surface, semantic]))
 
 
 def _decide_stored(

@@ -1,6 +1,7 @@
 -- Which shards should be run again, and what of theirs is out of date?
 -- One row per shard. stages: those whose input has changed since they ran. records_without_persona: their personas have
--- left the hub. reads: corpus.shards, marts.funnel, synthetic.records, personas.hub
+-- left the hub, or the domain's selection.
+-- reads: corpus.shards, marts.funnel, synthetic.records, runs.stages, personas.hub, personas.selections
 with outdated as (
     select shard, list(stage order by stage) as stages
     from marts.funnel
@@ -8,11 +9,30 @@ with outdated as (
     group by shard
 ),
 
-left_behind as (
-    select records.shard, count(*) as record_count
+written as (
+    select records.shard, records.persona_id, stages.source
     from synthetic.records
-    anti join personas.hub using (shard, persona_id)
-    group by records.shard
+    left join runs.stages
+        on records.shard = stages.shard and stages.stage = 'synthetic.' || records.domain
+),
+
+offered as (
+    select shard, persona_id, null::varchar as source from personas.hub
+    union all
+    select hub.shard, hub.persona_id, selections.name
+    from personas.hub
+    inner join personas.selections using (shard, persona_id)
+),
+
+left_behind as (
+    select written.shard, count(*) as record_count
+    from written
+    anti join offered
+        on
+            written.shard = offered.shard
+            and written.persona_id = offered.persona_id
+            and written.source is not distinct from offered.source
+    group by written.shard
 )
 
 select

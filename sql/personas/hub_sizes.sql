@@ -1,8 +1,15 @@
--- One row per shard, in line: how many personas of it are in the hub.
+-- One row per shard, in line: how many personas of it are in the hub, and a hash of which ones.
 -- reads: corpus.shards, personas.hub
-with counts as (select shard, count(*) as persona_count from personas.hub group by shard)
+with hubs as (
+    select shard, count(*) as persona_count, bit_xor(hash(persona_id)) as members
+    from personas.hub
+    group by shard
+)
 
-select shards.shard, coalesce(counts.persona_count, 0) as persona_count
+select
+    shards.shard,
+    coalesce(hubs.persona_count, 0) as persona_count,
+    coalesce(hubs.members, 0)::ubigint as members
 from corpus.shards
-left join counts using (shard)
+left join hubs using (shard)
 order by shards.shard_number

@@ -7,7 +7,8 @@ import pytest
 
 from assets.definitions import MAIN_JOB, PERSONAS_JOB, SELECTIONS_JOB
 from persona_pipeline.estimate import estimate_run
-from persona_pipeline.personas.selection import shards_changed_since
+from persona_pipeline.personas.selection import Changes, changes_since
+from persona_pipeline.personas.selection_rules import Selection
 from tests.assets.conftest import Platform
 from tests.assets.test_assets import edges
 
@@ -127,11 +128,13 @@ def test_a_new_shard_buys_nothing_in_a_domain_until_the_selection_is_made_again(
     diverse.materialize("personas/selections")
     before = diverse.store.query(CHOSEN)
 
-    assert shards_changed_since(diverse.store, "diverse") == []
+    rules = diverse.settings.selections["diverse"]
+    assert changes_since(diverse.store, "diverse", rules) == Changes([], has_other_rules=False)
 
     assert diverse.run(second).success
 
-    assert shards_changed_since(diverse.store, "diverse") == [second]
+    assert changes_since(diverse.store, "diverse", rules).shards == [second]
+    assert changes_since(diverse.store, "diverse", Selection(count=9)).has_other_rules
     assert diverse.store.query(CHOSEN).equals(before)
     records = "select count(*) from llm.calls where stage = 'synthetic.math' and shard = $shard"
     assert diverse.store.query(records, {"shard": second}).item() == 0

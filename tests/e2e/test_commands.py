@@ -130,7 +130,7 @@ def test_a_first_run_makes_the_selections_that_its_domains_draw_from(
     }
     done = run_command("run", "--source", str(pages), **settings)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Selection" not in done.stdout
+    assert "Selection 'few' was made: 4 personas of the hub." in done.stdout
     tables = read_tables(tmp_path / "data" / "published.duckdb")
     chosen = {row[2] for row in tables["personas.selections"]}
     assert len(chosen) == len(tables["personas.selections"]) == 4
@@ -176,11 +176,12 @@ def test_a_run_with_another_threshold_says_what_it_changed_of_other_shards(
     first = run_command("run", "--documents", "20", **settings)
     assert first.returncode == 0, first.stdout + first.stderr
     assert "All shards" not in first.stdout
+    assert "run --documents 40 --data-dir" in " ".join(first.stdout.split())
     second = run_command("run", "--source", str(pages), jaccard_threshold=0.5, **settings)
     said = " ".join(second.stdout.split())
     [(shard, now, was)] = re.findall(r"personas of (wikipedia-\d+) (\d+) \(was (\d+)\)", said)
     assert int(now) < int(was)
-    assert f"not in the hub any more: {int(was) - int(now)} of {shard}." in said
+    assert f"domain's selection, any more: {int(was) - int(now)} of {shard}." in said
     behind = run_command("sql", "--csv", "--example", "shards_behind", **settings).stdout
     assert f"{shard},wikipedia,[synthetic.math],{int(was) - int(now)}" in behind
 

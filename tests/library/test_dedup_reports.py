@@ -216,7 +216,24 @@ def test_the_configured_threshold_keeps_what_deduplication_kept(project: Project
     assert step.kept == len(personas) - len(duplicates)
 
 
-def test_thresholds_without_stored_pairs_are_chained(project: Project) -> None:
+def test_thresholds_without_stored_pairs_are_decided_as_a_run_would(project: Project) -> None:
+    texts = {"a": TEN, "b": changed(2), "c": changed(3), "d": "u1 u2 u3", "e": "other words"}
+    project.deduplicate(texts, a=[1.0, 0.0], e=[1.0, 0.01])
+    steps = project.sweep(0.7, 0.6, 0.5)
+    assert counts(steps) == [(0.7, 4, 1, False), (0.6, 3, 2, False), (0.5, 2, 3, False)]
+    assert counts(project.sweep(0.5)) == counts(steps)[2:]
+    assert [step.semantic for step in steps] == [1, 1, 1]
+    project.plan = replace(
+        project.plan, thresholds=Thresholds(0.5, 0.95), comparison=Comparison(0.5, 0.95)
+    )
+    project.deduplicate(texts, a=[1.0, 0.0], e=[1.0, 0.01])
+    assert len(project.store.query("from personas.duplicates")) == 3
+
+
+def test_thresholds_without_stored_pairs_are_chained_where_there_are_many(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persona_pipeline.personas.sweep.COMPARED_ANEW", 0)
     project.deduplicate({"a": TEN, "b": changed(2), "c": changed(3), "d": "u1 u2 u3"})
     steps = project.sweep(0.7, 0.6, 0.5)
     assert counts(steps) == [(0.7, 4, 0, False), (0.6, 3, 1, True), (0.5, 2, 2, True)]
@@ -254,7 +271,7 @@ def test_what_the_data_rests_on_is_known_whatever_the_settings_say_now(project: 
     wider = replace(project.plan, comparison=Comparison(0.5, 0.9))
     assert read_applied(project.store, wider) == Applied(0.7, 0.95, HUB, ["s1"], [])
     project.plan = wider
-    assert counts(project.sweep(0.7, 0.6)) == [(0.7, 2, 0, False), (0.6, 1, 1, True)]
+    assert counts(project.sweep(0.7, 0.6)) == [(0.7, 2, 0, False), (0.6, 1, 1, False)]
 
 
 def test_what_an_earlier_version_decided_is_not_guessed(project: Project) -> None:
@@ -263,7 +280,7 @@ def test_what_an_earlier_version_decided_is_not_guessed(project: Project) -> Non
         connection.execute("update runs.compared set min_jaccard = null, min_cosine = null")
         connection.execute("update runs.resolved set jaccard_threshold = null")
     assert read_applied(project.store, project.plan) == Applied(None, None, [], [], [])
-    assert counts(project.sweep(0.7, 0.6)) == [(0.7, 2, 0, False), (0.6, 1, 1, True)]
+    assert counts(project.sweep(0.7, 0.6)) == [(0.7, 2, 0, False), (0.6, 1, 1, False)]
 
 
 def test_thresholds_go_down_in_steps() -> None:
@@ -280,7 +297,7 @@ def test_the_rows_of_a_sweep_go_into_its_table(project: Project) -> None:
         project.store.replace([sweep_rows(project.sweep(0.9, 0.5))], [], run_id="r")
     columns = "shard, threshold, candidates, kept, removed, exact, surface, is_chained"
     rows = project.store.query(f"select {columns} from personas.sweep order by threshold").rows()
-    assert rows == [("all", 0.5, 2, 1, 1, 0, 1, True), ("all", 0.9, 2, 1, 1, 0, 1, False)]
+    assert rows == [("all", 0.5, 2, 1, 1, 0, 1, False), ("all", 0.9, 2, 1, 1, 0, 1, False)]
 
 
 def run(project: Project, *arguments: str) -> tuple[str, BaseException | None]:
@@ -316,7 +333,8 @@ def test_the_command_prints_a_line_per_threshold_and_the_pairs_of_some(project: 
     assert error is None
     assert re.search(r"threshold +kept +removed +share +surface", output)
     assert re.search(r"0\.9 +2 +1 +33\.3% +1 +the hub", output)
-    assert re.search(r"0\.65 .* chained", output)
+    assert "~" not in output
+    assert "0.9  " in run(project, "sweep", "--step", "0.1")[0]  # the hub is always a row
     assert "At 0.8: removed, the least alike" in output
     assert "At 0.9" not in output
     assert "another threshold: --show 0.95; to each: --show all" in output
@@ -348,6 +366,16 @@ def test_the_command_says_which_layer_decided_and_by_what(project: Project) -> N
     assert "Layer semantic: cosine 1.0000, threshold 0.95." in output
 
 
+def test_an_estimated_similarity_is_said_to_be_one(project: Project) -> None:
+    project.deduplicate({"a": TEN, "b": f"{TEN} v"})
+    output = run(project, "explain", "a")[0] + run(project, "explain", "b")[0]
+    assert "surface: Jaccard similarity 0.9091" in output
+    with project.store.transaction() as connection:
+        connection.execute("update personas.duplicates set similarity = 0.95")
+    output = run(project, "explain", "a")[0] + run(project, "explain", "b")[0]
+    assert "Layer surface: estimated Jaccard similarity 0.9500, threshold 0.9" in output
+
+
 def test_the_command_says_what_is_not_decided_any_more_or_yet(project: Project) -> None:
     project.write({"a": TEN})
     assert "not deduplicated yet" in run(project, "explain", "a")[0]
@@ -368,7 +396,7 @@ def test_the_commands_tell_the_hub_from_what_the_settings_ask_for_now(
     )
     output, _ = run(project, "sweep")
     assert "the hub" not in output  # none of these rows is it: they ask for spelling, too
-    assert re.search(r"0\.8 .* the next run +\n", output)
+    assert re.search(r"0\.8 .* next run +\n", output)
     assert "At 0.9: removed" in output
     assert decided in output
     output, _ = run(project, "explain", "a")
@@ -380,7 +408,8 @@ def test_the_commands_tell_the_hub_from_what_the_settings_ask_for_now(
     assert "Decided with jaccard_threshold 0.9 (now 0.8): s1." in output
     monkeypatch.setenv("PERSONA_PIPELINE_PAIRS_FROM", "0.6")
     output, _ = run(project, "sweep")
-    assert "stored from 0.7 on" in output
+    monkeypatch.setattr("persona_pipeline.personas.sweep.COMPARED_ANEW", 0)
+    assert re.search(r"~0\.65 .*stored from 0\.7 on", run(project, "sweep")[0], re.DOTALL)
     assert "Not compared yet with the settings of now: s1." in output
 
 

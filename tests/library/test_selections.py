@@ -363,7 +363,7 @@ def test_the_command_prints_what_was_made_and_what_to_write_into_the_settings(
     project.write(people(9))
     shown = print_selection(project, "diverse", count=6, thresholds="0.7,0.5", seed=2)
     made = summarize_selection(project.store, "diverse", 5)
-    assert f"diverse: {made.count} personas" in shown
+    assert f"diverse: {made.count} personas of the hub's 9\n" in shown
     assert f"smallest {made.smallest:.3f}, median {made.median:.3f}" in shown
     assert all(f"\n  {text}\n" in shown for text in made.first["persona"])
     written = "\n".join(re.findall(r"^  (\[.*|[a-z_]+ = .*)$", shown, re.MULTILINE))
@@ -405,6 +405,10 @@ def test_options_make_one_selection_and_leave_the_others_configured(
     done = CliRunner().invoke(cli, arguments)
     assert "many: 5 personas" in done.output
     assert "[selections.many]" in done.output
+    arguments = ["select", "few", "--seed", "7", "--data-dir", str(project.settings.data_dir)]
+    done = CliRunner().invoke(cli, arguments)
+    assert "few: 2 personas" in done.output  # what no option says is as configured
+    assert "[persona_sources]" not in done.output
 
 
 def test_the_command_without_rules_or_personas_says_what_to_do(

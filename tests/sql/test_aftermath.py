@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from persona_pipeline.cli.aftermath import hub_sizes, print_aftermath
+from persona_pipeline.cli.aftermath import Before, Hub, look_before, print_aftermath
+from persona_pipeline.personas.selection_rules import Selection
 from persona_pipeline.settings import load_settings
 from persona_pipeline.store import Store
 from tests.sql.conftest import RECORDS, Tables
@@ -43,28 +45,69 @@ def keep(store: Store, **personas: str) -> None:
         tables.add("personas.hub", *rows)
 
 
-def aftermath(store: Store, before: dict[str, int], **settings: object) -> str:
+def was(store: Store, **counts: int) -> Before:
+    """As it is, but for some shards, of which the hub had so many others."""
+    now = look_before(store, load_settings(), ["s1"])
+    hubs = {**now.hubs, **{shard: Hub(count, members=1) for shard, count in counts.items()}}
+    return replace(now, hubs=hubs)
+
+
+def aftermath(store: Store, before: Before | None = None, **settings: object) -> str:
     """What is said after a run of s1."""
     output = StringIO()
     chosen = load_settings(selections={"few": {"count": 1}}, **settings)
-    print_aftermath(Console(file=output, width=1000), store, chosen, ["s1"], before)
+    print_aftermath(Console(file=output, width=1000), store, chosen, before or was(store))
     return output.getvalue()
 
 
 def test_a_run_that_changed_its_own_shard_only_says_nothing(store: Store) -> None:
     keep(store, a="s1", b="s1", c="s2")
-    assert list(hub_sizes(store).items()) == [("s2", 1), ("s1", 2), ("s3", 0)]
-    assert aftermath(store, {"s2": 1, "s1": 9, "s3": 0}) == ""
+    before = was(store, s1=9)
+    counts = [(shard, hub.persona_count) for shard, hub in before.hubs.items()]
+    assert counts == [("s2", 1), ("s1", 9), ("s3", 0)]
+    assert aftermath(store, before) == ""
 
 
 def test_other_shards_whose_hub_has_changed_are_named_with_both_counts(store: Store) -> None:
     keep(store, a="s1", b="s2", c="new by another run", d="s2")
-    assert aftermath(store, {"s3": 1200, "s2": 1, "s1": 5}) == (
+    before = was(store, s2=1, s3=1200)
+    assert aftermath(store, before) == (
         "All shards are deduplicated together, and the hub of others has changed, too: personas of "
-        "s3 0 (was 1,200), s2 2 (was 1).\n"
+        "s2 2 (was 1), s3 0 (was 1,200).\n"
     )
-    many = aftermath(store, {f"t{number}": 1 for number in range(9)})
+    assert "personas of s2 2 (as many, others)." in aftermath(store, was(store, s2=2))
+    many = aftermath(store, was(store, **{f"t{number}": 1 for number in range(9)}))
     assert "t3 0 (was 1), t4 0 (was 1) and 4 more." in many
+
+
+def test_records_that_are_not_asked_for_any_more_are_told_by_domain(store: Store) -> None:
+    with writing(store) as tables:
+        tables.add("personas.hub", {"persona_id": "p"})
+        tables.add("synthetic.riddle", {"record_id": "r", "persona_id": "p"})
+    before = replace(was(store), records={"riddle": 3, "toast": 2})
+    assert aftermath(store, before).startswith(
+        "Fewer records of these shards than before: riddle 1 (was 3), toast 0 (was 2). What was"
+    )
+    assert aftermath(store, replace(before, records={"riddle": 1})) == ""
+
+
+def test_a_selection_that_the_run_has_made_is_told(store: Store) -> None:
+    with writing(store) as tables:
+        tables.add("personas.selections", {"name": "few", "persona_id": "p", "place": 0})
+    before = replace(was(store), unmade=["few", "none"])
+    assert aftermath(store, before) == "Selection 'few' was made: 1 persona of the hub.\n"
+
+
+def test_records_of_personas_that_a_selection_lost_are_counted(store: Store) -> None:
+    keep(store, a="s2", b="s2")
+    asked = {"stage": "synthetic.riddle", "input_count": 1, "rows_in": 1, "source": "few"}
+    with writing(store) as tables:
+        tables.add("runs.stages", {**asked, "shard": "s2"})
+        tables.add("personas.selections", {"name": "few", "persona_id": "a", "shard": "s2"})
+        for persona in ("a", "b"):
+            record = {"record_id": persona, "persona_id": persona, "shard": "s2"}
+            tables.add("synthetic.riddle", record)
+    assert "in their domain's selection, any more: 1 of s2." in aftermath(store)
 
 
 def test_records_whose_personas_left_the_hub_are_counted_by_shard(store: Store) -> None:
@@ -77,8 +120,8 @@ def test_records_whose_personas_left_the_hub_are_counted_by_shard(store: Store) 
             "synthetic.riddle",
             *({"record_id": r, "persona_id": p, "shard": shard} for r, p, shard in records),
         )
-    said = aftermath(store, hub_sizes(store))
-    assert "Records of personas that are not in the hub any more: 2 of s2, 1 of s3. Run" in said
+    said = aftermath(store)
+    assert "not in the hub, or in their domain's selection, any more: 2 of s2, 1 of s3." in said
     assert "--example shards_behind" in said
 
 
@@ -94,17 +137,26 @@ def test_a_selection_made_from_another_hub_is_named(
 ) -> None:
     stages = {"quality_rules": "q1", "deduplication": "d1"}
     decided = [{"stage": name, "output_version": version} for name, version in stages.items()]
+    rules = Selection(count=1).model_dump_json()
     hubs = [{"shard": "s1", "hub_version": made_from}] if made_from else []
     with writing(store) as tables:
         tables.add("runs.stages", *decided, *({**row, "shard": "s3"} for row in decided))
-        tables.add("runs.selected", *hubs, {"shard": "s2", "hub_version": "q d"}, name="few")
+        hubs.append({"shard": "s2", "hub_version": "q d"})
+        tables.add("runs.selected", *hubs, name="few", rules=rules)
     drawn = {"math": "few", "npc": "few"}
-    said = aftermath(store, hub_sizes(store), persona_sources=drawn, domains=domains)
+    said = aftermath(store, persona_sources=drawn, domains=domains)
     assert ("Selection 'few' (math, npc) was made from another hub of s1 than" in said) == is_said
     assert ("'persona-pipeline select few' makes it again" in said) == is_said
+
+
+def test_a_selection_made_by_other_rules_is_named(store: Store) -> None:
+    with writing(store) as tables:
+        tables.add("runs.selected", {"name": "few", "hub_version": "d", "rules": '{"count":2}'})
+    said = aftermath(store, persona_sources={"math": "few"})
+    assert "Selection 'few' (math) was made by other rules than those of now, and stays" in said
 
 
 def test_nothing_is_said_of_a_selection_that_was_not_noted(store: Store) -> None:
     with writing(store) as tables:
         tables.add("runs.stages", {"stage": "deduplication", "output_version": "d1"})
-    assert aftermath(store, hub_sizes(store), persona_sources={"math": "few"}) == ""
+    assert aftermath(store, persona_sources={"math": "few"}) == ""
