@@ -199,7 +199,7 @@ class _Rehearsal:
 
     def _embed(self, candidates: pl.DataFrame, shard: str) -> None:
         model = self.settings.embedding_model
-        if not runs_here(model):
+        if self.settings.needs_vectors and not runs_here(model):
             requests = [embedding_request(model, text) for text in candidates["persona"]]
             self.answers(requests, shard=shard, stage=EMBEDDINGS)
 

@@ -269,6 +269,12 @@ class Settings(DataFolder, BaseSettings):
         of_stages = {name for names in self.stage_models.values() for name in names}
         return {self.model, *self.fallback_models} | of_stages
 
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether personas are compared, or chosen for a selection, by their meaning."""
+        is_spread = (rules.farthest and rules.count for rules in self.selections.values())
+        return self.cosine_threshold is not None or any(is_spread)
+
     def models_for(self, stage: str) -> list[str]:
         """The model of a stage and its fallbacks, in the order in which they are asked."""
         return self.stage_models.get(stage) or [self.model, *self.fallback_models]

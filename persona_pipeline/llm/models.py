@@ -114,7 +114,8 @@ def check_prices(settings: Settings) -> None:
     Raises:
         ModelError: names the model without one.
     """
-    for model in sorted({*settings.chat_models, settings.embedding_model}):
+    vectors = {settings.embedding_model} if settings.needs_vectors else set[str]()
+    for model in sorted(settings.chat_models | vectors):
         known_price(settings, model)
 
 
@@ -226,7 +227,7 @@ def needed_artifacts(settings: Settings) -> list[str]:
     """The packaged files that a run with these settings uses."""
     embedded = (name for name in settings.chat_models if name.startswith(EMBEDDED))
     needed = sorted({name.removeprefix(EMBEDDED) for name in embedded} & set(EMBEDDED_CHAT))
-    if settings.embedding_model == f"{EMBEDDED}{MINILM}":
+    if settings.needs_vectors and settings.embedding_model == f"{EMBEDDED}{MINILM}":
         needed += [MINILM, "minilm-l6-tokenizer"]
     if settings.source == "wikipedia" or settings.source.startswith("wikipedia:"):
         needed.append(f"wikipedia-{settings.source.partition(':')[2] or 'en'}")

@@ -35,11 +35,26 @@ EMBEDDINGS: dict[str, pl.DataType | type[pl.DataType]] = {
 
 
 def embed_candidates(
-    candidates: pl.DataFrame, stored: pl.DataFrame, embedder: Embedder, shard: str
+    candidates: pl.DataFrame, stored: pl.DataFrame, embedder: Embedder | None, shard: str
 ) -> StageRows:
-    """One vector per candidate (persona_id, persona); those `stored` for this model are reused."""
-    mine = stored.filter(pl.col("model") == embedder.model).select(*EMBEDDINGS)
-    known = mine.join(candidates, on="persona_id", how="semi")
+    """One vector per candidate (persona_id, persona); those `stored` for this model are reused.
+
+    Without an embedder, as nobody needs vectors: those that are stored, of any model.
+    """
+    mine = stored.filter(pl.col("model") == embedder.model) if embedder else stored
+    known = mine.select(*EMBEDDINGS).join(candidates, on="persona_id", how="semi")
+    return StageRows(
+        shard=shard,
+        stage="embeddings",
+        tables={"personas.embeddings": _with_new(known, candidates, embedder).sort("persona_id")},
+    )
+
+
+def _with_new(
+    known: pl.DataFrame, candidates: pl.DataFrame, embedder: Embedder | None
+) -> pl.DataFrame:
+    if embedder is None:
+        return known
     new = candidates.join(known, on="persona_id", how="anti", maintain_order="left")
     vectors = embedder.embed(new["persona"].to_list()).tolist() if len(new) else []
     made = pl.DataFrame(
@@ -50,11 +65,7 @@ def embed_candidates(
         },
         schema=EMBEDDINGS,
     )
-    return StageRows(
-        shard=shard,
-        stage="embeddings",
-        tables={"personas.embeddings": pl.concat([known, made]).sort("persona_id")},
-    )
+    return pl.concat([known, made])
 
 
 @dataclass(frozen=True, slots=True)

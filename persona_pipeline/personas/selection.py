@@ -166,8 +166,8 @@ def _spread(store: Store, plan: DedupPlan, line: pl.DataFrame, rules: Selection)
     if not len(picks):
         msg = (
             f"none of the {len(line):,} personas has a vector of {plan.embedding_model!r}: run the "
-            "main job with this embedding_model, or choose by place in line (--no-farthest, or "
-            "farthest = false)"
+            "main job with this embedding_model, and with a cosine_threshold or this selection in "
+            "the settings; or choose by place in line (--no-farthest, or farthest = false)"
         )
         raise StoreError(msg)
     chosen = line[placed[picks]].with_columns(_distances(matrix[picks]))

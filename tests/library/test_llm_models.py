@@ -204,3 +204,8 @@ def test_the_models_of_fallbacks_and_stages_are_fetched_too() -> None:
         source="a",
     )
     assert needed_artifacts(settings) == ["qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"]
+
+
+def test_a_model_of_vectors_is_not_fetched_where_nobody_needs_them() -> None:
+    by_words = load_settings(model="fake/demo", source="texts", cosine_threshold=None)
+    assert needed_artifacts(by_words) == []

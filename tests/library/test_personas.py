@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from persona_pipeline.llm.clients.embeddings import FakeEmbedder, Vectors
 from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
 from persona_pipeline.llm.requests import ChatRequest
-from persona_pipeline.personas.deduplication import embed_candidates, keep_rest
+from persona_pipeline.personas.deduplication import EMBEDDINGS, embed_candidates, keep_rest
 from persona_pipeline.personas.persona_to_persona import persona_to_persona
 from persona_pipeline.personas.plan import PersonaPlan
 from persona_pipeline.personas.text_to_persona import text_to_persona
@@ -309,6 +309,18 @@ def test_a_stored_vector_of_this_model_is_not_made_again() -> None:
     other = CountingEmbedder("fake/other")
     renewed = embed_candidates(candidates, stored, other, "s").tables["personas.embeddings"]
     assert (other.texts, set(renewed["model"])) == (PEOPLE, {"fake/other"})
+
+
+def test_without_an_embedder_stored_vectors_stay_and_none_is_made() -> None:
+    candidates = extracted(*PEOPLE)
+    stored = embed_candidates(
+        candidates[:2],
+        pl.DataFrame(schema=EMBEDDINGS),
+        CountingEmbedder("fake/other"),
+        "s",
+    ).tables["personas.embeddings"]
+    kept = embed_candidates(candidates[1:], stored, None, "s").tables["personas.embeddings"]
+    assert kept.equals(stored[1:])
 
 
 def test_vectors_of_personas_that_are_no_candidates_any_more_are_dropped() -> None:

@@ -64,6 +64,16 @@ def test_what_has_names_inside_is_taken_whole_from_the_first_that_has_it(
     assert settings.selections == {"few": Selection(count=2), "many": Selection(count=9)}
 
 
+def test_vectors_are_needed_to_compare_or_to_choose_by_meaning() -> None:
+    assert load_settings().needs_vectors
+    by_words: dict[str, Any] = {"cosine_threshold": None}
+    assert not load_settings(**by_words).needs_vectors
+    spread = {"few": {"count": 3}}
+    assert load_settings(**by_words, selections=spread).needs_vectors
+    for rules in ({"count": 3, "farthest": False}, {"thresholds": [0.5]}):
+        assert not load_settings(**by_words, selections={"few": rules}).needs_vectors
+
+
 def test_a_dotenv_file_counts_as_environment_but_real_variables_win(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
