@@ -14,6 +14,7 @@ from rich.table import Table
 from persona_pipeline.cli.texts import (
     ONLY_FIRST,
     ONLY_SECOND,
+    count_of,
     cut_text,
     mark_pieces,
     plain,
@@ -55,6 +56,8 @@ def print_sweep(
     plan: DedupPlan,
 ) -> None:
     """A line per threshold; of those `shown`, the pairs closest to it on either side."""
+    count = count_of(steps[0].candidates, "persona")
+    console.print(f"What each Jaccard threshold would keep of {count}", highlight=False)
     console.print(_table(steps, applied, plan))
     if any(step.is_chained for step in steps):
         console.print(
@@ -109,13 +112,7 @@ def _shown(threshold: float | None) -> str:
 
 
 def _table(steps: Sequence[SweepStep], applied: Applied, plan: DedupPlan) -> Table:
-    table = Table(
-        title=f"What each Jaccard threshold would keep of {steps[0].candidates:,} personas",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        pad_edge=False,
-    )
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     layers = [name for name in LAYERS if any(getattr(step, name) for step in steps)]
     for name in ("threshold", "kept", "removed", "share", *layers):
         table.add_column(name, justify="right", no_wrap=True)
