@@ -142,9 +142,9 @@ def _judging_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         def embed(run: StageRun) -> Metadata:
             personas = run.read(read_sql("personas/candidates_of_shard"))
             stored = run.read("select * from personas.embeddings where shard = $shard")
-            embedder = None
+            buyer, embedder = run.buyer(models, EMBEDDINGS), None
             if settings.needs_vectors:
-                embedder = open_embedder(settings, run.buyer(models, EMBEDDINGS), run.shard)
+                embedder = open_embedder(settings, buyer, run.shard)
             return run.commit([embed_candidates(personas, stored, embedder, run.shard)])
 
         yield from run_shards(context, duckdb, settings, ["personas.embeddings"], embed)

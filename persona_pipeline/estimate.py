@@ -33,8 +33,8 @@ from persona_pipeline.store import Store
 from persona_pipeline.sums import known_sum
 from persona_pipeline.synthesis import (
     SynthesisPlan,
-    is_made,
     read_personas,
+    selected_count,
     synthesis_plan,
     synthesize,
 )
@@ -179,7 +179,7 @@ class _Rehearsal:
         """By shard, the rehearsed hub, or what a selection holds of it or may come to hold."""
         if plan.selection is None:
             return hubs
-        if is_made(self.store, plan.selection):
+        if selected_count(self.store, plan.selection):
             return {shard: read_personas(self.store, plan, shard) for shard in hubs}
         count = self.settings.selections[plan.selection].count
         if count is None:

@@ -145,11 +145,12 @@ def read_personas(store: Store, plan: SynthesisPlan, shard: str) -> pl.DataFrame
 
 def unmade_selections(store: Store, settings: Settings) -> list[str]:
     """The selections that the chosen domains are to draw from, and that have nobody."""
-    return sorted(name for name in settings.drawn_selections() if not is_made(store, name))
+    return sorted(name for name in settings.drawn_selections() if not selected_count(store, name))
 
 
 def _check_made(store: Store, selection: str) -> None:
-    if not is_made(store, selection) and not store.query("from personas.hub limit 1").is_empty():
+    has_hub = not store.query("from personas.hub limit 1").is_empty()
+    if has_hub and not selected_count(store, selection):
         msg = (
             f"selection {selection!r}, named in persona_sources, was never made, or the hub "
             f"has none of its personas any more: 'persona-pipeline select {selection}' makes it, "
@@ -159,10 +160,9 @@ def _check_made(store: Store, selection: str) -> None:
         raise StoreError(msg)
 
 
-def is_made(store: Store, selection: str) -> bool:
-    """Whether the selection has a persona that is in the hub."""
-    found = store.query(read_sql("personas/is_selection_made"), {"name": selection})
-    return bool(found.item())
+def selected_count(store: Store, selection: str) -> int:
+    """How many personas of the selection are in the hub."""
+    return int(store.query(read_sql("personas/selected_count"), {"name": selection}).item())
 
 
 def build_request(

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.markup import escape
 
+from persona_pipeline.cli.sweeping import print_outdated
 from persona_pipeline.cli.texts import count_of, some_of
-from persona_pipeline.personas.selection import changes_since, summarize_selection
+from persona_pipeline.personas.applied import read_applied
+from persona_pipeline.personas.comparison import dedup_plan
+from persona_pipeline.personas.selection import changes_since
 from persona_pipeline.settings import Settings
 from persona_pipeline.sql_files import read_sql
 from persona_pipeline.store import Store
-from persona_pipeline.synthesis import unmade_selections
+from persona_pipeline.synthesis import selected_count, unmade_selections
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def look_before(store: Store, settings: Settings, shards: Sequence[str]) -> Befo
 def print_aftermath(console: Console, store: Store, settings: Settings, before: Before) -> None:
     """A line for each that a user would want to know."""
     for name in before.unmade:
-        if made := summarize_selection(store, name, 0).count:
+        if made := selected_count(store, name):
             console.print(f"Selection {name!r} was made: {count_of(made, 'persona')} of the hub.")
     for line in (
         *_changed_hubs(before, _hubs(store)),
@@ -53,6 +56,8 @@ def print_aftermath(console: Console, store: Store, settings: Settings, before: 
     ):
         _warn(console, line)
     print_left_behind(console, store)
+    plan = dedup_plan(settings)
+    print_outdated(console, read_applied(store, plan), plan)
 
 
 def _hubs(store: Store) -> dict[str, Hub]:

@@ -189,6 +189,9 @@ def _is_there(model: str) -> bool:
 
 def _check_embedder(settings: Settings) -> Iterator[Finding]:
     name = settings.embedding_model
+    if not settings.needs_vectors:
+        yield Finding("embedding model", works=True, detail=f"{name}: nothing needs vectors")
+        return
     if not runs_here(name):
         request = embedding_request(name, QUESTION)
         yield _asked("embedding model", open_embedding_client(settings), request)

@@ -73,7 +73,8 @@ def run_query(
 def _explain(error: duckdb.Error) -> str:
     """DuckDB's message, unless it guesses at a domain's table that is not there yet."""
     missing = MISSING.search(str(error))
-    if missing and missing[1] in load_domains():
+    knows = missing and f"synthetic.{missing[1]}" in str(error)  # so it is there
+    if missing and not knows and missing[1] in load_domains():
         return f"there is no synthetic.{missing[1]} yet: no run had the domain {missing[1]}"
     return str(error)
 
@@ -133,7 +134,8 @@ def _print_csv(result: duckdb.DuckDBPyRelation) -> None:
         f"to_json({name}) as {name}" if kind.id in NESTED else name
         for name, kind in zip(names, result.types, strict=True)
     ]
-    if len({*result.columns}) == len(result.columns):  # else no name says which
+    is_named = len({name.lower() for name in names}) == len(names)  # else none says which
+    if is_named and columns != names:
         result = result.project(", ".join(columns))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "result.csv"

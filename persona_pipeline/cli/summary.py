@@ -52,13 +52,15 @@ def print_next(console: Console, settings: Settings, given: Mapping[str, object]
             "every record's way back",
         ),
     ]
-    if settings.documents is not None:
-        more = _as_options(given) + f" --documents {2 * settings.documents}{elsewhere}"
+    typed = _as_options(given)
+    if settings.documents is not None and typed is not None:
+        more = f"{typed} --documents {2 * settings.documents}{elsewhere}"
         commands.append((f"uv run persona-pipeline run{more}", "more; no answer is bought twice"))
     if not elsewhere:
         commands.insert(2, ("uv run dagster dev", "the asset graph, at http://localhost:3000"))
     for command, meaning in commands:
-        console.print(f"  {command}  [dim]# {meaning}[/]", highlight=False, soft_wrap=True)
+        line = f"  {escape(command)}  [dim]# {meaning}[/]"
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(
         f"Results: {snapshot} (a read-only copy of {_shown(settings.database)})",
         highlight=False,
@@ -112,11 +114,11 @@ def _print_spending(console: Console, spending: pl.DataFrame, seconds: float) ->
     )
 
 
-def _as_options(given: Mapping[str, object]) -> str:
-    """The options of a run as they were typed, but for its extent and what is secret."""
+def _as_options(given: Mapping[str, object]) -> str | None:
+    """The options of a run as they were typed, but for its extent; None: one may hold a secret."""
     typed = {name: is_ for name, is_ in given.items() if is_ is not None and name not in UNTYPED}
-    if "source" in typed:
-        typed["source"] = redact(str(typed["source"]))
+    if any(redact(str(is_)) != str(is_) for is_ in typed.values()):
+        return None
     return "".join(
         f" --{name.replace('_', '-')}" + ("" if is_ is True else f" {shlex.quote(str(is_))}")
         for name, is_ in typed.items()

@@ -94,6 +94,14 @@ def print_outdated(console: Console, applied: Applied, plan: DedupPlan) -> None:
             highlight=False,
         )
 
+    if applied.without_vectors:
+        console.print(
+            f"[yellow]Without vectors of {escape(plan.embedding_model)}, and so not compared by "
+            f"meaning: {escape(some_of(applied.without_vectors))}. Run these shards again, or "
+            "materialize personas/embeddings for them.[/]",
+            highlight=False,
+        )
+
 
 def _otherwise(applied: Applied, plan: DedupPlan) -> str:
     """In what the shards' decisions differ from what the settings ask for."""

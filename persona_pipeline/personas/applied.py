@@ -5,7 +5,12 @@ from dataclasses import dataclass
 import duckdb
 
 from persona_pipeline.dedup.rules import Thresholds
-from persona_pipeline.personas.comparison import DedupPlan, current_versions, read_states
+from persona_pipeline.personas.comparison import (
+    DedupPlan,
+    current_versions,
+    read_states,
+    shards_without_vectors,
+)
 from persona_pipeline.personas.deduplication import undecided_shards
 from persona_pipeline.sql_files import fetch, read_sql
 from persona_pipeline.store import Store
@@ -24,6 +29,8 @@ class Applied:
     thresholds: list[Thresholds]
     uncompared: list[str]
     undecided: list[str]
+    without_vectors: list[str]
+    """Shards that cannot be compared by meaning, although `plan` asks for it."""
 
 
 def read_applied(store: Store, plan: DedupPlan) -> Applied:
@@ -34,7 +41,13 @@ def read_applied(store: Store, plan: DedupPlan) -> Applied:
         uncompared = _uncompared(connection, plan)
         undecided = undecided_shards(connection, plan)
     thresholds = [Thresholds(**row) for row in decided.iter_rows(named=True)]
-    return Applied(**compared, thresholds=thresholds, uncompared=uncompared, undecided=undecided)
+    return Applied(
+        **compared,
+        thresholds=thresholds,
+        uncompared=uncompared,
+        undecided=undecided,
+        without_vectors=shards_without_vectors(store, plan),
+    )
 
 
 def _uncompared(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[str]:

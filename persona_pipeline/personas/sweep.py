@@ -1,5 +1,6 @@
 """How many personas each Jaccard threshold would keep, and which pairs are closest to it."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -8,13 +9,14 @@ import polars as pl
 from persona_pipeline.dedup.duplicates import compare_texts, contested
 from persona_pipeline.dedup.resolve import open_line
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
-from persona_pipeline.errors import SettingsError
+from persona_pipeline.errors import MemoryLimitError, SettingsError
 from persona_pipeline.personas.comparison import DedupPlan
 from persona_pipeline.personas.line import read_line
 from persona_pipeline.sql_files import fetch, read_sql
 from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
 
+LOG = logging.getLogger(__name__)
 STAGE = "sweep"
 ALL_SHARDS = "all"
 """What stands in the column `shard` of rows about all of them."""
@@ -26,7 +28,7 @@ MARGIN = 0.05
 LEAST = 0.05
 """Similarity below which no pairs are looked for."""
 COMPARED_ANEW = 100_000
-"""Personas up to which thresholds below the stored pairs are decided among all: down to 0.4 that
+"""Personas up to which thresholds below the stored pairs are decided among all: down to LAST that
 takes 4 CPU-seconds and 560,000 pairs, twice as many personas four times that."""
 EXAMPLES = ("persona_id", "persona", "other_id", "other_persona", "similarity")
 LAYERS = ("exact", "surface", "fuzzy", "semantic")
@@ -69,17 +71,17 @@ def sweep(store: Store, plan: DedupPlan, thresholds: Sequence[float]) -> list[Sw
     """One step per threshold, the highest first.
 
     Those from which on pairs are stored are decided from these, all layers included. For lower ones
-    the word sets are compared anew, so a step is what a run would make of it. Of many personas they
-    are chained instead: what the step before kept is compared, in the surface layer only. True
-    pairs grow quadratically towards low thresholds, and most of them are among personas that a
-    higher threshold removes.
+    the word sets are compared anew, so a step is what a run would make of it. Of many personas, far
+    down, and with MinHash, which finds other pairs from each threshold on, they are chained
+    instead: what the step before kept is compared, in the surface layer only. True pairs grow
+    quadratically towards low thresholds, and most of them are among personas that a higher
+    threshold removes.
     """
     ordered = sorted(set(thresholds), reverse=True)
     everyone = _read(store)
     least = everyone.min_jaccard or plan.comparison.min_jaccard
-    if ordered[-1] < least - TOLERANCE and len(everyone.texts) <= COMPARED_ANEW:
-        least = max(ordered[-1] - MARGIN, LEAST)
-        everyone = _compared_anew(everyone, plan, least)
+    if LAST - TOLERANCE <= ordered[-1] < least - TOLERANCE:
+        least, everyone = _compared_anew(everyone, plan, least, ordered[-1] - MARGIN)
     stored = [threshold for threshold in ordered if threshold >= least - TOLERANCE]
     lower = ordered[len(stored) :]
     decided = list(_decide_stored(everyone, plan, stored or [least]))
@@ -119,12 +121,24 @@ def _read(store: Store) -> _Everyone:
     return _Everyone(texts, line.join(texts, on="persona_id", how="semi"), pairs, min_jaccard)
 
 
-def _compared_anew(everyone: _Everyone, plan: DedupPlan, least: float) -> _Everyone:
-    """With the pairs of word sets from `least` on; those of meaning stay as they are stored."""
+def _compared_anew(
+    everyone: _Everyone, plan: DedupPlan, stored: float, least: float
+) -> tuple[float, _Everyone]:
+    """With all pairs of word sets from `least` on, if that can be; else as it is, from `stored` on.
+
+    Pairs of meaning stay as they are stored.
+    """
+    if len(everyone.texts) > COMPARED_ANEW or plan.comparison.method != "exact":
+        return stored, everyone
     comparison = replace(plan.comparison, min_jaccard=least, min_cosine=None)
-    fingerprints, surface = compare_texts(everyone.texts, None, comparison, plan.resources)
+    try:
+        fingerprints, surface = compare_texts(everyone.texts, None, comparison, plan.resources)
+    except MemoryLimitError as error:
+        LOG.info("thresholds below %s are chained: %s", stored, error)
+        return stored, everyone
     semantic = everyone.pairs.filter(pl.col("layer") == "semantic").select(surface.columns)
-    return replace(everyone, fingerprints=fingerprints, pairs=pl.concat([surface, semantic]))
+    pairs = pl.concat([surface, semantic])
+    return least, replace(everyone, fingerprints=fingerprints, pairs=pairs)
 
 
 def _decide_stored(

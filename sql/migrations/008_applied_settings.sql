@@ -5,11 +5,6 @@ alter table runs.compared add column min_cosine double;
 alter table runs.resolved add column jaccard_threshold double;
 alter table runs.resolved add column cosine_threshold double;
 alter table runs.resolved add column fuzzy_threshold double;
--- What the hub of each shard was when a selection was made from it, and by which rules.
-create table runs.selected (
-    shard varchar, name varchar, hub_version varchar, rules varchar, run_id varchar,
-    created_at timestamp
-);
 alter table personas.sweep add column exact bigint;
 alter table personas.sweep add column surface bigint;
 alter table personas.sweep add column fuzzy bigint;

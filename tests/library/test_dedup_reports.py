@@ -16,13 +16,18 @@ from hypothesis import strategies as st
 
 from persona_pipeline.cli.dedup import dedup
 from persona_pipeline.dedup.characters import RULES
+from persona_pipeline.dedup.duplicates import compare_texts
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.dedup.scratch import open_scratch
 from persona_pipeline.dedup.set_cache import SetCache
-from persona_pipeline.errors import PipelineError, SettingsError
+from persona_pipeline.errors import MemoryLimitError, PipelineError, SettingsError
 from persona_pipeline.personas.applied import Applied, read_applied
-from persona_pipeline.personas.comparison import DedupPlan, compare_shards
+from persona_pipeline.personas.comparison import (
+    DedupPlan,
+    compare_shards,
+    shards_without_vectors,
+)
 from persona_pipeline.personas.deduplication import deduplicate
 from persona_pipeline.personas.differences import compare_words, cut_words
 from persona_pipeline.personas.explaining import explain
@@ -257,19 +262,44 @@ def test_a_sweep_of_nobody_or_one_keeps_them(project: Project, personas: dict[st
         assert (step.candidates, step.kept, step.removed) == (len(personas), len(personas), 0)
 
 
+def applied(project: Project, *, uncompared: bool = False, undecided: bool = False) -> Applied:
+    """What is known of the one shard, which was compared and decided by `HUB`."""
+    return Applied(
+        0.7,
+        0.95,
+        HUB,
+        uncompared=["s1"] * uncompared,
+        undecided=["s1"] * undecided,
+        without_vectors=shards_without_vectors(project.store, project.plan),
+    )
+
+
 def test_a_shard_that_was_not_compared_is_named(project: Project) -> None:
     project.write({"a": TEN})
     assert read_applied(project.store, project.plan).uncompared == ["s1"]
     project.deduplicate({"a": TEN})
-    assert read_applied(project.store, project.plan) == Applied(0.7, 0.95, HUB, [], [])
+    assert read_applied(project.store, project.plan) == applied(project)
+
+
+def test_a_shard_without_vectors_is_named_where_meaning_is_asked_for(project: Project) -> None:
+    project.deduplicate({"a": TEN})
+    assert read_applied(project.store, project.plan).without_vectors == ["s1"]
+    assert (
+        "Without vectors of fake/embedder, and so not compared by meaning: s1."
+        in (run(project, "sweep")[0])
+    )
+    by_words = replace(project.plan, comparison=Comparison(0.7, None))
+    assert read_applied(project.store, by_words).without_vectors == []
+    project.deduplicate({"a": TEN}, a=[1.0, 0.0])
+    assert read_applied(project.store, project.plan).without_vectors == []
 
 
 def test_what_the_data_rests_on_is_known_whatever_the_settings_say_now(project: Project) -> None:
     project.deduplicate({"a": TEN, "b": changed(2)})
     stricter = replace(project.plan, thresholds=Thresholds(0.8, 0.95))
-    assert read_applied(project.store, stricter) == Applied(0.7, 0.95, HUB, [], ["s1"])
+    assert read_applied(project.store, stricter) == applied(project, undecided=True)
     wider = replace(project.plan, comparison=Comparison(0.5, 0.9))
-    assert read_applied(project.store, wider) == Applied(0.7, 0.95, HUB, ["s1"], [])
+    assert read_applied(project.store, wider) == applied(project, uncompared=True)
     project.plan = wider
     assert counts(project.sweep(0.7, 0.6)) == [(0.7, 2, 0, False), (0.6, 1, 1, False)]
 
@@ -279,8 +309,31 @@ def test_what_an_earlier_version_decided_is_not_guessed(project: Project) -> Non
     with project.store.transaction() as connection:
         connection.execute("update runs.compared set min_jaccard = null, min_cosine = null")
         connection.execute("update runs.resolved set jaccard_threshold = null")
-    assert read_applied(project.store, project.plan) == Applied(None, None, [], [], [])
+    found = read_applied(project.store, project.plan)
+    assert (found.min_jaccard, found.min_cosine, found.thresholds) == (None, None, [])
     assert counts(project.sweep(0.7, 0.6)) == [(0.7, 2, 0, False), (0.6, 1, 1, False)]
+
+
+@pytest.mark.parametrize("obstacle", ["memory", "minhash128", "depth"])
+def test_low_thresholds_are_chained_where_comparing_all_is_no_way(
+    project: Project, monkeypatch: pytest.MonkeyPatch, obstacle: str
+) -> None:
+    project.deduplicate({"a": TEN, "b": changed(2)})
+    if obstacle == "minhash128":
+        project.plan = replace(project.plan, comparison=Comparison(0.7, 0.95, method="minhash128"))
+    if obstacle == "memory":
+        errors = iter([MemoryLimitError("too many pairs"), None])
+
+        def compare_or_fail(
+            texts: pl.DataFrame, vectors: None, comparison: Comparison, resources: Resources
+        ) -> tuple[pl.DataFrame, pl.DataFrame]:
+            if error := next(errors):
+                raise error
+            return compare_texts(texts, vectors, comparison, resources)
+
+        monkeypatch.setattr("persona_pipeline.personas.sweep.compare_texts", compare_or_fail)
+    last = 0.3 if obstacle == "depth" else 0.6
+    assert counts(project.sweep(0.7, last)) == [(0.7, 2, 0, False), (last, 1, 1, True)]
 
 
 def test_thresholds_go_down_in_steps() -> None:

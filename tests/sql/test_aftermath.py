@@ -93,7 +93,9 @@ def test_records_that_are_not_asked_for_any_more_are_told_by_domain(store: Store
 
 def test_a_selection_that_the_run_has_made_is_told(store: Store) -> None:
     with writing(store) as tables:
-        tables.add("personas.selections", {"name": "few", "persona_id": "p", "place": 0})
+        for persona in ("p", "gone"):
+            tables.add("personas.selections", {"name": "few", "persona_id": persona})
+        tables.add("personas.hub", {"persona_id": "p"})
     before = replace(was(store), unmade=["few", "none"])
     assert aftermath(store, before) == "Selection 'few' was made: 1 persona of the hub.\n"
 

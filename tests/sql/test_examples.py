@@ -322,12 +322,14 @@ def test_lists_and_structs_are_json_in_comma_separated_values(folder: Path) -> N
     assert (json.loads(row["l"]), json.loads(row['o"o'])) == (["a, b", "c"], {"x": 1})
     assert row["t"] == "p, q"
     assert run_sql(folder, "--csv", "select [1] as a, 2 as a").output == "a,a_1\n[1],2\n"
+    assert run_sql(folder, "--csv", "select [1] as a, 2 as A").output == "a,A_1\n[1],2\n"
 
 
 def test_a_domain_that_no_run_had_is_named(folder: Path) -> None:
     wrong = run_sql(folder, "from synthetic.math")
     assert str(wrong.exception) == "there is no synthetic.math yet: no run had the domain math"
     assert "nothing_here does not exist" in str(run_sql(folder, "from nothing_here").exception)
+    assert "synthetic.instruction" in str(run_sql(folder, "from instruction").exception)
 
 
 def test_data_that_reads_like_the_end_of_a_wide_table_is_data(folder: Path) -> None:

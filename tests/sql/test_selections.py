@@ -56,16 +56,16 @@ def test_a_selection_is_read_in_the_order_of_selection(selected: Tables) -> None
     ]
 
 
-def test_the_shards_of_a_selection_and_whether_it_was_made(selected: Tables) -> None:
-    shards, is_made = (
-        read_sql(f"personas/{name}") for name in ("shards_of_selection", "is_selection_made")
+def test_the_shards_of_a_selection_and_how_many_it_has_in_the_hub(selected: Tables) -> None:
+    shards, counting = (
+        read_sql(f"personas/{name}") for name in ("shards_of_selection", "selected_count")
     )
     assert selected.rows(shards, name="diverse") == [("s1",), ("s2",)]
     assert selected.rows(shards, name="other") == [("s1",)]
     assert selected.rows(shards, name="none") == []
     selected.add("personas.selections", {"persona_id": "gone"}, name="lost")
-    made = {name: selected.rows(is_made, name=name) for name in ("diverse", "none", "lost")}
-    assert made == {"diverse": [(True,)], "none": [(False,)], "lost": [(False,)]}
+    made = {name: selected.rows(counting, name=name) for name in ("diverse", "none", "lost")}
+    assert made == {"diverse": [(3,)], "none": [(0,)], "lost": [(0,)]}
 
 
 def test_the_hub_in_line_has_what_decides_the_place(selected: Tables) -> None:

@@ -1,6 +1,6 @@
--- One row: whether the selection has a persona that is in the hub.
+-- One row: how many personas of the selection are in the hub.
 -- reads: personas.selections, personas.hub   params: $name
-select count(*) > 0 as is_made
+select count(*) as persona_count
 from personas.selections
 inner join personas.hub using (shard, persona_id)
 where selections.name = $name
