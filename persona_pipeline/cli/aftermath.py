@@ -98,13 +98,10 @@ def _fewer_records(before: Mapping[str, int], now: Mapping[str, int]) -> Iterato
 
 
 def print_left_behind(console: Console, store: Store) -> None:
-    """How many records are of personas that they would not be written for now."""
-    outdated = store.query(read_sql("cli/shards_to_write_again"))["shard"].to_list()
-    if not outdated:
-        return
-    rows = store.query(read_sql("cli/records_without_persona"), {"shards": outdated})
-    if len(rows):
-        listed = [f"{count:,} of {shard}" for shard, count in rows.iter_rows()]
+    """How many records are of personas that are not, or no longer chosen, in the hub."""
+    behind = store.query(read_sql("examples/shards_behind"))
+    counts = behind.select("shard", "records_without_persona").iter_rows()
+    if listed := [f"{count:,} of {shard}" for shard, count in counts if count]:
         _warn(
             console,
             "Records of personas that are not in the hub, or in their domain's selection, any "

@@ -9,15 +9,24 @@ with outdated as (
     group by shard
 ),
 
+looked_at as ( -- other shards have only records of personas that are there
+    select shard from outdated
+    union
+    select shard from runs.stages where source is not null
+),
+
 written as (
     select records.shard, records.persona_id, stages.source
     from synthetic.records
     left join runs.stages
         on records.shard = stages.shard and stages.stage = 'synthetic.' || records.domain
+    where records.shard in (select shard from looked_at)
 ),
 
 offered as (
-    select shard, persona_id, null::varchar as source from personas.hub
+    select shard, persona_id, null::varchar as source
+    from personas.hub
+    where shard in (select shard from looked_at)
     union all
     select hub.shard, hub.persona_id, selections.name
     from personas.hub

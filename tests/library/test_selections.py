@@ -1,115 +1,26 @@
 """Diverse subsets of the hub: who is chosen, in which order, and how far apart they are."""
 
-import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from io import StringIO
 from itertools import combinations, pairwise
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import polars as pl
 import pytest
-from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
-from persona_pipeline.cli.main import cli
-from persona_pipeline.cli.selections import make_selection
-from persona_pipeline.errors import PipelineError, SettingsError, StoreError
-from persona_pipeline.personas.comparison import DedupPlan, dedup_plan
-from persona_pipeline.personas.selection import select_personas, summarize_selection
-from persona_pipeline.personas.selection_rules import Selection
+from persona_pipeline.errors import StoreError
+from persona_pipeline.personas.selection import summarize_selection
 from persona_pipeline.settings import load_settings
-from persona_pipeline.stages import StageRows
 from persona_pipeline.store import Store
 from persona_pipeline.synthesis import SynthesisPlan, read_personas, unmade_selections
+from tests.library.selection_project import WORDS, Persona, Project, people
 
-MODEL = "fake/embedder"
-WORDS = [f"w{number}" for number in range(12)]
 NOISE = 1e-5
 """Of distances in single precision."""
-
-
-@dataclass(frozen=True, slots=True)
-class Persona:
-    persona_id: str
-    persona: str
-    shard_number: int
-    vector: tuple[float, ...] | None
-
-    @property
-    def shard(self) -> str:
-        return f"s{self.shard_number}"
-
-
-class Project:
-    """A store whose hub is written by hand."""
-
-    def __init__(self, folder: Path) -> None:
-        self.settings = load_settings(data_dir=folder, embedding_model=MODEL, threads=1)
-        self.store = Store(self.settings.database, self.settings.snapshot)
-        self.removed: dict[float, int] = {}
-
-    @property
-    def plan(self) -> DedupPlan:
-        return dedup_plan(self.settings)
-
-    def write(self, personas: Sequence[Persona]) -> None:
-        """Make these the hub, in this order of rows."""
-        numbers = {persona.shard_number for persona in personas}
-        with self.store.transaction() as connection:
-            for table in ("corpus.shards", "personas.hub"):
-                connection.execute(f"delete from {table}")
-            for number in numbers:
-                connection.execute(
-                    "insert into corpus.shards (shard, shard_number) values (?, ?)",
-                    [f"s{number}", number],
-                )
-        rows = [self._stage(personas, number) for number in numbers]
-        self.store.replace(rows, [], run_id="r")
-
-    def select(self, name: str = "diverse", **rules: object) -> list[tuple[str, float | None]]:
-        """Make the selection; its personas and distances, in the order of selection."""
-        chosen = select_personas(self.store, self.plan, name, Selection.model_validate(rules))
-        self.store.replace(chosen.rows, [], run_id="r")
-        self.removed = chosen.removed
-        return self.selected(name)
-
-    def selected(self, name: str = "diverse") -> list[tuple[str, float | None]]:
-        return self.store.query(
-            "select persona_id, distance from personas.selections where name = $name"
-            " order by place",
-            {"name": name},
-        ).rows()
-
-    @staticmethod
-    def _stage(personas: Sequence[Persona], number: int) -> StageRows:
-        own = [persona for persona in personas if persona.shard_number == number]
-        named = pl.DataFrame(
-            [(one.persona_id, one.persona, "text_to_persona") for one in own],
-            schema={"persona_id": pl.String, "persona": pl.String, "origin": pl.String},
-            orient="row",
-        )
-        vectors = pl.DataFrame(
-            [(one.persona_id, MODEL, one.vector) for one in own if one.vector],
-            schema={
-                "persona_id": pl.String,
-                "model": pl.String,
-                "embedding": pl.List(pl.Float32),
-            },
-            orient="row",
-        )
-        tables = {
-            "personas.hub": named,
-            "personas.candidates": named.with_columns(word_count=pl.lit(0, pl.Int64)),
-            "personas.embeddings": vectors,
-        }
-        return StageRows(f"s{number}", "t", tables)
 
 
 @pytest.fixture(autouse=True)
@@ -123,20 +34,6 @@ def project(empty_database: Path) -> Iterator[Project]:
     with TemporaryDirectory() as folder:
         shutil.copy(empty_database / "pipeline.duckdb", folder)
         yield Project(Path(folder))
-
-
-def people(count: int, seed: int = 0) -> list[Persona]:
-    """Different texts and directions, in three shards."""
-    random = Random(seed)
-    return [
-        Persona(
-            f"p{number:02}",
-            f"Person {number} " + " ".join(random.sample(WORDS, 5)),
-            number % 3,
-            tuple(random.gauss(0, 1) for _ in range(4)),
-        )
-        for number in range(count)
-    ]
 
 
 @st.composite
@@ -346,78 +243,3 @@ def test_a_selection_whose_personas_have_left_the_hub_is_as_good_as_none(project
     project.write([Persona("new", "someone new", 0, None)])
     with pytest.raises(StoreError, match="persona-pipeline select diverse"):
         read_personas(project.store, SynthesisPlan("fake/demo", selection="diverse"), "s0")
-
-
-def print_selection(project: Project, name: str, **rules: object) -> str:
-    """What 'persona-pipeline select' prints."""
-    selections = {"selections": {name: rules}} if rules else {}
-    given = {"data_dir": project.settings.data_dir, "embedding_model": MODEL, **selections}
-    output = StringIO()
-    make_selection(Console(file=output, width=200), load_settings(**given), name)
-    return output.getvalue()
-
-
-def test_the_command_prints_what_was_made_and_what_to_write_into_the_settings(
-    project: Project,
-) -> None:
-    project.write(people(9))
-    shown = print_selection(project, "diverse", count=6, thresholds="0.7,0.5", seed=2)
-    made = summarize_selection(project.store, "diverse", 5)
-    assert f"diverse: {made.count} personas of the hub's 9\n" in shown
-    assert f"smallest {made.smallest:.3f}, median {made.median:.3f}" in shown
-    assert all(f"\n  {text}\n" in shown for text in made.first["persona"])
-    written = "\n".join(re.findall(r"^  (\[.*|[a-z_]+ = .*)$", shown, re.MULTILINE))
-    Path("persona_pipeline.toml").write_text(written)
-    read = load_settings()
-    assert read.selections == {"diverse": Selection(count=6, thresholds=[0.7, 0.5], seed=2)}
-    assert list(read.persona_sources.values()) == ["diverse"]
-    assert f"run --data-dir {project.settings.data_dir}" in shown
-    assert "[selections" not in print_selection(project, "diverse")
-
-
-def test_the_command_says_when_fewer_were_left_than_asked_for(project: Project) -> None:
-    project.write(people(3))
-    assert "100 were asked for; the hub has no more.\n" in print_selection(
-        project, "diverse", count=100
-    )
-    shown = print_selection(project, "diverse", count=100, thresholds=[0.5], farthest=False)
-    assert "the hub has no more that are below the thresholds" in shown
-    assert "cosine" not in shown
-
-
-def test_a_threshold_that_removes_nobody_is_seen_to(project: Project) -> None:
-    project.write([Persona(f"p{n}", f"w1 w2 w3 w{4 + n}", n, None) for n in range(2)])
-    rules = {"thresholds": [0.95, 0.5], "farthest": False}
-    assert "removed as too similar: 0 at 0.95, 1 at 0.5\n" in print_selection(
-        project, "diverse", **rules
-    )
-
-
-def test_options_make_one_selection_and_leave_the_others_configured(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project.write(people(9))
-    Path("persona_pipeline.toml").write_text(
-        '[selections.few]\ncount = 2\n[persona_sources]\nnpc = "few"\n'
-    )
-    monkeypatch.setenv("PERSONA_PIPELINE_EMBEDDING_MODEL", MODEL)
-    arguments = ["select", "many", "--count", "5", "--data-dir", str(project.settings.data_dir)]
-    done = CliRunner().invoke(cli, arguments)
-    assert "many: 5 personas" in done.output
-    assert "[selections.many]" in done.output
-    arguments = ["select", "few", "--seed", "7", "--data-dir", str(project.settings.data_dir)]
-    done = CliRunner().invoke(cli, arguments)
-    assert "few: 2 personas" in done.output  # what no option says is as configured
-    assert "[persona_sources]" not in done.output
-
-
-def test_the_command_without_rules_or_personas_says_what_to_do(
-    project: Project, tmp_path: Path
-) -> None:
-    with pytest.raises(SettingsError, match=r"'diverse'; none is configured: .* or give --count"):
-        print_selection(project, "diverse")
-    with pytest.raises(PipelineError, match=r"no persona is in the hub.*persona-pipeline run"):
-        print_selection(project, "diverse", count=3)
-    empty = load_settings(data_dir=tmp_path / "none", selections={"diverse": {"count": 1}})
-    with pytest.raises(PipelineError, match=r"there is no .*none/pipeline\.duckdb yet: run"):
-        make_selection(Console(), empty, "diverse")

@@ -232,7 +232,8 @@ def test_shards_are_behind_where_an_input_has_changed_or_a_persona_has_left(tabl
         tables.add("corpus.shards", {"shard": shard, "shard_number": number, "source_spec": "p"})
         tables.add("personas.hub", {"shard": shard, "persona_id": f"p{shard}"})
     asked = {"stage": "synthetic.riddle", "input_count": 1, "rows_in": 1}
-    tables.add("runs.stages", asked, {**asked, "shard": "s2", "input_count": 2})
+    tables.add("runs.stages", asked)
+    tables.add("runs.stages", *({**asked, "shard": s, "input_count": 2} for s in ("s2", "s3")))
     written = [("r1", "ps1", "s1"), ("r2", "gone", "s3"), ("r3", "ps3", "s3")]
     tables.add(
         "synthetic.riddle",
@@ -241,7 +242,7 @@ def test_shards_are_behind_where_an_input_has_changed_or_a_persona_has_left(tabl
     columns = ["shard", "stages", "records_without_persona"]
     assert tables.table(read_example("shards_behind"), columns) == [
         {"shard": "s2", "stages": ["synthetic.riddle"], "records_without_persona": 0},
-        {"shard": "s3", "stages": [], "records_without_persona": 1},
+        {"shard": "s3", "stages": ["synthetic.riddle"], "records_without_persona": 1},
     ]
 
 
