@@ -183,7 +183,7 @@ def test_a_run_with_another_threshold_says_what_it_changed_of_other_shards(
     assert int(now) < int(was)
     assert f"domain's selection, any more: {int(was) - int(now)} of {shard}." in said
     behind = run_command("sql", "--csv", "--example", "shards_behind", **settings).stdout
-    assert f"{shard},wikipedia,[synthetic.math],{int(was) - int(now)}" in behind
+    assert f'{shard},wikipedia,"[""synthetic.math""]",{int(was) - int(now)}' in behind
 
 
 def test_ten_kinds_of_broken_input_are_rejected_with_file_line_and_reason(
