@@ -4,10 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.markup import escape
 
 from persona_pipeline.cli.sweeping import print_outdated
-from persona_pipeline.cli.texts import count_of, some_of
+from persona_pipeline.cli.texts import count_of, some_of, warn
 from persona_pipeline.personas.applied import read_applied
 from persona_pipeline.personas.comparison import dedup_plan
 from persona_pipeline.personas.selection import changes_since
@@ -54,7 +53,7 @@ def print_aftermath(console: Console, store: Store, settings: Settings, before: 
         *_fewer_records(before.records, _records(store, before.shards)),
         *_old_selections(store, settings, before.shards),
     ):
-        _warn(console, line)
+        warn(console, line)
     print_left_behind(console, store)
     plan = dedup_plan(settings)
     print_outdated(console, read_applied(store, plan), plan)
@@ -102,17 +101,13 @@ def print_left_behind(console: Console, store: Store) -> None:
     behind = store.query(read_sql("examples/shards_behind"))
     counts = behind.select("shard", "records_without_persona").iter_rows()
     if listed := [f"{count:,} of {shard}" for shard, count in counts if count]:
-        _warn(
+        warn(
             console,
             "Records of personas that are not in the hub, or in their domain's selection, any "
             f"more: {some_of(listed)}. Run these shards again, in all their domains, and others "
             "take their place; 'persona-pipeline sql --example shards_behind' lists what is to be "
             "run again.",
         )
-
-
-def _warn(console: Console, line: str) -> None:
-    console.print(f"[yellow]{escape(line)}[/]", highlight=False)
 
 
 def _old_selections(store: Store, settings: Settings, shards: Sequence[str]) -> Iterator[str]:

@@ -8,7 +8,6 @@ import click
 import polars as pl
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from persona_pipeline.cli.texts import (
@@ -19,6 +18,7 @@ from persona_pipeline.cli.texts import (
     mark_pieces,
     plain,
     some_of,
+    warn,
 )
 from persona_pipeline.dedup.rules import TOLERANCE
 from persona_pipeline.personas.applied import Applied
@@ -80,26 +80,23 @@ def print_sweep(
 
 def print_outdated(console: Console, applied: Applied, plan: DedupPlan) -> None:
     """Which shards do not rest on the settings of now; silent where all do."""
-    if applied.uncompared:
-        console.print(
-            "[yellow]Not compared yet with the settings of now: "
-            f"{escape(some_of(applied.uncompared))}. Run 'persona-pipeline run', or materialize "
-            "personas/pairs.[/]",
-            highlight=False,
+    if shards := some_of(applied.uncompared):
+        warn(
+            console,
+            f"Not compared yet with the settings of now: {shards}. Run 'persona-pipeline run', or "
+            "materialize personas/pairs.",
         )
-    if applied.undecided:
-        console.print(
-            f"[yellow]Decided {_otherwise(applied, plan)}: {escape(some_of(applied.undecided))}. "
-            "The next run, of any shard, decides them again.[/]",
-            highlight=False,
+    if shards := some_of(applied.undecided):
+        warn(
+            console,
+            f"Decided {_otherwise(applied, plan)}: {shards}. The next run, of any shard, decides "
+            "them again.",
         )
-
-    if applied.without_vectors:
-        console.print(
-            f"[yellow]Without vectors of {escape(plan.embedding_model)}, and so not compared by "
-            f"meaning: {escape(some_of(applied.without_vectors))}. Run these shards again, or "
-            "materialize personas/embeddings for them.[/]",
-            highlight=False,
+    if shards := some_of(applied.without_vectors):
+        warn(
+            console,
+            f"Without vectors of {plan.embedding_model}, and so not compared by meaning: {shards}. "
+            "Run these shards again, or materialize personas/embeddings for them.",
         )
 
 

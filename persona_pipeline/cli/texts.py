@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from persona_pipeline.personas.differences import Piece
@@ -34,6 +36,11 @@ def cut_text(text: Text) -> Text:
 def plain(text: str) -> str:
     """Without what would move the cursor: a model wrote it."""
     return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def warn(console: Console, line: str) -> None:
+    """Print what a user should see to."""
+    console.print(f"[yellow]{escape(line)}[/]", highlight=False)
 
 
 def count_of(count: int, thing: str) -> str:

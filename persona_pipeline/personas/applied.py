@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 
-import duckdb
-
 from persona_pipeline.dedup.rules import Thresholds
 from persona_pipeline.personas.comparison import (
     DedupPlan,
     current_versions,
     read_states,
-    shards_without_vectors,
+    without_vectors,
 )
 from persona_pipeline.personas.deduplication import undecided_shards
 from persona_pipeline.sql_files import fetch, read_sql
@@ -38,19 +36,13 @@ def read_applied(store: Store, plan: DedupPlan) -> Applied:
     with store.connect(read_only=True) as connection:
         compared = fetch(connection, read_sql("personas/compared_from")).row(0, named=True)
         decided = fetch(connection, read_sql("personas/decided_at"))
-        uncompared = _uncompared(connection, plan)
+        states = read_states(connection, plan)
         undecided = undecided_shards(connection, plan)
-    thresholds = [Thresholds(**row) for row in decided.iter_rows(named=True)]
+    versions = current_versions(states, plan)
     return Applied(
         **compared,
-        thresholds=thresholds,
-        uncompared=uncompared,
+        thresholds=[Thresholds(**row) for row in decided.iter_rows(named=True)],
+        uncompared=[state.shard for state in states if state.version != versions[state.shard]],
         undecided=undecided,
-        without_vectors=shards_without_vectors(store, plan),
+        without_vectors=without_vectors(states, plan),
     )
-
-
-def _uncompared(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[str]:
-    states = read_states(connection, plan)
-    versions = current_versions(states, plan)
-    return [state.shard for state in states if state.version != versions[state.shard]]

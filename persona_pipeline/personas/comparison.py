@@ -282,10 +282,14 @@ def _by_shard(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 def shards_without_vectors(store: Store, plan: DedupPlan) -> list[str]:
     """Shards that cannot be compared by meaning, although the plan asks for it."""
+    with store.connect(read_only=True) as connection:
+        return without_vectors(read_states(connection, plan), plan)
+
+
+def without_vectors(states: Sequence[ShardState], plan: DedupPlan) -> list[str]:
+    """Those of the shards that cannot be compared by meaning, although the plan asks for it."""
     if plan.comparison.min_cosine is None:
         return []
-    with store.connect(read_only=True) as connection:
-        states = read_states(connection, plan)
     return [state.shard for state in states if state.candidate_count and not state.vectors_at]
 
 

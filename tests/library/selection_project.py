@@ -1,11 +1,15 @@
 """A store whose hub is written by hand, for the tests of selections."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import polars as pl
+import pytest
 
 from persona_pipeline.personas.comparison import DedupPlan, dedup_plan
 from persona_pipeline.personas.selection import select_personas
@@ -28,6 +32,15 @@ class Persona:
     @property
     def shard(self) -> str:
         return f"s{self.shard_number}"
+
+
+@contextmanager
+def open_project(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Project"]:
+    """A project of its own, without publishing: not what is tested, and most of the time."""
+    monkeypatch.setattr(Store, "publish", lambda _: None)
+    with TemporaryDirectory() as folder:
+        shutil.copy(empty_database / "pipeline.duckdb", folder)
+        yield Project(Path(folder))
 
 
 class Project:

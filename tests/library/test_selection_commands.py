@@ -1,11 +1,9 @@
 """What 'persona-pipeline select' makes and prints."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from click.testing import CliRunner
@@ -17,21 +15,13 @@ from persona_pipeline.errors import PipelineError, SettingsError
 from persona_pipeline.personas.selection import summarize_selection
 from persona_pipeline.personas.selection_rules import Selection
 from persona_pipeline.settings import load_settings
-from persona_pipeline.store import Store
-from tests.library.selection_project import MODEL, Persona, Project, people
-
-
-@pytest.fixture(autouse=True)
-def _no_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copying the tables after each commit is not what is tested, and most of the time."""
-    monkeypatch.setattr(Store, "publish", lambda _: None)
+from tests.library.selection_project import MODEL, Persona, Project, open_project, people
 
 
 @pytest.fixture
-def project(empty_database: Path) -> Iterator[Project]:
-    with TemporaryDirectory() as folder:
-        shutil.copy(empty_database / "pipeline.duckdb", folder)
-        yield Project(Path(folder))
+def project(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    with open_project(empty_database, monkeypatch) as project:
+        yield project
 
 
 def print_selection(project: Project, name: str, **rules: object) -> str:

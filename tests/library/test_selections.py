@@ -1,11 +1,9 @@
 """Diverse subsets of the hub: who is chosen, in which order, and how far apart they are."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -15,25 +13,17 @@ from hypothesis import strategies as st
 from persona_pipeline.errors import StoreError
 from persona_pipeline.personas.selection import summarize_selection
 from persona_pipeline.settings import load_settings
-from persona_pipeline.store import Store
 from persona_pipeline.synthesis import SynthesisPlan, read_personas, unmade_selections
-from tests.library.selection_project import WORDS, Persona, Project, people
+from tests.library.selection_project import WORDS, Persona, Project, open_project, people
 
 NOISE = 1e-5
 """Of distances in single precision."""
 
 
-@pytest.fixture(autouse=True)
-def _no_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copying the tables after each commit is not what is tested, and most of the time."""
-    monkeypatch.setattr(Store, "publish", lambda _: None)
-
-
 @pytest.fixture
-def project(empty_database: Path) -> Iterator[Project]:
-    with TemporaryDirectory() as folder:
-        shutil.copy(empty_database / "pipeline.duckdb", folder)
-        yield Project(Path(folder))
+def project(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    with open_project(empty_database, monkeypatch) as project:
+        yield project
 
 
 @st.composite
