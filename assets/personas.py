@@ -32,6 +32,8 @@ from persona_pipeline.settings import Settings
 from persona_pipeline.sql_files import read_sql
 from persona_pipeline.stage_names import EMBEDDINGS, PERSONA_TO_PERSONA, TEXT_TO_PERSONA
 
+ASKING_VERSION = 1
+"""Of what the code versions of assets that ask a model hash."""
 COMPARED = {
     "fingerprints": "One row is what deduplication knows of one candidate: hashes of its text.",
     "pairs": "One row is two word sets or texts that are similar, whichever personas have them.",
@@ -61,7 +63,7 @@ def _asking_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         owners=OWNERS,
         partitions_def=SHARDS,
         backfill_policy=some_at_once(settings),
-        code_version=_version(TEXT_TO_PERSONA, asking.model, asking.verbs, asking.granularity),
+        code_version=_version(TEXT_TO_PERSONA, asking.model, asking.granularity, *asking.verbs),
     )
     def extracted(
         context: dg.AssetExecutionContext, duckdb: StoreResource, models: dg.ResourceParam[Models]
@@ -166,7 +168,7 @@ def _comparing_asset(settings: Settings) -> dg.AssetsDefinition:
                 kinds={"numba", "duckdb"},
                 owners=OWNERS,
                 automation_condition=refresh_condition(),
-                code_version=stable_id(str(plan.comparison), TOKENIZER_VERSION)[:12],
+                code_version=stable_id(plan.comparison.version_text(), TOKENIZER_VERSION)[:12],
             )
             for name, description in COMPARED.items()
         ],
@@ -205,7 +207,7 @@ def _deciding_asset(settings: Settings) -> dg.AssetsDefinition:
         partitions_def=SHARDS,
         backfill_policy=AT_ONCE,
         automation_condition=refresh_condition(),
-        code_version=stable_id(str(plan.thresholds))[:12],
+        code_version=stable_id(plan.thresholds.version_text())[:12],
     )
     def duplicates(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
         """One row is one persona removed as a duplicate: of which, in which layer, how similar.
@@ -250,6 +252,5 @@ def _keeping_asset(settings: Settings) -> dg.AssetsDefinition:
     return hub
 
 
-def _version(prompt: str, *settings: object) -> str:
-    loaded = stage_prompt(prompt)
-    return stable_id(loaded.version, [str(setting) for setting in settings])[:12]
+def _version(prompt: str, *settings: str | int) -> str:
+    return stable_id(ASKING_VERSION, stage_prompt(prompt).version, *settings)[:12]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import dagster as dg
+from pydantic_core import to_jsonable_python
 
 from assets.automation import refresh_condition
 from assets.resources import Models, StoreResource
@@ -11,7 +12,7 @@ from assets.stage_runs import OWNERS, SHARDS, StageRun
 from assets.tables import Metadata
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.domains.spec import Domain
-from persona_pipeline.hashing import stable_id
+from persona_pipeline.hashing import canonical_json, stable_id
 from persona_pipeline.locks import turn
 from persona_pipeline.record_duplicates import STAGE, deduplicate_records
 from persona_pipeline.settings import Settings
@@ -22,6 +23,9 @@ from persona_pipeline.synthesis import (
     synthesize,
     table_name,
 )
+
+RECORDS_VERSION = 1
+"""Of what the code versions below hash."""
 
 
 def build_synthetic_assets(
@@ -37,8 +41,8 @@ def build_synthetic_assets(
 def _build_domain_asset(settings: Settings, domain: Domain) -> dg.AssetsDefinition:
     plan, table = synthesis_plan(settings, domain), table_name(domain)
     version = stable_id(
-        *(domain.prompt.version, plan.model, plan.prompting, str(domain.file.options)),
-        *([plan.selection] if plan.selection else []),
+        *(RECORDS_VERSION, domain.prompt.version, plan.model, plan.prompting),
+        canonical_json(to_jsonable_python([domain.file.options, plan.selection])),
     )
 
     @dg.asset(
@@ -68,7 +72,10 @@ def _build_domain_asset(settings: Settings, domain: Domain) -> dg.AssetsDefiniti
 
 
 def _build_duplicates_asset(settings: Settings, domains: Sequence[Domain]) -> dg.AssetsDefinition:
-    rules = str({domain.name: domain.file.dedup for domain in domains})
+    rules = {domain.name: domain.file.dedup.version_fields() for domain in domains}
+    version = stable_id(
+        RECORDS_VERSION, canonical_json(to_jsonable_python([rules, settings.record_thresholds]))
+    )
 
     @dg.asset(
         key=["synthetic", "duplicates"],
@@ -79,7 +86,7 @@ def _build_duplicates_asset(settings: Settings, domains: Sequence[Domain]) -> dg
         partitions_def=SHARDS,
         backfill_policy=AT_ONCE,
         automation_condition=refresh_condition(),
-        code_version=stable_id(rules, str(settings.record_thresholds))[:12],
+        code_version=version[:12],
     )
     def duplicates(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
         """One row is one record that says what a kept one says: in words, or by its signature.

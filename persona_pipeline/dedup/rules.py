@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from persona_pipeline.errors import SettingsError, unknown_choice
+from persona_pipeline.hashing import versioned_text
 
 TOLERANCE: Final = 1e-9
 """A similarity is at the threshold from this far below it: a float may fall short of 0.9."""
@@ -37,6 +38,11 @@ class Thresholds:
             message = f"threshold fuzzy (setting fuzzy_threshold) is {asked}"
             raise SettingsError(message)
 
+    def version_text(self) -> str:
+        """Spell what `runs.resolved` hashes; another meaning of a field takes another number."""
+        fields = {"jaccard": self.jaccard, "cosine": self.cosine, "fuzzy": self.fuzzy}
+        return versioned_text("Thresholds", 1, fields)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -56,6 +62,16 @@ class Comparison:
         """Turns away a method that there is not."""
         if self.method not in get_args(Method):
             raise SettingsError(unknown_choice("method", self.method, get_args(Method)))
+
+    def version_text(self) -> str:
+        """Spell what `runs.compared` hashes; another meaning of a field takes another number."""
+        fields = {
+            "min_jaccard": self.min_jaccard,
+            "min_cosine": self.min_cosine,
+            "has_scores": self.has_scores,
+            "method": self.method,
+        }
+        return versioned_text("Comparison", 1, fields)
 
     def check_finds(self, thresholds: Thresholds) -> None:
         """That no pair is left out that these thresholds ask for.

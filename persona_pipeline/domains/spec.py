@@ -62,6 +62,10 @@ class RecordDedup(BaseModel):
     signature: str | None = None
     """Jinja template over the fields: of records with the same one, the first is kept."""
 
+    def version_fields(self) -> tuple[float | None, str | None, str | None]:
+        """List what a version of these rules hashes, in an order that stays."""
+        return self.threshold, self.text, self.signature
+
 
 class DomainFile(PromptFile):
     """What stands in `domain.yaml`."""

@@ -103,7 +103,8 @@ def current_versions(states: Sequence[ShardState], plan: DedupPlan) -> dict[str,
     versions = dict[str, str | None]()
     for state in states:
         vectors = f"{plan.embedding_model} {state.vectors_at}" if is_semantic else None
-        parts = [state.candidates_at, vectors, str(plan.comparison), TOKENIZER_VERSION, cells]
+        comparison = plan.comparison.version_text()
+        parts = [state.candidates_at, vectors, comparison, TOKENIZER_VERSION, cells]
         versions[state.shard] = stable_id(*parts) if state.candidate_count else None
     return versions
 

@@ -138,7 +138,7 @@ def _decide(plan: DedupPlan, line: pl.DataFrame, pairs: pl.DataFrame, first: int
 
 def _bases(decisions: Sequence[_Decision], plan: DedupPlan) -> dict[str, str]:
     """What each shard's decisions rest on: the thresholds, and all comparisons up to it."""
-    bases, basis = dict[str, str](), stable_id(str(plan.thresholds))
+    bases, basis = dict[str, str](), stable_id(plan.thresholds.version_text())
     for decision in decisions:
         if decision.version is not None:
             basis = stable_id(basis, decision.version)

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
+from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.errors import unknown_choice
-from persona_pipeline.hashing import canonical_json, stable_id
+from persona_pipeline.hashing import canonical_json, stable_id, versioned_text
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -25,6 +26,20 @@ def test_an_id_does_not_depend_on_the_order_of_keys(value: dict[str, JsonValue])
     backwards = dict(reversed(value.items()))
     assert stable_id(value) == stable_id(backwards)
     assert canonical_json(value) == canonical_json(backwards)
+
+
+def test_versions_of_stored_comparisons_and_decisions_never_change() -> None:
+    assert Comparison(0.7, 0.9, has_scores=True, method="exact").version_text() == (
+        "Comparison(min_jaccard=0.7, min_cosine=0.9, has_scores=True, method='exact')"
+    )
+    assert Thresholds(0.9, None, None).version_text() == (
+        "Thresholds(jaccard=0.9, cosine=None, fuzzy=None)"
+    )
+
+
+def test_another_version_of_the_same_fields_is_another_text() -> None:
+    assert versioned_text("Rules", 1, {"at": 0.5}) == "Rules(at=0.5)"
+    assert versioned_text("Rules", 2, {"at": 0.5}) == "Rules 2(at=0.5)"
 
 
 def test_parts_are_not_run_together() -> None:
