@@ -15,14 +15,14 @@ import duckdb
 import polars as pl
 
 from assets.marts import FUNNEL
+from assets.metadata.tables import SAMPLE_ROWS, Metadata, as_markdown
 from assets.resources import StoreResource
-from assets.tables import SAMPLE_ROWS, Metadata, as_markdown
 from persona_pipeline.dedup.resolve import at_or_above
 from persona_pipeline.dedup.rules import FUZZY_FROM, TOLERANCE
-from persona_pipeline.personas.comparison import dedup_plan
-from persona_pipeline.personas.deduplication import undecided_shards
+from persona_pipeline.hub.state import undecided_shards
+from persona_pipeline.project import dedup_plan
 from persona_pipeline.settings import Settings
-from persona_pipeline.sql_files import fetch, read_sql
+from persona_pipeline.sql import fetch, read_sql
 
 DOCUMENTS, CALLS = ["corpus", "documents"], ["llm", "calls"]
 EXTRACTED, RELATED = ["personas", "extracted"], ["personas", "related"]

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from assets.inbox import FILES, build_files_asset
+from assets.metadata.tables import Metadata, as_markdown, describe_table
 from assets.resources import StoreResource
-from assets.shard_runs import AT_ONCE, Results, run_shards
-from assets.stage_runs import OWNERS, REGISTERED, SHARDS, StageRun, add_shards
-from assets.tables import Metadata, describe_table
+from assets.shard_assets import AT_ONCE, OWNERS, REGISTERED, SHARDS
+from assets.shard_runs import Results, run_shards
+from assets.stage_run import StageRun, add_shards
 from persona_pipeline.corpus.addresses import redact
+from persona_pipeline.corpus.registration import register_source
 from persona_pipeline.corpus.shards import load_shard
-from persona_pipeline.registration import register_source
+from persona_pipeline.corpus.watching import ingest, scan
+from persona_pipeline.errors import SourceError
 from persona_pipeline.settings import Settings
 
 
@@ -83,3 +85,46 @@ def _build_corpus(settings: Settings) -> dg.AssetsDefinition:
         yield from run_shards(context, duckdb, settings, tables, load)
 
     return corpus
+
+
+FILES = ["corpus", "files"]
+
+
+def build_files_asset(settings: Settings) -> dg.AssetsDefinition:
+    """The asset that looks at the watched places."""
+
+    @dg.asset(key=FILES, group_name="corpus", kinds={"python", "duckdb"}, owners=OWNERS)
+    def files(
+        context: dg.AssetExecutionContext, duckdb: StoreResource
+    ) -> dg.MaterializeResult[None]:
+        """One row is one file of a watched place: whether it is new, grown, changed or gone.
+
+        Materialize it to take in what is new now; the sensor `inbox` does so by itself. New texts
+        become shards of their own, and shards that are there stay as they are.
+        """
+        store = duckdb.store
+        store.migrate()
+        registered, problems = list[str](), list[str]()
+        try:
+            for place in settings.watch:
+                try:
+                    seen = scan(store, place)
+                    if not seen.is_idle:
+                        registered += ingest(settings, store, seen, run_id=context.run.run_id)
+                except SourceError as error:
+                    problems.append(str(error))
+        finally:
+            add_shards(context.instance, store)
+        if problems:
+            raise dg.Failure("; ".join(problems), allow_retries=False)
+        states = store.query("select state, count(*) as files from corpus.files group by state")
+        return dg.MaterializeResult(
+            data_version=REGISTERED,
+            metadata={
+                **describe_table(store, "corpus.files"),
+                "states": as_markdown(states.sort("state")),
+                "registered": registered,
+            },
+        )
+
+    return files

@@ -9,20 +9,14 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from assets.definitions import (
-    MAIN_JOB,
-    PERSONAS_JOB,
-    REGISTER_JOB,
-    SELECTIONS_JOB,
-    build_definitions,
-)
-from assets.instances import open_instance
+from assets.definitions import build_definitions
+from assets.instance import open_instance
+from assets.jobs import MAIN_JOB, PERSONAS_JOB, REGISTER_JOB, SELECTIONS_JOB
 from assets.run_launcher import COMMAND_TAG
-from persona_pipeline.errors import PipelineError
-from persona_pipeline.locks import sign_of_life
+from persona_pipeline.errors import PipelineError, plain_interrupts
+from persona_pipeline.locks import liveness_lock
+from persona_pipeline.project import open_store, unmade_selections
 from persona_pipeline.settings import Settings
-from persona_pipeline.store import open_store, plain_interrupts
-from persona_pipeline.synthesis import unmade_selections
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -87,7 +81,7 @@ def run_main_job(
 def _signed(settings: Settings) -> Iterator[dict[str, str]]:
     """Tags by which run monitoring knows whether this process still lives."""
     sign = settings.locks_dir.absolute() / f"command-{uuid.uuid4()}"  # pids are of a container
-    with sign_of_life(sign):
+    with liveness_lock(sign):
         yield {COMMAND_TAG: str(sign)}
 
 

@@ -5,11 +5,10 @@ from datetime import timedelta
 
 import dagster as dg
 
-from assets.automation import refresh_condition
-from assets.pictures import topics
+from assets.metadata.plots import topics
+from assets.metadata.tables import describe_table, result
 from assets.resources import StoreResource
-from assets.stage_runs import OWNERS
-from assets.tables import describe_table, result
+from assets.shard_assets import OWNERS, refresh_condition
 from persona_pipeline.settings import Settings
 
 FUNNEL = ["marts", "funnel"]

@@ -11,10 +11,10 @@ import duckdb
 from dagster_duckdb import DuckDBResource
 from pydantic import PrivateAttr
 
-from persona_pipeline.llm.buying.budget import Budget
-from persona_pipeline.llm.models import OpenLanes
+from persona_pipeline.llm.gateway.budget import Budget
+from persona_pipeline.models import Endpoints
 from persona_pipeline.settings import Settings
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 
 
 class StoreResource(DuckDBResource):
@@ -58,9 +58,9 @@ class Models:
     settings: Settings = field(repr=False)
 
     @cached_property
-    def lanes(self) -> OpenLanes:
+    def lanes(self) -> Endpoints:
         """How each chat model is asked."""
-        return OpenLanes(self.settings)
+        return Endpoints(self.settings)
 
     @cached_property
     def budget(self) -> Budget:

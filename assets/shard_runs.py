@@ -4,21 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import dagster as dg
 
+from assets.metadata.tables import Metadata, ShardOfTable, describe_shard
 from assets.resources import StoreResource
-from assets.stage_runs import StageRun, stage_run
-from assets.tables import Metadata, ShardOfTable, describe_shard
+from assets.stage_run import StageRun, stage_run
 from persona_pipeline.settings import Settings
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 
 Results = Iterator[dg.MaterializeResult[None]]
-AT_ONCE = dg.BackfillPolicy.single_run()
-"""Of assets that buy nothing: 200 shards cost one start of a process (3 CPU-seconds), not 200."""
 DATA_VERSION = "dagster/data_version"
-
-
-def some_at_once(settings: Settings) -> dg.BackfillPolicy:
-    """Of assets that buy answers: a few shards in a run, whose budget they share."""
-    return dg.BackfillPolicy.multi_run(max_partitions_per_run=settings.shards_per_run)
 
 
 def run_shards(

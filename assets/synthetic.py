@@ -5,24 +5,20 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic_core import to_jsonable_python
 
-from assets.automation import refresh_condition
+from assets.metadata.tables import Metadata
 from assets.resources import Models, StoreResource
-from assets.shard_runs import AT_ONCE, Results, run_shards, some_at_once
-from assets.stage_runs import OWNERS, SHARDS, StageRun
-from assets.tables import Metadata
+from assets.shard_assets import AT_ONCE, OWNERS, SHARDS, refresh_condition, some_at_once
+from assets.shard_runs import Results, run_shards
+from assets.stage_run import StageRun
 from persona_pipeline.dedup.resources import Resources
-from persona_pipeline.domains.spec import Domain
 from persona_pipeline.hashing import canonical_json, stable_id
-from persona_pipeline.locks import turn
-from persona_pipeline.record_duplicates import STAGE, deduplicate_records
+from persona_pipeline.locks import exclusive_lock
+from persona_pipeline.project import synthesis_plan
 from persona_pipeline.settings import Settings
-from persona_pipeline.synthesis import (
-    add_domain_table,
-    read_personas,
-    synthesis_plan,
-    synthesize,
-    table_name,
-)
+from persona_pipeline.synthesis.domain import Domain
+from persona_pipeline.synthesis.duplicates import STAGE, deduplicate_records
+from persona_pipeline.synthesis.records import read_personas, synthesize
+from persona_pipeline.synthesis.tables import add_domain_table, table_name
 
 RECORDS_VERSION = 1
 """Of what the code versions below hash."""
@@ -99,7 +95,7 @@ def _build_duplicates_asset(settings: Settings, domains: Sequence[Domain]) -> dg
             for domain in domains:
                 add_domain_table(run.store, domain)
             thresholds = settings.record_thresholds
-            with turn(settings.locks_dir / STAGE):
+            with exclusive_lock(settings.locks_dir / STAGE):
                 found = deduplicate_records(run.store, domains, thresholds, run.shard, resources)
                 run.commit(found)
             return {}

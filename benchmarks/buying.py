@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from adapter import API_KEY, MODEL, SCHEMA, messages
 from prompts import prompt
 
-from persona_pipeline.llm.buying.budget import BudgetReached
 from persona_pipeline.llm.calls import Answer
-from persona_pipeline.llm.models import open_buyer
+from persona_pipeline.llm.gateway.budget import BudgetExceeded
 from persona_pipeline.llm.requests import ChatRequest, Sampling
+from persona_pipeline.models import open_gateway
 from persona_pipeline.settings import load_settings
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 
 PRICE = {"input": 0.15, "output": 0.60}
 """USD per million tokens: what the mock counts, too."""
@@ -87,13 +87,13 @@ def main() -> None:
     store.migrate()
     ledger = Ledger(options.rows)
     stopped = ""
-    with open_buyer(settings, store) as buyer:
+    with open_gateway(settings, store) as buyer:
         started, cpu = time.monotonic(), cpu_seconds()
         try:
             buyer.buy(
                 requests(options.rows, options.topic), ledger.receive, shard="proof", stage="rows"
             )
-        except BudgetReached as reached:
+        except BudgetExceeded as reached:
             stopped = str(reached)
         seconds, cpu = time.monotonic() - started, cpu_seconds() - cpu
         store.replace([], buyer.journal.to_commit(), run_id="proof")

@@ -41,8 +41,8 @@ from dedup_peers.engines import (
 from dedup_truth import Pairs, keep_first, load_pairs
 from persona_sentences import write_personas
 
+from persona_pipeline.artifacts.packages import fetch
 from persona_pipeline.llm.clients.embeddings import open_minilm
-from persona_pipeline.models.artifacts import fetch
 
 CACHE = HERE / ".cache"
 COSINE = 0.9

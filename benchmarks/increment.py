@@ -26,11 +26,13 @@ import polars as pl
 from calls import tell
 from persona_sentences import write_personas
 
-from persona_pipeline.personas.comparison import DedupPlan, compare_shards, dedup_plan
-from persona_pipeline.personas.deduplication import deduplicate
+from persona_pipeline.hub.comparison import compare_shards
+from persona_pipeline.hub.decisions import deduplicate
+from persona_pipeline.hub.plan import DedupPlan
+from persona_pipeline.project import dedup_plan
 from persona_pipeline.settings import Settings
-from persona_pipeline.stages import StageRows
-from persona_pipeline.store import Store
+from persona_pipeline.store.stage_rows import StageRows
+from persona_pipeline.store.store import Store
 
 TABLES = {
     "personas.duplicates": "* exclude (run_id, created_at)",

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from persona_pipeline.models.artifacts import cached_path
+from persona_pipeline.artifacts.packages import cached_path
 
 BLOCK = 20_000
 GROUP_CHANCE = 0.09

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from persona_sentences import write_personas
 
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 
 QUERIES = (
     "baker",

@@ -1,6 +1,7 @@
 """Errors that a user can act on: each message says what is wrong, where, and what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -43,3 +44,15 @@ def unknown_choice(kind: str, name: str, known: Iterable[str]) -> str:
     hint = f"; did you mean {close[0]!r}?" if close else ""
     listing = "" if hint and len(choices) > MANY else f"; known: {', '.join(choices)}"
     return f"unknown {kind} {name!r}{hint}{listing}"
+
+
+@contextmanager
+def plain_interrupts() -> Iterator[None]:
+    """What a signal raised, where DuckDB makes an error of it: a RuntimeError caused by it."""
+    try:
+        yield
+    except RuntimeError as error:
+        interrupt = error.__cause__
+        if interrupt is None or isinstance(interrupt, Exception):
+            raise
+        raise interrupt from None

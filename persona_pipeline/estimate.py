@@ -13,31 +13,24 @@ import polars as pl
 
 from persona_pipeline.corpus.shards import load_shard
 from persona_pipeline.dedup.duplicates import CANDIDATES, find_duplicates
-from persona_pipeline.llm.buying.journal import Journal
+from persona_pipeline.hub.selection import selected_count
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.clients.embedded import SLOTS
 from persona_pipeline.llm.clients.embedding_client import embedding_request
 from persona_pipeline.llm.clients.fake import instance_of_schema
-from persona_pipeline.llm.models import is_batched
-from persona_pipeline.llm.prices import Price, price_of
+from persona_pipeline.llm.gateway.journal import Journal
+from persona_pipeline.llm.prices import Price, known_sum, price_of
 from persona_pipeline.llm.requests import ChatRequest, runs_here
-from persona_pipeline.personas.candidates import apply_quality_rules, quality
-from persona_pipeline.personas.comparison import dedup_plan
+from persona_pipeline.models import is_batched
 from persona_pipeline.personas.persona_to_persona import persona_to_persona
-from persona_pipeline.personas.plan import persona_plan
+from persona_pipeline.personas.quality import apply_quality_rules, quality
 from persona_pipeline.personas.text_to_persona import text_to_persona
+from persona_pipeline.project import dedup_plan, persona_plan, synthesis_plan
 from persona_pipeline.settings import Settings
-from persona_pipeline.sql_files import read_sql
+from persona_pipeline.sql import read_sql
 from persona_pipeline.stage_names import EMBEDDINGS, PERSONA_TO_PERSONA, TEXT_TO_PERSONA
-from persona_pipeline.store import Store
-from persona_pipeline.sums import known_sum
-from persona_pipeline.synthesis import (
-    SynthesisPlan,
-    read_personas,
-    selected_count,
-    synthesis_plan,
-    synthesize,
-)
+from persona_pipeline.store.store import Store
+from persona_pipeline.synthesis.records import SynthesisPlan, read_personas, synthesize
 
 REHEARSED = 2000
 """Documents above which every second, third, ... shard is rehearsed: whole ones, spread over all,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def turn(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path) -> Iterator[None]:
     """Wait until no other process is in the turn that `path` stands for."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
@@ -16,9 +16,9 @@ def turn(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def sign_of_life(path: Path) -> Iterator[None]:
+def liveness_lock(path: Path) -> Iterator[None]:
     """A file that is locked while this process lives, and taken away when it ends in order."""
-    with turn(path):
+    with exclusive_lock(path):
         try:
             yield
         finally:

@@ -4,7 +4,6 @@ Values come from the command line, then the environment (`PERSONA_PIPELINE_<NAME
 `.env` file), then `persona_pipeline.toml`, then the defaults below; each whole, from the first.
 """
 
-import json
 import os
 import tomllib
 from enum import StrEnum
@@ -13,15 +12,8 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import dotenv
-from pydantic import (
-    BaseModel,
-    ByteSize,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-)
-from pydantic_core import to_jsonable_python
+from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -32,20 +24,19 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableSetting
 
 from persona_pipeline.corpus.addresses import refuse_nested
-from persona_pipeline.data_folder import DataFolder
 from persona_pipeline.dedup.rules import Method
-from persona_pipeline.domains.spec import Domain, Prompting, load_domains
 from persona_pipeline.errors import SettingsError, unknown_choice
-from persona_pipeline.llm.buying.budget import Cap
+from persona_pipeline.hub.selection_rules import Selection, SelectionName, check_selection
+from persona_pipeline.llm.gateway.budget import Cap
 from persona_pipeline.llm.prices import PriceSetting
-from persona_pipeline.personas.selection_rules import Selection, SelectionName, check_selection
-from persona_pipeline.setting_sources import WholeSettings
 from persona_pipeline.stage_names import (
     EMBEDDINGS,
     PERSONA_TO_PERSONA,
     TEXT_TO_PERSONA,
     domain_stage,
 )
+from persona_pipeline.store.data_folder import DataFolder
+from persona_pipeline.synthesis.domain import Domain, Prompting, load_domains
 
 PREFIX = "PERSONA_PIPELINE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
@@ -372,22 +363,23 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(problems)
 
 
-def environment_of(settings: Settings) -> dict[str, str]:
-    """The chosen settings as environment variables, for a child process or a code location."""
-    variables = {}
-    for name in settings.model_fields_set:
-        value = getattr(settings, name)
-        if isinstance(value, SecretStr):
-            value = value.get_secret_value()
-        variables[f"{PREFIX}{name.upper()}"] = _as_variable(value)
-    return variables
+class WholeSettings(PydanticBaseSettingsSource):
+    """A source without the settings that one before it has.
 
+    Pydantic would merge those with names inside, key by key: what the file maps could then not be
+    switched off by a variable.
+    """
 
-def _as_variable(value: object) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    if isinstance(value, dict):
-        return json.dumps(value, default=to_jsonable_python)
-    return str(value)
+    def __init__(self, source: PydanticBaseSettingsSource) -> None:
+        """`source`: what is read."""
+        super().__init__(source.settings_cls)
+        self._source = source
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """As in the source."""
+        return self._source.get_field_value(field, field_name)
+
+    def __call__(self) -> dict[str, Any]:
+        """The settings that it gives, by name."""
+        read = self._source()
+        return {name: value for name, value in read.items() if name not in self.current_state}

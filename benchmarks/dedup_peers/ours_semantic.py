@@ -4,15 +4,15 @@ import numpy as np
 import numpy.typing as npt
 from adapter import Found, Job, run_on_vectors
 
-from persona_pipeline.dedup.cells import learn_cells, similar_pairs_in_cells
-from persona_pipeline.dedup.semantic import similar_pairs
+from persona_pipeline.dedup.vectors.exact import similar_pairs
+from persona_pipeline.dedup.vectors.ivf import ivf_pairs, train_ivf
 
 
 def find(vectors: npt.NDArray[np.float32], job: Job) -> Found:
     """The semantic layer's own searches; cells are learned from all vectors."""
     if job.variant == "cells":
-        cells = learn_cells(vectors, job.threshold)
-        first, second, _ = similar_pairs_in_cells(vectors, job.threshold, cells)
+        cells = train_ivf(vectors, job.threshold)
+        first, second, _ = ivf_pairs(vectors, job.threshold, cells)
     else:
         first, second, _ = similar_pairs(vectors, job.threshold)
     return Found(pairs=zip(first.tolist(), second.tolist(), strict=True))

@@ -16,12 +16,12 @@ from adapter import (
     write_answers,
 )
 
-from persona_pipeline.llm.buying.buyer import Buyer
 from persona_pipeline.llm.clients.litellm_client import import_litellm
-from persona_pipeline.llm.models import open_buyer
+from persona_pipeline.llm.gateway.gateway import Gateway
 from persona_pipeline.llm.requests import ChatRequest, Sampling
+from persona_pipeline.models import open_gateway
 from persona_pipeline.settings import load_settings
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 
 
 def request_of(prompt: str, stage: str) -> ChatRequest:
@@ -35,7 +35,7 @@ def request_of(prompt: str, stage: str) -> ChatRequest:
     )
 
 
-def buy_step(buyer: Buyer, prompts: list[str], stage: str) -> Iterator[tuple[str, str]]:
+def buy_step(buyer: Gateway, prompts: list[str], stage: str) -> Iterator[tuple[str, str]]:
     """The usable answers to the prompts: (prompt, persona)."""
     requests = {prompt: request_of(prompt, stage) for prompt in prompts}
     answers = buyer.answers(requests.values(), shard="bench", stage=stage)
@@ -45,7 +45,7 @@ def buy_step(buyer: Buyer, prompts: list[str], stage: str) -> Iterator[tuple[str
             yield prompt, json.loads(answer.response)["persona"]
 
 
-def buy_all(buyer: Buyer, job: Job) -> list[tuple[str, str]]:
+def buy_all(buyer: Gateway, job: Job) -> list[tuple[str, str]]:
     """Both steps, or the one there is."""
     bought = list(buy_step(buyer, [row.prompt for row in job.rows], "first"))
     if job.second_prompt is None:
@@ -67,7 +67,7 @@ def main() -> None:
     store = Store(settings.database, settings.snapshot)
     store.migrate()
     import_litellm()
-    with open_buyer(settings, store) as buyer:
+    with open_gateway(settings, store) as buyer:
         with Meter() as meter:
             pairs = buy_all(buyer, job)
         store.replace([], buyer.journal.to_commit(), run_id="bench")

@@ -1,16 +1,20 @@
 """What was bought, as a table."""
 
+from pathlib import Path
+
+import click
 import polars as pl
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from persona_pipeline.cli.options import data_dir_option, settings_from
 from persona_pipeline.errors import PipelineError
-from persona_pipeline.llm.buying.journal import Journal
+from persona_pipeline.project import opened_store
 from persona_pipeline.settings import Settings
-from persona_pipeline.sql_files import read_sql
-from persona_pipeline.store import Store, open_store
+from persona_pipeline.sql import read_sql
+from persona_pipeline.store.call_export import export_calls, import_calls
 
 NUMBERS = {
     "calls": "calls",
@@ -18,18 +22,6 @@ NUMBERS = {
     "tokens_cached": "cached",
     "tokens_out": "tok. out",
 }
-
-
-def opened_store(settings: Settings) -> Store:
-    """The store, with the answers that interrupted runs left in the journal."""
-    store = open_store(settings)
-    store.migrate()
-    with Journal(settings.journal_dir) as journal:
-        if left := journal.to_commit():
-            store.replace([], left, run_id="journal")
-            journal.committed()
-            store.publish()
-    return store
 
 
 def print_calls(console: Console, settings: Settings) -> None:
@@ -59,3 +51,33 @@ def _table(model: str, rows: pl.DataFrame) -> Table:
         counts = [f"{row[name]:,}" for name in NUMBERS]
         table.add_row(row["stage"], row["status"], *counts, usd)
     return table
+
+
+@click.group(invoke_without_command=True)
+@data_dir_option
+@click.pass_context
+def calls(context: click.Context, /, **given: object) -> None:
+    """Show the bought answers, by stage, model and status; export or import them."""
+    context.obj = settings_from(given)
+    if context.invoked_subcommand is None:
+        print_calls(Console(), context.obj)
+
+
+@calls.command(name="export")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.pass_obj
+def export_answers(settings: Settings, path: Path) -> None:
+    """Write every bought answer to PATH: .parquet or .jsonl."""
+    count = export_calls(opened_store(settings), path)
+    click.echo(f"{count:,} answers written to {path}")
+
+
+@calls.command(name="import")
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.pass_obj
+def import_answers(settings: Settings, path: Path) -> None:
+    """Take in the answers of PATH, so that runs here need not buy them."""
+    store = opened_store(settings)
+    count, new = import_calls(store, path)
+    store.publish()
+    click.echo(f"{count:,} answers read from {path}, {new:,} of them new")

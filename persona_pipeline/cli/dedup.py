@@ -11,24 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from persona_pipeline.cli.options import data_dir_option, settings_from
-from persona_pipeline.cli.snapshots import newest_snapshot
-from persona_pipeline.cli.sweeping import print_outdated, print_sweep, thresholds_to_show
-from persona_pipeline.cli.texts import (
-    ONLY_FIRST,
-    ONLY_SECOND,
-    cut_text,
-    mark_pieces,
-    plain,
-)
+from persona_pipeline.cli.sweep_tables import print_outdated, print_sweep, thresholds_to_show
+from persona_pipeline.cli.terminal import ONLY_FIRST, ONLY_SECOND, cut_text, mark_pieces, plain
 from persona_pipeline.dedup.rules import TOLERANCE
+from persona_pipeline.dedup.words.diff import Differences, compare_words
 from persona_pipeline.errors import PipelineError
-from persona_pipeline.personas.applied import Applied, read_applied
-from persona_pipeline.personas.comparison import dedup_plan
-from persona_pipeline.personas.differences import Differences, compare_words
-from persona_pipeline.personas.explaining import Explanation, Neighbour, Origin, Removal, explain
-from persona_pipeline.personas.sweep import FIRST, LAST, STEP, sweep, sweep_thresholds
+from persona_pipeline.hub.explain import Explanation, Neighbour, Origin, Removal, explain
+from persona_pipeline.hub.state import DedupState, read_dedup_state
+from persona_pipeline.hub.sweep import FIRST, LAST, STEP, sweep, sweep_thresholds
+from persona_pipeline.project import dedup_plan, newest_snapshot
 from persona_pipeline.settings import Settings
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 
 SHOWN = 5
 ID_SHOWN = 12
@@ -51,7 +44,7 @@ def explain_persona(persona_id: str, data_dir: str | None) -> None:
     plan, console = dedup_plan(settings), Console()
     with _snapshot(settings) as store:
         explanation = explain(store, persona_id)
-        applied = read_applied(store, plan)
+        applied = read_dedup_state(store, plan)
     _print_explanation(console, explanation, applied)
     print_outdated(console, applied, plan)
 
@@ -80,7 +73,7 @@ def sweep_thresholds_down(
     settings = settings_from({"data_dir": data_dir})
     plan = dedup_plan(settings)
     with _snapshot(settings) as store:
-        applied = read_applied(store, plan)
+        applied = read_dedup_state(store, plan)
         named = [plan.thresholds, *applied.thresholds]  # these are rows in any case
         own = {each.jaccard for each in named if last <= each.jaccard <= first}
         thresholds = sorted({*sweep_thresholds(first, last, step), *own}, reverse=True)
@@ -100,7 +93,7 @@ def _snapshot(settings: Settings) -> Iterator[Store]:
         raise PipelineError(msg) from error
 
 
-def _print_explanation(console: Console, explanation: Explanation, applied: Applied) -> None:
+def _print_explanation(console: Console, explanation: Explanation, applied: DedupState) -> None:
     persona, removal = explanation.persona, explanation.removal
     if removal is None:
         state = "kept" if explanation.is_decided else "not deduplicated yet"
@@ -133,7 +126,7 @@ def _print_removal(console: Console, persona: Origin, keeper: Origin, removal: R
         console.print(_in_words(found), highlight=False)
 
 
-def _print_others(console: Console, explanation: Explanation, applied: Applied) -> None:
+def _print_others(console: Console, explanation: Explanation, applied: DedupState) -> None:
     others = explanation.neighbours
     if others:
         listed = f", of which the most similar {SHOWN}" if len(others) > SHOWN else ""

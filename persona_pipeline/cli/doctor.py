@@ -2,13 +2,17 @@
 
 import asyncio
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import click
 from rich.console import Console
 from rich.markup import escape
 
+from persona_pipeline.artifacts.packages import ARTIFACTS, cache_dir, is_cached, verify
+from persona_pipeline.cli.options import data_dir_option, model_options, settings_from
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.sources import list_source
 from persona_pipeline.errors import PipelineError, SourceError
@@ -16,18 +20,17 @@ from persona_pipeline.llm.answers import check_reply
 from persona_pipeline.llm.client import ChatClient
 from persona_pipeline.llm.clients.embedding_client import embedding_request
 from persona_pipeline.llm.errors import CallError
-from persona_pipeline.llm.models import (
-    open_buyer,
+from persona_pipeline.llm.prompts import object_schema
+from persona_pipeline.llm.requests import ChatRequest, Sampling, runs_here
+from persona_pipeline.models import (
     open_chat_client,
     open_embedder,
     open_embedding_client,
+    open_gateway,
 )
-from persona_pipeline.llm.requests import ChatRequest, Sampling, runs_here
-from persona_pipeline.migrations import needs_upgrade
-from persona_pipeline.models.artifacts import ARTIFACTS, cache_dir, is_cached, verify
-from persona_pipeline.prompting import object_schema
 from persona_pipeline.settings import PREFIX, Settings, config_file
-from persona_pipeline.store import Store
+from persona_pipeline.store.migrations import needs_upgrade
+from persona_pipeline.store.store import Store
 
 DISK_NEEDED = 3_000_000_000
 """Bytes: the model of 1.1 GB, its parts while it is put together, and room for data."""
@@ -197,6 +200,15 @@ def _check_embedder(settings: Settings) -> Iterator[Finding]:
         yield _asked("embedding model", open_embedding_client(settings), request)
         return
     store = Store(settings.database, settings.snapshot)
-    with open_buyer(settings, store) as buyer:
+    with open_gateway(settings, store) as buyer:
         vectors = open_embedder(settings, buyer, "doctor").embed([QUESTION])
     yield Finding("embedding model", works=True, detail=f"{name}: {vectors.shape[1]} dimensions")
+
+
+@click.command()
+@model_options
+@data_dir_option
+def doctor(**given: object) -> None:
+    """Say what is set, what works, what is missing and how to mend it."""
+    healthy = run_checks(Console(), settings_from(given))
+    sys.exit(0 if healthy else 1)

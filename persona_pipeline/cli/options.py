@@ -1,6 +1,7 @@
 """Options that several commands have, and the settings that they make."""
 
 import shlex
+from collections.abc import Callable
 
 import click
 
@@ -31,3 +32,52 @@ def data_dir_typed(settings: Settings) -> str:
     return (
         "" if settings.data_dir == usual else f" --data-dir {shlex.quote(str(settings.data_dir))}"
     )
+
+
+Command = Callable[..., None]
+
+
+def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """A decorator that adds the options, in this order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+model_options = with_options(
+    click.option("--model", help="Any LiteLLM name, embedded/..., a GGUF path, fake/demo."),
+    click.option("--api-base", help="Address of an OpenAI-compatible server."),
+    click.option("--api-key", help="Key of that server; else the provider's own variable."),
+)
+job_options = with_options(
+    click.option("--source", help="File, folder, URL, wikipedia, wikipedia:es or wikipedia:fr."),
+    click.option("--documents", help="Documents to take, or 'all'.  [default: 20]"),
+    click.option("--shards", type=click.IntRange(1), help="Whole shards to take instead."),
+    click.option(
+        "--shard-size", type=click.IntRange(1), help="Documents in a shard.  [default: 1000]"
+    ),
+    click.option("--records-per-shard", help="Per domain, or 'all' personas.  [default: 3]"),
+    click.option("--domains", help="Comma-separated; default: all."),
+    data_dir_option,
+    model_options,
+    click.option("--fallback-models", help="Comma-separated; asked where the model fails."),
+    click.option("--max-concurrency", help="Most calls in flight.  [default: 256]"),
+    click.option(
+        "--batch", is_flag=True, default=None, help="In batches: half the price, up to a day."
+    ),
+    click.option("--max-usd", help="Stop before this is spent; run again to go on."),
+    click.option("--max-tokens", help="Stop before so many tokens are used."),
+    click.option("--allow-unknown-price", is_flag=True, default=None, help="Under --max-usd, too."),
+)
+
+
+def job_settings(given: dict[str, object]) -> Settings:
+    shards = given.pop("shards")
+    settings = settings_from(given)
+    if not isinstance(shards, int):
+        return settings
+    return settings_from({**given, "documents": str(shards * settings.shard_size)})

@@ -2,16 +2,19 @@
 
 import asyncio
 
+import click
 from rich.console import Console
 from rich.markup import escape
 
+from persona_pipeline.cli.options import model_options, settings_from
 from persona_pipeline.errors import SettingsError, unknown_choice
 from persona_pipeline.llm.answers import check_reply, parse_answer
 from persona_pipeline.llm.errors import CallError, ModelError
-from persona_pipeline.llm.models import open_chat_client
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
+from persona_pipeline.models import open_chat_client
+from persona_pipeline.project import synthesis_plan
 from persona_pipeline.settings import Settings
-from persona_pipeline.synthesis import build_request, synthesis_plan
+from persona_pipeline.synthesis.records import build_request
 
 
 def print_preview(
@@ -75,3 +78,14 @@ def _parse_option(text: str) -> tuple[str, str]:
         msg = f"--option {text!r} is not of the form name=value"
         raise SettingsError(msg)
     return name, value
+
+
+@click.command()
+@click.argument("domain")
+@click.option("--persona", required=True, help="The persona to write for.")
+@click.option("--prompting", help="zero_shot, few_shot or persona_few_shot.")
+@click.option("--option", "options", multiple=True, help="name=value, e.g. difficulty=hard.")
+@model_options
+def preview(domain: str, persona: str, options: tuple[str, ...], **given: object) -> None:
+    """Print the rendered prompt of DOMAIN and the model's answer."""
+    print_preview(Console(), settings_from(given), domain, persona, options)

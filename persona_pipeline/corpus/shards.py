@@ -18,7 +18,7 @@ from persona_pipeline.corpus.injection import is_injection_suspected
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.reasons import DocumentReason
 from persona_pipeline.stage_names import CORPUS
-from persona_pipeline.stages import FunnelCounts, StageRows
+from persona_pipeline.store.stage_rows import FunnelCounts, StageRows
 
 STAGE = CORPUS
 

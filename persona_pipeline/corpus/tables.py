@@ -9,12 +9,7 @@ import duckdb
 from persona_pipeline.corpus.addresses import is_url, redact
 from persona_pipeline.corpus.json_lines import parse_json_row
 from persona_pipeline.corpus.options import CorpusOptions
-from persona_pipeline.corpus.rows import (
-    Place,
-    Row,
-    build_row_from_record,
-    describe_missing,
-)
+from persona_pipeline.corpus.rows import Place, Row, build_row_from_record, describe_missing
 from persona_pipeline.errors import SourceError
 from persona_pipeline.reasons import DocumentReason
 

@@ -17,9 +17,7 @@ LICENSE = "CC BY-SA 4.0"
 
 def read_wikipedia(language: str, options: CorpusOptions) -> Iterator[Row]:
     """The leads of one language, fetched on first use."""
-    from persona_pipeline.models.artifacts import (  # noqa: PLC0415  # other sources need no artifact
-        wikipedia_leads,
-    )
+    from persona_pipeline.artifacts.packages import wikipedia_leads  # noqa: PLC0415  # other sources need no artifact
 
     return read_leads(wikipedia_leads(language), language, options)
 

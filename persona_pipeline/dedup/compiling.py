@@ -12,13 +12,13 @@ from typing import TypeVar, cast
 import numba
 from numba import njit
 
-from persona_pipeline.models.artifacts import cache_dir
+from persona_pipeline.artifacts.packages import cache_dir
 
 
 def _keep_machine_code() -> bool:
     """Whether there is a place for it; without one, every process compiles for 5 seconds."""
     sources = b"".join(
-        path.read_bytes() for path in sorted(Path(__file__).parent.glob("*kernel.py"))
+        path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*kernel.py"))
     )
     folder = cache_dir() / "numba" / hashlib.blake2b(sources, digest_size=8).hexdigest()
     try:

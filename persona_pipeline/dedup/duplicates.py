@@ -5,14 +5,19 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from persona_pipeline.dedup.fuzzy import fuzzy_scores
-from persona_pipeline.dedup.minhash import minhash_pairs
-from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS, open_line
+from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS, open_resolver
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
-from persona_pipeline.dedup.surface import KeyedSets, distinct_sets, surface_pairs
-from persona_pipeline.dedup.text_vectors import EXACT_UP_TO, TextVectors, similar_texts
-from persona_pipeline.dedup.word_sets import EncodedTexts, encode, hash_texts, learn_vocabulary
+from persona_pipeline.dedup.vectors.search import EXACT_UP_TO, TextVectors, similar_texts
+from persona_pipeline.dedup.words.fuzzy import fuzzy_scores
+from persona_pipeline.dedup.words.join import KeyedSets, distinct_sets, jaccard_pairs
+from persona_pipeline.dedup.words.minhash import minhash_pairs
+from persona_pipeline.dedup.words.word_sets import (
+    EncodedTexts,
+    encode,
+    hash_texts,
+    learn_vocabulary,
+)
 
 CANDIDATES = {"persona_id": pl.String(), "persona": pl.String(), "shard_number": pl.Int64()}
 EMBEDDINGS = {"persona_id": pl.String(), "embedding": pl.List(pl.Float32)}
@@ -59,7 +64,7 @@ def find_duplicates(
     if "shard_number" not in candidates.columns:
         candidates = candidates.with_columns(shard_number=0)
     fingerprints, pairs = compare_texts(candidates, embeddings, comparison, resources)
-    with open_line(contested(fingerprints, pairs), pairs, resources) as line:
+    with open_resolver(conflicting(fingerprints, pairs), pairs, resources) as line:
         return line.resolve(thresholds)
 
 
@@ -86,7 +91,7 @@ def compare_texts(
     return fingerprints, pl.concat(found)
 
 
-def contested(fingerprints: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+def conflicting(fingerprints: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     """Those that are like another one: the others stay, and need no place in line."""
     is_text = pl.col("layer") == "semantic"
     sets, texts = (
@@ -119,7 +124,7 @@ def word_set_pairs(
 ) -> pl.DataFrame:
     """The pairs of similar word sets, one of which is new, by the method of the comparison."""
     if comparison.joined_from is not None:
-        return surface_pairs(new, known, comparison.joined_from, resources)
+        return jaccard_pairs(new, known, comparison.joined_from, resources)
     least, is_verified = comparison.min_jaccard - TOLERANCE, comparison.method != "minhash128"
     return minhash_pairs(new, known, least, resources, is_verified=is_verified)
 

@@ -31,7 +31,7 @@ PAIRS = {
 }
 
 
-class Line:
+class Resolver:
     """Similar personas in line, whoever comes first is kept, and their pairs."""
 
     def __init__(self, scratch: Scratch, fingerprints: pl.DataFrame, pairs: pl.DataFrame) -> None:
@@ -101,12 +101,12 @@ class Line:
 
 
 @contextmanager
-def open_line(
+def open_resolver(
     fingerprints: pl.DataFrame, pairs: pl.DataFrame, resources: Resources
-) -> Iterator[Line]:
+) -> Iterator[Resolver]:
     """The line, in a scratch database of its own."""
     with open_scratch(memory_limit=resources.memory_bytes, threads=resources.threads) as scratch:
-        yield Line(scratch, fingerprints, pairs)
+        yield Resolver(scratch, fingerprints, pairs)
 
 
 def at_or_above(thresholds: Thresholds, tolerance: float = TOLERANCE) -> dict[str, float]:

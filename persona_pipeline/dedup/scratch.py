@@ -7,9 +7,8 @@ from tempfile import TemporaryDirectory
 import duckdb
 import polars as pl
 
-from persona_pipeline.connections import open_duckdb
 from persona_pipeline.dedup.resources import LEAST_MEMORY
-from persona_pipeline.sql_files import fetch, read_sql
+from persona_pipeline.sql import fetch, open_duckdb, read_sql
 
 
 class Scratch:

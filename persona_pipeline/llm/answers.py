@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 from pydantic import JsonValue
 
+from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Message, schema_json
 
@@ -148,3 +149,16 @@ _LENIENT_DECODER = json.JSONDecoder(**_HOOKS, strict=False)
 @lru_cache(maxsize=256)
 def _validator(schema: str) -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(json.loads(schema))
+
+
+def failure_reason(call: Answer) -> tuple[str, str]:
+    """(reason, detail) of a call that gave no usable answer; fits both lists of reasons."""
+    reason = "invalid_answer" if call.status == "invalid" else "call_failed"
+    return reason, call.error or ""
+
+
+def answer_of(call: Answer, schema: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
+    """The parsed answer of a usable call, else None."""
+    if call.status != "ok" or call.response is None:
+        return None
+    return parse_answer(call.response, schema)

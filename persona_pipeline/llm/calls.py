@@ -75,7 +75,7 @@ def answer_from_line(line: bytes) -> Answer | None:
 
 
 @dataclass(slots=True)
-class Spent:
+class RequestUsage:
     """What one request has used so far, over all its attempts, and the last answer it got."""
 
     price: Price | None

@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -106,3 +106,13 @@ def _price_list() -> dict[str, dict[str, Any]]:
     path = Path(package.origin).parent / PRICE_LIST
     listed: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return listed
+
+
+def known_sum(amounts: Iterable[float | None]) -> float | None:
+    """The sum; None when one of the amounts is unknown."""
+    total = 0.0
+    for amount in amounts:
+        if amount is None:
+            return None
+        total += amount
+    return total

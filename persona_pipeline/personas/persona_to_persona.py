@@ -9,19 +9,15 @@ from pydantic import JsonValue
 from persona_pipeline.dedup.duplicates import find_duplicates
 from persona_pipeline.dedup.rules import Thresholds
 from persona_pipeline.hashing import stable_id
-from persona_pipeline.llm.buying.terms import AnswerSource
+from persona_pipeline.llm.answers import answer_of
+from persona_pipeline.llm.gateway.context import AnswerSource
+from persona_pipeline.llm.prompts import Example, object_schema
 from persona_pipeline.llm.requests import ChatRequest
-from persona_pipeline.personas.candidates import prompt_examples
-from persona_pipeline.personas.plan import (
-    PersonaPlan,
-    stage_prompt,
-    with_tokens_for,
-)
-from persona_pipeline.personas.rules import judge_personas
+from persona_pipeline.personas.plan import PersonaPlan, stage_prompt, with_tokens_for
+from persona_pipeline.personas.quality import judge_personas, prompt_examples
 from persona_pipeline.personas.text_to_persona import REJECTED, rejected_call
-from persona_pipeline.prompting import Example, object_schema
 from persona_pipeline.stage_names import PERSONA_TO_PERSONA
-from persona_pipeline.stages import FunnelCounts, StageRows, answer_of, frame
+from persona_pipeline.store.stage_rows import FunnelCounts, StageRows, frame
 
 RELATED = {
     "persona_id": pl.String,

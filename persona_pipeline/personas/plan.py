@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from persona_pipeline.llm.prompts import Prompt, PromptFile, load_prompt, read_yaml
 from persona_pipeline.llm.requests import Sampling
-from persona_pipeline.prompting import Prompt, PromptFile, load_prompt, read_yaml
-from persona_pipeline.settings import Settings
 
-PROMPTS = Path(__file__).parent.parent / "prompts"
+PROMPTS = Path(__file__).parent / "prompts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +23,9 @@ class PersonaPlan:
     language: str | None = None
 
 
-def persona_plan(settings: Settings, stage: str) -> PersonaPlan:
-    """What the settings ask of a persona stage."""
-    return PersonaPlan(
-        model=settings.models_for(stage)[0],
-        verbs=tuple(settings.verbs),
-        granularity=settings.granularity,
-        document_chars=settings.document_chars,
-        hops=settings.hops,
-        fan_out=settings.fan_out,
-        language=settings.language,
-    )
-
-
 @cache
 def stage_prompt(name: str) -> Prompt:
-    """The prompt of a persona stage, from `persona_pipeline/prompts/<name>`."""
+    """The prompt of a persona stage, from `persona_pipeline/personas/prompts/<name>`."""
     folder = PROMPTS / name
     return load_prompt(folder, read_yaml(folder / "prompt.yaml", PromptFile))
 

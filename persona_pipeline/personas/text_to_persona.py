@@ -7,13 +7,14 @@ from typing import Any
 import polars as pl
 
 from persona_pipeline.hashing import stable_id
-from persona_pipeline.llm.buying.terms import AnswerSource
+from persona_pipeline.llm.answers import answer_of, failure_reason
 from persona_pipeline.llm.calls import Answer
+from persona_pipeline.llm.gateway.context import AnswerSource
+from persona_pipeline.llm.prompts import fence
 from persona_pipeline.llm.requests import ChatRequest
 from persona_pipeline.personas.plan import PersonaPlan, stage_prompt
-from persona_pipeline.prompting import fence
 from persona_pipeline.stage_names import TEXT_TO_PERSONA
-from persona_pipeline.stages import FunnelCounts, StageRows, answer_of, failure_reason, frame
+from persona_pipeline.store.stage_rows import FunnelCounts, StageRows, frame
 
 EXTRACTED = {
     "persona_id": pl.String,

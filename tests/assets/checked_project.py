@@ -10,7 +10,7 @@ import dagster as dg
 from assets.checks import LAWS, MEASURES, build_checks
 from assets.resources import StoreResource
 from persona_pipeline.settings import Settings
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 from tests.assets.conftest import QUIET, Platform
 
 NAMES = {check.name for check in (*LAWS, *MEASURES)}

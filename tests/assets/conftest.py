@@ -4,10 +4,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.definitions import MAIN_JOB, REGISTER_JOB, build_definitions
+from assets.definitions import build_definitions
+from assets.jobs import MAIN_JOB, REGISTER_JOB
 from assets.resources import Models
 from persona_pipeline.settings import load_settings
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

@@ -9,10 +9,10 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
 
-from assets.definitions import LOOK_JOB, MAIN_JOB
-from persona_pipeline.llm.buying.asking import ModelDown
+from assets.jobs import LOOK_JOB, MAIN_JOB
 from persona_pipeline.llm.errors import ModelError
-from persona_pipeline.unfinished import stop_of
+from persona_pipeline.llm.gateway.attempts import ModelDown
+from persona_pipeline.pending_shards import stop_of
 from tests.assets.conftest import QUIET, Platform
 
 NIGHT = datetime(2026, 11, 23, 2, tzinfo=UTC)

@@ -8,8 +8,9 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
-from assets.batches import SENSOR
-from assets.definitions import MAIN_JOB, REGISTER_JOB, build_definitions
+from assets.definitions import build_definitions
+from assets.jobs import MAIN_JOB, REGISTER_JOB
+from assets.sensors import BATCH_SENSOR
 from persona_pipeline.settings import Settings, load_settings
 from tests.assets.conftest import QUIET
 from tests.library.batch_server import BatchServer, serve_batches
@@ -62,7 +63,7 @@ def tick(settings: Settings, instance: dg.DagsterInstance) -> SensorExecutionDat
     with dg.build_sensor_context(
         instance, instance_ref=instance.get_ref(), definitions=definitions
     ) as context:
-        return definitions.resolve_sensor_def(SENSOR).evaluate_tick(context)
+        return definitions.resolve_sensor_def(BATCH_SENSOR).evaluate_tick(context)
 
 
 def test_a_finished_batch_is_fetched_and_its_shard_is_run_without_paying(
@@ -98,7 +99,7 @@ def test_the_sensor_is_on_only_where_runs_buy_in_batches(
         on = settings_for(server, tmp_path)
         off = settings_for(server, tmp_path, batch=False)
     statuses = [
-        build_definitions(settings).resolve_sensor_def(SENSOR).default_status
+        build_definitions(settings).resolve_sensor_def(BATCH_SENSOR).default_status
         for settings in (on, off)
     ]
     assert statuses == [dg.DefaultSensorStatus.RUNNING, dg.DefaultSensorStatus.STOPPED]

@@ -6,11 +6,11 @@ import dagster as dg
 import duckdb
 import pytest
 
-from assets import columns
-from assets.columns import MADE_BY_SQL, column_lineage, column_schema, describe_columns
-from persona_pipeline.domains.spec import load_domains
-from persona_pipeline.store import Store
-from persona_pipeline.synthesis import add_domain_table
+from assets.metadata import columns
+from assets.metadata.columns import MADE_BY_SQL, column_lineage, column_schema, describe_columns
+from persona_pipeline.store.store import Store
+from persona_pipeline.synthesis.domain import load_domains
+from persona_pipeline.synthesis.tables import add_domain_table
 
 Columns = dict[str, set[str]]
 ASSETS = [name.replace("/", ".") for name in MADE_BY_SQL if name != "marts/dictionary"]

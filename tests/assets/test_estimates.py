@@ -3,11 +3,11 @@
 import pytest
 from rich.console import Console
 
-from persona_pipeline.cli.estimates import print_estimate
+from persona_pipeline.cli.estimate import print_estimate
+from persona_pipeline.corpus.registration import register_source
 from persona_pipeline.estimate import Estimate, estimate_run
 from persona_pipeline.llm.prices import PriceSetting
-from persona_pipeline.registration import register_source
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 from tests.assets.conftest import Platform
 
 

@@ -29,10 +29,10 @@ from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_iteration
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
-from assets.instances import open_instance
+from assets.instance import open_instance
 from assets.run_launcher import COMMAND_TAG
 from persona_pipeline.errors import PipelineError
-from persona_pipeline.locks import sign_of_life
+from persona_pipeline.locks import liveness_lock
 from persona_pipeline.settings import load_settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -177,7 +177,7 @@ def test_a_run_of_a_killed_command_is_ended_and_that_of_a_living_one_is_not(
 ) -> None:
     signs = [tmp_path / name for name in ("killed", "alive", "of another machine")]
     signs[0].touch()
-    with instance_of_the_file(tmp_path) as instance, sign_of_life(signs[1]):
+    with instance_of_the_file(tmp_path) as instance, liveness_lock(signs[1]):
         runs = [start_run(instance, {COMMAND_TAG: str(sign)}) for sign in signs]
         monitor(instance)
         ended, *others = [status_of(instance, run) for run in runs]

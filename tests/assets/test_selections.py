@@ -5,10 +5,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.definitions import MAIN_JOB, PERSONAS_JOB, SELECTIONS_JOB
+from assets.jobs import MAIN_JOB, PERSONAS_JOB, SELECTIONS_JOB
 from persona_pipeline.estimate import estimate_run
-from persona_pipeline.personas.selection import Changes, changes_since
-from persona_pipeline.personas.selection_rules import Selection
+from persona_pipeline.hub.selection import Changes, changes_since
+from persona_pipeline.hub.selection_rules import Selection
 from tests.assets.conftest import Platform
 from tests.assets.test_assets import edges
 

@@ -2,7 +2,7 @@ from base64 import b64decode
 
 import dagster as dg
 
-from assets.definitions import MAIN_JOB
+from assets.jobs import MAIN_JOB
 from tests.assets.conftest import Platform
 
 SWEEP = dg.AssetKey(["personas", "sweep"])

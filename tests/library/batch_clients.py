@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from persona_pipeline.llm.batches.client import BatchChatClient, Batching
-from persona_pipeline.llm.batches.records import (
-    BatchRecord,
-    find_records,
-)
+from persona_pipeline.llm.batches.records import BatchRecord, find_records
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.errors import CallError
 from persona_pipeline.llm.requests import ChatReply, ChatRequest

@@ -4,13 +4,11 @@ import asyncio
 from email.utils import formatdate
 
 from persona_pipeline.llm.client import ChatClient
-from persona_pipeline.llm.clients.direct import (
-    DirectChatClient,
-)
+from persona_pipeline.llm.clients.direct import DirectChatClient
 from persona_pipeline.llm.clients.litellm_client import LiteLLMChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind
+from persona_pipeline.llm.prompts import object_schema
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
-from persona_pipeline.prompting import object_schema
 from tests.library.faulty_server import (
     FaultyServer,
     Reply,

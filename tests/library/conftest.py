@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from persona_pipeline.domains.spec import Domain, load_domain
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
+from persona_pipeline.synthesis.domain import Domain, load_domain
 from tests.library.stored_rows import some_calls
 
 DOMAIN_YAML = """

@@ -4,18 +4,13 @@ import polars as pl
 
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
-from persona_pipeline.dedup.set_cache import SetCache
-from persona_pipeline.personas.comparison import (
-    DedupPlan,
-    compare_shards,
-)
-from persona_pipeline.personas.deduplication import deduplicate
-from persona_pipeline.personas.sweep import (
-    SweepStep,
-    sweep,
-)
-from persona_pipeline.stages import StageRows
-from persona_pipeline.store import Store
+from persona_pipeline.dedup.words.set_cache import SetCache
+from persona_pipeline.hub.comparison import compare_shards
+from persona_pipeline.hub.decisions import deduplicate
+from persona_pipeline.hub.plan import DedupPlan
+from persona_pipeline.hub.sweep import SweepStep, sweep
+from persona_pipeline.store.stage_rows import StageRows
+from persona_pipeline.store.store import Store
 
 MODEL = "fake/embedder"
 HUB = [Thresholds(0.9, 0.95)]

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from persona_pipeline.llm.buying.gate import Gate
-from persona_pipeline.llm.buying.throttle import Outcome
+from persona_pipeline.llm.gateway.concurrency import Outcome
+from persona_pipeline.llm.gateway.limiter import RateLimiter
 
 T = TypeVar("T")
 
@@ -48,15 +48,15 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def make_gate(ceiling: int, **settings: Any) -> Gate:  # noqa: ANN401
-    return Gate(ceiling, clock=now, **settings)
+def make_gate(ceiling: int, **settings: Any) -> RateLimiter:  # noqa: ANN401
+    return RateLimiter(ceiling, clock=now, **settings)
 
 
 @dataclass
 class Report:
     """What a stage saw."""
 
-    gate: Gate
+    gate: RateLimiter
     seconds: float = 0.0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     limits: list[int] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Report:
         return self.limits[count // 2 : count * 9 // 10]
 
 
-async def run_stage(gate: Gate, server: Server, rows: int, *, workers: int = 500) -> Report:
+async def run_stage(gate: RateLimiter, server: Server, rows: int, *, workers: int = 500) -> Report:
     """Every row is asked for until it is answered; a refused one waits for a second."""
     report, began = Report(gate), now()
     unanswered = iter(range(rows))
@@ -160,7 +160,7 @@ def serve_together(workers: int, *, sigma: float, seed: int) -> Server:
     return server
 
 
-async def answer(gate: Gate, *outcomes: Outcome, is_busy: bool = True) -> None:
+async def answer(gate: RateLimiter, *outcomes: Outcome, is_busy: bool = True) -> None:
     """One call for each outcome, behind them more that say nothing."""
 
     async def call(outcome: Outcome) -> None:
@@ -172,6 +172,6 @@ async def answer(gate: Gate, *outcomes: Outcome, is_busy: bool = True) -> None:
     await asyncio.gather(*map(call, [*outcomes, *more]))
 
 
-async def break_down(gate: Gate) -> None:
+async def break_down(gate: RateLimiter) -> None:
     while not gate.is_out:
         gate.leave(await gate.enter(), TROUBLE)

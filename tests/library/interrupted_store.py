@@ -14,7 +14,7 @@ from types import FrameType
 
 import duckdb
 
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 
 LONGEST_S = 0.03
 TRIES = """

@@ -12,22 +12,22 @@ from tempfile import TemporaryDirectory
 
 from pydantic import JsonValue
 
-from persona_pipeline.llm.buying.buyer import Buyer
-from persona_pipeline.llm.buying.gate import Gate
-from persona_pipeline.llm.buying.journal import Journal
-from persona_pipeline.llm.buying.lanes import Lane, Lanes
-from persona_pipeline.llm.buying.patience import Patience
 from persona_pipeline.llm.calls import Answer, Call
 from persona_pipeline.llm.client import ChatClient
 from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
 from persona_pipeline.llm.errors import CallError, CallErrorKind
+from persona_pipeline.llm.gateway.endpoint import ModelEndpoint, OpenEndpoint
+from persona_pipeline.llm.gateway.gateway import Gateway
+from persona_pipeline.llm.gateway.journal import Journal
+from persona_pipeline.llm.gateway.limiter import RateLimiter
+from persona_pipeline.llm.gateway.retry_policy import RetryPolicy
 from persona_pipeline.llm.prices import Price
+from persona_pipeline.llm.prompts import object_schema
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
-from persona_pipeline.prompting import object_schema
 
 SCHEMA = object_schema({"persona": {"type": "string", "minLength": 3}})
 GOOD = json.dumps({"persona": "A lock keeper who times barges."})
-QUICK = Patience(
+QUICK = RetryPolicy(
     first_delay=0.0,
     longest_delay=0.0,
     first_answer_seconds=1.0,
@@ -179,14 +179,16 @@ class Shelf:
         self.commits += 1
 
 
-def lanes_of(client: ChatClient, fallbacks: Mapping[str, ChatClient] = NO_FALLBACKS) -> Lanes:
+def lanes_of(
+    client: ChatClient, fallbacks: Mapping[str, ChatClient] = NO_FALLBACKS
+) -> OpenEndpoint:
     """`client` for every model but the fallbacks; each with a gate of its own."""
-    lanes: dict[str, Lane] = {}
+    lanes: dict[str, ModelEndpoint] = {}
 
-    def lane(model: str) -> Lane:
+    def lane(model: str) -> ModelEndpoint:
         asked = fallbacks.get(model, client)
         if model not in lanes:
-            lanes[model] = Lane(model, asked, Gate(asked.max_concurrency), PRICE)
+            lanes[model] = ModelEndpoint(model, asked, RateLimiter(asked.max_concurrency), PRICE)
         return lanes[model]
 
     return lane
@@ -198,14 +200,14 @@ def open_buyer(
     folder: Path | None = None,
     *,
     stored: Mapping[str, Answer] | None = None,
-    patience: Patience = QUICK,
+    patience: RetryPolicy = QUICK,
     fallbacks: Mapping[str, ChatClient] = NO_FALLBACKS,
-) -> Iterator[Buyer]:
+) -> Iterator[Gateway]:
     """A buyer with its own journal; nothing stored unless given."""
     with TemporaryDirectory() as temporary:
         place = folder or Path(temporary) / "journal"
         with Journal(place) as journal:
-            yield Buyer(
+            yield Gateway(
                 lanes=lanes_of(client, fallbacks),
                 journal=journal,
                 bought=Shelf(stored),
@@ -234,14 +236,14 @@ def buy_one(client: ChatClient, request: ChatRequest, folder: Path | None = None
         return journaled(buyer)[request.call_key]
 
 
-def journaled(buyer: Buyer) -> dict[str, Call]:
+def journaled(buyer: Gateway) -> dict[str, Call]:
     """The last line of each key in the journals that the next commit would carry."""
     lines = [line for path in buyer.journal.to_commit() for line in path.read_bytes().splitlines()]
     calls = [Call(**json.loads(line)) for line in lines]
     return {call.call_key: call for call in calls}
 
 
-def replace_lanes(buyer: Buyer, lane: Lane) -> Buyer:
+def replace_lanes(buyer: Gateway, lane: ModelEndpoint) -> Gateway:
     """The buyer with this lane for every model."""
     return replace(buyer, lanes=lambda _model: lane)
 

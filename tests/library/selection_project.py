@@ -11,12 +11,13 @@ from tempfile import TemporaryDirectory
 import polars as pl
 import pytest
 
-from persona_pipeline.personas.comparison import DedupPlan, dedup_plan
-from persona_pipeline.personas.selection import select_personas
-from persona_pipeline.personas.selection_rules import Selection
+from persona_pipeline.hub.plan import DedupPlan
+from persona_pipeline.hub.selection import select_personas
+from persona_pipeline.hub.selection_rules import Selection
+from persona_pipeline.project import dedup_plan
 from persona_pipeline.settings import load_settings
-from persona_pipeline.stages import StageRows
-from persona_pipeline.store import Store
+from persona_pipeline.store.stage_rows import StageRows
+from persona_pipeline.store.store import Store
 
 MODEL = "fake/embedder"
 WORDS = [f"w{number}" for number in range(12)]

@@ -10,10 +10,10 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from persona_pipeline.llm.buying.journal import Journal
 from persona_pipeline.llm.calls import Call
-from persona_pipeline.stages import FunnelCounts, StageRows
-from persona_pipeline.store import Store
+from persona_pipeline.llm.gateway.journal import Journal
+from persona_pipeline.store.stage_rows import FunnelCounts, StageRows
+from persona_pipeline.store.store import Store
 from tests.library.purchases import make_call
 
 ROOT = Path(__file__).parents[2]

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_pipeline.errors import ArtifactError
-from persona_pipeline.models.artifacts import (
+from persona_pipeline.artifacts.packages import (
     ARTIFACTS,
     CACHE_VARIABLE,
     LOCKS,
@@ -19,6 +18,7 @@ from persona_pipeline.models.artifacts import (
     is_cached,
     verify,
 )
+from persona_pipeline.errors import ArtifactError
 
 PARTS = [b"first half, " * 1000, b"second half."]
 WHOLE = b"".join(PARTS)

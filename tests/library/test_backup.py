@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from persona_pipeline.backup import back_up, restore
 from persona_pipeline.errors import StoreError
-from persona_pipeline.llm.buying.journal import Journal
+from persona_pipeline.llm.gateway.journal import Journal
 from persona_pipeline.settings import Settings, load_settings
-from persona_pipeline.store import Store
+from persona_pipeline.store.backup import back_up, restore
+from persona_pipeline.store.store import Store
 from tests.library.stored_rows import ROOT, held, hub, rows_of, snapshot_rows, some_calls
 
 

@@ -11,8 +11,9 @@ import zstandard
 from warcio.warcwriter import WARCWriter  # type: ignore[import-untyped]  # has no types
 
 from persona_pipeline.corpus.document import Document, RejectedDocument
+from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.rows import MAX_RAW_BYTES
-from persona_pipeline.corpus.sources import CorpusOptions, read_source
+from persona_pipeline.corpus.sources import read_source
 from persona_pipeline.errors import SourceError
 from persona_pipeline.reasons import DocumentReason as Reason
 

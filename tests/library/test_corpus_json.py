@@ -16,8 +16,9 @@ from pydantic import JsonValue
 from persona_pipeline.corpus.byte_streams import split_lines
 from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.json_lines import parse_json_row
+from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.rows import MAX_RAW_BYTES, Place
-from persona_pipeline.corpus.sources import CorpusOptions, read_source
+from persona_pipeline.corpus.sources import read_source
 from persona_pipeline.reasons import DocumentReason as Reason
 
 OPTIONS = CorpusOptions(min_chars=5, max_chars=100)

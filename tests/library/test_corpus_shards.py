@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persona_pipeline.corpus.document import Document, RejectedDocument
+from persona_pipeline.corpus.registration import register_source
 from persona_pipeline.corpus.shards import Row, StagedShard, load_shard, stage_shards
 from persona_pipeline.errors import SettingsError, SourceError
 from persona_pipeline.reasons import DocumentReason
-from persona_pipeline.registration import register_source
 from persona_pipeline.settings import load_settings
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 
 
 def page(number: int, text: str | None = None) -> Document:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from persona_pipeline.corpus.document import Document, RejectedDocument
-from persona_pipeline.corpus.sources import CorpusOptions, read_source, source_name
+from persona_pipeline.corpus.options import CorpusOptions
+from persona_pipeline.corpus.sources import read_source, source_name
 from persona_pipeline.corpus.wikipedia import read_leads
 from persona_pipeline.errors import SourceError
 from persona_pipeline.reasons import DocumentReason as Reason

@@ -11,7 +11,8 @@ import duckdb
 import pytest
 
 from persona_pipeline.corpus.document import Document, RejectedDocument
-from persona_pipeline.corpus.sources import CorpusOptions, read_source
+from persona_pipeline.corpus.options import CorpusOptions
+from persona_pipeline.corpus.sources import read_source
 from persona_pipeline.errors import SourceError
 from persona_pipeline.reasons import DocumentReason as Reason
 

@@ -10,8 +10,9 @@ from warcio.statusandheaders import StatusAndHeaders  # type: ignore[import-unty
 from warcio.warcwriter import WARCWriter  # type: ignore[import-untyped]  # no types
 
 from persona_pipeline.corpus.document import Document, RejectedDocument
+from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.rows import MAX_RAW_BYTES
-from persona_pipeline.corpus.sources import CorpusOptions, read_source
+from persona_pipeline.corpus.sources import read_source
 from persona_pipeline.corpus.web_pages import decode_page, extract_page
 from persona_pipeline.reasons import DocumentReason as Reason
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from persona_pipeline.cli.dedup import dedup
 from persona_pipeline.dedup.rules import Thresholds
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 from tests.library.dedup_project import MODEL, TEN, Project, changed
 
 
@@ -127,7 +127,7 @@ def test_the_commands_tell_the_hub_from_what_the_settings_ask_for_now(
     assert "Decided with jaccard_threshold 0.9 (now 0.8): s1." in output
     monkeypatch.setenv("PERSONA_PIPELINE_PAIRS_FROM", "0.6")
     output, _ = run(project, "sweep")
-    monkeypatch.setattr("persona_pipeline.personas.sweep.COMPARED_ANEW", 0)
+    monkeypatch.setattr("persona_pipeline.hub.sweep.COMPARED_ANEW", 0)
     assert re.search(r"~0\.65 .*stored from 0\.7 on", run(project, "sweep")[0], re.DOTALL)
     assert "Not compared yet with the settings of now: s1." in output
 

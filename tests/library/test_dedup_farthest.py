@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from persona_pipeline.dedup import farthest
-from persona_pipeline.dedup.farthest import farthest_points
+from persona_pipeline.dedup.vectors import farthest
+from persona_pipeline.dedup.vectors.farthest import farthest_points
 
 Floats = NDArray[np.float32]
 

@@ -3,14 +3,14 @@
 import polars as pl
 import pytest
 
-from persona_pipeline.dedup import surface
-from persona_pipeline.dedup.combinations import build_combinations
 from persona_pipeline.dedup.duplicates import find_duplicates
-from persona_pipeline.dedup.join_kernel import count_keys
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Thresholds
-from persona_pipeline.dedup.surface import KeyedSets, distinct_sets, surface_pairs
-from persona_pipeline.dedup.word_sets import encode, learn_vocabulary
+from persona_pipeline.dedup.words import join as surface
+from persona_pipeline.dedup.words.join import KeyedSets, distinct_sets, jaccard_pairs
+from persona_pipeline.dedup.words.join_kernel import count_keys
+from persona_pipeline.dedup.words.join_keys import build_key_table
+from persona_pipeline.dedup.words.word_sets import encode, learn_vocabulary
 from persona_pipeline.errors import MemoryLimitError
 
 LEVELS = [0.5, 0.7, 0.9]
@@ -36,7 +36,7 @@ def sets_of(texts: list[str]) -> KeyedSets:
 
 
 def keys_of(sets: KeyedSets, jaccard: float) -> int:
-    return int(count_keys(sets.sets.starts, build_combinations(sets.sets.sizes, jaccard).starts))
+    return int(count_keys(sets.sets.starts, build_key_table(sets.sets.sizes, jaccard).starts))
 
 
 @pytest.mark.parametrize("jaccard", LEVELS)
@@ -50,7 +50,7 @@ def test_a_thousand_copies_leave_one_and_give_no_pair(text: str, jaccard: float)
 
     assert len(found) == 999
     assert {(kept, layer) for _, kept, layer in found} == {("0", "exact")}
-    assert len(surface_pairs(sets_of(texts), [], jaccard)) == 0
+    assert len(jaccard_pairs(sets_of(texts), [], jaccard)) == 0
 
 
 @pytest.mark.parametrize("jaccard", LEVELS)
@@ -58,7 +58,7 @@ def test_a_thousand_rows_of_one_word_have_a_key_each_and_no_pair(jaccard: float)
     sets = sets_of([f"word{number}" for number in range(1000)])
 
     assert keys_of(sets, jaccard) <= 2000
-    assert len(surface_pairs(sets, [], jaccard)) == 0
+    assert len(jaccard_pairs(sets, [], jaccard)) == 0
 
 
 def test_a_thousand_spellings_of_one_word_are_one_set() -> None:
@@ -128,9 +128,9 @@ def test_a_template_with_one_other_word_is_no_duplicate_at_nine_tenths_and_littl
 
     assert sets.sets.sizes[0] == 12
     assert keys_of(sets, 0.9) <= 4 * 20_000
-    assert len(surface_pairs(sets, [], 0.9)) == 0
+    assert len(jaccard_pairs(sets, [], 0.9)) == 0
     monkeypatch.setattr(surface, "HOT", 100)
-    assert len(surface_pairs(sets, [], 0.9)) == 0
+    assert len(jaccard_pairs(sets, [], 0.9)) == 0
 
 
 def test_keys_that_all_share_are_joined_on_more_words() -> None:
@@ -140,7 +140,7 @@ def test_keys_that_all_share_are_joined_on_more_words() -> None:
 
     sets = sets_of([*texts, f"{template} x7 y7 z7 v"])
 
-    assert len(surface_pairs(sets, [], 0.8)) == 1
+    assert len(jaccard_pairs(sets, [], 0.8)) == 1
 
 
 @pytest.mark.parametrize("has_vectors", [False, True])

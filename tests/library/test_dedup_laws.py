@@ -9,18 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persona_pipeline.dedup import surface, word_sets
 from persona_pipeline.dedup.duplicates import (
     fingerprint,
     keyed_vectors,
     semantic_pairs,
     with_scores,
 )
-from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS, open_line
+from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS, open_resolver
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Comparison, Thresholds
-from persona_pipeline.dedup.surface import KeyedSets, distinct_sets, surface_pairs
-from persona_pipeline.dedup.word_sets import encode, learn_vocabulary
+from persona_pipeline.dedup.words import join as surface
+from persona_pipeline.dedup.words import word_sets
+from persona_pipeline.dedup.words.join import KeyedSets, distinct_sets, jaccard_pairs
+from persona_pipeline.dedup.words.word_sets import encode, learn_vocabulary
 from tests.library.dedup_reference import (
     TOLERANCE,
     Removed,
@@ -170,7 +171,7 @@ class Library:
         personas = personas_of(rows)
         encoded = encode(personas["persona"], self.vocabulary)
         sets, resources = distinct_sets(encoded), Resources()
-        found = surface_pairs(sets, self.known, self.comparison.min_jaccard - TOLERANCE)
+        found = jaccard_pairs(sets, self.known, self.comparison.min_jaccard - TOLERANCE)
         self.known.append(sets)
         fingerprints = fingerprint(personas, encoded, personas["quality"])
         self.fingerprints = pl.concat([self.fingerprints, fingerprints])
@@ -194,7 +195,7 @@ class Library:
         self.fingerprints = self.fingerprints.filter(~pl.col("persona_id").is_in(personas))
 
     def resolve(self, thresholds: Thresholds, *, from_shard: int | None = None) -> pl.DataFrame:
-        with open_line(self.fingerprints, self.pairs, Resources()) as line:
+        with open_resolver(self.fingerprints, self.pairs, Resources()) as line:
             return line.resolve(thresholds, from_shard=from_shard)
 
 

@@ -7,14 +7,10 @@ from random import Random
 import polars as pl
 import pytest
 
-from persona_pipeline.dedup.minhash import choose_bands, minhash_pairs
 from persona_pipeline.dedup.resources import Resources
-from persona_pipeline.dedup.surface import (
-    KeyedSets,
-    distinct_sets,
-    surface_pairs,
-)
-from persona_pipeline.dedup.word_sets import Vocabulary, encode, learn_vocabulary
+from persona_pipeline.dedup.words.join import KeyedSets, distinct_sets, jaccard_pairs
+from persona_pipeline.dedup.words.minhash import choose_bands, minhash_pairs
+from persona_pipeline.dedup.words.word_sets import Vocabulary, encode, learn_vocabulary
 
 
 def encoded(texts: Sequence[str], vocabulary: Vocabulary | None = None) -> KeyedSets:
@@ -132,7 +128,7 @@ def test_a_known_set_that_is_new_again_or_known_twice_counts_once() -> None:
     pairs = minhash_pairs(new, [known, known], 0.5)
 
     assert pairs["similarity"].to_list() == [10 / 11, 10 / 11]
-    assert pairs.equals(surface_pairs(new, [known, known], 0.5))
+    assert pairs.equals(jaccard_pairs(new, [known, known], 0.5))
 
 
 def test_a_key_of_many_sets_gives_all_its_pairs_and_more_than_fit_at_once() -> None:
@@ -170,4 +166,4 @@ def test_without_sets_there_are_no_pairs(is_verified: bool) -> None:  # noqa: FB
 
     for new, known in ((nothing, [nothing]), (nothing, [some]), (encoded(["x"]), [nothing])):
         pairs = minhash_pairs(new, known, 0.5, is_verified=is_verified)
-        assert pairs.equals(surface_pairs(nothing, [], 0.5))
+        assert pairs.equals(jaccard_pairs(nothing, [], 0.5))

@@ -10,24 +10,17 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from persona_pipeline.dedup.characters import RULES
 from persona_pipeline.dedup.duplicates import compare_texts
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.dedup.scratch import open_scratch
+from persona_pipeline.dedup.words.characters import RULES
+from persona_pipeline.dedup.words.diff import compare_words, cut_words
 from persona_pipeline.errors import MemoryLimitError, PipelineError, SettingsError
-from persona_pipeline.personas.applied import Applied, read_applied
-from persona_pipeline.personas.comparison import (
-    shards_without_vectors,
-)
-from persona_pipeline.personas.differences import compare_words, cut_words
-from persona_pipeline.personas.explaining import explain
-from persona_pipeline.personas.sweep import (
-    SweepStep,
-    sweep_rows,
-    sweep_thresholds,
-)
-from persona_pipeline.store import Store
+from persona_pipeline.hub.explain import explain
+from persona_pipeline.hub.state import DedupState, read_dedup_state, shards_without_vectors
+from persona_pipeline.hub.sweep import SweepStep, sweep_rows, sweep_thresholds
+from persona_pipeline.store.store import Store
 from tests.library.dedup_project import HUB, TEN, Project, changed
 
 
@@ -170,7 +163,7 @@ def test_thresholds_without_stored_pairs_are_decided_as_a_run_would(project: Pro
 def test_thresholds_without_stored_pairs_are_chained_where_there_are_many(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persona_pipeline.personas.sweep.COMPARED_ANEW", 0)
+    monkeypatch.setattr("persona_pipeline.hub.sweep.COMPARED_ANEW", 0)
     project.deduplicate({"a": TEN, "b": changed(2), "c": changed(3), "d": "u1 u2 u3"})
     steps = project.sweep(0.7, 0.6, 0.5)
     assert counts(steps) == [(0.7, 4, 0, False), (0.6, 3, 1, True), (0.5, 2, 2, True)]
@@ -194,9 +187,9 @@ def test_a_sweep_of_nobody_or_one_keeps_them(project: Project, personas: dict[st
         assert (step.candidates, step.kept, step.removed) == (len(personas), len(personas), 0)
 
 
-def applied(project: Project, *, uncompared: bool = False, undecided: bool = False) -> Applied:
+def applied(project: Project, *, uncompared: bool = False, undecided: bool = False) -> DedupState:
     """What is known of the one shard, which was compared and decided by `HUB`."""
-    return Applied(
+    return DedupState(
         0.7,
         0.95,
         HUB,
@@ -208,26 +201,26 @@ def applied(project: Project, *, uncompared: bool = False, undecided: bool = Fal
 
 def test_a_shard_that_was_not_compared_is_named(project: Project) -> None:
     project.write({"a": TEN})
-    assert read_applied(project.store, project.plan).uncompared == ["s1"]
+    assert read_dedup_state(project.store, project.plan).uncompared == ["s1"]
     project.deduplicate({"a": TEN})
-    assert read_applied(project.store, project.plan) == applied(project)
+    assert read_dedup_state(project.store, project.plan) == applied(project)
 
 
 def test_a_shard_without_vectors_is_named_where_meaning_is_asked_for(project: Project) -> None:
     project.deduplicate({"a": TEN})
-    assert read_applied(project.store, project.plan).without_vectors == ["s1"]
+    assert read_dedup_state(project.store, project.plan).without_vectors == ["s1"]
     by_words = replace(project.plan, comparison=Comparison(0.7, None))
-    assert read_applied(project.store, by_words).without_vectors == []
+    assert read_dedup_state(project.store, by_words).without_vectors == []
     project.deduplicate({"a": TEN}, a=[1.0, 0.0])
-    assert read_applied(project.store, project.plan).without_vectors == []
+    assert read_dedup_state(project.store, project.plan).without_vectors == []
 
 
 def test_what_the_data_rests_on_is_known_whatever_the_settings_say_now(project: Project) -> None:
     project.deduplicate({"a": TEN, "b": changed(2)})
     stricter = replace(project.plan, thresholds=Thresholds(0.8, 0.95))
-    assert read_applied(project.store, stricter) == applied(project, undecided=True)
+    assert read_dedup_state(project.store, stricter) == applied(project, undecided=True)
     wider = replace(project.plan, comparison=Comparison(0.5, 0.9))
-    assert read_applied(project.store, wider) == applied(project, uncompared=True)
+    assert read_dedup_state(project.store, wider) == applied(project, uncompared=True)
     project.plan = wider
     assert counts(project.sweep(0.7, 0.6)) == [(0.7, 2, 0, False), (0.6, 1, 1, False)]
 
@@ -237,7 +230,7 @@ def test_what_an_earlier_version_decided_is_not_guessed(project: Project) -> Non
     with project.store.transaction() as connection:
         connection.execute("update runs.compared set min_jaccard = null, min_cosine = null")
         connection.execute("update runs.resolved set jaccard_threshold = null")
-    found = read_applied(project.store, project.plan)
+    found = read_dedup_state(project.store, project.plan)
     assert (found.min_jaccard, found.min_cosine, found.thresholds) == (None, None, [])
     assert counts(project.sweep(0.7, 0.6)) == [(0.7, 2, 0, False), (0.6, 1, 1, False)]
 
@@ -259,7 +252,7 @@ def test_low_thresholds_are_chained_where_comparing_all_is_no_way(
                 raise error
             return compare_texts(texts, vectors, comparison, resources)
 
-        monkeypatch.setattr("persona_pipeline.personas.sweep.compare_texts", compare_or_fail)
+        monkeypatch.setattr("persona_pipeline.hub.sweep.compare_texts", compare_or_fail)
     last = 0.3 if obstacle == "depth" else 0.6
     assert counts(project.sweep(0.7, last)) == [(0.7, 2, 0, False), (last, 1, 1, True)]
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from persona_pipeline.dedup import semantic
-from persona_pipeline.dedup.semantic import similar_pairs
+from persona_pipeline.dedup.vectors import exact as semantic
+from persona_pipeline.dedup.vectors.exact import similar_pairs
 
 Floats = NDArray[np.float32]
 WAYS = ["prefixes", "products"]
@@ -209,7 +209,7 @@ def test_many_vectors_with_main_directions_and_without_are_searched_exactly(know
 
 def test_the_module_is_imported_without_numba() -> None:
     code = (
-        "import sys, persona_pipeline.dedup.semantic, persona_pipeline.dedup.farthest;"
+        "import sys, persona_pipeline.dedup.vectors.exact, persona_pipeline.dedup.vectors.farthest;"
         "sys.exit('numba' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,17 +13,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from persona_pipeline.dedup import cells
-from persona_pipeline.dedup.cells import Cells, learn_cells
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Comparison, Thresholds
-from persona_pipeline.dedup.set_cache import SetCache
-from persona_pipeline.dedup.text_vectors import EXACT_UP_TO, TextVectors, similar_texts
-from persona_pipeline.personas import comparison
-from persona_pipeline.personas.comparison import DedupPlan, compare_shards, shards_without_vectors
-from persona_pipeline.personas.deduplication import deduplicate
-from persona_pipeline.stages import StageRows
-from persona_pipeline.store import Store
+from persona_pipeline.dedup.vectors import ivf as cells
+from persona_pipeline.dedup.vectors.ivf import IvfIndex, train_ivf
+from persona_pipeline.dedup.vectors.search import EXACT_UP_TO, TextVectors, similar_texts
+from persona_pipeline.dedup.words.set_cache import SetCache
+from persona_pipeline.hub import comparison
+from persona_pipeline.hub.comparison import compare_shards
+from persona_pipeline.hub.decisions import deduplicate
+from persona_pipeline.hub.plan import DedupPlan
+from persona_pipeline.hub.state import shards_without_vectors
+from persona_pipeline.store.stage_rows import StageRows
+from persona_pipeline.store.store import Store
 
 MODEL = "fake/embedder"
 WORDS = [f"w{number}" for number in range(30)]
@@ -240,9 +242,9 @@ def test_later_shards_are_compared_in_cells_of_the_early_ones(
 ) -> None:
     learned = list[int]()
 
-    def learn(vectors: NDArray[np.float32], min_cosine: float) -> Cells:
+    def learn(vectors: NDArray[np.float32], min_cosine: float) -> IvfIndex:
         learned.append(len(vectors))
-        return learn_cells(vectors, min_cosine)
+        return train_ivf(vectors, min_cosine)
 
     monkeypatch.setattr(cells, "learn_cells", learn)
     project.exact_up_to = fresh.exact_up_to = 30

@@ -7,9 +7,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from persona_pipeline import sql_files
-from persona_pipeline.dedup.characters import RULES
-from persona_pipeline.sql_files import read_sql
+from persona_pipeline import sql as sql_files
+from persona_pipeline.dedup.words.characters import RULES
+from persona_pipeline.sql import read_sql
 
 FOLDER = Path(sql_files.__file__).parent.parent / "sql" / "dedup"
 

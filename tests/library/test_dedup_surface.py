@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persona_pipeline.dedup import combinations as key_combinations
-from persona_pipeline.dedup import surface
-from persona_pipeline.dedup.combinations import INDEX, PROBE, build_combinations
 from persona_pipeline.dedup.resources import Resources
-from persona_pipeline.dedup.surface import KeyedSets, distinct_sets, surface_pairs
-from persona_pipeline.dedup.word_sets import Vocabulary, encode, learn_vocabulary
+from persona_pipeline.dedup.words import join as surface
+from persona_pipeline.dedup.words import join_keys as key_combinations
+from persona_pipeline.dedup.words.join import KeyedSets, distinct_sets, jaccard_pairs
+from persona_pipeline.dedup.words.join_keys import INDEX, PROBE, build_key_table
+from persona_pipeline.dedup.words.word_sets import Vocabulary, encode, learn_vocabulary
 from tests.library.dedup_reference import TOLERANCE
 
 Words = frozenset[str]
@@ -77,7 +77,7 @@ def join(
     known: Sequence[KeyedSets] = (),
     resources: Resources | None = None,
 ) -> Similar:
-    return as_dict(surface_pairs(new, known, min_similarity, resources))
+    return as_dict(jaccard_pairs(new, known, min_similarity, resources))
 
 
 def limit_keys(patch: pytest.MonkeyPatch, limit: int) -> None:
@@ -123,11 +123,11 @@ def test_neither_limits_of_keys_nor_hot_keys_nor_groups_show(
 def test_neither_passes_nor_threads_nor_the_order_of_sets_show(
     sets: list[Words], level: float, group: int, threads: int
 ) -> None:
-    expected = surface_pairs(keyed(sets), [], level - TOLERANCE)
+    expected = jaccard_pairs(keyed(sets), [], level - TOLERANCE)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(surface, "GROUP_KEYS", group)
-        found = surface_pairs(keyed(sets[::-1]), [], level - TOLERANCE, Resources(1, threads))
+        found = jaccard_pairs(keyed(sets[::-1]), [], level - TOLERANCE, Resources(1, threads))
 
     assert found.equals(expected)
 
@@ -191,7 +191,7 @@ def test_two_sets_that_just_reach_the_threshold_share_a_key_wherever_their_words
 
 
 def combinations_of(size: int, role: int, least: float, most: int) -> Iterator[tuple[int, ...]]:
-    shapes = build_combinations(np.array([size]), least, most)
+    shapes = build_key_table(np.array([size]), least, most)
     assert shapes.starts[size] == 0
     for number in range(shapes.starts[size], shapes.starts[size + 1]):
         if shapes.roles[number] & role:
@@ -199,10 +199,10 @@ def combinations_of(size: int, role: int, least: float, most: int) -> Iterator[t
 
 
 def test_what_a_size_gets_depends_on_nothing_else() -> None:
-    together = build_combinations(np.array([3, 12, 5, 12]), 0.7)
+    together = build_key_table(np.array([3, 12, 5, 12]), 0.7)
     for size in (3, 5, 12):
         alone, span = (
-            build_combinations(np.array([size]), 0.7),
+            build_key_table(np.array([size]), 0.7),
             slice(*together.starts[size : size + 2]),
         )
         assert together.places[span].tolist() == alone.places.tolist()
@@ -253,7 +253,7 @@ def test_a_join_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     sets = keyed([frozenset(WORDS[start : start + 9]) for start in range(30)])
     resources = Resources(1, report=lambda done, total: told.append((done, total)))
 
-    surface_pairs(sets, [], 0.7, resources)
+    jaccard_pairs(sets, [], 0.7, resources)
 
     [total] = {total for _, total in told}
     assert len(told) > 2
@@ -264,7 +264,7 @@ def test_a_join_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_join_of_nothing_gives_nothing() -> None:
     nothing, some = keyed([]), keyed([frozenset("a"), frozenset("b")])
 
-    assert surface_pairs(nothing, [], 0.5).schema == surface.PAIRS
+    assert jaccard_pairs(nothing, [], 0.5).schema == surface.PAIRS
     assert join(nothing, 0.5, [nothing, some]) == {}
     assert join(some, 0.5, [nothing]) == {}
     assert len(keyed([frozenset()]).keys) == 0

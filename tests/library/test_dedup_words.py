@@ -11,11 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persona_pipeline.dedup import characters, word_sets
-from persona_pipeline.dedup.characters import RULES, load_characters, read_characters
 from persona_pipeline.dedup.scratch import open_scratch
-from persona_pipeline.dedup.word_sets import EncodedTexts, encode, hash_texts, learn_vocabulary
-from persona_pipeline.dedup.words_kernel import HASH_MASK
+from persona_pipeline.dedup.words import characters, word_sets
+from persona_pipeline.dedup.words.characters import RULES, load_characters, read_characters
+from persona_pipeline.dedup.words.word_sets import (
+    EncodedTexts,
+    encode,
+    hash_texts,
+    learn_vocabulary,
+)
+from persona_pipeline.dedup.words.word_sets_kernel import HASH_MASK
 from tests.library.dedup_reference import fnv
 
 POINTS = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]

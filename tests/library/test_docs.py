@@ -5,9 +5,9 @@ import click
 import pytest
 
 from persona_pipeline.cli.main import cli
-from persona_pipeline.domains.spec import load_domains
 from persona_pipeline.settings import Settings, load_settings
-from persona_pipeline.sql_files import sql_names
+from persona_pipeline.sql import sql_names
+from persona_pipeline.synthesis.domain import load_domains
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

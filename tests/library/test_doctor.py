@@ -7,7 +7,7 @@ import pytest
 from persona_pipeline.cli import doctor
 from persona_pipeline.errors import StoreError
 from persona_pipeline.settings import load_settings
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 from tests.library.stored_rows import hub
 
 

@@ -11,8 +11,8 @@ from pydantic import JsonValue
 
 from persona_pipeline.llm.answers import SHOWN, ask_again, check_reply, parse_answer
 from persona_pipeline.llm.errors import CallError, CallErrorKind
+from persona_pipeline.llm.prompts import object_schema
 from persona_pipeline.llm.requests import ChatReply
-from persona_pipeline.prompting import object_schema
 from tests.library.purchases import GOOD, SCHEMA, make_request
 
 REQUEST = make_request()

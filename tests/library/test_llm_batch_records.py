@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from persona_pipeline.corpus.registration import register_source
 from persona_pipeline.estimate import estimate_run
 from persona_pipeline.llm.answers import ask_again
 from persona_pipeline.llm.batches.api import new_submission
 from persona_pipeline.llm.batches.client import BatchChatClient, Batching
-from persona_pipeline.llm.batches.collecting import CollectedBatch, collect_finished
-from persona_pipeline.llm.batches.gate import BatchGate
+from persona_pipeline.llm.batches.collection import CollectedBatch, collect_finished
+from persona_pipeline.llm.batches.limiter import BatchLimiter
 from persona_pipeline.llm.batches.records import (
     LONGEST_KEPT,
     address_of,
@@ -21,14 +22,13 @@ from persona_pipeline.llm.batches.records import (
     forget_bought,
     start_record,
 )
-from persona_pipeline.llm.buying.throttle import Outcome
 from persona_pipeline.llm.errors import CallErrorKind, ModelError
-from persona_pipeline.llm.models import OpenLanes, open_batch_lane, open_lane
+from persona_pipeline.llm.gateway.concurrency import Outcome
 from persona_pipeline.llm.prices import Price
 from persona_pipeline.llm.requests import ChatReply
-from persona_pipeline.registration import register_source
+from persona_pipeline.models import Endpoints, open_batch_endpoint, open_endpoint
 from persona_pipeline.settings import load_settings
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 from tests.library.batch_clients import (
     MANY,
     MODEL,
@@ -209,10 +209,10 @@ def test_trouble_with_one_batch_does_not_keep_the_others(tmp_path: Path) -> None
 
 def test_a_lane_for_batches_costs_half_and_admits_a_whole_batch() -> None:
     settings = load_settings(batch=True, batch_size=70)
-    lane = OpenLanes(settings)("openai/gpt-4o-mini")
-    full = open_lane(settings, "openai/gpt-4o-mini").price
+    lane = Endpoints(settings)("openai/gpt-4o-mini")
+    full = open_endpoint(settings, "openai/gpt-4o-mini").price
     assert isinstance(lane.client, BatchChatClient)
-    assert isinstance(lane.gate, BatchGate)
+    assert isinstance(lane.gate, BatchLimiter)
     assert (lane.client.max_concurrency, lane.gate.limit, lane.is_paced) == (70, 70, False)
     assert full
     assert lane.price == Price(full.input / 2, full.cached_input / 2, full.output / 2)
@@ -238,14 +238,14 @@ def test_an_estimate_in_batches_is_half_and_of_unknown_time(tmp_path: Path, stor
 
 
 def test_without_batch_and_for_models_of_our_own_nothing_changes() -> None:
-    assert not isinstance(OpenLanes(load_settings())(MODEL).client, BatchChatClient)
-    assert not isinstance(OpenLanes(load_settings(batch=True))("fake/demo").client, BatchChatClient)
+    assert not isinstance(Endpoints(load_settings())(MODEL).client, BatchChatClient)
+    assert not isinstance(Endpoints(load_settings(batch=True))("fake/demo").client, BatchChatClient)
 
 
 @pytest.mark.parametrize("model", ["anthropic/claude", "mistral/small"])
 def test_a_provider_without_batches_is_refused_with_those_that_have_them(model: str) -> None:
     with pytest.raises(ModelError, match=r"openai/\.\.\. and hosted_vllm/\.\.\.") as refused:
-        open_batch_lane(load_settings(batch=True), model)
+        open_batch_endpoint(load_settings(batch=True), model)
     assert "--batch" in str(refused.value)
 
 
@@ -265,7 +265,7 @@ def test_the_request_that_asks_again_names_its_origin() -> None:
 
 def test_an_open_gate_is_out_only_while_every_batch_is_refused() -> None:
     now = [0.0]
-    gate = BatchGate(10, clock=lambda: now[0])
+    gate = BatchLimiter(10, clock=lambda: now[0])
 
     async def call(outcome: Outcome) -> None:
         gate.leave(await gate.enter(5), outcome)

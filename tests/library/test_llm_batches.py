@@ -9,10 +9,7 @@ import pytest
 
 from persona_pipeline.llm.batches import waiting
 from persona_pipeline.llm.batches.api import new_submission
-from persona_pipeline.llm.batches.records import (
-    address_of,
-    start_record,
-)
+from persona_pipeline.llm.batches.records import address_of, start_record
 from persona_pipeline.llm.clients.direct import DirectChatClient
 from persona_pipeline.llm.errors import CallErrorKind, ModelError
 from persona_pipeline.llm.requests import ChatReply

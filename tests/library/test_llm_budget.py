@@ -11,21 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from persona_pipeline.llm.buying.budget import (
+from persona_pipeline.llm.clients.fake import FakeChatClient
+from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
+from persona_pipeline.llm.gateway.budget import (
     NOTHING,
     Amount,
     Budget,
-    BudgetReached,
+    BudgetExceeded,
     Cap,
     worst_case,
 )
-from persona_pipeline.llm.buying.buyer import Buyer
-from persona_pipeline.llm.buying.terms import Totals
-from persona_pipeline.llm.clients.fake import FakeChatClient
-from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
+from persona_pipeline.llm.gateway.context import StageUsage
+from persona_pipeline.llm.gateway.gateway import Gateway
 from persona_pipeline.llm.prices import Price
+from persona_pipeline.llm.prompts import object_schema
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
-from persona_pipeline.prompting import object_schema
 from tests.library.purchases import (
     GOOD,
     PRICE,
@@ -93,7 +93,7 @@ class Provider:
     async def _call(self, call: Planned) -> None:
         try:
             await self.budget.reserve(call.stage, call.worst)
-        except BudgetReached:
+        except BudgetExceeded:
             assert self.is_hopeless(call)
             self.refused.append(call)
             return
@@ -196,7 +196,7 @@ def test_a_call_that_no_longer_waits_is_no_hindrance_to_the_next() -> None:
     ],
 )
 def test_a_reached_budget_says_which_one(budget: Budget, message: str) -> None:
-    with pytest.raises(BudgetReached, match=message):
+    with pytest.raises(BudgetExceeded, match=message):
         asyncio.run(budget.reserve("hub", Amount(2000, 1.0)))
 
 
@@ -212,7 +212,7 @@ def test_a_million_roundings_leave_nothing_set_aside() -> None:
             await budget.reserve("hub", amount)
         for amount in amounts:
             budget.settle("hub", amount, NOTHING)
-        with pytest.raises(BudgetReached):
+        with pytest.raises(BudgetExceeded):
             await asyncio.wait_for(budget.reserve("hub", Amount(1, 1e6 + 1)), 1)
 
     asyncio.run(spend())
@@ -267,7 +267,9 @@ MANY = [make_request(f"Who reads page {number}?") for number in range(50)]
 WORST = worst_case(MANY[10], PRICE)
 
 
-def buy_within(buyer: Buyer, budget: Budget, requests: Sequence[ChatRequest] = MANY) -> Totals:
+def buy_within(
+    buyer: Gateway, budget: Budget, requests: Sequence[ChatRequest] = MANY
+) -> StageUsage:
     buyer.budget = budget
     return buyer.buy(requests, ignore, shard="s", stage="hub")
 
@@ -281,7 +283,7 @@ def test_a_run_stops_at_its_cap_keeps_what_was_bought_and_can_be_continued(
 ) -> None:
     client = ScriptedClient(in_turn(GOOD))
     with open_buyer(client) as buyer:
-        with pytest.raises(BudgetReached, match=r"stopped at budget: .* \(this run\)"):
+        with pytest.raises(BudgetExceeded, match=r"stopped at budget: .* \(this run\)"):
             buy_within(buyer, Budget(cap))
         assert len(journaled(buyer)) == client.asked.total() == count
         buy_within(buyer, Budget())
@@ -293,7 +295,7 @@ def test_a_stage_stops_at_its_own_cap_and_another_goes_on() -> None:
     client = ScriptedClient(in_turn(GOOD))
     of_hub = [replace(request, stage="hub") for request in MANY]
     with open_buyer(client) as buyer:
-        with pytest.raises(BudgetReached, match=r"\(stage hub\)"):
+        with pytest.raises(BudgetExceeded, match=r"\(stage hub\)"):
             buy_within(buyer, budget, of_hub)
         replace(buyer, budget=budget).buy(MANY, ignore, shard="s", stage="hub, by another name")
         assert len(journaled(buyer)) == len(MANY)
@@ -343,7 +345,7 @@ def test_an_answer_whose_server_does_not_say_its_tokens_counts_with_its_worst_ca
 def test_an_unusable_answer_is_in_the_journal_when_the_cap_stops_the_second_try() -> None:
     budget = Budget(Cap(tokens=WORST.tokens + 10))
     with open_buyer(ScriptedClient(in_turn("no JSON"))) as buyer:
-        with pytest.raises(BudgetReached):
+        with pytest.raises(BudgetExceeded):
             buy_within(buyer, budget, MANY[10:11])
         [call] = journaled(buyer).values()
     assert (call.status, call.tokens_in, call.tokens_out) == ("failed", 10, 5)
@@ -375,7 +377,7 @@ def test_what_is_journaled_never_passes_the_cap(cap: int, outcomes: list[str]) -
     with open_buyer(ScriptedClient(answer)) as buyer:
         try:
             buy_within(buyer, budget)
-        except BudgetReached:
+        except BudgetExceeded:
             is_reached = True
         else:
             is_reached = False

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persona_pipeline.llm.buying.purchase import WINDOW
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
+from persona_pipeline.llm.gateway.purchase import WINDOW
+from persona_pipeline.llm.progress import StageProgress, reporting_to
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 from persona_pipeline.personas.plan import PersonaPlan
 from persona_pipeline.personas.text_to_persona import text_to_persona
-from persona_pipeline.progress import StageProgress, reporting_to
 from tests.library.purchases import (
     GOOD,
     QUICK,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_pipeline.hashing import stable_id
-from persona_pipeline.llm.buying.claims import Claims
+from persona_pipeline.llm.gateway.key_locks import KeyLocks
 
 ROOT = Path(__file__).parents[2]
 KEY, OTHER = stable_id("a"), stable_id("b")
@@ -73,7 +73,7 @@ def test_a_key_that_another_process_is_buying_cannot_be_taken_until_it_lets_go(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "claims"
-    with held_elsewhere(path, KEY) as holder, closing(Claims(path)) as claims:
+    with held_elsewhere(path, KEY) as holder, closing(KeyLocks(path)) as claims:
         assert holder.took == ["True"]
         assert not claims.take(KEY)
         assert claims.take(OTHER)
@@ -83,7 +83,7 @@ def test_a_key_that_another_process_is_buying_cannot_be_taken_until_it_lets_go(
 
 def test_a_key_that_we_are_buying_cannot_be_taken_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "claims"
-    with closing(Claims(path)) as claims:
+    with closing(KeyLocks(path)) as claims:
         assert claims.take(KEY)
         with held_elsewhere(path, KEY, OTHER) as holder:
             assert holder.took == ["False", "True"]
@@ -91,7 +91,7 @@ def test_a_key_that_we_are_buying_cannot_be_taken_elsewhere(tmp_path: Path) -> N
 
 def test_what_a_killed_process_was_buying_can_be_taken(tmp_path: Path) -> None:
     path = tmp_path / "claims"
-    with held_elsewhere(path, KEY) as holder, closing(Claims(path)) as claims:
+    with held_elsewhere(path, KEY) as holder, closing(KeyLocks(path)) as claims:
         assert not claims.take(KEY)
         holder.kill()
         assert claims.take(KEY)
@@ -100,7 +100,7 @@ def test_what_a_killed_process_was_buying_can_be_taken(tmp_path: Path) -> None:
 def test_many_keys_are_held_at_once_and_the_file_stays_empty(tmp_path: Path) -> None:
     path = tmp_path / "claims"
     keys = [stable_id(number) for number in range(1000)]
-    with closing(Claims(path)) as claims:
+    with closing(KeyLocks(path)) as claims:
         assert all(claims.take(key) for key in keys)
         with held_elsewhere(path, *keys[:3], OTHER) as holder:
             assert holder.took == ["False"] * 3 + ["True"]
@@ -114,7 +114,7 @@ def test_many_keys_are_held_at_once_and_the_file_stays_empty(tmp_path: Path) -> 
 @needs_linux
 def test_two_buyers_in_one_process_see_each_other_s_claims(tmp_path: Path) -> None:
     path = tmp_path / "claims"
-    with closing(Claims(path)) as first, closing(Claims(path)) as second:
+    with closing(KeyLocks(path)) as first, closing(KeyLocks(path)) as second:
         assert first.take(KEY)
         assert not second.take(KEY)
         assert second.take(OTHER)
@@ -126,8 +126,8 @@ def test_two_buyers_in_one_process_see_each_other_s_claims(tmp_path: Path) -> No
 @needs_linux
 def test_closing_releases_all_of_one_buyer_and_nothing_of_another(tmp_path: Path) -> None:
     path = tmp_path / "claims"
-    first = Claims(path)
-    with closing(Claims(path)) as second, closing(Claims(path)) as third:
+    first = KeyLocks(path)
+    with closing(KeyLocks(path)) as second, closing(KeyLocks(path)) as third:
         assert first.take(KEY)
         assert second.take(OTHER)
         first.close()
@@ -136,7 +136,7 @@ def test_closing_releases_all_of_one_buyer_and_nothing_of_another(tmp_path: Path
 
 
 def test_a_key_that_we_are_buying_cannot_be_taken_once_more(tmp_path: Path) -> None:
-    with closing(Claims(tmp_path / "claims")) as claims:
+    with closing(KeyLocks(tmp_path / "claims")) as claims:
         assert claims.take(KEY)
         assert not claims.take(KEY)
         claims.release(KEY)
@@ -144,7 +144,7 @@ def test_a_key_that_we_are_buying_cannot_be_taken_once_more(tmp_path: Path) -> N
 
 
 def test_releasing_what_is_not_held_does_no_harm(tmp_path: Path) -> None:
-    with closing(Claims(tmp_path / "claims")) as claims:
+    with closing(KeyLocks(tmp_path / "claims")) as claims:
         claims.release(KEY)
         assert claims.take(KEY)
 
@@ -156,7 +156,7 @@ def test_at_any_time_one_of_two_buyers_at_most_holds_a_key(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "claims"
     holders: dict[str, int] = {}
-    with closing(Claims(path)) as first, closing(Claims(path)) as second:
+    with closing(KeyLocks(path)) as first, closing(KeyLocks(path)) as second:
         for is_taking, who, name in steps:
             claims, key = (first, second)[who], stable_id(name)
             if is_taking:

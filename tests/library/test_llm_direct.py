@@ -5,9 +5,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from persona_pipeline.llm.clients.direct import (
-    DIRECT_PROVIDERS,
-)
+from persona_pipeline.llm.clients.direct import DIRECT_PROVIDERS
 from tests.library.compared_clients import (
     CLIENTS,
     GOOD,

@@ -15,10 +15,7 @@ from itertools import pairwise
 
 import pytest
 
-from persona_pipeline.llm.clients.direct import (
-    DirectChatClient,
-    open_served_client,
-)
+from persona_pipeline.llm.clients.direct import DirectChatClient, open_served_client
 from persona_pipeline.llm.clients.litellm_client import LiteLLMChatClient, import_litellm
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, ChatRequest

@@ -10,8 +10,8 @@ import pytest
 from persona_pipeline.llm.clients import embedded
 from persona_pipeline.llm.clients.embedded import MAX_REPETITIONS, EmbeddedChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind
+from persona_pipeline.llm.prompts import object_schema
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
-from persona_pipeline.prompting import object_schema
 from tests.library.purchases import GOOD, make_request
 
 

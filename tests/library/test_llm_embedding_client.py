@@ -8,11 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from persona_pipeline.llm.buying.budget import Budget, BudgetReached, Cap
-from persona_pipeline.llm.buying.buyer import Buyer
-from persona_pipeline.llm.buying.gate import Gate
-from persona_pipeline.llm.buying.journal import Journal
-from persona_pipeline.llm.buying.lanes import Lane
 from persona_pipeline.llm.clients.embedding_client import (
     EmbeddingClient,
     ServedEmbedder,
@@ -20,6 +15,11 @@ from persona_pipeline.llm.clients.embedding_client import (
 )
 from persona_pipeline.llm.clients.embeddings import BATCH
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
+from persona_pipeline.llm.gateway.budget import Budget, BudgetExceeded, Cap
+from persona_pipeline.llm.gateway.endpoint import ModelEndpoint
+from persona_pipeline.llm.gateway.gateway import Gateway
+from persona_pipeline.llm.gateway.journal import Journal
+from persona_pipeline.llm.gateway.limiter import RateLimiter
 from persona_pipeline.llm.prices import Price
 from tests.library.faulty_server import FaultyServer, Reply, refuse, serve, vectors
 from tests.library.purchases import QUICK, Shelf, journaled
@@ -32,11 +32,11 @@ PRICE = Price(input=0.001, cached_input=0.001, output=0.0)
 @contextmanager
 def buyer_of(
     server: FaultyServer, folder: Path, *, budget: Budget | None = None, key: str | None = None
-) -> Iterator[Buyer]:
+) -> Iterator[Gateway]:
     client = EmbeddingClient(api_base=server.url, api_key=key, timeout=5)
-    lane = Lane(MODEL, client, Gate(client.max_concurrency, start=BATCH), PRICE)
+    lane = ModelEndpoint(MODEL, client, RateLimiter(client.max_concurrency, start=BATCH), PRICE)
     with Journal(folder) as journal:
-        yield Buyer(lambda _: lane, journal, Shelf(), budget or Budget(), patience=QUICK)
+        yield Gateway(lambda _: lane, journal, Shelf(), budget or Budget(), patience=QUICK)
 
 
 def test_embeddings_are_unit_vectors_in_the_order_of_the_texts(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_embeddings_count_against_the_budget(tmp_path: Path) -> None:
     with (
         serve(vectors([1.0])) as server,
         buyer_of(server, tmp_path, budget=budget) as buyer,
-        pytest.raises(BudgetReached, match="stopped at budget: 0 USD"),
+        pytest.raises(BudgetExceeded, match="stopped at budget: 0 USD"),
     ):
         ServedEmbedder(MODEL, buyer, "s").embed(["a"])
     assert not server.bodies

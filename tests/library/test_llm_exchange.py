@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from persona_pipeline.errors import StoreError
-from persona_pipeline.llm.buying.exchange import export_calls, import_calls
-from persona_pipeline.llm.buying.journal import Journal
 from persona_pipeline.llm.calls import Call
-from persona_pipeline.store import Store
+from persona_pipeline.llm.gateway.journal import Journal
+from persona_pipeline.store.call_export import export_calls, import_calls
+from persona_pipeline.store.store import Store
 from tests.library.purchases import make_call
 
 ANSWERS = [

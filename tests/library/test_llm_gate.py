@@ -6,8 +6,8 @@ from statistics import mean
 
 import pytest
 
-from persona_pipeline.llm.buying.gate import Gate
-from persona_pipeline.llm.buying.throttle import Outcome
+from persona_pipeline.llm.gateway.concurrency import Outcome
+from persona_pipeline.llm.gateway.limiter import RateLimiter
 from tests.library.gate_simulation import (
     ANSWERED,
     REFUSED,
@@ -76,7 +76,7 @@ def test_noisy_latencies_do_not_shrink_the_limit(seed: int) -> None:
     [(0, 64), (1, 32), (3, 32), (8, 24), (16, 16), (32, 16)],
 )
 def test_a_window_of_answers_decides_by_its_share_of_refusals(refused: int, limit: int) -> None:
-    async def main() -> Gate:
+    async def main() -> RateLimiter:
         gate = make_gate(100)
         await answer(gate, *[REFUSED] * refused, *[ANSWERED] * (32 - refused))
         return gate
@@ -90,7 +90,7 @@ def test_a_window_of_answers_decides_by_its_share_of_refusals(refused: int, limi
 
 
 def test_a_timeout_counts_as_a_refusal() -> None:
-    async def main() -> Gate:
+    async def main() -> RateLimiter:
         gate = make_gate(100)
         await answer(gate, *[Outcome.TIMED_OUT] * 8, *[ANSWERED] * 24)
         return gate
@@ -115,7 +115,7 @@ def test_everybody_pauses_once_when_most_slots_are_refused(refused: int, pause: 
 
 
 def test_the_limit_does_not_grow_when_it_was_not_what_kept_us() -> None:
-    async def main() -> Gate:
+    async def main() -> RateLimiter:
         gate = make_gate(100)
         for _ in range(10):
             await answer(gate, *[ANSWERED] * 16, is_busy=False)
@@ -142,7 +142,7 @@ def test_calls_started_before_a_change_say_nothing_about_the_new_limit() -> None
 
 
 def test_outcomes_that_say_nothing_close_no_window() -> None:
-    async def main() -> Gate:
+    async def main() -> RateLimiter:
         gate = make_gate(100)
         await answer(gate, *[Outcome.OTHER] * 500)
         return gate

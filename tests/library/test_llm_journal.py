@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persona_pipeline.llm.buying.journal import Journal
 from persona_pipeline.llm.calls import Answer, Call, answer_from_line
 from persona_pipeline.llm.clients.fake import FakeChatClient
+from persona_pipeline.llm.gateway.journal import Journal
 from tests.library.purchases import answer_of, buy, make_call, make_request
 
 PROGRAM = """
@@ -144,7 +144,7 @@ def test_a_journal_is_never_seen_without_its_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[Path]] = []
-    lock = "persona_pipeline.llm.buying.journal.fcntl.flock"
+    lock = "persona_pipeline.llm.gateway.journal.fcntl.flock"
     monkeypatch.setattr(lock, lambda *_: seen.append(list(tmp_path.glob("*.jsonl"))))
     Journal(tmp_path).__exit__(None, None, None)
     assert seen == [[]]
@@ -206,7 +206,7 @@ def test_a_dead_process_s_file_that_another_one_committed_just_now_is_left_to_it
                 orphan.unlink()
 
         with monkeypatch.context() as patched:
-            patched.setattr("persona_pipeline.llm.buying.journal.fcntl.flock", commit_meanwhile)
+            patched.setattr("persona_pipeline.llm.gateway.journal.fcntl.flock", commit_meanwhile)
             assert journal.to_commit() == []
         journal.committed()
     assert files_in(tmp_path) == (["1-1.unreadable", "claims"] if is_renamed else ["claims"])

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persona_pipeline.llm.buying.journal import Journal
-from persona_pipeline.llm.buying.journal_index import READ_SIZE, JournalIndex
 from persona_pipeline.llm.calls import Answer, Call
+from persona_pipeline.llm.gateway.journal import Journal
+from persona_pipeline.llm.gateway.journal_index import READ_SIZE, JournalIndex
 from tests.library.purchases import answer_of, make_call, make_request
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_pipeline.llm.buying.loop_thread import run_in_loop_thread
+from persona_pipeline.llm.gateway.loop_thread import run_in_loop_thread
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,26 +7,26 @@ from typing import Any
 
 import pytest
 
+from persona_pipeline.artifacts.packages import ARTIFACTS, CACHE_VARIABLE, cached_path
 from persona_pipeline.errors import PipelineError
-from persona_pipeline.llm.buying.budget import Cap
 from persona_pipeline.llm.clients.direct import DirectChatClient
 from persona_pipeline.llm.clients.embedding_client import ServedEmbedder
 from persona_pipeline.llm.clients.embeddings import FakeEmbedder
 from persona_pipeline.llm.clients.fake import FakeChatClient, demonstrate, instance_of_schema
 from persona_pipeline.llm.clients.litellm_client import LiteLLMChatClient
 from persona_pipeline.llm.errors import ModelError
-from persona_pipeline.llm.models import (
-    OpenLanes,
-    embedded_path,
-    needed_artifacts,
-    open_buyer,
-    open_chat_client,
-    open_embedder,
-    open_lane,
-)
+from persona_pipeline.llm.gateway.budget import Cap
 from persona_pipeline.llm.prices import NO_COST, Price
 from persona_pipeline.llm.requests import ChatRequest, Sampling
-from persona_pipeline.models.artifacts import ARTIFACTS, CACHE_VARIABLE, cached_path
+from persona_pipeline.models import (
+    Endpoints,
+    embedded_path,
+    needed_artifacts,
+    open_chat_client,
+    open_embedder,
+    open_endpoint,
+    open_gateway,
+)
 from persona_pipeline.settings import load_settings
 from tests.library.purchases import Shelf
 from tests.library.purchases import open_buyer as open_fake_buyer
@@ -81,13 +81,13 @@ def test_under_a_cap_in_usd_an_embedding_model_of_unknown_price_is_not_asked_eit
 
 
 def test_a_lane_is_opened_once_and_keeps_to_the_settings_quotas() -> None:
-    lanes = OpenLanes(load_settings(max_concurrency=7, tokens_per_minute=100))
+    lanes = Endpoints(load_settings(max_concurrency=7, tokens_per_minute=100))
     lane = lanes("openai/gpt-4o")
     assert lanes("openai/gpt-4o") is lane
     assert lanes("openai/gpt-4o-mini").gate is not lane.gate
     assert (lane.model, lane.gate.limit, lane.is_paced) == ("openai/gpt-4o", 7, True)
     assert lane.price is not None
-    assert not OpenLanes(load_settings())("fake/demo").is_paced
+    assert not Endpoints(load_settings())("fake/demo").is_paced
 
 
 @pytest.mark.parametrize("cap", [{"max_usd": 5}, {"stage_max_usd": {"hub": 5}}])
@@ -96,12 +96,12 @@ def test_under_a_cap_in_usd_a_model_of_unknown_price_is_not_asked_unless_it_is_a
 ) -> None:
     name = "hosted_vllm/my-own"
     with pytest.raises(ModelError, match=r"nobody knows the price of hosted_vllm/my-own.*set it"):
-        open_lane(load_settings(**cap), name)
-    assert open_lane(load_settings(**cap, allow_unknown_price=True), name).price is None
-    assert open_lane(load_settings(max_tokens=5), name).price is None
+        open_endpoint(load_settings(**cap), name)
+    assert open_endpoint(load_settings(**cap, allow_unknown_price=True), name).price is None
+    assert open_endpoint(load_settings(max_tokens=5), name).price is None
     priced = load_settings(**cap, prices={name: {"input": 1}})
-    assert open_lane(priced, name).price == Price(1e-6, 1e-6, 0.0)
-    assert open_lane(load_settings(**cap), "fake/demo").price == NO_COST
+    assert open_endpoint(priced, name).price == Price(1e-6, 1e-6, 0.0)
+    assert open_endpoint(load_settings(**cap), "fake/demo").price == NO_COST
 
 
 def test_a_buyer_has_the_settings_journal_budget_and_fallbacks(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_buyer_has_the_settings_journal_budget_and_fallbacks(tmp_path: Path) -
         stage_max_usd={"hub": 0.5},
         stage_max_tokens={"hub": 7},
     )
-    with open_buyer(settings, Shelf()) as buyer:
+    with open_gateway(settings, Shelf()) as buyer:
         assert buyer.fallbacks == ("fake/slow",)
         assert buyer.budget.run == Cap(tokens=9)
         assert buyer.budget.stages == {"hub": Cap(7, 0.5)}

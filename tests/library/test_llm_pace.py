@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persona_pipeline.llm.buying.gate import Gate
-from persona_pipeline.llm.buying.throttle import Outcome, Pass
+from persona_pipeline.llm.gateway.concurrency import Outcome, Permit
+from persona_pipeline.llm.gateway.limiter import RateLimiter
 from tests.library.gate_simulation import (
     ANSWERED,
     REFUSED,
@@ -266,7 +266,7 @@ def test_a_cancelled_waiter_leaves_no_alarm() -> None:
 
 def test_a_gate_is_used_in_one_event_loop_after_the_other() -> None:
     clock = {"now": 0.0}
-    gate = Gate(4, requests_per_minute=60_000, clock=lambda: clock["now"])
+    gate = RateLimiter(4, requests_per_minute=60_000, clock=lambda: clock["now"])
 
     async def leave_in_the_middle() -> None:
         tickets = [await gate.enter() for _ in range(4)]
@@ -318,7 +318,7 @@ def test_slots_are_never_oversold_and_every_waiter_is_served(
         )
         admit = gate._admit  # noqa: SLF001
 
-        def admit_checked(tokens: int, now: float) -> Pass:
+        def admit_checked(tokens: int, now: float) -> Permit:
             ticket = admit(tokens, now)
             assert 0 < gate.in_flight <= gate.limit <= ceiling
             return ticket

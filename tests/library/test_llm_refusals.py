@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
+from persona_pipeline.llm.progress import StageProgress, reporting_to
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
-from persona_pipeline.progress import StageProgress, reporting_to
 from tests.library.purchases import (
     GOOD,
     ScriptedClient,

@@ -14,8 +14,8 @@ from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.answers import check_reply, parse_answer
 from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
 from persona_pipeline.llm.errors import CallError, CallErrorKind
+from persona_pipeline.llm.prompts import object_schema
 from persona_pipeline.llm.requests import KEY_VERSION, ChatReply, ChatRequest, Sampling
-from persona_pipeline.prompting import object_schema
 from tests.library.purchases import GOOD, SCHEMA, make_request
 
 REQUEST = make_request()

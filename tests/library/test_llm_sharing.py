@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from persona_pipeline.llm.buying.buyer import Buyer
-from persona_pipeline.llm.buying.journal import Journal
 from persona_pipeline.llm.clients.fake import FakeChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind
+from persona_pipeline.llm.gateway.gateway import Gateway
+from persona_pipeline.llm.gateway.journal import Journal
 from persona_pipeline.llm.requests import ChatRequest
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 from tests.library.purchases import (
     GOOD,
     QUICK,
@@ -159,7 +159,7 @@ def test_an_answer_that_another_process_commits_after_we_looked_is_found_in_the_
 
     shelf, client = Shelf(), ScriptedClient(answer, max_concurrency=2)
     with Journal(tmp_path) as journal:
-        buyer = Buyer(lanes_of(client), journal, shelf, patience=QUICK)
+        buyer = Gateway(lanes_of(client), journal, shelf, patience=QUICK)
         answers = buyer.answers(MANY, shard="s", stage="t")
     assert client.asked.keys() == set(keys_of(MANY[:10]))
     assert {key: answers[key] for key in theirs} == theirs
@@ -227,7 +227,7 @@ def test_what_is_in_the_store_is_found_although_nothing_is_published(
     store.snapshot.unlink()
     client = ScriptedClient(in_turn(GOOD))
     with Journal(tmp_path / "journal") as journal:
-        buyer = Buyer(lanes_of(client), journal, store, patience=QUICK)
+        buyer = Gateway(lanes_of(client), journal, store, patience=QUICK)
         answers = buyer.answers(MANY[:2], shard="s", stage="t")
     assert client.asked.keys() == {MANY[1].call_key}
     assert answers[MANY[0].call_key] == answer_of(make_call(PAGES[0]))

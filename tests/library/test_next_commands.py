@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from persona_pipeline.cli.summary import print_next
+from persona_pipeline.cli.run_report import print_next
 from persona_pipeline.settings import load_settings
 
 

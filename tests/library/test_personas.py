@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assets.metadata.tables import count_reasons
+from persona_pipeline.hub.decisions import hub_rows
+from persona_pipeline.hub.embeddings import EMBEDDINGS, embed_candidates
 from persona_pipeline.llm.clients.embeddings import FakeEmbedder, Vectors
 from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
 from persona_pipeline.llm.requests import ChatRequest
-from persona_pipeline.personas.deduplication import EMBEDDINGS, embed_candidates, keep_rest
 from persona_pipeline.personas.persona_to_persona import persona_to_persona
 from persona_pipeline.personas.plan import PersonaPlan
 from persona_pipeline.personas.text_to_persona import text_to_persona
-from persona_pipeline.stages import StageRows, count_reasons
+from persona_pipeline.store.stage_rows import StageRows
 from tests.library.purchases import ScriptedClient, by_outcome, open_buyer
 
 PLAN = PersonaPlan("fake/demo")
@@ -350,6 +352,6 @@ KEPT = pl.DataFrame(
 
 
 def test_what_is_kept_is_handed_to_the_shards_it_belongs_to() -> None:
-    found = keep_rest(KEPT, ["s1", "s2", "s9"])
+    found = hub_rows(KEPT, ["s1", "s2", "s9"])
     assert [len(rows.tables["personas.hub"]) for rows in found] == [1, 2, 0]
     assert all("shard" not in rows.tables["personas.hub"].columns for rows in found)

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from persona_pipeline.plots import HEIGHT, LABELS, WIDTH, bar_plot, line_plot, nice_ticks
+from assets.metadata.svg import HEIGHT, LABELS, WIDTH, bar_plot, line_plot, nice_ticks
 
 TAG = "{http://www.w3.org/2000/svg}"
 

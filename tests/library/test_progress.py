@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from persona_pipeline.progress import (
+from persona_pipeline.llm.progress import (
     SHOW_EVERY,
     LogReporter,
     StageProgress,

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import persona_pipeline
-from persona_pipeline.domains.spec import Prompting, load_domains
 from persona_pipeline.errors import DomainError
+from persona_pipeline.llm.prompts import Prompt, PromptFile, fence, load_prompt, read_yaml
 from persona_pipeline.llm.requests import Message
-from persona_pipeline.prompting import Prompt, PromptFile, fence, load_prompt, read_yaml
+from persona_pipeline.synthesis.domain import Prompting, load_domains
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 PROMPTS = Path(persona_pipeline.__file__).parent / "prompts"

@@ -5,10 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persona_pipeline.personas.candidates import STAGE, apply_quality_rules, prompt_examples
 from persona_pipeline.personas.plan import PersonaPlan
-from persona_pipeline.personas.rules import MAX_WORDS, MIN_WORDS, judge_personas
-from persona_pipeline.quality import text_flags
+from persona_pipeline.personas.quality import (
+    MAX_WORDS,
+    MIN_WORDS,
+    STAGE,
+    apply_quality_rules,
+    judge_personas,
+    prompt_examples,
+    text_flags,
+)
 from persona_pipeline.reasons import PersonaReason
 
 EXAMPLES = ["A piano tuner who works with open windows in quiet streets."]

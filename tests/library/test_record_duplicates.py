@@ -6,11 +6,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from persona_pipeline.domains.spec import load_domains
-from persona_pipeline.record_duplicates import deduplicate_records, find_record_duplicates
-from persona_pipeline.stages import StageRows
-from persona_pipeline.store import Store
-from persona_pipeline.synthesis import table_columns, table_name
+from persona_pipeline.store.stage_rows import StageRows
+from persona_pipeline.store.store import Store
+from persona_pipeline.synthesis.domain import load_domains
+from persona_pipeline.synthesis.duplicates import deduplicate_records, find_record_duplicates
+from persona_pipeline.synthesis.tables import table_columns, table_name
 
 DOMAINS = load_domains()
 TIDES = (

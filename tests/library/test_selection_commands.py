@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from persona_pipeline.cli.main import cli
-from persona_pipeline.cli.selections import make_selection
+from persona_pipeline.cli.select import make_selection
 from persona_pipeline.errors import PipelineError, SettingsError
-from persona_pipeline.personas.selection import summarize_selection
-from persona_pipeline.personas.selection_rules import Selection
+from persona_pipeline.hub.selection import summarize_selection
+from persona_pipeline.hub.selection_rules import Selection
 from persona_pipeline.settings import load_settings
 from tests.library.selection_project import MODEL, Persona, Project, open_project, people
 

@@ -2,9 +2,10 @@
 
 import pytest
 
+from persona_pipeline.cli.run import environment_of
 from persona_pipeline.errors import SettingsError
-from persona_pipeline.personas.selection_rules import Selection
-from persona_pipeline.settings import environment_of, load_settings
+from persona_pipeline.hub.selection_rules import Selection
+from persona_pipeline.settings import load_settings
 
 
 @pytest.mark.parametrize(

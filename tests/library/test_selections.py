@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from persona_pipeline.errors import StoreError
-from persona_pipeline.personas.selection import summarize_selection
+from persona_pipeline.hub.selection import summarize_selection
+from persona_pipeline.project import unmade_selections
 from persona_pipeline.settings import load_settings
-from persona_pipeline.synthesis import SynthesisPlan, read_personas, unmade_selections
+from persona_pipeline.synthesis.records import SynthesisPlan, read_personas
 from tests.library.selection_project import WORDS, Persona, Project, open_project, people
 
 NOISE = 1e-5
@@ -184,7 +185,7 @@ def test_distances_are_told_across_blocks(
 ) -> None:
     project.write(people(20))
     whole = project.select(count=20)
-    monkeypatch.setattr("persona_pipeline.personas.selection.BLOCK", 3)
+    monkeypatch.setattr("persona_pipeline.hub.selection.BLOCK", 3)
     assert project.select(count=20) == whole
 
 

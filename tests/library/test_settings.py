@@ -8,18 +8,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from persona_pipeline.domains.spec import Prompting
+from persona_pipeline.cli.run import environment_of
 from persona_pipeline.errors import DomainError, SettingsError
+from persona_pipeline.hub.selection_rules import Selection
 from persona_pipeline.llm.prices import PriceSetting
-from persona_pipeline.personas.selection_rules import Selection
-from persona_pipeline.settings import (
-    CONFIG_VARIABLE,
-    PREFIX,
-    Settings,
-    Verb,
-    environment_of,
-    load_settings,
-)
+from persona_pipeline.settings import CONFIG_VARIABLE, PREFIX, Settings, Verb, load_settings
+from persona_pipeline.synthesis.domain import Prompting
 
 CANARY = "sk-canary-5f1d"
 

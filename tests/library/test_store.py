@@ -13,12 +13,12 @@ import duckdb
 import polars as pl
 import pytest
 
-from persona_pipeline.domains.spec import Domain
 from persona_pipeline.errors import StoreError
-from persona_pipeline.sql_files import read_sql
-from persona_pipeline.stages import FunnelCounts, StageRows
-from persona_pipeline.store import Store
-from persona_pipeline.synthesis import table_columns, table_name
+from persona_pipeline.sql import read_sql
+from persona_pipeline.store.stage_rows import FunnelCounts, StageRows
+from persona_pipeline.store.store import Store
+from persona_pipeline.synthesis.domain import Domain
+from persona_pipeline.synthesis.tables import table_columns, table_name
 from tests.library.stored_rows import (
     ROOT,
     commit_without_room,
@@ -158,7 +158,7 @@ def test_a_snapshot_that_cannot_be_written_is_named(store: Store, tmp_path: Path
 def test_whoever_waits_for_the_file_says_who_holds_it(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("persona_pipeline.store.TELL_AFTER", 0.2)
+    monkeypatch.setattr("persona_pipeline.store.store.TELL_AFTER", 0.2)
     impatient = Store(store.path, store.snapshot, lock_timeout=1)
     with held(store) as process, pytest.raises(StoreError):
         impatient.query("select 1")
@@ -385,7 +385,7 @@ def test_parts_of_copies_that_nobody_ends_are_removed(
 ) -> None:
     part = store.snapshot.with_name("published.duckdb.1.tmp")
     part.write_bytes(b"half")
-    monkeypatch.setattr("persona_pipeline.snapshots.LEFT_BEHIND_S", -1)
+    monkeypatch.setattr("persona_pipeline.store.snapshot.LEFT_BEHIND_S", -1)
     store.replace([hub("s1", "a")], [], run_id="r")
     store.publish()
     assert not part.exists()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from persona_pipeline.llm.buying.journal import Journal
 from persona_pipeline.llm.calls import Call
-from persona_pipeline.store import Store
+from persona_pipeline.llm.gateway.journal import Journal
+from persona_pipeline.store.store import Store
 from tests.library.purchases import answer_of, make_call
 from tests.library.stored_rows import (
     STRANGE,

@@ -10,19 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persona_pipeline.domains.spec import Domain, Prompting
 from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
 from persona_pipeline.llm.requests import ChatRequest
 from persona_pipeline.reasons import RecordReason
-from persona_pipeline.stages import StageRows
-from persona_pipeline.store import Store
-from persona_pipeline.synthesis import (
-    SynthesisPlan,
-    synthesize,
-    table_columns,
-    table_descriptions,
-    table_name,
-)
+from persona_pipeline.store.stage_rows import StageRows
+from persona_pipeline.store.store import Store
+from persona_pipeline.synthesis.domain import Domain, Prompting
+from persona_pipeline.synthesis.records import SynthesisPlan, synthesize
+from persona_pipeline.synthesis.tables import table_columns, table_descriptions, table_name
 from tests.library.purchases import ScriptedClient, by_outcome, open_buyer
 
 PLAN = SynthesisPlan("fake/demo")

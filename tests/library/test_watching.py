@@ -9,12 +9,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.shards import Row, load_shard
-from persona_pipeline.corpus.sources import CorpusOptions, read_files
+from persona_pipeline.corpus.sources import read_files
+from persona_pipeline.corpus.watching import ingest, scan
 from persona_pipeline.errors import SourceError
 from persona_pipeline.settings import Settings, load_settings
-from persona_pipeline.store import Store
-from persona_pipeline.watching import look, take_in
+from persona_pipeline.store.store import Store
 
 LATER = datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
 TEXTS = {name: f"This is the text called {name}, long enough to be read." for name in "abcdefg"}
@@ -45,8 +46,8 @@ class Inbox:
 
     def look(self) -> list[str]:
         """Take in what is new; the new shards."""
-        seen = look(self.store, self.place, now=LATER)
-        return [] if seen.is_idle else take_in(self.settings, self.store, seen, run_id="r")
+        seen = scan(self.store, self.place, now=LATER)
+        return [] if seen.is_idle else ingest(self.settings, self.store, seen, run_id="r")
 
     def states(self) -> dict[str, str]:
         return dict(self.store.query("select file, state from corpus.files").iter_rows())
@@ -92,12 +93,12 @@ def test_new_files_become_shards_of_their_own_and_older_ones_stay(inbox: Inbox) 
 def test_nothing_new_is_nothing_to_do(inbox: Inbox) -> None:
     inbox.write("one.jsonl", "a")
     inbox.look()
-    assert look(inbox.store, inbox.place, now=LATER).is_idle
+    assert scan(inbox.store, inbox.place, now=LATER).is_idle
     assert inbox.look() == []
 
 
 def test_an_empty_folder_has_nothing_to_read(inbox: Inbox) -> None:
-    assert look(inbox.store, inbox.place).is_idle
+    assert scan(inbox.store, inbox.place).is_idle
 
 
 def test_a_grown_file_brings_only_what_was_added(inbox: Inbox) -> None:
@@ -135,7 +136,7 @@ def test_a_deleted_file_is_gone_and_its_documents_stay(inbox: Inbox) -> None:
     assert inbox.look() == []
     assert inbox.states() == {"page.jsonl": "gone"}
     assert inbox.texts(first) == "a"
-    assert look(inbox.store, inbox.place, now=LATER).is_idle
+    assert scan(inbox.store, inbox.place, now=LATER).is_idle
 
 
 def test_a_file_that_comes_back_is_read_again_and_brings_nothing_twice(inbox: Inbox) -> None:
@@ -189,7 +190,7 @@ def test_a_text_that_another_file_brought_is_rejected_as_its_duplicate(inbox: In
 
 def test_a_file_that_is_being_written_waits_for_the_next_look(inbox: Inbox) -> None:
     inbox.write("page.jsonl", "a")
-    seen = look(inbox.store, inbox.place)
+    seen = scan(inbox.store, inbox.place)
     assert (seen.to_read, seen.waiting) == ([], ["page.jsonl"])
     assert seen.is_idle
 
@@ -203,10 +204,10 @@ def test_a_file_that_grows_while_it_is_read_is_read_again(
 
     inbox.write("page.jsonl", "a")
     with monkeypatch.context() as patched:
-        patched.setattr("persona_pipeline.watching.read_files", read_grown)
+        patched.setattr("persona_pipeline.corpus.watching.read_files", read_grown)
         [first] = inbox.look()
     assert inbox.texts(first) == "ab"
-    assert not look(inbox.store, inbox.place, now=LATER).is_idle
+    assert not scan(inbox.store, inbox.place, now=LATER).is_idle
     assert inbox.look() == []
     assert inbox.states() == {"page.jsonl": "same"}
 
@@ -219,11 +220,11 @@ def test_what_another_process_took_in_since_the_look_is_not_read_again(
     inbox.look()
     gone.unlink()
     inbox.write("one.jsonl", "a", "c")
-    seen = look(inbox.store, inbox.place, now=LATER)
-    [shard] = take_in(inbox.settings, inbox.store, seen, run_id="r")
+    seen = scan(inbox.store, inbox.place, now=LATER)
+    [shard] = ingest(inbox.settings, inbox.store, seen, run_id="r")
     files = inbox.store.query("from corpus.files order by file")
-    monkeypatch.setattr("persona_pipeline.watching.read_files", pytest.fail)
-    assert take_in(inbox.settings, inbox.store, seen, run_id="r") == []
+    monkeypatch.setattr("persona_pipeline.corpus.watching.read_files", pytest.fail)
+    assert ingest(inbox.settings, inbox.store, seen, run_id="r") == []
     assert inbox.store.query("from corpus.files order by file").equals(files)
     assert inbox.texts(shard) == "c"
 
@@ -232,15 +233,15 @@ def test_an_old_look_does_not_undo_a_newer_one(inbox: Inbox) -> None:
     path = inbox.write("one.jsonl", "a")
     inbox.look()
     inbox.write("one.jsonl", "a", "b")
-    grown = look(inbox.store, inbox.place, now=LATER)
+    grown = scan(inbox.store, inbox.place, now=LATER)
     path.unlink()
-    gone = look(inbox.store, inbox.place, now=LATER)
+    gone = scan(inbox.store, inbox.place, now=LATER)
     inbox.write("one.jsonl", "a", "b", "c")
     inbox.look()
     for old in (grown, gone):
-        assert take_in(inbox.settings, inbox.store, old, run_id="r") == []
+        assert ingest(inbox.settings, inbox.store, old, run_id="r") == []
     assert inbox.states() == {"one.jsonl": "grown"}
-    assert look(inbox.store, inbox.place, now=LATER).is_idle
+    assert scan(inbox.store, inbox.place, now=LATER).is_idle
 
 
 def test_what_a_killed_process_had_staged_is_registered_by_the_next_look(
@@ -248,7 +249,7 @@ def test_what_a_killed_process_had_staged_is_registered_by_the_next_look(
 ) -> None:
     inbox.write("one.jsonl", "a")
     with monkeypatch.context() as patch:
-        patch.setattr("persona_pipeline.watching._enter", _killed)
+        patch.setattr("persona_pipeline.corpus.watching._enter", _killed)
         with pytest.raises(KeyboardInterrupt):
             inbox.look()
     assert len(list(inbox.settings.staging_dir.iterdir())) == 1
@@ -271,18 +272,18 @@ def test_a_folder_that_is_not_there_is_named_and_nothing_counts_as_gone(inbox: I
 
 def test_a_packaged_corpus_cannot_be_watched(inbox: Inbox) -> None:
     with pytest.raises(SourceError, match="wikipedia never changes"):
-        look(inbox.store, "wikipedia")
+        scan(inbox.store, "wikipedia")
 
 
 def test_a_pattern_and_a_table_function_can_be_watched(inbox: Inbox) -> None:
     inbox.write("one.jsonl", "a")
     inbox.write("two.json", "b")
-    [file] = look(inbox.store, f"{inbox.folder}/*.jsonl", now=LATER).to_read
+    [file] = scan(inbox.store, f"{inbox.folder}/*.jsonl", now=LATER).to_read
     assert file.file == "one.jsonl"
-    remote = look(inbox.store, f"read_json('{inbox.folder}/*.json*')", now=LATER)
+    remote = scan(inbox.store, f"read_json('{inbox.folder}/*.json*')", now=LATER)
     assert [file.file for file in remote.to_read] == ["one.jsonl", "two.json"]
-    assert take_in(inbox.settings, inbox.store, remote, run_id="r")
-    assert look(inbox.store, remote.place, now=LATER).is_idle
+    assert ingest(inbox.settings, inbox.store, remote, run_id="r")
+    assert scan(inbox.store, remote.place, now=LATER).is_idle
 
 
 def test_files_of_one_name_in_several_folders_are_told_apart(inbox: Inbox) -> None:
@@ -290,20 +291,20 @@ def test_files_of_one_name_in_several_folders_are_told_apart(inbox: Inbox) -> No
         (inbox.folder / name).mkdir()
         inbox.write(f"{name}/part-0.json", name)
     place = f"read_json('{inbox.folder}/*/part-0.json')"
-    first = look(inbox.store, place, now=LATER)
+    first = scan(inbox.store, place, now=LATER)
     assert [file.file for file in first.to_read] == ["a/part-0.json", "b/part-0.json"]
-    take_in(inbox.settings, inbox.store, first, run_id="r")
-    assert look(inbox.store, place, now=LATER).is_idle
+    ingest(inbox.settings, inbox.store, first, run_id="r")
+    assert scan(inbox.store, place, now=LATER).is_idle
 
 
 def test_the_last_file_of_a_pattern_may_go(inbox: Inbox) -> None:
     path = inbox.write("only.json", "a")
     place = f"read_json('{inbox.folder}/*.json')"
-    take_in(inbox.settings, inbox.store, look(inbox.store, place, now=LATER), run_id="r")
+    ingest(inbox.settings, inbox.store, scan(inbox.store, place, now=LATER), run_id="r")
     path.unlink()
-    take_in(inbox.settings, inbox.store, look(inbox.store, place, now=LATER), run_id="r")
+    ingest(inbox.settings, inbox.store, scan(inbox.store, place, now=LATER), run_id="r")
     assert inbox.states() == {"only.json": "gone"}
-    assert look(inbox.store, place, now=LATER).is_idle
+    assert scan(inbox.store, place, now=LATER).is_idle
 
 
 def test_a_file_that_changed_once_is_not_changed_for_ever(inbox: Inbox) -> None:
@@ -319,4 +320,4 @@ def test_a_file_that_changed_once_is_not_changed_for_ever(inbox: Inbox) -> None:
 def test_a_file_from_the_future_is_read(inbox: Inbox) -> None:
     path = inbox.write("page.jsonl", "a")
     os.utime(path, (4e9, 4e9))
-    assert len(look(inbox.store, inbox.place).to_read) == 1
+    assert len(scan(inbox.store, inbox.place).to_read) == 1

@@ -9,7 +9,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 
 MOMENT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RECORDS = (

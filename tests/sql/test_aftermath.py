@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from persona_pipeline.cli.aftermath import Before, Hub, look_before, print_aftermath
-from persona_pipeline.personas.selection_rules import Selection
+from persona_pipeline.cli.run_report import Hub, RunBaseline, capture_baseline, print_side_effects
+from persona_pipeline.hub.selection_rules import Selection
 from persona_pipeline.settings import load_settings
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 from tests.sql.conftest import RECORDS, Tables
 
 SHARDS = ("s2", "s1", "s3")
@@ -45,18 +45,18 @@ def keep(store: Store, **personas: str) -> None:
         tables.add("personas.hub", *rows)
 
 
-def was(store: Store, **counts: int) -> Before:
+def was(store: Store, **counts: int) -> RunBaseline:
     """As it is, but for some shards, of which the hub had so many others."""
-    now = look_before(store, load_settings(), ["s1"])
+    now = capture_baseline(store, load_settings(), ["s1"])
     hubs = {**now.hubs, **{shard: Hub(count, members=1) for shard, count in counts.items()}}
     return replace(now, hubs=hubs)
 
 
-def aftermath(store: Store, before: Before | None = None, **settings: object) -> str:
+def aftermath(store: Store, before: RunBaseline | None = None, **settings: object) -> str:
     """What is said after a run of s1."""
     output = StringIO()
     chosen = load_settings(selections={"few": {"count": 1}}, **settings)
-    print_aftermath(Console(file=output, width=1000), store, chosen, before or was(store))
+    print_side_effects(Console(file=output, width=1000), store, chosen, before or was(store))
     return output.getvalue()
 
 

@@ -1,6 +1,6 @@
 """The statements behind `dedup explain`, `dedup sweep` and marts.pairs, each on a few rows."""
 
-from persona_pipeline.sql_files import read_sql
+from persona_pipeline.sql import read_sql
 from tests.sql.conftest import Tables
 
 PAIRS = "select * exclude (first_persona, second_persona) from marts.pairs"

@@ -9,12 +9,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from persona_pipeline.dictionary import DICTIONARY, EVERYWHERE, ROW, describe, read_dictionary
-from persona_pipeline.domains.spec import load_domains
 from persona_pipeline.reasons import DocumentReason, PersonaReason, RecordReason
-from persona_pipeline.sql_files import read_file
-from persona_pipeline.store import Store
-from persona_pipeline.synthesis import add_domain_table, table_descriptions
+from persona_pipeline.sql import read_file
+from persona_pipeline.store.dictionary import DICTIONARY, EVERYWHERE, ROW, describe, read_dictionary
+from persona_pipeline.store.store import Store
+from persona_pipeline.synthesis.domain import load_domains
+from persona_pipeline.synthesis.tables import add_domain_table, table_descriptions
 from tests.sql.conftest import Tables
 
 DOMAINS = load_domains()

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from persona_pipeline.cli.examples import example_names, read_example
 from persona_pipeline.cli.main import cli
-from persona_pipeline.domains.spec import load_domains
+from persona_pipeline.cli.sql import example_names, read_example
 from persona_pipeline.errors import PipelineError
-from persona_pipeline.store import Store
-from persona_pipeline.synthesis import table_columns
+from persona_pipeline.store.store import Store
+from persona_pipeline.synthesis.domain import load_domains
+from persona_pipeline.synthesis.tables import table_columns
 from tests.sql.conftest import MOMENT, Tables
 
 SINGER, HAND, DRESSER = "A singer at the opera.", "A stage hand who lifts.", "A singer's dresser."

@@ -7,7 +7,7 @@ from threading import Thread
 
 import polars as pl
 
-from persona_pipeline.sql_files import fetch, read_sql, sql_names
+from persona_pipeline.sql import fetch, read_sql, sql_names
 from tests.sql.conftest import MOMENT, Tables
 
 

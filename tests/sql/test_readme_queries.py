@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_pipeline.store import Store
+from persona_pipeline.store.store import Store
 
 README = Path(__file__).parent.parent.parent / "README.md"
 [BLOCK] = re.findall(r"```sql\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)

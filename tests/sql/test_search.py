@@ -6,8 +6,8 @@ import re
 import duckdb
 import pytest
 
-from persona_pipeline.dedup.characters import SPACELESS_RULE, WORD_RULE
-from persona_pipeline.sql_files import read_sql
+from persona_pipeline.dedup.words.characters import SPACELESS_RULE, WORD_RULE
+from persona_pipeline.sql import read_sql
 from tests.sql.conftest import Tables
 
 FOUND = "select persona_id from marts.search_personas($query)"

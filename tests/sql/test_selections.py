@@ -4,7 +4,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from persona_pipeline.sql_files import read_sql
+from persona_pipeline.sql import read_sql
 from tests.sql.conftest import Tables
 
 SYNTHETIC = "select input_count, is_balanced, is_current from marts.funnel where stage = $stage"

@@ -11,14 +11,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from persona_pipeline.llm.batches.api import (
-    ENDPOINT,
-    BatchApi,
-    NeverSubmitted,
-    new_submission,
-)
+from persona_pipeline.llm.batches.api import ENDPOINT, BatchApi, NeverSubmitted, new_submission
+from persona_pipeline.llm.batches.pending import PendingBatches
 from persona_pipeline.llm.batches.records import BatchRecord, start_record
-from persona_pipeline.llm.batches.shelf import BatchShelf
 from persona_pipeline.llm.batches.waiting import BatchUnderWay, Waiting, fail
 from persona_pipeline.llm.clients.direct import DirectChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind
@@ -83,7 +78,7 @@ class BatchChatClient:
             for gone in [known for known in list(self._rounds) if known.is_closed()]:
                 self._rounds.pop(gone).shelf.release()
             api = BatchApi(self._model, api_base=self._api_base, api_key=self._api_key)
-            shelf = BatchShelf(self._batching.folder, api.model, api.address, api.read_line)
+            shelf = PendingBatches(self._batching.folder, api.model, api.address, api.read_line)
             self._rounds[loop] = _Round(api, self._batching, shelf)
         return self._rounds[loop]
 
@@ -94,7 +89,7 @@ class _Round:
 
     api: BatchApi
     batching: Batching
-    shelf: BatchShelf
+    shelf: PendingBatches
     _gathered: list[Waiting] = field(default_factory=list)
     _bytes: int = 0
     _last_asked: float = 0.0

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from persona_pipeline.llm.buying.terms import Bought
+from persona_pipeline.llm.gateway.context import AnswerStore
 
 LOG = logging.getLogger(__name__)
 RECORD, RESULTS = ".batch.jsonl", ".results.jsonl"
@@ -142,7 +142,7 @@ def find_records(folder: Path, known: Mapping[Path, object] | None = None) -> It
                 LOG.warning("%s is no record of a batch; it is left alone", path)
 
 
-def forget_bought(folder: Path, bought: Bought) -> None:
+def forget_bought(folder: Path, bought: AnswerStore) -> None:
     """Drop the records whose answers are all in the database, and those of very old batches."""
     for record in find_records(folder):
         is_old = time.time() - record.submission.created_at > LONGEST_KEPT
@@ -169,7 +169,7 @@ def is_answer(line: Mapping[str, Any]) -> bool:
     return (line.get("response") or {}).get("status_code") == ANSWERED
 
 
-def _missing(record: BatchRecord, bought: Bought) -> set[str]:
+def _missing(record: BatchRecord, bought: AnswerStore) -> set[str]:
     """Keys of answers that are not in the database."""
     requests = record.submission.requests
     answered = [name for name, line in record.read_results().items() if is_answer(line)]

@@ -29,6 +29,7 @@ from persona_pipeline.llm.requests import ChatReply, ChatRequest, Message, Sampl
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
+
 DIRECT_PROVIDERS = (
     "openai",
     "hosted_vllm",

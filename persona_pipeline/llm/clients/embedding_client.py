@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from pydantic import JsonValue
 
-from persona_pipeline.llm.buying.buyer import Buyer
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.clients.embeddings import BATCH, Vectors, unit_rows
 from persona_pipeline.llm.clients.litellm_client import import_litellm, translate
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
+from persona_pipeline.llm.gateway.gateway import Gateway
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
 from persona_pipeline.stage_names import EMBEDDINGS
 
@@ -113,7 +113,7 @@ class EmbeddingClient:
 class ServedEmbedder:
     """Vectors that are bought: an embedder for one shard's stage."""
 
-    def __init__(self, model: str, buyer: Buyer, shard: str) -> None:
+    def __init__(self, model: str, buyer: Gateway, shard: str) -> None:
         """`model`: its LiteLLM name."""
         self.model = model
         self._buyer, self._shard = buyer, shard

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from persona_pipeline.hashing import stable_id
-from persona_pipeline.progress import stage_progress
+from persona_pipeline.llm.progress import stage_progress
 
 BATCH = 64
 MAX_TOKENS = 128

@@ -11,6 +11,7 @@ from persona_pipeline.llm.clients.litellm_client import import_litellm
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
+
 OPENAI_HEADERS = {
     "OPENAI_ORG_ID": "OpenAI-Organization",
     "OPENAI_ORGANIZATION": "OpenAI-Organization",

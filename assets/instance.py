@@ -1,0 +1,75 @@
+"""Which Dagster instance the command line runs on: the one that 'dagster dev' shows."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.instance.ref import InstanceRef
+
+from persona_pipeline.errors import PipelineError
+from persona_pipeline.locks import exclusive_lock
+from persona_pipeline.settings import Settings
+
+HOME_VARIABLE = "DAGSTER_HOME"
+NO_CAPTURE = {
+    # Stages print to this terminal; capturing that would start four processes for each of them.
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    },
+}
+
+
+@contextmanager
+def open_instance(settings: Settings, root: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance of DAGSTER_HOME, else that of `root`'s dagster.yaml, in the data directory.
+
+    Raises:
+        PipelineError: it does not open; says what Dagster or its storage says.
+    """
+    home = os.environ.get(HOME_VARIABLE)
+    with exclusive_lock(
+        settings.locks_dir / "dagster"
+    ):  # two that make its tables at once both fail
+        try:
+            ref = _chosen(Path(home)) if home else _beside_the_data(settings, root)
+            instance = dg.DagsterInstance.from_ref(ref)
+        except PipelineError:
+            raise
+        except Exception as error:  # a storage that a file names raises what it likes
+            msg = f"the Dagster instance of {home or root} does not open: {_explain(error)}"
+            raise PipelineError(msg) from error
+    with instance:
+        yield instance
+
+
+def _chosen(home: Path) -> InstanceRef:
+    """What dagster.yaml says in the folder that DAGSTER_HOME names: any storage."""
+    if not (home.is_absolute() and home.is_dir()):
+        msg = f"{HOME_VARIABLE} must be the absolute path of a folder that is there (got '{home}')"
+        raise PipelineError(msg)
+    return InstanceRef.from_dir(str(home), overrides=NO_CAPTURE)
+
+
+def _beside_the_data(settings: Settings, root: Path) -> InstanceRef:
+    """The checkout's dagster.yaml, with its storage in the data directory that is set."""
+    home = settings.dagster_dir.absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    overrides = NO_CAPTURE | {
+        "storage": {"sqlite": {"base_dir": str(home)}},
+        "local_artifact_storage": {
+            "module": "dagster._core.storage.root",
+            "class": "LocalArtifactStorage",
+            "config": {"base_dir": str(home)},
+        },
+    }
+    return InstanceRef.from_dir(str(home), config_dir=str(root), overrides=overrides)
+
+
+def _explain(error: Exception) -> str:
+    """What is wrong with each value in the file, or why its storage did not connect."""
+    if isinstance(error, dg.DagsterInvalidConfigError):
+        return "; ".join(item.message.partition("\n\nStack Trace")[0] for item in error.errors)
+    return str(error.__cause__ or error)

@@ -1,0 +1,53 @@
+"""Build the jobs: what can be started as a whole."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from assets.corpus import FILES
+from assets.hub import SELECTIONS, SWEEP
+from assets.sensors import (
+    JobDefinition,
+)
+
+REGISTER_JOB = "register_source"
+LOOK_JOB = "look_at_files"
+MAIN_JOB = "main"
+PERSONAS_JOB = "personas"
+SELECTIONS_JOB = "make_selections"
+
+
+def build_jobs() -> Mapping[str, JobDefinition]:
+    """By name, what can be started as a whole."""
+    shards_only = dg.AssetSelection.assets(["corpus", "shards"])
+    files_only = dg.AssetSelection.assets(FILES)
+    up_to_hub = dg.AssetSelection.assets(["personas", "hub"]).upstream()
+    on_demand = dg.AssetSelection.assets(SELECTIONS, SWEEP)
+    jobs = [
+        dg.define_asset_job(
+            REGISTER_JOB,
+            selection=shards_only,
+            description="Read the configured source and register its shards as partitions.",
+        ),
+        dg.define_asset_job(
+            LOOK_JOB,
+            selection=files_only,
+            description="Take in what is new in the watched places, as new shards.",
+        ),
+        dg.define_asset_job(
+            MAIN_JOB,
+            selection=dg.AssetSelection.all() - shards_only - files_only - on_demand,
+            description="Everything for one shard, from its documents to records and marts.",
+        ),
+        dg.define_asset_job(
+            PERSONAS_JOB,
+            selection=up_to_hub.required_multi_asset_neighbors() - shards_only - files_only,
+            description="One shard, from its documents to the hub: what a selection is made of.",
+        ),
+        dg.define_asset_job(
+            SELECTIONS_JOB,
+            selection=dg.AssetSelection.assets(SELECTIONS),
+            description="Make the configured selections from the hub as it is, again or at first.",
+        ),
+    ]
+    return {job.name: job for job in jobs}

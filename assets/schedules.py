@@ -1,0 +1,72 @@
+"""Build the schedule that runs what is missing."""
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from assets.stage_run import add_shards
+from persona_pipeline.pending_shards import find_pending
+from persona_pipeline.project import open_published
+from persona_pipeline.settings import Settings
+
+USUAL_TIME = "0 2 * * *"
+ACTIVE = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def build_schedule(
+    settings: Settings, main_job: str, stages: Sequence[str]
+) -> dg.ScheduleDefinition:
+    """Runs every shard whose work is not done; not those that stopped at a budget or a bad key."""
+
+    @dg.schedule(
+        name="nightly",
+        job_name=main_job,
+        cron_schedule=settings.schedule or USUAL_TIME,
+        default_status=(
+            dg.DefaultScheduleStatus.RUNNING
+            if settings.schedule
+            else dg.DefaultScheduleStatus.STOPPED
+        ),
+        description="Runs shards that never ran, whose input has changed, or whose calls failed.",
+    )
+    def nightly(
+        context: dg.ScheduleEvaluationContext,
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        store = open_published(settings)
+        if not store.is_current():
+            yield dg.SkipReason(f"there is no {settings.snapshot} of this version yet")
+            return
+        unfinished = find_pending(store, stages)
+        for row in unfinished:
+            if row.stopped_stage:
+                context.log.warning(
+                    "shard %s is left alone: its stage %s stopped (%s); run it by hand",
+                    row.shard,
+                    row.stopped_stage,
+                    row.stopped_reason,
+                )
+        wanted = [row for row in unfinished if not row.stopped_stage]
+        if not wanted:
+            yield dg.SkipReason(f"nothing to run; {len(unfinished)} stopped shards left alone")
+            return
+        add_shards(context.instance, store)  # in a new instance, none is a partition
+        day = context.scheduled_execution_time.isoformat()
+        for row in wanted:
+            if _is_at_work(context.instance, row.shard):
+                context.log.info("shard %s has a run that is not at its end", row.shard)
+            else:
+                key, tags = f"{row.shard} {day}", {"persona_pipeline/why": row.why}
+                yield dg.RunRequest(run_key=key, partition_key=row.shard, tags=tags)
+
+    return nightly
+
+
+def _is_at_work(instance: dg.DagsterInstance, shard: str) -> bool:
+    """Whether a run of the shard is queued or going on: a batch takes up to a day."""
+    mine = dg.RunsFilter(statuses=ACTIVE, tags={"dagster/partition": shard})
+    return bool(instance.get_run_records(mine, limit=1))

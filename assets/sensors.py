@@ -1,0 +1,124 @@
+"""Build the sensors: watched places, finished batches, automation conditions."""
+
+import time
+from collections.abc import Iterator
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from assets.shard_assets import SHARDS
+from persona_pipeline.corpus.addresses import redact
+from persona_pipeline.corpus.watching import ScanResult, scan
+from persona_pipeline.errors import SourceError
+from persona_pipeline.llm.batches.collection import collect_finished
+from persona_pipeline.pending_shards import new_shards
+from persona_pipeline.project import open_published
+from persona_pipeline.settings import Settings
+
+JobDefinition = UnresolvedAssetJobDefinition
+INBOX_SENSOR = "inbox"
+TRY_AGAIN_AFTER = 3600
+"""Seconds after which a look is requested again whose run failed, though nothing has changed."""
+
+
+def build_inbox_sensor(
+    settings: Settings, looking: JobDefinition, running: JobDefinition
+) -> dg.SensorDefinition:
+    """Requests a look when a watched place has changed, then a run of each new shard; each once."""
+
+    @dg.sensor(
+        name=INBOX_SENSOR,
+        jobs=[looking, running],
+        minimum_interval_seconds=settings.watch_seconds,
+        default_status=(
+            dg.DefaultSensorStatus.RUNNING if settings.watch else dg.DefaultSensorStatus.STOPPED
+        ),
+        description="Takes in what is new in the watched places, and runs the new shards.",
+    )
+    def inbox(
+        context: dg.SensorEvaluationContext,
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        if not settings.watch:
+            yield dg.SkipReason("no place is watched: set watch")
+            return
+        store = open_published(settings)
+        if not store.is_current():
+            yield dg.RunRequest(run_key=f"first {_hour()}", job_name=looking.name)
+            return
+        requests, told = list[dg.RunRequest](), list[str]()
+        for place in settings.watch:
+            try:
+                seen = scan(store, place)
+            except SourceError as error:
+                told.append(str(error))
+                continue
+            told.append(_describe(seen))
+            if not seen.is_idle:
+                key = f"{redact(place)} {seen.version} {_hour()}"
+                requests.append(dg.RunRequest(run_key=key, job_name=looking.name))
+        for shard, registration in new_shards(store, settings.watch):
+            if context.instance.has_dynamic_partition(str(SHARDS.name), shard):
+                key = f"{shard} {registration}"
+                requests.append(
+                    dg.RunRequest(run_key=key, job_name=running.name, partition_key=shard)
+                )
+        yield from requests
+        if not requests:
+            yield dg.SkipReason("; ".join(told))
+
+    return inbox
+
+
+def _hour() -> int:
+    """Part of a key: what failed is requested again in another hour."""
+    return int(time.time() // TRY_AGAIN_AFTER)
+
+
+def _describe(seen: ScanResult) -> str:
+    waiting = f", {len(seen.waiting)} being written" if seen.waiting else ""
+    counts = f"{len(seen.to_read)} files to read, {len(seen.gone)} gone"
+    return f"{redact(seen.place)}: {counts}{waiting}"
+
+
+def build_automation_sensor() -> dg.AutomationConditionSensorDefinition:
+    """Evaluates the conditions; off until it is switched on in the UI."""
+    return dg.AutomationConditionSensorDefinition(
+        "refresh",
+        target=dg.AssetSelection.all(),
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Runs what buys nothing, after what it is made from has got other rows.",
+    )
+
+
+BATCH_SENSOR = "finished_batches"
+AGAIN_AFTER = 3600
+"""Seconds after which a run is requested again whose answers nobody took: it failed."""
+INTERVAL = 60
+"""Seconds between two looks at the providers."""
+
+
+def build_batch_sensor(settings: Settings, job: str) -> dg.SensorDefinition:
+    """Runs the job for a shard when a batch of its requests is finished; on with `batch` only."""
+
+    @dg.sensor(
+        name=BATCH_SENSOR,
+        job_name=job,
+        minimum_interval_seconds=INTERVAL,
+        default_status=(
+            dg.DefaultSensorStatus.RUNNING if settings.batch else dg.DefaultSensorStatus.STOPPED
+        ),
+        description="Fetches finished batches; a run of their shard then takes the answers.",
+    )
+    def finished_batches(
+        context: dg.SensorEvaluationContext,
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        if not settings.batch:
+            yield dg.SkipReason("runs here would buy the answers again: set batch")
+            return
+        hour = int(time.time() // AGAIN_AFTER)
+        for batch in collect_finished(settings):
+            if context.instance.has_dynamic_partition(str(SHARDS.name), batch.shard):
+                key = f"{batch.batch_id} {hour}"
+                yield dg.RunRequest(run_key=key, partition_key=batch.shard)
+
+    return finished_batches

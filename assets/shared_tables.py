@@ -1,0 +1,59 @@
+"""Tables that several stages write to: their assets report what is in them."""
+
+import dagster as dg
+
+from assets.metadata.tables import describe_shard
+from assets.resources import StoreResource
+from assets.shard_assets import AT_ONCE, OWNERS, SHARDS, refresh_condition
+from assets.shard_runs import Results, report
+from persona_pipeline.synthesis.domain import Domain
+
+
+def build_shared_table_assets(domains: list[Domain]) -> dg.AssetsDefinition:
+    """The reports on what was turned away and what was bought."""
+    synthetic = [["synthetic", domain.name] for domain in domains]
+    asking = [["personas", "extracted"], ["personas", "related"]]
+    ledgers = {
+        ("personas", "rejected"): (
+            [*asking, ["personas", "candidates"]],
+            "One row is one persona turned away: by a failed call, or by a quality rule.",
+        ),
+        ("synthetic", "rejected"): (
+            synthetic,
+            "One row is one record turned away: its domain, reason and raw answer.",
+        ),
+        ("llm", "calls"): (
+            [*asking, *synthetic],
+            "One row is one paid answer: request, response, tokens, price; never bought again.",
+        ),
+        ("runs", "stages"): (
+            [["personas", "hub"], *synthetic],
+            "One row is the last run of one stage on one shard: rows read and rows asked for.",
+        ),
+    }
+
+    @dg.multi_asset(
+        name="ledgers",
+        partitions_def=SHARDS,
+        backfill_policy=AT_ONCE,
+        specs=[
+            dg.AssetSpec(
+                list(key),
+                deps=deps,
+                group_name="marts" if key[0] in {"llm", "runs"} else key[0],
+                kinds={"duckdb"},
+                owners=OWNERS,
+                automation_condition=refresh_condition(),
+                description=f"{description} Written by the stages before it, reported here.",
+            )
+            for key, (deps, description) in ledgers.items()
+        ],
+    )
+    def reports(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
+        tables = [".".join(key) for key in ledgers]
+        store, shards = duckdb.store, context.partition_keys
+        yield from report(
+            context, {shard: describe_shard(store, tables, shard) for shard in shards}
+        )
+
+    return reports

@@ -1,0 +1,136 @@
+"""What all assets do alike: open the store and journal, commit rows, and say what came of it."""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from assets.metadata.tables import Metadata
+from assets.resources import Models, StoreResource
+from assets.shard_assets import SHARDS
+from persona_pipeline.errors import PipelineError
+from persona_pipeline.llm.batches.records import forget_bought
+from persona_pipeline.llm.errors import ModelError
+from persona_pipeline.llm.gateway.budget import BudgetExceeded
+from persona_pipeline.llm.gateway.context import StageUsage
+from persona_pipeline.llm.gateway.gateway import Gateway
+from persona_pipeline.llm.gateway.journal import Journal
+from persona_pipeline.llm.prices import known_sum
+from persona_pipeline.locks import exclusive_lock
+from persona_pipeline.models import check_prices
+from persona_pipeline.pending_shards import stop_of
+from persona_pipeline.settings import Settings
+from persona_pipeline.store.stage_rows import StageRows
+from persona_pipeline.store.store import Store
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One asset's work on one shard."""
+
+    store: Store
+    journal: Journal
+    shard: str
+    run_id: str
+    batches_dir: Path
+    totals: dict[str, StageUsage]
+    asked: list[str] = field(default_factory=list)
+    """Stages that have begun to buy."""
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
+    touched: set[str] = field(default_factory=set)
+    """Shards whose rows were replaced: deduplication decides others again, too."""
+
+    def read(self, sql: str, **parameters: object) -> pl.DataFrame:
+        """The result of a SELECT; the shard is there as `$shard` when the statement names it."""
+        if re.search(r"\$shard\b", sql):
+            parameters["shard"] = self.shard
+        return self.store.query(sql, parameters)
+
+    def buyer(self, models: Models, stage: str) -> Gateway:
+        """Answers from the store; buys the rest."""
+        self.asked.append(stage)
+        check_prices(models.settings)
+        models.lanes.shard = self.shard
+        return Gateway(
+            lanes=models.lanes,
+            journal=self.journal,
+            bought=self.store,
+            budget=models.budget,
+            fallbacks=tuple(models.settings.models_for(stage)[1:]),
+            totals=self.totals,
+        )
+
+    def commit(self, rows: Sequence[StageRows]) -> Metadata:
+        """Write the rows and the calls bought for them; returns what was bought."""
+        self.touched.update(row.shard for row in rows)
+        went_on = [stop_of(self.shard, stage) for stage in self.asked]
+        self._replace([*rows, *went_on])
+        return _spending(self.totals.values())
+
+    def stop(self, error: PipelineError) -> Metadata:
+        """Keep the calls and why the stage ended before its end; returns what was bought."""
+        self._replace([stop_of(self.shard, stage, error) for stage in self.asked])
+        return _spending(self.totals.values())
+
+    def _replace(self, rows: Sequence[StageRows]) -> None:
+        journals = self.journal.to_commit()
+        self.store.replace(rows, journals, run_id=self.run_id, read_at=self.started_at)
+        self.journal.committed()
+        forget_bought(self.batches_dir, self.store)
+
+
+@contextmanager
+def stage_run(
+    context: dg.AssetExecutionContext, duckdb: StoreResource, settings: Settings, shard: str
+) -> Iterator[StageRun]:
+    """The store, up to date, and this process's journal; one process at a shard at a time.
+
+    A stage that cannot go on leaves its calls in the database, and no retry of Dagster's: they
+    would meet the same cap, or the same key.
+    """
+    duckdb.store.migrate()
+    with exclusive_lock(settings.locks_dir / shard), Journal(settings.journal_dir) as journal:
+        run = StageRun(
+            duckdb.store,
+            journal,
+            shard,
+            context.run.run_id,
+            settings.batches_dir,
+            {},
+        )
+        try:
+            yield run
+        except (BudgetExceeded, ModelError) as error:
+            spent = run.stop(error)
+            raise dg.Failure(str(error), metadata=spent, allow_retries=False) from error
+
+
+def add_shards(instance: dg.DagsterInstance, store: Store) -> None:
+    """Make every registered shard a partition."""
+    rows = store.query("select shard from corpus.shards order by shard_number")
+    instance.add_dynamic_partitions(str(SHARDS.name), rows["shard"].to_list())
+
+
+def _spending(stages: Collection[StageUsage]) -> Metadata:
+    """What was bought, for the asset's page; a sum with an unknown price in it is unknown."""
+    cost = known_sum(totals.cost_usd for totals in stages)
+    seconds = sum(totals.seconds for totals in stages)
+    asked = sum(totals.bought + totals.failed + totals.refused for totals in stages)
+    refused = sum(totals.refused for totals in stages)
+    return {
+        "calls_reused": sum(totals.reused for totals in stages),
+        "calls_bought": sum(totals.bought for totals in stages),
+        "calls_invalid": sum(totals.invalid for totals in stages),
+        "calls_failed": sum(totals.failed for totals in stages),
+        "calls_per_second": round(asked / seconds, 1) if seconds else 0.0,
+        "refused_for_pace_share": round(refused / asked, 4) if asked else 0.0,
+        "tokens_in": sum(totals.tokens_in for totals in stages),
+        "tokens_cached": sum(totals.tokens_cached for totals in stages),
+        "tokens_out": sum(totals.tokens_out for totals in stages),
+        **({} if cost is None else {"cost_usd": cost}),
+    }

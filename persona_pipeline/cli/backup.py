@@ -1,0 +1,35 @@
+"""Backing up the data directory, and restoring it."""
+
+from pathlib import Path
+
+import click
+
+from persona_pipeline.cli.options import data_dir_option, settings_from
+from persona_pipeline.store.backup import Backup, back_up, restore
+
+
+@click.command(name="backup")
+@click.argument("path", type=click.Path(path_type=Path))
+@data_dir_option
+def backup_data(path: Path, data_dir: str | None) -> None:
+    """Write database, journal and staged shards to PATH (.tar or .tar.gz). Blocks no run."""
+    _tell("written", back_up(settings_from({"data_dir": data_dir}), path))
+
+
+@click.command(name="restore")
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.option("--replace", is_flag=True, help="Put aside what is there already.")
+@data_dir_option
+def restore_data(path: Path, data_dir: str | None, *, replace: bool) -> None:
+    """Put the backup PATH into the data directory."""
+    settings = settings_from({"data_dir": data_dir})
+    _tell("restored", restore(settings, path, replace=replace))
+    click.echo(
+        f"It is in {settings.data_dir}. To see its shards in Dagster, materialize corpus/files or "
+        "run 'persona-pipeline run'."
+    )
+
+
+def _tell(what: str, backup: Backup) -> None:
+    size = f"{backup.byte_count / 1e6:,.1f} MB"
+    click.echo(f"{what}: {backup.path}, {backup.file_count} files, {size}, of {backup.created_at}")

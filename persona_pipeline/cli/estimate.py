@@ -1,0 +1,99 @@
+"""What a run will buy, what it may spend, and what is left when it stops at its budget."""
+
+from collections.abc import Sequence
+
+import click
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from persona_pipeline.cli.options import (
+    job_options,
+    job_settings,
+)
+from persona_pipeline.cli.terminal import count_of
+from persona_pipeline.corpus.registration import staged_aside
+from persona_pipeline.estimate import Estimate, estimate_run, estimate_staged
+from persona_pipeline.llm.gateway.budget import BudgetExceeded
+from persona_pipeline.project import open_store
+from persona_pipeline.settings import Settings
+from persona_pipeline.store.store import Store
+
+COLUMNS = ("reused", "to buy", "tok. in", "tok. out", "USD", "time")
+MINUTE = 60
+
+
+def print_estimate(console: Console, settings: Settings) -> None:
+    """By stage, with the sum and how sure it is; registers nothing."""
+    with staged_aside(settings) as staged:
+        shards = [(shard.shard, shard.path, shard.row_count) for shard in staged]
+        estimate = estimate_staged(settings, _store(settings), shards)
+    models = sorted({stage.model for stage in estimate.stages})
+    title = f"What a run would buy of {escape(', '.join(models))}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("stage", no_wrap=True)
+    for name in COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for stage in estimate.stages:
+        counts = (stage.reused, stage.calls, stage.tokens_in, stage.tokens_out)
+        shown = [f"{count:,}" for count in counts]
+        table.add_row(stage.stage, *shown, _usd(stage.usd), _time(stage.seconds))
+    console.print(table)
+    console.print(_sentence(estimate, settings), highlight=False)
+    if estimate.share < 1:
+        console.print(f"From {estimate.share:.0%} of the documents; the others are taken as alike.")
+
+
+def print_expected(console: Console, settings: Settings, shards: Sequence[str]) -> None:
+    """One line before a run buys anything; silent when there is nothing to buy."""
+    estimate = _estimate(settings, shards)
+    if estimate.calls:
+        console.print(f"Expected: {_sentence(estimate, settings)}", highlight=False)
+
+
+def print_stopped(
+    console: Console, settings: Settings, shards: Sequence[str], reached: BudgetExceeded
+) -> None:
+    """What was the cap, what is left to buy, and how to go on."""
+    console.print(f"[bold yellow]{escape(str(reached))}[/]. Everything bought is kept.")
+    console.print(f"Left: {_sentence(_estimate(settings, shards), settings)}", highlight=False)
+    console.print("Run the same command again to go on, with the same cap or another one.")
+
+
+def _estimate(settings: Settings, shards: Sequence[str]) -> Estimate:
+    return estimate_run(settings, _store(settings), shards)
+
+
+def _store(settings: Settings) -> Store:
+    store = open_store(settings)
+    store.migrate()
+    return store
+
+
+def _sentence(estimate: Estimate, settings: Settings) -> str:
+    parts = [f"about {count_of(estimate.calls, 'call')}", f"{estimate.tokens:,} tokens"]
+    parts.append(f"{_usd(estimate.usd)} USD")
+    parts.append("time unknown" if estimate.seconds is None else _time(estimate.seconds))
+    text = ", ".join(parts)
+    cap = settings.max_usd
+    if cap is not None and estimate.usd is not None and estimate.usd > cap:
+        text += f"; the run will stop at {cap:g} USD and can be continued"
+    return text
+
+
+def _usd(amount: float | None) -> str:
+    return "unknown" if amount is None else f"{amount:.4f}"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    return f"{seconds / MINUTE:.0f} min" if seconds > 2 * MINUTE else f"{seconds:.0f} s"
+
+
+@click.command()
+@job_options
+def estimate(**given: object) -> None:
+    """Say what a run would buy: calls, tokens, USD and time, by stage. Asks no model."""
+    print_estimate(Console(), job_settings(given))

@@ -1,0 +1,121 @@
+"""Makes a diverse subset of the hub, and says what came of it and how to use it."""
+
+import json
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from persona_pipeline.cli.options import data_dir_option, data_dir_typed, settings_from
+from persona_pipeline.cli.run_report import (
+    print_left_behind,
+)
+from persona_pipeline.cli.sweep_tables import print_outdated
+from persona_pipeline.cli.terminal import count_of
+from persona_pipeline.errors import PipelineError
+from persona_pipeline.hub.decisions import STAGE
+from persona_pipeline.hub.selection import (
+    Chosen,
+    SelectionSummary,
+    select_personas,
+    summarize_selection,
+)
+from persona_pipeline.hub.selection_rules import Selection, check_selection
+from persona_pipeline.hub.state import read_dedup_state
+from persona_pipeline.locks import exclusive_lock
+from persona_pipeline.project import dedup_plan, opened_store
+from persona_pipeline.settings import Settings, config_file, load_settings
+
+SHOWN = 5
+
+
+def make_selection(console: Console, settings: Settings, name: str) -> None:
+    """Choose by the rules that the settings have for `name`, and print the outcome.
+
+    Raises:
+        PipelineError: there are no rules of this name, or no personas yet.
+    """
+    check_selection(name, settings.selections, hint=", or give --count or --thresholds")
+    rules = settings.selections[name]
+    if not settings.database.is_file():
+        msg = f"there is no {settings.database} yet: run 'persona-pipeline run' first"
+        raise PipelineError(msg)
+    store, plan = opened_store(settings), dedup_plan(settings)
+    with exclusive_lock(settings.locks_dir / STAGE):
+        chosen = select_personas(store, plan, name, rules)
+        store.replace(chosen.rows, [], run_id="select")
+    store.publish()
+    made = summarize_selection(store, name, SHOWN)
+    if not made.count:
+        msg = f"no persona is in the hub of {settings.database}: run 'persona-pipeline run' first"
+        raise PipelineError(msg)
+    _print_made(console, made, rules, chosen)
+    print_outdated(console, read_dedup_state(store, plan), plan)
+    print_left_behind(console, store)
+    _print_next(console, settings, name)
+
+
+def _print_made(console: Console, made: SelectionSummary, rules: Selection, chosen: Chosen) -> None:
+    console.print(
+        f"[bold]{made.name}[/]: {count_of(made.count, 'persona')} of the hub's "
+        f"{chosen.hub_count:,}",
+        highlight=False,
+    )
+    if chosen.removed:
+        console.print(f"removed as too similar: {chosen.describe_removed()}", highlight=False)
+    if rules.count is not None and made.count < rules.count:
+        below = " that are below the thresholds" if rules.thresholds else ""
+        console.print(
+            f"{rules.count:,} were asked for; the hub has no more{below}.", highlight=False
+        )
+    if made.smallest is not None and made.median is not None:
+        console.print(
+            "cosine distance to the nearest one chosen before: "
+            f"smallest {made.smallest:.3f}, median {made.median:.3f}",
+            highlight=False,
+        )
+    console.print("\nThe first of them:")
+    for row in made.first.iter_rows(named=True):
+        console.print(f"  {escape(row['persona'])}", highlight=False)
+
+
+def _print_next(console: Console, settings: Settings, name: str) -> None:
+    """The lines of the settings file that make a domain draw from it, and the command."""
+    rules = settings.selections[name]
+    lines = []
+    if load_settings().selections.get(name) != rules:  # made from options
+        given = rules.model_dump(exclude_defaults=True).items()
+        lines += [f"[selections.{name}]", *(f"{key} = {json.dumps(is_)}" for key, is_ in given)]
+    if name not in settings.persona_sources.values():
+        lines += ["[persona_sources]", f'{next(iter(settings.load_domains()))} = "{name}"']
+    if lines:
+        console.print(f"\n[bold]What to type next[/], into {config_file()}, for any domain:")
+    for line in lines:
+        console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+    again = f"uv run persona-pipeline run{data_dir_typed(settings)}"
+    console.print(
+        f"Then  {again}  for every source, as before",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@click.command()
+@click.argument("name")
+@click.option("--count", type=click.IntRange(1), help="Most personas to choose.")
+@click.option("--thresholds", help="Falling word-set similarities to remove at: 0.7,0.5.")
+@click.option("--farthest/--no-farthest", default=None, help="By the embeddings, or first in line.")
+@click.option("--seed", type=int, help="Draws who is chosen first.  [default: 0]")
+@data_dir_option
+def select(name: str, data_dir: str | None, **given: object) -> None:
+    """Choose personas as different as possible: the diverse subset NAME of the hub.
+
+    What no option says is as in the setting 'selections' of NAME.
+    """
+    settings = settings_from({"data_dir": data_dir})
+    if rules := {option: value for option, value in given.items() if value is not None}:
+        known = settings.selections.get(name)
+        configured = known.model_dump(exclude_unset=True) if known else {}
+        selections = {**settings.selections, name: configured | rules}
+        settings = settings_from({"data_dir": data_dir, "selections": selections})
+    make_selection(Console(), settings, name)

@@ -1,0 +1,192 @@
+"""The command `sql`: a query on the published snapshot, printed as one asks for it."""
+
+import contextlib
+import io
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import duckdb
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from persona_pipeline.cli.options import data_dir_option, settings_from
+from persona_pipeline.cli.terminal import plain
+from persona_pipeline.errors import PipelineError, unknown_choice
+from persona_pipeline.project import newest_snapshot
+from persona_pipeline.sql import open_duckdb, read_sql, sql_names
+from persona_pipeline.synthesis.domain import load_domains
+
+PRINTED_AT_A_TIME = 1000
+SHOWN = 200
+"""Rows that are shown as a table, or by lines."""
+FEW = 10
+"""Rows that are shown by lines where not all columns fit into the terminal."""
+NESTED = {"list", "array", "struct", "map"}
+MISSING = re.compile(r"Table with name (\w+) does not exist")
+HIDDEN = re.compile(r"(\d+) columns? \((\d+) shown\)")
+"""What DuckDB writes at the end of a table without all its columns."""
+
+
+@click.command(name="sql")
+@click.argument("query", required=False)
+@data_dir_option
+@click.option("--csv", is_flag=True, help="Print comma-separated values.")
+@click.option("--jsonl", is_flag=True, help="Print a JSON object per row.")
+@click.option("--lines", is_flag=True, help="Print a line per value: for wide rows.")
+@click.option("--example", help="Run this example in place of QUERY.")
+@click.option("--examples", "lists", is_flag=True, help="List the examples: name and question.")
+def run_query(
+    query: str | None, *, example: str | None, lists: bool, data_dir: str | None, **chosen: bool
+) -> None:
+    """Run QUERY on the published snapshot, or open a SQL shell on it."""
+    if lists:
+        click.echo(list_examples())
+        return
+    outputs = [name for name, is_chosen in chosen.items() if is_chosen]
+    if len(outputs) > 1:
+        msg = f"give either {' or '.join(f'--{name}' for name in outputs)}"
+        raise click.UsageError(msg)
+    if example is not None:
+        if query is not None:
+            msg = "give either QUERY or --example"
+            raise click.UsageError(msg)
+        query = read_example(example)
+    snapshot = newest_snapshot(settings_from({"data_dir": data_dir}))
+    if query is None:
+        _open_shell(snapshot)
+        return
+    try:
+        with open_duckdb(snapshot, read_only=True) as connection:
+            if (result := connection.sql(query)) is not None:
+                _PRINT[outputs[0] if outputs else "table"](result)
+    except duckdb.Error as error:
+        raise PipelineError(_explain(error)) from error
+
+
+def _explain(error: duckdb.Error) -> str:
+    """DuckDB's message, unless it guesses at a domain's table that is not there yet."""
+    missing = MISSING.search(str(error))
+    knows = missing and f"synthetic.{missing[1]}" in str(error)  # so it is there
+    if missing and not knows and missing[1] in load_domains():
+        return f"there is no synthetic.{missing[1]} yet: no run had the domain {missing[1]}"
+    return str(error)
+
+
+def _print_table(result: duckdb.DuckDBPyRelation) -> None:
+    """As DuckDB draws it; where columns are hidden, a few rows by lines instead."""
+    drawn = io.StringIO()
+    with contextlib.redirect_stdout(drawn):
+        result.show(max_width=Console().width, max_rows=SHOWN)
+    *_, below = drawn.getvalue().rstrip().rpartition("\n")
+    hidden = HIDDEN.search(below)
+    if hidden and len(rows := _as_texts(result, FEW + 1)) <= FEW:
+        _print_rows(result.columns, rows)
+        return
+    click.echo(drawn.getvalue(), nl=False)
+    if hidden:
+        total, shown = hidden.groups()
+        click.echo(
+            f"{shown} of {total} columns fit: name those you want, or see all with --lines or --csv"
+        )
+
+
+def _print_lines(result: duckdb.DuckDBPyRelation) -> None:
+    """A line per value, rows apart."""
+    rows = _as_texts(result, SHOWN + 1)
+    _print_rows(result.columns, rows[:SHOWN])
+    if not rows:
+        click.echo("0 rows")
+    if len(rows) > SHOWN:
+        click.echo(f"The first {SHOWN} rows: --csv and --jsonl print all.")
+
+
+def _as_texts(result: duckdb.DuckDBPyRelation, count: int) -> list[tuple[str | None, ...]]:
+    return result.limit(count).project("columns(*)::varchar").fetchall()
+
+
+def _print_rows(names: Sequence[str], rows: Sequence[tuple[str | None, ...]]) -> None:
+    console = Console()
+    for number, row in enumerate(rows, start=1):
+        console.rule(f"row {number:,}", align="left", characters="─")
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True, style="bold")
+        table.add_column(overflow="fold")
+        for name, value in zip(names, row, strict=True):
+            table.add_row(Text(name), Text("null", "dim") if value is None else _as_text(value))
+        console.print(table)
+
+
+def _as_text(value: str) -> Text:
+    return Text("\n".join(map(plain, value.splitlines())))
+
+
+def _print_csv(result: duckdb.DuckDBPyRelation) -> None:
+    """Lists and structs as JSON: DuckDB's own form of them cannot be read again."""
+    names = ['"' + name.replace('"', '""') + '"' for name in result.columns]
+    columns = [
+        f"to_json({name}) as {name}" if kind.id in NESTED else name
+        for name, kind in zip(names, result.types, strict=True)
+    ]
+    is_named = len({name.lower() for name in names}) == len(names)  # else none says which
+    if is_named and columns != names:
+        result = result.project(", ".join(columns))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "result.csv"
+        result.write_csv(str(path), header=True)
+        click.echo(path.read_text(encoding="utf-8"), nl=False)
+
+
+def _print_objects(result: duckdb.DuckDBPyRelation) -> None:
+    """As DuckDB writes them: Polars has no number for a sum of integers."""
+    rows = result.set_alias("result_rows").project("to_json(result_rows)::varchar")
+    while objects := rows.fetchmany(PRINTED_AT_A_TIME):
+        click.echo("\n".join(text for (text,) in objects))
+
+
+_PRINT = {
+    "table": _print_table,
+    "lines": _print_lines,
+    "csv": _print_csv,
+    "jsonl": _print_objects,
+}
+
+
+def _open_shell(snapshot: Path) -> None:
+    shell = Path(sys.executable).with_name("duckdb")
+    if not shell.is_file():
+        msg = f"the duckdb shell is not installed: pip install duckdb-cli, then: duckdb {snapshot}"
+        raise PipelineError(msg)
+    subprocess.run([str(shell), "-readonly", str(snapshot)], check=False)  # noqa: S603 - our own command
+
+
+def example_names() -> list[str]:
+    """What `--example` accepts."""
+    return [name.removeprefix("examples/") for name in sql_names("examples")]
+
+
+def read_example(name: str) -> str:
+    """The text of one.
+
+    Raises:
+        PipelineError: there is none of this name; lists them.
+    """
+    if name not in example_names():
+        raise PipelineError(unknown_choice("example", name, example_names()))
+    return read_sql(f"examples/{name}")
+
+
+def question(name: str) -> str:
+    """What it answers: its first line."""
+    return read_example(name).partition("\n")[0].removeprefix("-- ")
+
+
+def list_examples() -> str:
+    """Name and question of each, one a line."""
+    width = max(map(len, example_names()))
+    return "\n".join(f"{name:<{width}}  {question(name)}" for name in example_names())

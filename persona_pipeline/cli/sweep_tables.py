@@ -1,0 +1,178 @@
+"""What a sweep over thresholds found, as a table, with the pairs that are closest to some."""
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+
+import click
+import polars as pl
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from persona_pipeline.cli.terminal import (
+    ONLY_FIRST,
+    ONLY_SECOND,
+    count_of,
+    cut_text,
+    mark_pieces,
+    plain,
+    some_of,
+    warn,
+)
+from persona_pipeline.dedup.rules import TOLERANCE
+from persona_pipeline.dedup.words.diff import compare_words
+from persona_pipeline.hub.plan import DedupPlan
+from persona_pipeline.hub.state import DedupState
+from persona_pipeline.hub.sweep import LAYERS, SweepStep
+
+
+def thresholds_to_show(
+    show: str | None, thresholds: Sequence[float], applied: DedupState, plan: DedupPlan
+) -> set[float]:
+    """The thresholds whose pairs are printed: those asked for, else the hub's.
+
+    Raises:
+        UsageError: what is asked for is not in the sweep.
+    """
+    if show == "all":
+        return set(thresholds)
+    if show is None:
+        hubs = applied.thresholds or [plan.thresholds]
+        return {min(thresholds, key=lambda at: abs(at - hub.jaccard)) for hub in hubs}
+    chosen = {at for at in thresholds if _names(show, at)}
+    if not chosen:
+        known = ", ".join(f"{at:g}" for at in thresholds)
+        msg = f"--show {show!r} is not in the sweep; known: {known}, all"
+        raise click.UsageError(msg)
+    return chosen
+
+
+def print_sweep(
+    console: Console,
+    steps: Sequence[SweepStep],
+    shown: AbstractSet[float],
+    applied: DedupState,
+    plan: DedupPlan,
+) -> None:
+    """A line per threshold; of those `shown`, the pairs closest to it on either side."""
+    count = count_of(steps[0].candidates, "persona")
+    console.print(f"What each Jaccard threshold would keep of {count}", highlight=False)
+    console.print(_table(steps, applied, plan))
+    if any(step.is_chained for step in steps):
+        console.print(
+            "~: about, decided among what the threshold before it kept, by words only; pairs are "
+            f"stored from {applied.min_jaccard or plan.comparison.min_jaccard:g} on (setting "
+            "pairs_from).",
+            highlight=False,
+        )
+    print_outdated(console, applied, plan)
+    for step in steps:
+        if step.threshold in shown:
+            _print_closest(console, step)
+    if len(shown) < len(steps):
+        other = next(step.threshold for step in steps if step.threshold not in shown)
+        console.print(
+            f"\nThe pairs closest to another threshold: --show {other:g}; to each: --show all.",
+            highlight=False,
+        )
+
+
+def print_outdated(console: Console, applied: DedupState, plan: DedupPlan) -> None:
+    """Which shards do not rest on the settings of now; silent where all do."""
+    if shards := some_of(applied.uncompared):
+        warn(
+            console,
+            f"Not compared yet with the settings of now: {shards}. Run 'persona-pipeline run', or "
+            "materialize personas/pairs.",
+        )
+    if shards := some_of(applied.undecided):
+        warn(
+            console,
+            f"Decided {_otherwise(applied, plan)}: {shards}. The next run, of any shard, decides "
+            "them again.",
+        )
+    if shards := some_of(applied.without_vectors):
+        warn(
+            console,
+            f"Without vectors of {plan.embedding_model}, and so not compared by meaning: {shards}. "
+            "Run these shards again, or materialize personas/embeddings for them.",
+        )
+
+
+def _otherwise(applied: DedupState, plan: DedupPlan) -> str:
+    """In what the shards' decisions differ from what the settings ask for."""
+    changed = [
+        f"{name}_threshold {_shown(getattr(former, name))} "
+        f"(now {_shown(getattr(plan.thresholds, name))})"
+        for former in applied.thresholds
+        for name in ("jaccard", "cosine", "fuzzy")
+        if getattr(former, name) != getattr(plan.thresholds, name)
+    ]
+    return f"with {', '.join(changed) or 'other pairs than there are now'}"
+
+
+def _shown(threshold: float | None) -> str:
+    return "none" if threshold is None else f"{threshold:g}"
+
+
+def _table(steps: Sequence[SweepStep], applied: DedupState, plan: DedupPlan) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    layers = [name for name in LAYERS if any(getattr(step, name) for step in steps)]
+    for name in ("threshold", "kept", "removed", "share", *layers):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for step in steps:
+        part = step.removed / step.candidates if step.candidates else 0.0
+        of_layers = (f"{getattr(step, name):,}" for name in layers)
+        table.add_row(
+            f"{'~' if step.is_chained else ''}{step.threshold:g}",
+            f"{step.kept:,}",
+            f"{step.removed:,}",
+            f"{part:.1%}",
+            *of_layers,
+            _note(step, applied, plan),
+        )
+    return table
+
+
+def _note(step: SweepStep, applied: DedupState, plan: DedupPlan) -> str:
+    if replace(plan.thresholds, jaccard=step.threshold) in applied.thresholds:
+        return "the hub"
+    return "next run" if _is_near(plan.thresholds.jaccard, step.threshold) else ""
+
+
+def _print_closest(console: Console, step: SweepStep) -> None:
+    nobody = "None: nobody is removed."
+    if step.removed:
+        nobody = "None: those removed have the same words, or are alike in spelling or meaning."
+    unknown = "None is known; pairs much less alike are neither stored nor looked for."
+    for title, pairs, nothing in (
+        ("removed, the least alike", step.closest_removed, nobody),
+        ("both kept, the most alike", step.closest_kept, unknown),
+    ):
+        console.print(f"\n[bold]At {step.threshold:g}: {title}[/]", highlight=False)
+        console.print(_pairs(pairs) if len(pairs) else nothing)
+
+
+def _pairs(pairs: pl.DataFrame) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, justify="right")
+    table.add_column(overflow="fold")
+    for row in pairs.iter_rows(named=True):
+        found = compare_words(plain(row["persona"]), plain(row["other_persona"]))
+        similarity = f"{row['similarity']:.4f}"
+        table.add_row(similarity, cut_text(mark_pieces(found.first, *ONLY_FIRST)))
+        table.add_row("", cut_text(mark_pieces(found.second, *ONLY_SECOND)))
+    return table
+
+
+def _names(show: str, threshold: float) -> bool:
+    try:
+        return _is_near(float(show), threshold)
+    except ValueError:
+        return False
+
+
+def _is_near(one: float, other: float) -> bool:
+    return abs(one - other) < TOLERANCE

@@ -1,0 +1,230 @@
+"""Watched places: what has changed in them, and new shards of what is new.
+
+A file is read again when its size or time differs from the last look. Its texts that no shard has
+yet become documents of new shards; shards that are there stay as they are. So a new file brings
+its texts, a grown one those that were added, a changed one the texts that are different now. What
+it held before stays, and so does what a deleted file held: `corpus.files` says so.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+import polars as pl
+
+from persona_pipeline.corpus.addresses import redact
+from persona_pipeline.corpus.document import Document
+from persona_pipeline.corpus.registration import enter_shards
+from persona_pipeline.corpus.shards import (
+    Row,
+    StagedShard,
+    reject_copies,
+    stage_arrivals,
+    staged_documents,
+)
+from persona_pipeline.corpus.source_files import SourceFile
+from persona_pipeline.corpus.sources import list_source, read_files, source_name
+from persona_pipeline.hashing import stable_id
+from persona_pipeline.locks import exclusive_lock
+from persona_pipeline.project import corpus_options
+from persona_pipeline.settings import Settings
+from persona_pipeline.sql import fetch, read_sql
+from persona_pipeline.store.stage_rows import insert_rows
+from persona_pipeline.store.store import Store
+
+QUIET = timedelta(seconds=10)
+"""A file that was written to a shorter time ago is left for the next look: it may not be whole."""
+
+
+class FileState(StrEnum):
+    """What the last look found of a file: the column `state` of `corpus.files`."""
+
+    NEW = "new"
+    GROWN = "grown"
+    CHANGED = "changed"
+    SAME = "same"
+    REJECTED = "rejected"
+    GONE = "gone"
+
+
+FILES = {
+    "file": pl.String(),
+    "state": pl.String(),
+    "byte_count": pl.Int64(),
+    "modified_at": pl.Datetime("us"),
+    "document_count": pl.Int64(),
+    "new_count": pl.Int64(),
+    "rejected_count": pl.Int64(),
+    "first_seen_at": pl.Datetime("us"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """What is to do in one place: the files to read, and those that are no longer there."""
+
+    place: str
+    to_read: Sequence[SourceFile]
+    gone: Sequence[str]
+    waiting: Sequence[str]
+    """Written to right now."""
+    looked_at: datetime
+
+    @property
+    def version(self) -> str:
+        """The same while the place stays as it is."""
+        files = [f"{file.file} {file.byte_count} {file.modified_at}" for file in self.to_read]
+        return stable_id([*files], [*self.gone])
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing has changed."""
+        return not self.to_read and not self.gone
+
+
+@dataclass(slots=True)
+class _Scanned:
+    """The rows of one file: ids of its documents, of new ones among them, rows turned away."""
+
+    documents: set[str]
+    rejected_count: int = 0
+
+
+def scan(store: Store, place: str, *, now: datetime | None = None) -> ScanResult:
+    """Compare the place with what is known of it; reads no file.
+
+    Raises:
+        SourceError: the place is not there, or cannot be listed.
+    """
+    known = _known_files(store, place)
+    now = now or datetime.now(UTC).replace(tzinfo=None)
+    listed = list_source(place)
+    changed = [file for file in listed if _is_changed(file, known.get(file.file))]
+    there = {file.file for file in listed}
+    return ScanResult(
+        place=place,
+        to_read=[file for file in changed if abs(now - file.modified_at) >= QUIET],
+        gone=[name for name, row in known.items() if name not in there and not _is_gone(row)],
+        waiting=[file.file for file in changed if abs(now - file.modified_at) < QUIET],
+        looked_at=now,
+    )
+
+
+def ingest(settings: Settings, store: Store, seen: ScanResult, *, run_id: str) -> list[str]:
+    """Read what has changed, stage and register what is new; returns the new shards, in order."""
+    name = source_name(seen.place)
+    sizes: dict[str, _Scanned] = {}
+    with exclusive_lock(settings.locks_dir / "registration"):
+        seen = _still_to_do(store, seen)
+        before = staged_documents(name, settings.staging_dir)
+        wanted = {file.file for file in seen.to_read}
+        rows = read_files(seen.place, wanted, corpus_options(settings)) if wanted else iter(())
+        counted = _counted((replace(row, source=name) for row in rows), sizes)
+        staged = stage_arrivals(
+            reject_copies(counted, dict(before.iter_rows())),
+            name,
+            settings.staging_dir,
+            shard_size=settings.shard_size,
+            registered=set(store.query("select shard from corpus.shards")["shard"]),
+        )
+        files = _describe(seen, sizes, before, _known_files(store, seen.place))
+        return _enter(store, staged, files, seen.place, run_id)
+
+
+def _still_to_do(store: Store, seen: ScanResult) -> ScanResult:
+    """Without what another process has taken in since, and as the place is now."""
+    again = scan(store, seen.place, now=seen.looked_at)
+    names = {file.file for file in seen.to_read}
+    return replace(
+        again,
+        to_read=[file for file in again.to_read if file.file in names],
+        gone=[name for name in again.gone if name in seen.gone],
+    )
+
+
+def _enter(
+    store: Store, new: Sequence[StagedShard], files: pl.DataFrame, place: str, run_id: str
+) -> list[str]:
+    """Register the shards, and what is known of the files now."""
+    with store.transaction() as connection:
+        enter_shards(connection, new, place, run_id)
+        connection.execute(
+            "delete from corpus.files where place = $place and file in (select unnest($files))",
+            {"place": redact(place), "files": files["file"].to_list()},
+        )
+        insert_rows(connection, "corpus.files", files, {"place": redact(place)}, run_id)
+    return [shard.shard for shard in new]
+
+
+def _counted(rows: Iterable[Row], sizes: dict[str, _Scanned]) -> Iterator[Row]:
+    for row in rows:
+        seen = sizes.setdefault(row.file or "", _Scanned(set()))
+        if isinstance(row, Document):
+            seen.documents.add(row.document_id)
+        else:
+            seen.rejected_count += 1
+        yield row
+
+
+def _describe(
+    seen: ScanResult,
+    sizes: Mapping[str, _Scanned],
+    before: pl.DataFrame,
+    known: Mapping[str, Mapping[str, object]],
+) -> pl.DataFrame:
+    """The rows of corpus.files of what was looked at."""
+    had: dict[str, set[str]] = {}
+    for document_id, file in before.iter_rows():
+        had.setdefault(file, set()).add(document_id)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    before_this = set[str]().union(*had.values())
+    everywhere = set(before_this)
+    rows = list[dict[str, object]]()
+    for file in seen.to_read:
+        found, last = sizes.get(file.file, _Scanned(set())), known.get(file.file)
+        new, kept = found.documents - everywhere, found.documents & before_this
+        everywhere |= new
+        rows.append(
+            {
+                "file": file.file,
+                "state": _state(found, len(new), len(kept), last),
+                "byte_count": file.byte_count,
+                "modified_at": file.modified_at,
+                "document_count": len(found.documents),
+                "new_count": len(new),
+                "rejected_count": found.rejected_count,
+                "first_seen_at": known.get(file.file, {}).get("first_seen_at", now),
+            }
+        )
+    rows += [{**known[name], "state": FileState.GONE, "new_count": 0} for name in seen.gone]
+    return pl.DataFrame(rows, schema=FILES, orient="row")
+
+
+def _state(
+    found: _Scanned, new_count: int, kept_count: int, last: Mapping[str, object] | None
+) -> FileState:
+    """`kept_count`: of its documents that were there before; `last`: the last look at it."""
+    if not found.documents and found.rejected_count:
+        return FileState.REJECTED
+    if last is None:
+        return FileState.NEW
+    if kept_count < int(str(last["document_count"])):
+        return FileState.CHANGED
+    return FileState.GROWN if new_count else FileState.SAME
+
+
+def _known_files(store: Store, place: str) -> dict[str, dict[str, object]]:
+    with store.connect(read_only=True) as connection:
+        rows = fetch(connection, read_sql("corpus/files_of_place"), {"place": redact(place)})
+    return {row["file"]: row for row in rows.iter_rows(named=True)}
+
+
+def _is_changed(file: SourceFile, known: Mapping[str, object] | None) -> bool:
+    if known is None or _is_gone(known):
+        return True
+    return (file.byte_count, file.modified_at) != (known["byte_count"], known["modified_at"])
+
+
+def _is_gone(known: Mapping[str, object]) -> bool:
+    return known["state"] == FileState.GONE

@@ -1,0 +1,1 @@
+"""Deduplication by vectors: exact cosine search, IVF index, farthest points."""

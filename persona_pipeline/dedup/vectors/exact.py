@@ -1,0 +1,233 @@
+"""The semantic layer: personas that mean nearly the same, by an exact search of all pairs.
+
+Three steps, each exact. Unit vectors x and y are split along an orthonormal basis of a few
+dimensions: p and q inside it, remainders of the lengths r and s outside it. Then
+
+    cos(x, y) <= p . q + r s                                          (Cauchy-Schwarz)
+
+so the products of the short vectors (p, r) propose, in float32, whatever the basis; the principal
+directions propose the least. Longer prefixes thin out what is proposed, and a float64 sum over the
+whole row decides. That sum depends on the two vectors only: not on blocks, threads or other rows.
+
+Measured with 50,000 embeddings of sentences (384 dimensions, 77,550 pairs from 0.9 on), all of them
+found, in CPU-seconds: this search 1.6, faiss IVFFlat with 16 of 1,000 cells 7.2, the plain product
+in NumPy 13, faiss IndexFlatIP 20. The cost grows with the square of the number.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persona_pipeline.dedup.vectors.bounds import (
+    BASIS_SAMPLE,
+    LONG_PREFIX,
+    PROJECTED,
+    bounded_prefix,
+    cut_tiles,
+    evenly_spaced,
+    find_directions,
+    least_product,
+    prefix_bounds,
+    to_units,
+)
+from persona_pipeline.dedup.vectors.pairs import (
+    Pairs,
+    accept,
+    join_pairs,
+    make_room,
+    sort_pairs,
+    take_pairs,
+)
+
+if TYPE_CHECKING:
+    from persona_pipeline.dedup.vectors.exact_kernel import Bounds, Prefixes, Vectors
+
+
+_ROWS = 1024
+"""Rows a task: their prefixes take 96 KiB, and stay in the L2 cache while the tiles pass."""
+_TILE = 256
+"""Columns a tile, a multiple of 8: at 24 dimensions 24 KiB, which stay in the L1 cache."""
+_PRODUCT_ROWS, _PRODUCT_COLUMNS = 512, 1024
+"""A block of whole products takes 2 MiB."""
+
+_PREFIX_FROM = 2048
+"""Vectors from which on a basis pays; below, all products take less than its 50 ms."""
+_PREFIXES = (16, 24, 32, 48)
+"""Dimensions, multiples of 8. Of 1.25 billion pairs of sentences, 16 propose 36 million at 0.9,
+24 propose 3.1, 32 propose 0.5."""
+_PAIR_SAMPLE = 2560
+_LEFT_EVERY = 5
+"""One in five of the sample is compared with the others: a million pairs."""
+
+_DIMENSION_NS = 0.03
+_PRODUCT_NS = 0.025
+_CANDIDATE_NS = 20
+_DECISION_NS = 0.5
+"""Measured on one core: a dimension of a prefix, of a whole product (BLAS), a longer prefix, and a
+dimension of the sum that decides. They choose between ways to the same pairs."""
+
+
+def similar_pairs(
+    vectors: NDArray[np.float32],
+    min_cosine: float,
+    *,
+    known: int = 0,
+    threads: int = 2,
+    check: Callable[[int], None] = accept,
+) -> Pairs:
+    """All pairs of rows with at least this cosine: earlier rows, later rows, cosines.
+
+    Each pair once, earlier < later, sorted. A row that is zero, empty or not finite is in no pair.
+    The search is by range: a top-k would cut dense clusters. Memory: twice the pairs, 500 bytes a
+    vector (with whole products, a copy of the vectors), and 12 MiB a thread.
+
+    Args:
+        vectors: one row each, of any length.
+        min_cosine: from where on; the caller has subtracted what rounding may take.
+        known: pairs of two of the first `known` rows are left out, and cost nothing.
+        threads: tasks at a time; the pairs are the same with any number.
+        check: called with the number of pairs so far; may object.
+    """
+    from persona_pipeline.dedup.vectors.exact_kernel import Vectors, squares  # noqa: PLC0415 - numba
+
+    rows = np.ascontiguousarray(vectors, dtype=np.float32)
+    lengths = squares(rows)
+    usable = np.flatnonzero(np.isfinite(lengths) & (lengths > 0))
+    known = int(np.searchsorted(usable, known))
+    if len(usable) < len(rows):
+        rows, lengths = rows[usable], lengths[usable]
+    search = _choose_search(Vectors(rows, lengths), min_cosine, known)
+    earlier, later, cosines = join_pairs(search.iter_pairs(threads), check)
+    if len(usable) == len(vectors):
+        return earlier, later, cosines
+    return usable[earlier], usable[later], cosines
+
+
+def _choose_search(
+    vectors: "Vectors", min_cosine: float, known: int
+) -> "_PrefixSearch | _ProductSearch":
+    """Prefixes, where a sample of pairs says that they cost less than whole products."""
+    if len(vectors.rows) >= _PREFIX_FROM:
+        basis = find_directions(to_units(vectors, evenly_spaced(len(vectors.rows), BASIS_SAMPLE)))
+        dimensions = _choose_dimensions(vectors, basis, min_cosine)
+        if dimensions:
+            return _PrefixSearch.build(vectors, basis, dimensions, min_cosine, known)
+    return _ProductSearch.build(vectors, min_cosine, known)
+
+
+def _choose_dimensions(
+    vectors: "Vectors", basis: NDArray[np.float64], min_cosine: float
+) -> int | None:
+    """The length of prefix that costs least by a sample of pairs; None: whole products do."""
+    places = evenly_spaced(len(vectors.rows), _PAIR_SAMPLE)
+    is_left = np.arange(len(places)) % _LEFT_EVERY == 0
+    units = to_units(vectors, places)
+    projected = units @ basis
+
+    def share(shortened: NDArray[np.floating]) -> float:
+        return float((shortened[is_left] @ shortened[~is_left].T >= min_cosine).mean())
+
+    costs = {
+        dimensions: dimensions * _DIMENSION_NS
+        + share(bounded_prefix(projected, dimensions)) * _CANDIDATE_NS
+        for dimensions in _PREFIXES
+    }
+    best = min(costs, key=costs.__getitem__)
+    wrong = share(bounded_prefix(projected, LONG_PREFIX)) - share(units)
+    size = units.shape[1]
+    return best if costs[best] + wrong * size * _DECISION_NS < size * _PRODUCT_NS else None
+
+
+@dataclass(frozen=True, slots=True)
+class _PrefixSearch:
+    """Short products in tiles, from the diagonal on."""
+
+    vectors: "Vectors"
+    prefixes: "Prefixes"
+    bounds: "Bounds"
+
+    @classmethod
+    def build(
+        cls,
+        vectors: "Vectors",
+        basis: NDArray[np.float64],
+        dimensions: int,
+        min_cosine: float,
+        known: int,
+    ) -> "_PrefixSearch":
+        from persona_pipeline.dedup.vectors.exact_kernel import Prefixes  # noqa: PLC0415
+
+        count = len(vectors.rows)
+        rows = np.empty((count, dimensions), np.float32)
+        longer = np.empty((count, LONG_PREFIX), np.float32)
+        for start in range(0, count, PROJECTED):
+            block = slice(start, start + PROJECTED)
+            projected = to_units(vectors, block) @ basis
+            rows[block] = bounded_prefix(projected, dimensions)
+            longer[block] = bounded_prefix(projected, LONG_PREFIX)
+        prefixes = Prefixes(rows, cut_tiles(rows[known:], _TILE), known, longer)
+        return cls(vectors, prefixes, prefix_bounds(min_cosine, dimensions))
+
+    def iter_pairs(self, threads: int) -> Iterator[Pairs]:
+        """Tasks of some rows each, in order."""
+        with ThreadPoolExecutor(threads) as executor:
+            yield from executor.map(self._search_rows, range(0, len(self.vectors.rows), _ROWS))
+
+    def _search_rows(self, first: int) -> Pairs:
+        from persona_pipeline.dedup.vectors.exact_kernel import search_prefixes  # noqa: PLC0415
+
+        rows = (first, min(first + _ROWS, len(self.vectors.rows)))
+        found = make_room(2 * _ROWS * _TILE)
+        tile = max(0, first + 1 - self.prefixes.first) // _TILE
+        parts = []
+        while tile < len(self.prefixes.columns):
+            count, tile = search_prefixes(
+                rows, tile, self.prefixes, self.vectors, self.bounds, found
+            )
+            parts.append(take_pairs(found, count))
+        return sort_pairs(join_pairs(parts), len(self.vectors.rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _ProductSearch:
+    """Whole products in blocks, from the diagonal on: for few vectors, or without main directions.
+
+    BLAS brings its own threads.
+    """
+
+    vectors: "Vectors"
+    units: NDArray[np.float32]
+    known: int
+    bounds: "Bounds"
+
+    @classmethod
+    def build(cls, vectors: "Vectors", min_cosine: float, known: int) -> "_ProductSearch":
+        from persona_pipeline.dedup.vectors.exact_kernel import Bounds  # noqa: PLC0415
+
+        units = np.empty_like(vectors.rows)
+        for start in range(0, len(units), PROJECTED):
+            block = slice(start, start + PROJECTED)
+            units[block] = to_units(vectors, block)
+        bound = least_product(min_cosine, units.shape[1])
+        return cls(vectors, units, known, Bounds(bound, bound, min_cosine))
+
+    def iter_pairs(self, threads: int) -> Iterator[Pairs]:
+        """Some rows at a time, in order."""
+        del threads
+        yield from map(self._search_rows, range(0, len(self.units), _PRODUCT_ROWS))
+
+    def _search_rows(self, first: int) -> Pairs:
+        from persona_pipeline.dedup.vectors.exact_kernel import search_products  # noqa: PLC0415
+
+        rows = self.units[first : first + _PRODUCT_ROWS]
+        found = make_room(_PRODUCT_ROWS * _PRODUCT_COLUMNS)
+        parts = []
+        for left in range(max(first, self.known), len(self.units), _PRODUCT_COLUMNS):
+            products = rows @ self.units[left : left + _PRODUCT_COLUMNS].T
+            count = search_products(products, (first, left), self.vectors, self.bounds, found)
+            parts.append(take_pairs(found, count))
+        return sort_pairs(join_pairs(parts), len(self.units))

@@ -1,0 +1,317 @@
+"""The semantic layer beyond the size where all pairs are cheap: only neighbours are compared.
+
+Centroids cut the sphere into cells. A vector is compared with those of its nearest cells, by the
+prefixes of the exact search; so every pair found is one that the exact search finds, and what may
+be missed are pairs of which neither has the other's cell near. The same centroids
+serve for vectors that come later, so shard after shard gives the same pairs as all at once.
+
+Measured in CPU-seconds with embeddings of sentences (384 dimensions; beyond 50,000 of them mixes of
+two and noise, 0.7 pairs from 0.9 on a vector), six probes, mapped from a file from 200,000 on:
+
+    vectors    all pairs   learning   searching   recall   a tenth new   placing alone
+     50,000          2.0        0.8         0.6   0.9999           0.4             0.3
+    100,000          8.0        1.3         1.3   0.9990           0.8             0.6
+    200,000           28        2.1         3.7   0.9995           1.8             1.2
+    500,000          185        5.8          14   0.9993           6.2             3.6
+  1,000,000                     7.8          31                     13             6.6
+
+A tenth of new vectors costs a third of learning and searching all: a fifth of the comparing, and
+all of the placing, since nothing about a known vector is kept but itself.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persona_pipeline.dedup.vectors.bounds import (
+    LONG_PREFIX,
+    bounded_prefix,
+    evenly_spaced,
+    find_directions,
+    prefix_bounds,
+)
+from persona_pipeline.dedup.vectors.pairs import (
+    Pairs,
+    accept,
+    join_pairs,
+    make_room,
+    sort_pairs,
+    take_pairs,
+)
+from persona_pipeline.dedup.vectors.quantizer import (
+    BLOCK,
+    Columns,
+    Projection,
+    Usable,
+    multiply_all,
+    normalize,
+    pad,
+    to_grid,
+)
+
+if TYPE_CHECKING:
+    from persona_pipeline.dedup.vectors.exact_kernel import Bounds
+    from persona_pipeline.dedup.vectors.ivf_kernel import Arranged
+
+
+_LISTS_PER_ROOT = 0.7
+"""Cells, by the root of the number of vectors. At a million 0.5, 0.7 and 1 cost 36, 31 and 27
+CPU-seconds to search, and with a tenth of new vectors 14, 13 and 14: fewer cells take more
+comparing, more cells more placing."""
+_TRAINED_PER_LIST = 64
+_ROUNDS = 6
+"""Of k-means, on so many vectors a cell: a fifth of what learning costs."""
+_ASKED = 2000
+_RANKED = 100_000
+"""Rows whose close pairs with all rows are looked for, and how many of these are ranked."""
+_MISSED_IN = 1000
+"""One pair in so many may be missed."""
+_LEAST_NPROBE = 6
+"""A sample has some thousand pairs, and is lucky at times: with 4 it showed 0.9996 where 0.9978 of
+all pairs of 50,000 sentences were found; with 6 it was 0.9990 to 0.9999 at the sizes measured."""
+
+_PREFIX = 32
+"""Dimensions, a multiple of 8. Neighbours are nearer than any two: of 1.1 billion pairs in cells
+24 dimensions propose 4.3 %, 32 propose 0.6 %, 48 propose 0.13 %; 32 cost least."""
+_TILE = 256
+"""Columns a tile, a multiple of 8: 32 KiB."""
+_QUERIES = 4096
+_ROOM = 1 << 18
+"""Queries a task, and pairs that a kernel finds before it comes back: 6 MiB; not below a tile."""
+
+
+@dataclass(frozen=True, slots=True)
+class IvfIndex:
+    """Centroids, and how many cells are searched around each vector."""
+
+    centroids: NDArray[np.float32]
+    """Unit rows (cells, dimensions)."""
+    probes: int
+    recall: float
+    """The share of the close pairs of a sample that these probes find."""
+
+
+def train_ivf(vectors: NDArray[np.float32], min_cosine: float) -> IvfIndex:
+    """Cells for vectors like these; the same from the same vectors.
+
+    The probes are as few as find 99.9 % of the close pairs of a sample of rows with all rows.
+    """
+    usable = Usable.of(vectors)
+    if not len(usable.rows):
+        return IvfIndex(np.eye(1, vectors.shape[1], dtype=np.float32), 1, 1.0)
+    centroids = _find_centroids(usable)
+    projection = Projection.build(usable, centroids)
+    ranks = np.sort(_rank_pairs(usable, projection, min_cosine))
+    probes = _LEAST_NPROBE
+    if len(ranks):
+        probes = max(probes, int(ranks[-1 - len(ranks) // _MISSED_IN]) + 1)
+    recall = float((ranks < probes).mean()) if len(ranks) else 1.0
+    return IvfIndex(centroids, min(probes, len(centroids)), recall)
+
+
+def ivf_pairs(  # noqa: PLR0913
+    vectors: NDArray[np.float32],
+    min_cosine: float,
+    cells: IvfIndex,
+    *,
+    known: int = 0,
+    early: NDArray[np.bool_] | None = None,
+    threads: int = 2,
+    check: Callable[[int], None] = accept,
+) -> Pairs:
+    """Pairs of rows with at least this cosine: earlier rows, later rows, cosines.
+
+    A pair is found if the cell of one is among the `probes` nearest cells of the other. That
+    depends on the two vectors and the cells only: not on other rows, nor on which are known.
+    Each pair once, earlier < later, sorted. A row that is zero, empty or not finite is in no pair.
+
+    Memory: 450 bytes a vector and 8 a probe, 64 bytes a pair, and 8 MiB a thread. The vectors are
+    read twice in blocks, and one by one where a pair is decided: they may lie in a mapped file.
+    Without main directions the prefixes propose more; the pairs are the same, the cost is not.
+
+    Args:
+        vectors: one row each, of any length.
+        min_cosine: from where on; the caller has subtracted what rounding may take.
+        cells: learned at this cosine or a lower one.
+        known: pairs of two of the first `known` rows are left out, and not compared.
+        early: rows of which pairs of two are left out as well.
+        threads: tasks at a time; the pairs are the same with any number.
+        check: called with the number of pairs so far; may object.
+    """
+    if vectors.shape[1] != cells.centroids.shape[1]:
+        message = (
+            f"vectors have {vectors.shape[1]} dimensions and cells {cells.centroids.shape[1]};"
+            " learn cells from vectors of the same model"
+        )
+        raise ValueError(message)
+    usable = Usable.of(vectors)
+    groups = (usable.rows < known).astype(np.uint8)
+    if early is not None:
+        groups += np.uint8(2) * early[usable.rows]
+    if not len(usable.rows):
+        return join_pairs([])
+    projection = Projection.build(usable, cells.centroids)
+    search = _IvfSearch.build(usable, projection, cells.probes, groups, min_cosine, threads)
+    return sort_pairs(join_pairs(search.iter_pairs(threads), check), len(vectors))
+
+
+def _find_centroids(usable: Usable) -> NDArray[np.float32]:
+    """Spherical k-means on a sample, in the space of its principal directions."""
+    basis = pad(find_directions(usable.sample()).T)
+    wanted = max(1, round(_LISTS_PER_ROOT * len(usable.rows) ** 0.5))
+    trained = evenly_spaced(len(usable.rows), wanted * _TRAINED_PER_LIST)
+    blocks = (trained[start : start + BLOCK] for start in range(0, len(trained), BLOCK))
+    points = normalize(np.concatenate([usable.project(block, basis) for block in blocks]))
+    centroids = points[evenly_spaced(len(points), wanted)]
+    for _ in range(_ROUNDS):
+        centroids = _average(points, Columns.of(centroids).nearest(points, 1)[:, 0])
+    return normalize(centroids @ basis).astype(np.float32)
+
+
+def _average(points: NDArray[np.float64], cells: NDArray[np.int32]) -> NDArray[np.float64]:
+    """The direction of each cell's sum; an empty cell is gone."""
+    order = np.argsort(cells, kind="stable")
+    starts = np.flatnonzero(np.diff(cells[order], prepend=-1))
+    return normalize(np.add.reduceat(points[order], starts, axis=0))
+
+
+def _rank_pairs(usable: Usable, projection: Projection, min_cosine: float) -> NDArray[np.int64]:
+    """For the close pairs of some rows with all rows: how many cells are nearer than the one met.
+
+    All pairs, because all are in one cell.
+    """
+    groups = np.ones(len(usable.rows), np.uint8)
+    groups[evenly_spaced(len(groups), _ASKED)] = 0
+    one_cell = replace(projection, centroids=projection.centroids[:1])
+    search = _IvfSearch.build(usable, one_cell, 1, groups, min_cosine, 2)
+    pairs = sort_pairs(join_pairs(search.iter_pairs(2)), len(usable.vectors.rows))
+    some = evenly_spaced(len(pairs[0]), _RANKED)
+    rows, ends = np.unique(np.stack([pairs[0][some], pairs[1][some]]), return_inverse=True)
+    left, right = ends.reshape(2, -1)
+    places = replace(usable, rows=rows).project(slice(None), projection.basis)
+    cells = Columns.of(projection.centroids).nearest(places, 1)[:, 0]
+    on_grid = to_grid(places[:, : projection.centroids.shape[1]]), to_grid(projection.centroids)
+    return np.minimum(
+        _rank(*on_grid, left, cells[right]),
+        _rank(*on_grid, right, cells[left]),
+    )
+
+
+def _rank(
+    places: NDArray[np.float32],
+    centroids: NDArray[np.float32],
+    which: NDArray[np.int64],
+    cells: NDArray[np.int32],
+) -> NDArray[np.int64]:
+    """How many cells are nearer to each of these places than this cell."""
+    ranks = np.empty(len(which), np.int64)
+    for start in range(0, len(which), BLOCK):
+        block = slice(start, start + BLOCK)
+        products = places[which[block]] @ centroids.T
+        cell = cells[block, None]
+        own = np.take_along_axis(products, cell, axis=1)
+        is_lower_tie = (products == own) & (np.arange(len(centroids)) < cell)
+        ranks[block] = ((products > own) | is_lower_tie).sum(axis=1)
+    return ranks
+
+
+@dataclass(frozen=True, slots=True)
+class _IvfSearch:
+    """Short products of the vectors of each cell with those that have it near."""
+
+    usable: Usable
+    arranged: "Arranged"
+    ends: NDArray[np.int64]
+    """Where the places of each cell end, after a zero."""
+    queries: tuple[NDArray[np.int64], NDArray[np.int32]]
+    """Where those of each cell start, and all: places that have the cell near."""
+    bounds: "Bounds"
+
+    @classmethod
+    def build(  # noqa: PLR0913, PLR0917
+        cls,
+        usable: Usable,
+        projection: Projection,
+        probes: int,
+        groups: NDArray[np.uint8],
+        min_cosine: float,
+        threads: int,
+    ) -> "_IvfSearch":
+        from persona_pipeline.dedup.vectors.ivf_kernel import Arranged, list_queries  # noqa: PLC0415
+
+        prefixes, longer, nearest = _project(usable, projection, probes, threads)
+        order = np.argsort(nearest[:, 0] * np.int64(4) - groups, kind="stable")
+        for array in (prefixes, longer, nearest):
+            _reorder(array, order)
+        arranged = Arranged(
+            usable.rows[order], nearest[:, 0].copy(), nearest, groups[order], prefixes, longer
+        )
+        count = len(projection.centroids)
+        ends = np.searchsorted(arranged.cells, np.arange(count + 1))
+        queries = list_queries(nearest, count)
+        return cls(usable, arranged, ends, queries, prefix_bounds(min_cosine, _PREFIX))
+
+    def iter_pairs(self, threads: int) -> Iterator[Pairs]:
+        """Tasks of one cell and some queries each."""
+        starts = self.queries[0].tolist()
+        tasks = [
+            (cell, slice(start, min(start + _QUERIES, starts[cell + 1])))
+            for cell in range(len(starts) - 1)
+            for start in range(starts[cell], starts[cell + 1], _QUERIES)
+        ]
+        with ThreadPoolExecutor(threads) as executor:
+            yield from executor.map(lambda task: self._search(*task), tasks)
+
+    def _search(self, cell: int, which: slice) -> Pairs:
+        from persona_pipeline.dedup.vectors.ivf_kernel import search_list  # noqa: PLC0415
+
+        queries = self.queries[1][which]
+        found = make_room(_ROOM)
+        parts = []
+        place, query, end = self.ends[cell], 0, self.ends[cell + 1]
+        while place < end:
+            count, place, query = search_list(
+                queries,
+                end,
+                (place, query),
+                _TILE,
+                self.arranged,
+                self.usable.vectors,
+                self.bounds,
+                found,
+            )
+            parts.append(take_pairs(found, count))
+        return join_pairs(parts)
+
+
+def _project(
+    usable: Usable, projection: Projection, probes: int, threads: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+    """The prefixes of the usable rows, the longer ones, and the nearest cells."""
+    columns = Columns.of(projection.centroids)
+    count = len(usable.rows)
+    prefixes = np.empty((count, _PREFIX), np.float32)
+    longer = np.empty((count, LONG_PREFIX), np.float32)
+    nearest = np.empty((count, min(probes, columns.count)), np.int32)
+
+    def project(start: int) -> None:
+        block = slice(start, start + BLOCK)
+        coordinates = usable.project(block, projection.basis)
+        nearest[block] = columns.nearest(coordinates, probes)
+        rotated = multiply_all(coordinates, projection.rotation)
+        prefixes[block] = bounded_prefix(rotated, _PREFIX)
+        longer[block] = bounded_prefix(rotated, LONG_PREFIX)
+
+    with ThreadPoolExecutor(threads) as executor:
+        list(executor.map(project, range(0, count, BLOCK)))
+    return prefixes, longer, nearest
+
+
+def _reorder(array: NDArray[np.generic], order: NDArray[np.int64]) -> None:
+    """Some columns at a time, so that no more of them are in memory twice."""
+    for start in range(0, array.shape[1], 8):
+        array[:, start : start + 8] = array[order, start : start + 8]

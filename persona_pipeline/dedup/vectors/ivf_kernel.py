@@ -1,0 +1,245 @@
+"""The inner loops of the search in cells, compiled by numba when they are first used."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persona_pipeline.dedup.compiling import compiled, proposing
+from persona_pipeline.dedup.vectors.exact_kernel import (
+    Bounds,
+    Floats,
+    PairBuffer,
+    Vectors,
+    decide,
+    dot,
+    dot_fast,
+    next_flag,
+    propose,
+)
+
+Ints = NDArray[np.int32]
+Doubles = NDArray[np.float64]
+
+_TOGETHER = 32
+"""Rows multiplied together: at 384 dimensions 48 KiB, which stay near while columns pass."""
+
+
+class Arranged(NamedTuple):
+    """Vectors in the order of their cells; a place is a position in this order."""
+
+    rows: NDArray[np.int64]
+    """The row of each place."""
+    cells: Ints
+    probes: Ints
+    """(place, probe): the nearest cells, its own first."""
+    groups: NDArray[np.uint8]
+    """Pairs of two places with a common bit are left out. Within a cell they are sorted by it."""
+    prefixes: Floats
+    longer: Floats
+
+
+@compiled
+def multiply(rows: Floats | Doubles, columns: Doubles, products: Doubles) -> None:
+    """The products of all rows with all columns, which are a multiple of four, in float64.
+
+    As fast as BLAS, whose threads and ours would wait for each other.
+    """
+    for start in range(0, len(rows), _TOGETHER):
+        end = min(start + _TOGETHER, len(rows))
+        for column in range(0, len(columns), 4):
+            for row in range(start, end, 2):
+                _multiply_some(rows, columns, products, row, min(row + 1, end - 1), column)
+
+
+@proposing
+def _multiply_some(
+    rows: Floats | Doubles,
+    columns: Doubles,
+    products: Doubles,
+    row: int,
+    next_row: int,
+    column: int,
+) -> None:
+    """Two rows with four columns: eight sums stay in registers."""
+    a = b = c = d = e = f = g = h = 0.0
+    for n in range(rows.shape[1]):
+        x, y = np.float64(rows[row, n]), np.float64(rows[next_row, n])
+        a += x * columns[column, n]
+        b += x * columns[column + 1, n]
+        c += x * columns[column + 2, n]
+        d += x * columns[column + 3, n]
+        e += y * columns[column, n]
+        f += y * columns[column + 1, n]
+        g += y * columns[column + 2, n]
+        h += y * columns[column + 3, n]
+    products[row, column], products[row, column + 1] = a, b
+    products[row, column + 2], products[row, column + 3] = c, d
+    products[next_row, column], products[next_row, column + 1] = e, f
+    products[next_row, column + 2], products[next_row, column + 3] = g, h
+
+
+@compiled
+def choose_nearest(rows: Floats, tiles: Floats, count: int, nearest: Ints) -> None:
+    """For each row the columns with the greatest products, greatest first, ties to the lower.
+
+    There are `count` columns, in tiles (tile, dimension, column). Rows and columns are on a grid
+    on which a sum of products has no rounding: in any order, it is the same number.
+    """
+    last, size = nearest.shape[1] - 1, tiles.shape[2]
+    best = np.full(nearest.shape, np.float32(-4))
+    sums = np.empty(size, np.float32)
+    flags = np.empty(size, np.uint8)
+    for number in range(len(tiles)):
+        start = number * size
+        width = min(size, count - start)
+        for row in range(len(rows)):
+            if propose(rows[row], tiles[number], width, best[row, last], sums, flags) == 0:
+                continue
+            for n in range(width):
+                if sums[n] > best[row, last]:
+                    _insert(best[row], nearest[row], sums[n], start + n)
+
+
+@compiled
+def _insert(best: Floats, nearest: Ints, product: np.float32, column: int) -> None:
+    place = len(best) - 1
+    while place > 0 and best[place - 1] < product:
+        best[place], nearest[place] = best[place - 1], nearest[place - 1]
+        place -= 1
+    best[place], nearest[place] = product, column
+
+
+@compiled
+def list_queries(probes: Ints, cells: int) -> tuple[NDArray[np.int64], Ints]:
+    """For each cell the places that have it among their probes: where its list starts, and all."""
+    starts = np.zeros(cells + 1, np.int64)
+    for place in range(len(probes)):
+        for cell in probes[place]:
+            starts[cell + 1] += 1
+    for cell in range(cells):
+        starts[cell + 1] += starts[cell]
+    ends = starts[:-1].copy()
+    places = np.empty(starts[cells], np.int32)
+    for place in range(len(probes)):
+        for cell in probes[place]:
+            places[ends[cell]] = place
+            ends[cell] += 1
+    return starts, places
+
+
+@compiled
+def span(points: Floats, most: int, least: float) -> NDArray[np.float64]:
+    """Orthonormal rows that span the points, up to so many: each time along the farthest remainder.
+
+    Ends when no remainder has this length. In plain loops: the bits are the same everywhere.
+    """
+    rest = points.astype(np.float64)
+    found = np.empty((most, points.shape[1]))
+    for count in range(most):
+        best, length = 0, -1.0
+        for n in range(len(rest)):
+            square = dot(rest[n], rest[n])
+            if square > length:
+                best, length = n, square
+        if length < least * least:
+            return found[:count]
+        direction = rest[best] / np.sqrt(length)
+        for _ in range(2):
+            for n in range(count):
+                direction -= dot(direction, found[n]) * found[n]
+            direction /= np.sqrt(dot(direction, direction))
+        found[count] = direction
+        for n in range(len(rest)):
+            rest[n] -= dot(rest[n], direction) * direction
+    return found
+
+
+@compiled
+def _end_tile(arranged: Arranged, start: int, end: int, size: int) -> int:
+    """A tile has places of one group only."""
+    stop = start + 1
+    while stop < min(end, start + size) and arranged.groups[stop] == arranged.groups[start]:
+        stop += 1
+    return stop
+
+
+@compiled
+def _is_found_there(arranged: Arranged, query: int, place: int) -> bool:
+    """Whether the query's own cell, which comes later, meets the pair as well."""
+    cell = arranged.cells[query]
+    if cell < arranged.cells[place]:
+        return False
+    return bool(np.any(arranged.probes[place] == cell))
+
+
+@compiled
+def _look_closer(
+    arranged: Arranged,
+    vectors: Vectors,
+    bounds: Bounds,
+    found: PairBuffer,
+    count: int,
+    ends: tuple[int, int],
+) -> int:
+    """Adds the proposed pair if it is close and met here only; returns how many there are then."""
+    query, place = ends
+    is_own = arranged.cells[query] == arranged.cells[place]
+    product = dot_fast(arranged.longer[query], arranged.longer[place])
+    if product < bounds.longer or (not is_own and _is_found_there(arranged, query, place)):
+        return count
+    one, other = arranged.rows[query], arranged.rows[place]
+    return decide(vectors, found, count, (min(one, other), max(one, other)), bounds.cosine)
+
+
+@compiled
+def search_list(
+    queries: Ints,
+    end: int,
+    resumed: tuple[int, int],
+    size: int,
+    arranged: Arranged,
+    vectors: Vectors,
+    bounds: Bounds,
+    found: PairBuffer,
+) -> tuple[int, int, int]:
+    """Pairs of the queries with the places of one cell, up to this end, while there is room.
+
+    Starts at a place of the cell and a query; returns how many were found, and where to go on.
+    """
+    sums = np.empty(size, np.float32)
+    flags = np.zeros(size, np.uint8)
+    words = flags.view(np.uint64)
+    tile = np.empty((arranged.prefixes.shape[1], size), np.float32)
+    count = 0
+    start, next_query = resumed
+    in_all = np.uint8(255)
+    for query in queries:
+        in_all &= arranged.groups[query]
+    while start < end:
+        width = _end_tile(arranged, start, end, size) - start
+        if in_all & arranged.groups[start]:
+            start += width
+            continue
+        for n in range(width):
+            tile[:, n] = arranged.prefixes[start + n]
+        flags[width:] = 0
+        for number in range(next_query, len(queries)):
+            query = queries[number]
+            if arranged.groups[query] & arranged.groups[start]:
+                continue
+            is_own = arranged.cells[query] == arranged.cells[start]
+            first = max(0, query + 1 - start) if is_own else 0
+            if first >= width:
+                continue
+            if count + width > len(found.earlier):
+                return count, start, number
+            if propose(arranged.prefixes[query], tile, width, bounds.prefix, sums, flags) == 0:
+                continue
+            n = next_flag(flags, words, first)
+            while n < width:
+                ends = (query, start + n)
+                count = _look_closer(arranged, vectors, bounds, found, count, ends)
+                n = next_flag(flags, words, n + 1)
+        start, next_query = start + width, 0
+    return count, end, 0

@@ -1,0 +1,1 @@
+"""Deduplication by words: tokenizer, exact Jaccard join, MinHash, fuzzy ratio, word diff."""

@@ -1,0 +1,130 @@
+"""Word sets on disk, so that a new shard is compared with the others without reading their texts.
+
+Nothing here is needed: what is missing is made again from the texts, and gives the same pairs.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from glob import escape
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from persona_pipeline.dedup.words.join import JoinKeys, KeyedSets, distinct_sets
+from persona_pipeline.dedup.words.join_keys import KEYS_VERSION
+from persona_pipeline.dedup.words.word_sets import (
+    LEARNED_TEXTS,
+    TOKENIZER_VERSION,
+    Vocabulary,
+    WordSets,
+    encode,
+    learn_vocabulary,
+)
+
+OUTGROWN = 4
+"""A vocabulary of few texts is learned again when there are this many times as many."""
+JOIN_COLUMNS = ("keys", "rows", "signatures")
+DAY_S = 86_400
+"""After which what is unfinished was left by a process that was killed."""
+
+
+class SetCache:
+    """One folder per batch and version of its texts; a folder is there whole, or not at all.
+
+    One process at a time may use it: the caller holds a lock, as the assets do.
+    """
+
+    def __init__(self, folder: Path, min_similarity: float | None = None) -> None:
+        """Keeps everything in `folder`, which may not be there yet.
+
+        With a `min_similarity`, sets are kept with their keys of the join at this similarity.
+        """
+        self._folder, self._min_similarity = folder, min_similarity
+        self._join_keys = f"join_keys-{KEYS_VERSION}-{min_similarity}"
+
+    def vocabulary(self, texts: Callable[[], pl.Series], count: int) -> Vocabulary:
+        """The frozen one, or one learned from the texts when there is none or it is outgrown."""
+        path = self._folder / f"vocabulary-{TOKENIZER_VERSION}.npz"
+        if path.is_file():
+            with np.load(path) as kept:
+                known = Vocabulary(kept["words"], kept["ranks"], int(kept["learned_texts"]))
+            is_full = known.learned_texts >= LEARNED_TEXTS
+            if is_full or count < OUTGROWN * known.learned_texts:
+                return known
+        learned = learn_vocabulary(texts())
+        shutil.rmtree(self._folder, ignore_errors=True)  # sets in another order of words
+        self._folder.mkdir(parents=True)
+        unfinished = path.with_suffix(f".{os.getpid()}.npz")
+        np.savez(
+            unfinished,
+            words=learned.words,
+            ranks=learned.ranks,
+            learned_texts=learned.learned_texts,
+        )
+        unfinished.replace(path)
+        return learned
+
+    def sets(
+        self, batch: str, version: str, texts: Callable[[], pl.Series], vocabulary: Vocabulary
+    ) -> KeyedSets:
+        """The sets of this version of a batch: kept ones, or made from its texts and kept."""
+        folder = self._folder / f"{batch}.{version}"
+        if not folder.is_dir():
+            self.keep(batch, version, distinct_sets(encode(texts(), vocabulary)))
+        keys, codes, starts = _read(folder, ("keys", "codes", "starts"))
+        sets = KeyedSets(keys, WordSets(codes, starts))
+        path = folder / self._join_keys
+        if self._min_similarity is None:
+            return sets
+        if not path.is_dir():  # they were kept for another similarity
+            unfinished = self._open_unfinished()
+            _write_join_keys(unfinished, sets.keys_at(self._min_similarity))
+            unfinished.replace(path)
+        join_keys = JoinKeys(self._min_similarity, *_read(path, JOIN_COLUMNS))
+        return KeyedSets(sets.keys, sets.sets, join_keys)
+
+    def keep(self, batch: str, version: str, sets: KeyedSets) -> None:
+        """Write the sets; those of other versions of the batch go."""
+        unfinished = self._open_unfinished()
+        own = sets.sets
+        _write(unfinished, {"keys": sets.keys, "codes": own.codes, "starts": own.starts})
+        if self._min_similarity is not None:
+            join_keys = sets.keys_at(self._min_similarity)
+            _write_join_keys(unfinished / self._join_keys, join_keys)
+        self.forget(batch)
+        unfinished.replace(self._folder / f"{batch}.{version}")
+
+    def forget(self, batch: str) -> None:
+        """Remove what is kept of a batch."""
+        for folder in self._folder.glob(f"{escape(batch)}.*"):
+            shutil.rmtree(folder)
+
+    def _open_unfinished(self) -> Path:
+        """A folder to write into; old ones go."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for folder in self._folder.glob(".*"):
+            if time.time() - folder.stat().st_mtime > DAY_S:
+                shutil.rmtree(folder)
+        return Path(mkdtemp(prefix=".", dir=self._folder))
+
+
+def _write(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+
+
+def _write_join_keys(folder: Path, keys: JoinKeys) -> None:
+    columns = (keys.keys, keys.rows, keys.signatures)
+    _write(folder, dict(zip(JOIN_COLUMNS, columns, strict=True)))
+
+
+def _read(folder: Path, names: Sequence[str]) -> list[NDArray[Any]]:
+    """The arrays, mapped into memory."""
+    return [np.load(folder / f"{name}.npy", mmap_mode="r") for name in names]

@@ -1,0 +1,149 @@
+"""A hard cap on what a run buys: the worst case is set aside before a request is sent."""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from persona_pipeline.errors import PipelineError
+from persona_pipeline.llm.prices import Price
+from persona_pipeline.llm.requests import ChatRequest
+
+TURN_TOKENS = 16
+"""More than any chat template adds around one turn."""
+
+
+class BudgetExceeded(PipelineError):  # noqa: N818 - an end that was asked for, not an error
+    """The next request could pass the cap: the run stops, and can be continued."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Tokens, in and out, and what they cost."""
+
+    tokens: int = 0
+    usd: float = 0.0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        """Both together."""
+        return Amount(self.tokens + other.tokens, self.usd + other.usd)
+
+    def __sub__(self, other: "Amount") -> "Amount":
+        """The first without the second."""
+        return Amount(self.tokens - other.tokens, self.usd - other.usd)
+
+
+NOTHING = Amount()
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """The most that may be spent; None: no cap."""
+
+    tokens: int | None = None
+    usd: float | None = None
+
+    def holds(self, amount: Amount) -> bool:
+        """Whether the amount stays within the cap."""
+        tokens = self.tokens is None or amount.tokens <= self.tokens
+        return tokens and (self.usd is None or amount.usd <= self.usd)
+
+    def __str__(self) -> str:
+        """As the user wrote it."""
+        usd = [] if self.usd is None else [f"{self.usd:g} USD"]
+        tokens = [] if self.tokens is None else [f"{self.tokens:,} tokens"]
+        return " and ".join(usd + tokens)
+
+
+@dataclass(slots=True)
+class _Account:
+    cap: Cap
+    spent: Amount = NOTHING
+    reserved: Amount = NOTHING
+
+    def has_room(self, worst: Amount) -> bool:
+        return self.cap.holds(self.spent + self.reserved + worst)
+
+
+NO_CAP = Cap()
+
+
+@dataclass
+class Budget:
+    """What one run may spend, as a whole and in each stage.
+
+    What is spent includes calls that were sent and never answered: they may have been billed.
+    """
+
+    run: Cap = NO_CAP
+    stages: Mapping[str, Cap] = field(default_factory=dict)
+    _accounts: dict[str, _Account] = field(default_factory=dict)
+    _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+    @property
+    def spent(self) -> Amount:
+        """By the whole run so far."""
+        return self._account("").spent
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether anything is capped at all."""
+        return any(cap != NO_CAP for cap in (self.run, *self.stages.values()))
+
+    async def reserve(self, stage: str, worst: Amount) -> None:
+        """Set the worst case aside; waits while calls in flight may turn out to cost less.
+
+        Raises:
+            BudgetReached: there is no room, and nothing in flight could make some.
+        """
+        accounts = self._accounts_of(stage)
+        while full := [account for account in accounts if not account.has_room(worst)]:
+            if any(account.reserved == NOTHING for account in full):
+                self._wake()
+                msg = f"stopped at budget: {full[0].cap} ({self._where(full[0], stage)})"
+                raise BudgetExceeded(msg)
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+        for account in accounts:
+            account.reserved += worst
+
+    def settle(self, stage: str, worst: Amount, actual: Amount) -> None:
+        """Replace what was set aside by what was spent."""
+        for account in self._accounts_of(stage):
+            account.reserved -= worst
+            account.spent += actual
+            if not account.reserved.tokens:
+                account.reserved = NOTHING  # without what rounding left
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+
+    def _accounts_of(self, stage: str) -> list[_Account]:
+        return [self._account(""), self._account(stage)]
+
+    def _account(self, name: str) -> _Account:
+        if name not in self._accounts:
+            cap = self.stages.get(name, NO_CAP) if name else self.run
+            self._accounts[name] = _Account(cap)
+        return self._accounts[name]
+
+    def _where(self, account: _Account, stage: str) -> str:
+        return "this run" if account is self._accounts[""] else f"stage {stage}"
+
+
+def worst_case(request: ChatRequest, price: Price | None) -> Amount:
+    """What an answer can use at most: no tokenizer makes more than one token of a byte.
+
+    JSON writes a character outside ASCII in more bytes than UTF-8.
+    """
+    text = sum(len(message["content"].encode("utf-8", "replace")) for message in request.messages)
+    around = TURN_TOKENS * (len(request.messages) + 1) + len(json.dumps(request.schema))
+    tokens_in, tokens_out = text + around, request.sampling.max_tokens
+    usd = price.cost(tokens_in, 0, tokens_out) if price else 0.0
+    return Amount(tokens_in + tokens_out, usd)

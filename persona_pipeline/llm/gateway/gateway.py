@@ -1,0 +1,96 @@
+"""Buys answers: each call key once, every answer journaled the moment it arrives."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import chain
+
+from persona_pipeline.llm.calls import Answer
+from persona_pipeline.llm.gateway.budget import Budget
+from persona_pipeline.llm.gateway.context import AnswerStore, Receive, StageContext, StageUsage
+from persona_pipeline.llm.gateway.endpoint import OpenEndpoint
+from persona_pipeline.llm.gateway.journal import Journal
+from persona_pipeline.llm.gateway.loop_thread import run_in_loop_thread
+from persona_pipeline.llm.gateway.purchase import Purchase
+from persona_pipeline.llm.gateway.retry_policy import RetryPolicy
+from persona_pipeline.llm.progress import stage_progress
+from persona_pipeline.llm.requests import ChatRequest
+
+LAST_SECONDS = 0.1
+"""To close connections and the journal after calls in flight were given their time."""
+
+
+@dataclass
+class Gateway:
+    """Answers requests from what was bought before, and buys the rest.
+
+    `fallbacks`: models asked in turn where the request's own gives no usable answer.
+    `totals`: what the stages bought so far came to, by stage.
+    """
+
+    lanes: OpenEndpoint
+    journal: Journal
+    bought: AnswerStore
+    budget: Budget = field(default_factory=Budget)
+    fallbacks: tuple[str, ...] = ()
+    patience: RetryPolicy = field(default_factory=RetryPolicy)
+    totals: dict[str, StageUsage] = field(default_factory=dict)
+
+    def answers(
+        self, requests: Iterable[ChatRequest], *, shard: str, stage: str
+    ) -> dict[str, Answer]:
+        """One answer per distinct call key, in the order of the requests.
+
+        Raises:
+            ModelError: the model cannot be used at all (bad key, no such model, no answers).
+            BudgetReached: the budget does not cover the rest.
+        """
+        wanted = {request.call_key: request for request in requests}
+        found: dict[str, Answer] = {}
+        self.buy(wanted.values(), found.__setitem__, shard=shard, stage=stage, count=len(wanted))
+        return {key: found[key] for key in wanted}
+
+    def buy(
+        self,
+        requests: Iterable[ChatRequest],
+        receive: Receive,
+        *,
+        shard: str,
+        stage: str,
+        count: int = 0,
+    ) -> StageUsage:
+        """Hand each distinct request's answer to `receive` as it comes, in any order.
+
+        For any number of requests: `requests` is read as far as is needed to keep the model busy.
+        `receive` is called in another thread; `count` is for the progress, where it is known.
+        Raises what `answers` raises.
+        """
+        remaining = iter(requests)
+        first = next(remaining, None)
+        if first is None:
+            return StageUsage()
+        terms = StageContext(
+            shard=shard,
+            stage=stage,
+            lanes=self.lanes,
+            fallbacks=self.fallbacks,
+            journal=self.journal,
+            bought=self.bought,
+            budget=self.budget,
+            patience=self.patience,
+        )
+        lane = self.lanes(first.model)
+        with stage_progress(stage, 0) as tracker:
+            purchase = Purchase(terms, lane, tracker, receive, count)
+            self.totals[stage] = purchase.totals
+            started = time.monotonic()
+            try:
+                run_in_loop_thread(
+                    lambda: purchase.run(chain([first], remaining)),
+                    hold=purchase.hold,
+                    stop=purchase.stop,
+                    grace=self.patience.drain_seconds + LAST_SECONDS,
+                )
+            finally:
+                purchase.totals.seconds = time.monotonic() - started
+        return purchase.totals

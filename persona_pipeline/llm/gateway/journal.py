@@ -1,0 +1,174 @@
+"""Answers on disk the moment they arrive, until they are committed: one file per process."""
+
+import fcntl
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from persona_pipeline.errors import StoreError
+from persona_pipeline.llm.calls import Call
+from persona_pipeline.llm.gateway.journal_index import JournalIndex
+from persona_pipeline.llm.gateway.key_locks import KeyLocks
+
+CLOSED = -1
+"""No file has this number: what a thread writes that outlived the journal goes nowhere else."""
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Orphan:
+    """The file of a process that died; we hold its lock until its answers are committed."""
+
+    path: Path
+    file: int
+
+
+class Journal:
+    """This process's file, what other processes' files hold, and who is buying what.
+
+    A running process holds a lock on its file, so a file that can be locked was left by one that
+    died: its answers are adopted, committed with ours, and then it is deleted.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open this process's own file."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._path, self._file = _start_file(folder)
+        self._orphans: list[_Orphan] = []
+        self._is_dirty = False
+        self.index = JournalIndex(folder)
+        self.claims = KeyLocks(folder / "claims")
+
+    def __enter__(self) -> Self:
+        """The journal itself."""
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """Let go of the file; an empty one is deleted."""
+        self._release_orphans()
+        if self._path.stat().st_size == 0:
+            self._path.unlink()
+        os.close(self._file)
+        self._file = CLOSED
+        self.claims.close()
+        self.index.close()
+
+    def append(self, call: Call) -> None:
+        """Write one line with one system call: a kill -9 later cannot lose it.
+
+        Raises:
+            StoreError: the disk is full; what was written of the line is taken back.
+        """
+        line = rest = call.to_line()
+        start = os.fstat(self._file).st_size
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            os.ftruncate(self._file, start)
+            msg = f"the answer cannot be written to {self._path}: {error}; free some space"
+            raise StoreError(msg) from error
+        self.index.note(self._path.name, call, len(line))
+        self._is_dirty = True
+
+    def sync(self) -> None:
+        """Bring what was appended to the disk itself: after this, a power cut cannot lose it."""
+        if self._is_dirty:
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                msg = f"{self._path} cannot be brought to the disk: {error}"
+                raise StoreError(msg) from error
+            self._is_dirty = False
+
+    def to_commit(self) -> list[Path]:
+        """The files that the next commit must carry: ours, and those of processes that died."""
+        if not self._orphans:
+            self._orphans = self._find_orphans()
+        self.index.refresh()
+        paths = [*(orphan.path for orphan in self._orphans), self._path]
+        return [path for path in paths if path.stat().st_size]
+
+    def committed(self) -> None:
+        """Forget what `to_commit` named: it is in the database now.
+
+        We go on in another file: who has read ours so far would take what is written to it anew
+        for what was there before.
+        """
+        if self._path.stat().st_size:
+            path, file = self._path, self._file
+            self._path, self._file = _start_file(self._folder)
+            path.unlink()
+            os.close(file)
+        for orphan in self._orphans:
+            if count := self.index.unreadable_lines(orphan.path):
+                kept = orphan.path.rename(orphan.path.with_suffix(".unreadable"))
+                LOG.warning("%s of its lines are not a journal's: kept as %s", count, kept)
+            else:
+                orphan.path.unlink(missing_ok=True)
+        self._release_orphans()
+
+    def _find_orphans(self) -> list[_Orphan]:
+        others = (path for path in sorted(self._folder.glob("*.jsonl")) if path != self._path)
+        return [orphan for path in others if (orphan := _adopt(path))]
+
+    def _release_orphans(self) -> None:
+        for orphan in self._orphans:
+            os.close(orphan.file)
+        self._orphans = []
+
+
+def _start_file(folder: Path) -> tuple[Path, int]:
+    """A file of our own, locked before it can be seen: without its lock, it would be an orphan."""
+    path = folder / f"{os.getpid()}-{time.time_ns()}.jsonl"
+    unlocked = path.with_suffix(".new")
+    file = os.open(unlocked, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    unlocked.rename(path)
+    return path, file
+
+
+def _adopt(path: Path) -> _Orphan | None:
+    """Lock the file of a dead process and cut off a torn last line.
+
+    None when its owner lives, or another process committed it meanwhile.
+    """
+    try:
+        file = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    if not _is_file_at(path, file):
+        os.close(file)
+        return None
+    _cut_torn_line(file)
+    return _Orphan(path, file)
+
+
+def _is_file_at(path: Path, file: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _cut_torn_line(file: int) -> None:
+    size = end = os.fstat(file).st_size
+    while end and os.pread(file, 1, end - 1) != b"\n":
+        end -= 1
+    if end < size:
+        os.ftruncate(file, end)

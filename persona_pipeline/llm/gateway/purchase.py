@@ -1,0 +1,268 @@
+"""One stage's purchase: requests in, an answer for each of them out, whatever goes wrong.
+
+A request waits for its claim (no other process is buying it), its budget and its place in the
+model's gate; then it is asked until it is over. Bounded in memory: a window of requests is looked
+up at once, twice what the model takes is under way, and only the journal keeps what is done.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from persona_pipeline.errors import StoreError
+from persona_pipeline.llm.calls import Answer
+from persona_pipeline.llm.gateway.attempts import ModelDown, RequestRunner, Stopping
+from persona_pipeline.llm.gateway.context import Receive, StageContext
+from persona_pipeline.llm.gateway.endpoint import ModelEndpoint
+from persona_pipeline.llm.gateway.journal import Journal
+from persona_pipeline.llm.gateway.loop_thread import in_daemon_thread
+from persona_pipeline.llm.progress import Tracker
+from persona_pipeline.llm.requests import ChatRequest
+
+WINDOW = 1000
+"""Requests looked up at once: one query of the store takes 10 ms for one key or a thousand."""
+DEFERRED = 4096
+"""Requests that other processes are buying; when there are more, wait for them."""
+FIRST_WAIT, LONGEST_WAIT = 0.02, 0.5
+"""Seconds between two looks at whether another process has bought what we wait for."""
+SYNC_EVERY = 1.0
+"""Seconds between two fsyncs of the journal: what a power cut (not a kill) can lose."""
+
+
+@dataclass(slots=True)
+class _Window:
+    """Requests that were looked up together, with what was found then or since."""
+
+    keys: list[str]
+    version: object = field(default_factory=object)
+    found: dict[str, Answer] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class _LockedElsewhere(Exception):  # noqa: N818 - not an error: another process is buying it
+    pass
+
+
+class Purchase:
+    """The requests of one stage, bought side by side in one event loop."""
+
+    def __init__(
+        self,
+        terms: StageContext,
+        lane: ModelEndpoint,
+        tracker: Tracker,
+        receive: Receive,
+        count: int = 0,
+    ) -> None:
+        """`lane`: that of the stage's own model; what it takes at once bounds what is under way.
+
+        `count`: the requests, where that is known.
+        """
+        self._count = count
+        self._terms, self._lane = terms, lane
+        self._tracker, self._receive = tracker, receive
+        self._asker = RequestRunner(terms)
+        self.totals = self._asker.totals
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._deferred: dict[str, tuple[ChatRequest, _Window]] = {}
+        self._places = asyncio.Semaphore(2 * lane.client.max_concurrency)
+        self._stopping = asyncio.Event()
+        self._problem: BaseException | None = None
+        self._down: set[str] = set()
+        self._is_interrupted = False
+
+    async def run(self, requests: Iterable[ChatRequest]) -> None:
+        """Buy what is missing; every distinct request is received.
+
+        Raises:
+            ModelError, BudgetReached: what was bought until then is in the journal.
+        """
+        feeding = asyncio.create_task(self._feed(requests))
+        beside = [
+            asyncio.create_task(self._sync_journal()),
+            asyncio.create_task(self._stopping.wait()),
+        ]
+        await asyncio.wait({feeding, beside[-1]}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (feeding, *beside):
+            task.cancel()
+        [fed, *_] = await asyncio.gather(feeding, *beside, return_exceptions=True)
+        await self._drain()
+        self._terms.journal.sync()
+        await self._asker.close()
+        if self._problem:
+            raise self._problem
+        if isinstance(fed, Exception):
+            raise fed
+
+    def hold(self) -> None:
+        """Send nothing new from now on; may be called in any thread."""
+        self._asker.is_stopping = True
+
+    def stop(self) -> None:
+        """Send nothing new, and end when what is in flight has come back, or soon."""
+        self._is_interrupted = True
+        self._end()
+
+    def _end(self, problem: BaseException | None = None) -> None:
+        self._problem = self._problem or problem
+        self.hold()
+        self._stopping.set()
+
+    async def _feed(self, requests: Iterable[ChatRequest]) -> None:
+        remaining, looked_up, to_buy = iter(requests), 0, 0
+        while listed := list(islice(remaining, WINDOW)):
+            window, missing = await self._look_up(listed)
+            looked_up, to_buy = looked_up + len(listed), to_buy + len(missing)
+            self._tracker.expect(to_buy + max(0, self._count - looked_up))
+            if missing and to_buy == len(missing):  # beside the loop, which an interrupt must reach
+                await in_daemon_thread(lambda lane: lane.prepare(), self._lane)
+            for request in missing:
+                await self._start(request, window)
+            if len(self._deferred) > DEFERRED:
+                await self._finish_deferred()
+        await self._finish_deferred()
+
+    async def _look_up(self, requests: list[ChatRequest]) -> tuple[_Window, list[ChatRequest]]:
+        """What of these must be bought; the rest is received at once."""
+        distinct = {request.call_key: list(self._options(request)) for request in requests}
+        window = _Window([option.call_key for listed in distinct.values() for option in listed])
+        await self._refresh(window)
+        missing = []
+        for key, options in distinct.items():
+            answers = [window.found.get(option.call_key) for option in options]
+            if answer := _chosen(answers):
+                self.totals.reused += 1
+                self._receive(key, answer)
+            elif key not in self._under_way and key not in self._deferred:
+                missing.append(options[0])
+        return window, missing
+
+    async def _refresh(self, window: _Window) -> None:
+        """Journals first: what leaves them is in the store before it does."""
+        index, bought = self._terms.journal.index, self._terms.bought
+        index.refresh()
+        window.found |= index.find_all(window.keys)
+        version = bought.version()
+        if version != window.version:
+            unknown = [key for key in window.keys if key not in window.found]
+            window.found |= await in_daemon_thread(bought.answers, unknown) if unknown else {}
+            window.version = version
+
+    def _options(self, request: ChatRequest) -> Iterator[ChatRequest]:
+        """The request to each model in turn."""
+        yield request
+        for model in self._terms.fallbacks:
+            if model != request.model:
+                yield replace(request, model=model)
+
+    async def _start(self, request: ChatRequest, window: _Window) -> None:
+        await self._places.acquire()
+        key = request.call_key
+        task = asyncio.create_task(self._answer(request, window))
+        self._under_way[key] = task
+        task.add_done_callback(lambda ended: self._finish(key, ended))
+
+    def _finish(self, key: str, task: asyncio.Task[None]) -> None:
+        del self._under_way[key]
+        self._places.release()
+        problem = None if task.cancelled() else task.exception()
+        if problem and not isinstance(problem, Stopping):
+            self._end(problem)
+
+    async def _finish_deferred(self) -> None:
+        """Wait for what others are buying; buy what they let go of without an answer."""
+        wait = FIRST_WAIT
+        while self._under_way or self._deferred:
+            if self._under_way:
+                await asyncio.wait(self._under_way.values())
+                continue
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, LONGEST_WAIT)
+            deferred, self._deferred = self._deferred, {}
+            for request, window in deferred.values():
+                await self._start(request, window)
+
+    async def _drain(self) -> None:
+        """What is in flight is paid for: let it come back; all else ends at once."""
+        self.hold()
+        limit = self._terms.patience.drain_seconds if self._is_interrupted else None
+        tasks = set(self._under_way.values())
+        sent = tasks & self._asker.sending
+        for task in tasks - sent:
+            task.cancel()
+        if sent:
+            await asyncio.wait(sent, timeout=limit)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answer(self, request: ChatRequest, window: _Window) -> None:
+        """One row: answered by its model, else by the first fallback with a usable answer."""
+        try:
+            answer = await self._first_usable(request, window)
+        except _LockedElsewhere:
+            self._deferred[request.call_key] = (request, window)
+        else:
+            self._receive(request.call_key, answer)
+            self._tracker.step(failed=answer.status != "ok")
+
+    async def _first_usable(self, request: ChatRequest, window: _Window) -> Answer:
+        answers: list[Answer] = []
+        *others, last = self._options(request)
+        for option in (*others, last):
+            if option.model in self._down and (answers or option is not last):
+                continue
+            try:
+                answers.append(await self._find_or_buy(option, window))
+            except ModelDown:
+                self._down.add(option.model)
+                if option is last and not answers:
+                    raise
+            else:
+                if answers[-1].status == "ok":
+                    return answers[-1]
+        return answers[0]
+
+    async def _find_or_buy(self, request: ChatRequest, window: _Window) -> Answer:
+        """Bought by us, or by another process since the window was looked up."""
+        claims, key = self._terms.journal.claims, request.call_key
+        if found := window.found.get(key):
+            self.totals.reused += 1
+            return found
+        if not claims.take(key):
+            raise _LockedElsewhere
+        try:
+            if found := await self._look_again(key, window):
+                self.totals.reused += 1
+                return found
+            call = await self._asker.buy(request)
+        finally:
+            claims.release(key)
+        self._tracker.load(self._lane.gate.in_flight, self._lane.gate.refused_share)
+        self._tracker.spend(call.tokens_in + call.tokens_out, call.cost_usd)
+        return call
+
+    async def _look_again(self, key: str, window: _Window) -> Answer | None:
+        index = self._terms.journal.index
+        index.refresh()
+        if found := index.find(key):
+            return found
+        if self._terms.bought.version() != window.version:
+            async with window.lock:
+                await self._refresh(window)
+        return window.found.get(key)
+
+    async def _sync_journal(self) -> None:
+        while True:
+            await asyncio.sleep(SYNC_EVERY)
+            try:
+                await in_daemon_thread(Journal.sync, self._terms.journal)
+            except StoreError as error:
+                self._end(error)
+
+
+def _chosen(answers: list[Answer | None]) -> Answer | None:
+    """The first usable answer; else the first model's, once every model's was bought."""
+    usable = next((answer for answer in answers if answer and answer.status == "ok"), None)
+    return usable or (answers[0] if all(answers) else None)

@@ -1,0 +1,173 @@
+"""How a stage says how far it is: the command line draws it, Dagster logs it."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from persona_pipeline.llm.prices import known_sum
+
+LOG_EVERY = 10.0
+"""Seconds between two log lines of one stage."""
+SHOW_EVERY = 0.1
+"""Seconds between two updates of a reporter: at 1,000 calls a second drawing must cost nothing."""
+
+
+@dataclass(slots=True)
+class StageProgress:
+    """One stage under way.
+
+    `refused_share`: of the last requests, those the provider refused for their pace. `cost_usd`:
+    None when a price is unknown.
+    """
+
+    stage: str
+    total: int
+    done: int = 0
+    failed: int = 0
+    tokens: int = 0
+    cost_usd: float | None = 0.0
+    in_flight: int = 0
+    refused_share: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def rate(self) -> float:
+        """Done per second, so far."""
+        return self.done / max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the pace so far; None before anything is done."""
+        return (self.total - self.done) / self.rate if self.done else None
+
+    @property
+    def expected_usd(self) -> float | None:
+        """For the whole stage, at the price so far."""
+        return self.cost_usd / self.done * self.total if self.cost_usd and self.done else None
+
+
+class Reporter(Protocol):
+    """Shows progress somewhere."""
+
+    def update(self, progress: StageProgress, *, finished: bool) -> None:
+        """Called at the start, at most ten times a second, and when the stage is over."""
+        ...
+
+
+class LogReporter:
+    """A log line at the start, every ten seconds, and at the end."""
+
+    def __init__(self, log: logging.Logger | None = None) -> None:
+        """`log`: where to write; the package's own logger by default."""
+        self._log = log or logging.getLogger("persona_pipeline")
+        self._next = 0.0
+
+    def update(self, progress: StageProgress, *, finished: bool) -> None:
+        """Write a line when one is due."""
+        now = time.monotonic()
+        if progress.total and (finished or now >= self._next):
+            self._next = now + LOG_EVERY
+            self._log.info(describe(progress))
+
+
+class _Current:
+    reporter: Reporter | None = None
+
+
+def describe(progress: StageProgress) -> str:
+    """`synthetic.math: 3/6 done, 1 failed, 1,204 tokens, 2.1/s, 12 s left` and more."""
+    parts = [f"{progress.stage}: {progress.done:,}/{progress.total:,} done"]
+    if progress.failed:
+        parts.append(f"{progress.failed:,} failed")
+    if progress.tokens:
+        parts.append(f"{progress.tokens:,} tokens")
+    if progress.cost_usd:
+        parts.append(describe_cost(progress))
+    if progress.in_flight:
+        parts.append(f"{progress.in_flight} in flight")
+    if progress.refused_share:
+        parts.append(f"{progress.refused_share:.0%} refused for pace")
+    left = progress.seconds_left
+    if left and progress.done < progress.total:
+        parts.append(f"{progress.rate:.1f}/s, {left:.0f} s left")
+    return ", ".join(parts)
+
+
+def describe_cost(progress: StageProgress) -> str:
+    """`0.0120 of about 0.0400 USD`."""
+    expected = progress.expected_usd
+    if expected and progress.done < progress.total:
+        return f"{progress.cost_usd:.4f} of about {expected:.4f} USD"
+    return f"{progress.cost_usd:.4f} USD"
+
+
+@contextmanager
+def reporting_to(reporter: Reporter) -> Iterator[None]:
+    """Send every stage's progress to `reporter` meanwhile."""
+    before, _Current.reporter = _Current.reporter, reporter
+    try:
+        yield
+    finally:
+        _Current.reporter = before
+
+
+@contextmanager
+def stage_progress(
+    stage: str, total: int, log: logging.Logger | None = None
+) -> Iterator["Tracker"]:
+    """Track one stage; `log` is used where no other reporter was chosen."""
+    tracker = Tracker(StageProgress(stage, total), _Current.reporter or LogReporter(log))
+    tracker.show(is_due=True)
+    try:
+        yield tracker
+    finally:
+        tracker.finish()
+
+
+@dataclass(slots=True)
+class Tracker:
+    """Counts steps of one stage and shows them."""
+
+    progress: StageProgress
+    reporter: Reporter
+    next_show: float = 0.0
+
+    def expect(self, total: int) -> None:
+        """So many are to be done in all, as far as is known."""
+        self.progress.total = total
+        self.show(is_due=True)
+
+    def step(self, *, failed: bool = False) -> None:
+        """One more is done."""
+        self.progress.done += 1
+        self.progress.failed += failed
+        self.show()
+
+    def spend(self, tokens: int, cost_usd: float | None) -> None:
+        """So much was used."""
+        self.progress.tokens += tokens
+        self.progress.cost_usd = known_sum([self.progress.cost_usd, cost_usd])
+
+    def load(self, in_flight: int, refused_share: float) -> None:
+        """How busy the model is."""
+        self.progress.in_flight, self.progress.refused_share = in_flight, refused_share
+
+    def reach(self, done: int) -> None:
+        """So many are done by now."""
+        self.progress.done = done
+        self.show()
+
+    def show(self, *, is_due: bool = False) -> None:
+        """Tell the reporter, if it has not just been told."""
+        now = time.monotonic()
+        if is_due or now >= self.next_show:
+            self.next_show = now + SHOW_EVERY
+            self.reporter.update(self.progress, finished=False)
+
+    def finish(self) -> None:
+        """Tell the reporter that the stage is over."""
+        self.progress.in_flight = 0
+        self.reporter.update(self.progress, finished=True)

@@ -1,0 +1,236 @@
+"""From a model's name in the settings to what answers, how fast it is asked, and its price."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from persona_pipeline.artifacts.packages import ARTIFACTS, Report, fetch, is_cached
+from persona_pipeline.errors import unknown_choice
+from persona_pipeline.llm.batches.api import check_batches
+from persona_pipeline.llm.batches.client import BatchChatClient, Batching
+from persona_pipeline.llm.batches.limiter import BatchLimiter
+from persona_pipeline.llm.client import ChatClient
+from persona_pipeline.llm.clients.direct import open_served_client
+from persona_pipeline.llm.clients.embedded import EmbeddedChatClient
+from persona_pipeline.llm.clients.embedding_client import EmbeddingClient, ServedEmbedder
+from persona_pipeline.llm.clients.embeddings import Embedder, FakeEmbedder, open_minilm
+from persona_pipeline.llm.clients.fake import FakeChatClient, demonstrate
+from persona_pipeline.llm.clients.litellm_client import import_litellm
+from persona_pipeline.llm.errors import ModelError
+from persona_pipeline.llm.gateway.budget import Budget
+from persona_pipeline.llm.gateway.context import AnswerStore
+from persona_pipeline.llm.gateway.endpoint import ModelEndpoint, no_preparation
+from persona_pipeline.llm.gateway.gateway import Gateway
+from persona_pipeline.llm.gateway.journal import Journal
+from persona_pipeline.llm.gateway.limiter import RateLimiter
+from persona_pipeline.llm.prices import Price, price_of
+from persona_pipeline.llm.progress import stage_progress
+from persona_pipeline.llm.requests import runs_here
+from persona_pipeline.settings import Settings
+
+EMBEDDED = "embedded/"
+EMBEDDED_CHAT = ("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b")
+MINILM = "minilm-l6-int8"
+FAKE_SECONDS = {"fake/demo": 0.0, "fake/slow": 0.05}
+"""The fake models, with the seconds an answer takes."""
+
+
+@dataclass
+class Endpoints:
+    """The lanes of the settings, each opened when its model is first asked; kept for a process.
+
+    `shard`: what is being bought for; noted with the batches that are submitted.
+    """
+
+    settings: Settings = field(repr=False)
+    shard: str = ""
+    _lanes: dict[str, ModelEndpoint] = field(default_factory=dict, repr=False)
+
+    def __call__(self, model: str) -> ModelEndpoint:
+        """How a chat model is asked."""
+        if model not in self._lanes:
+            self._lanes[model] = self._open(model)
+        return self._lanes[model]
+
+    def _open(self, model: str) -> ModelEndpoint:
+        if is_batched(self.settings, model):
+            return open_batch_endpoint(self.settings, model, shard=lambda: self.shard)
+        return open_endpoint(self.settings, model)
+
+
+@contextmanager
+def open_gateway(settings: Settings, bought: AnswerStore) -> Iterator[Gateway]:
+    """A buyer on the settings' models, journal and budget, for use without Dagster."""
+    with Journal(settings.journal_dir) as journal:
+        yield Gateway(
+            lanes=Endpoints(settings),
+            journal=journal,
+            bought=bought,
+            budget=Budget(*settings.caps()),
+            fallbacks=tuple(settings.fallback_models),
+        )
+
+
+def open_endpoint(settings: Settings, model: str, report: Report | None = None) -> ModelEndpoint:
+    """How a chat model is asked under these settings, and at what price.
+
+    Raises:
+        ModelError, ArtifactError: with what to do.
+    """
+    price = known_price(settings, model)
+    return _endpoint(settings, model, price, open_chat_client(settings, model, report))
+
+
+def is_batched(settings: Settings, model: str) -> bool:
+    """Whether a run buys the answers of this chat model in its provider's batches."""
+    is_chat_model = model != settings.embedding_model
+    return settings.batch and is_chat_model and not runs_here(model)
+
+
+def open_batch_endpoint(
+    settings: Settings, model: str, *, shard: Callable[[], str] = str
+) -> ModelEndpoint:
+    """How a chat model is asked in batches, and at what price; `shard`: for whom.
+
+    Raises:
+        ModelError: its provider has no batches, or nobody knows the price.
+    """
+    check_batches(model)
+    price = known_price(settings, model)
+    api_base, api_key = endpoint_of(settings, model)
+    batching = Batching(
+        settings.batches_dir, settings.batch_size, settings.batch_poll_seconds, shard
+    )
+    client = BatchChatClient(model, batching, api_base=api_base, api_key=api_key)
+    return ModelEndpoint(
+        model, client, BatchLimiter(settings.batch_size), price and price.in_batches()
+    )
+
+
+def check_prices(settings: Settings) -> None:
+    """Before anything is bought: that every model that may be asked has a price, if one is needed.
+
+    Raises:
+        ModelError: names the model without one.
+    """
+    vectors = {settings.embedding_model} if settings.needs_vectors else set[str]()
+    for model in sorted(settings.chat_models | vectors):
+        known_price(settings, model)
+
+
+def known_price(settings: Settings, model: str) -> Price | None:
+    """The model's price; None when nobody knows it and that is no matter.
+
+    Raises:
+        ModelError: a cap in USD needs one.
+    """
+    price = price_of(model, settings.prices)
+    if price is None and settings.caps_usd and not settings.allow_unknown_price:
+        example = f'{{"{model}": {{"input": 0.15, "output": 0.6}}}}'
+        msg = (
+            f"nobody knows the price of {model}, so no cap in USD can hold: set it in USD per "
+            f"million tokens, such as PERSONA_PIPELINE_PRICES='{example}', cap tokens with "
+            "--max-tokens instead, or pass --allow-unknown-price"
+        )
+        raise ModelError(msg)
+    return price
+
+
+def _endpoint(
+    settings: Settings, model: str, price: Price | None, client: ChatClient
+) -> ModelEndpoint:
+    gate = RateLimiter(
+        client.max_concurrency,
+        requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
+    )
+    is_paced = settings.tokens_per_minute is not None
+    prepare = no_preparation if runs_here(model) else import_litellm
+    return ModelEndpoint(model, client, gate, price, prepare, is_paced=is_paced)
+
+
+def open_chat_client(settings: Settings, name: str, report: Report | None = None) -> ChatClient:
+    """The client of a chat model; fetches an embedded model that is not in the cache.
+
+    Address and key go to models of the same provider as `settings.model` only.
+
+    Raises:
+        ModelError, ArtifactError: with what to do.
+    """
+    if name in FAKE_SECONDS:
+        return FakeChatClient(demonstrate, seconds=FAKE_SECONDS[name])
+    if name.startswith("fake/"):
+        raise ModelError(unknown_choice("model", name, FAKE_SECONDS))
+    if name.startswith(EMBEDDED):
+        return EmbeddedChatClient(embedded_path(name, report))
+    api_base, api_key = endpoint_of(settings, name)
+    return open_served_client(
+        name,
+        api_base=api_base,
+        api_key=api_key,
+        max_concurrency=settings.max_concurrency,
+        timeout=settings.request_timeout,
+    )
+
+
+def open_embedder(
+    settings: Settings, buyer: Gateway, shard: str, report: Report | None = None
+) -> Embedder:
+    """The embedder for `settings.embedding_model`; a provider's vectors are bought by `buyer`."""
+    name = settings.embedding_model
+    if name.startswith("fake/"):
+        return FakeEmbedder(name)
+    if name == f"{EMBEDDED}{MINILM}":
+        tokenizer = fetch("minilm-l6-tokenizer", report)
+        return open_minilm(name, fetch(MINILM, report), tokenizer)
+    if name.startswith(EMBEDDED):
+        raise ModelError(unknown_choice("embedding model", name, [f"{EMBEDDED}{MINILM}"]))
+    lane = _endpoint(settings, name, known_price(settings, name), open_embedding_client(settings))
+    return ServedEmbedder(name, replace(buyer, lanes=lambda _: lane, fallbacks=()), shard)
+
+
+def open_embedding_client(settings: Settings) -> EmbeddingClient:
+    """The client of a provider's embedding model."""
+    api_base, api_key = endpoint_of(settings, settings.embedding_model)
+    return EmbeddingClient(api_base=api_base, api_key=api_key, timeout=settings.request_timeout)
+
+
+def endpoint_of(settings: Settings, name: str) -> tuple[str | None, str | None]:
+    """Address and key, for a model of the provider that they are of."""
+    if name.partition("/")[0] != settings.model.partition("/")[0]:
+        return None, None
+    key = settings.api_key
+    return settings.api_base, key.get_secret_value() if key else None
+
+
+def embedded_path(name: str, report: Report | None = None) -> Path:
+    """The GGUF file of `embedded/<known name>` or `embedded/<path of a GGUF file>`."""
+    rest = name.removeprefix(EMBEDDED)
+    if rest in EMBEDDED_CHAT:
+        return fetch(rest, report)
+    if rest.endswith(".gguf"):
+        return Path(rest).expanduser()
+    known = [f"{EMBEDDED}{known}" for known in EMBEDDED_CHAT]
+    raise ModelError(unknown_choice("embedded model", name, [*known, f"{EMBEDDED}/path/to.gguf"]))
+
+
+def prefetch(settings: Settings) -> None:
+    """Fetch what the settings need, with progress in megabytes, before anything else starts."""
+    for name in needed_artifacts(settings):
+        if not is_cached(name):
+            megabytes = ARTIFACTS[name].size // 1_000_000 + 1
+            with stage_progress(f"download {name} (MB)", megabytes) as tracker:
+                fetch(name, lambda _what, done, _total: tracker.reach(done // 1_000_000))
+                tracker.reach(megabytes)
+
+
+def needed_artifacts(settings: Settings) -> list[str]:
+    """The packaged files that a run with these settings uses."""
+    embedded = (name for name in settings.chat_models if name.startswith(EMBEDDED))
+    needed = sorted({name.removeprefix(EMBEDDED) for name in embedded} & set(EMBEDDED_CHAT))
+    if settings.needs_vectors and settings.embedding_model == f"{EMBEDDED}{MINILM}":
+        needed += [MINILM, "minilm-l6-tokenizer"]
+    if settings.source == "wikipedia" or settings.source.startswith("wikipedia:"):
+        needed.append(f"wikipedia-{settings.source.partition(':')[2] or 'en'}")
+    return [name for name in needed if name in ARTIFACTS]

@@ -1,0 +1,1 @@
+"""The DuckDB file: tables, transactions, migrations, snapshot, backup."""

@@ -1,0 +1,1 @@
+"""The built-in domains: a folder each, data and no code but for checks."""
