@@ -216,17 +216,17 @@ def build_sweep_asset(settings: Settings) -> dg.AssetsDefinition:
         """
         store = duckdb.store
         store.migrate()
-        steps, applied = sweep(store, plan, sweep_thresholds()), read_dedup_state(store, plan)
+        steps, state = sweep(store, plan, sweep_thresholds()), read_dedup_state(store, plan)
         rows = sweep_rows(steps)
         store.replace([rows], [], run_id=context.run.run_id)
         return dg.MaterializeResult(
             metadata={
                 **describe_table(store, "personas.sweep"),
                 "sample": as_markdown(rows.tables["personas.sweep"]),  # all of them: they are few
-                "plot": _plot(steps, applied, plan),
-                "decided_at": [str(thresholds) for thresholds in applied.thresholds],
-                "shards_not_compared": applied.uncompared,
-                "shards_not_decided": applied.undecided,
+                "plot": _plot(steps, state, plan),
+                "decided_at": [str(thresholds) for thresholds in state.thresholds],
+                "shards_not_compared": state.uncompared,
+                "shards_not_decided": state.undecided,
             }
         )
 
@@ -234,13 +234,13 @@ def build_sweep_asset(settings: Settings) -> dg.AssetsDefinition:
 
 
 def _plot(
-    steps: Sequence[SweepStep], applied: DedupState, plan: DedupPlan
+    steps: Sequence[SweepStep], state: DedupState, plan: DedupPlan
 ) -> dg.MarkdownMetadataValue:
     svg = line_plot(
         [(step.threshold, step.kept) for step in steps],
         title="Personas kept",
         x_label="Jaccard threshold",
         y_label="personas kept",
-        mark=(applied.thresholds or [plan.thresholds])[0].jaccard,
+        mark=(state.thresholds or [plan.thresholds])[0].jaccard,
     )
     return plot_metadata("personas kept", svg)

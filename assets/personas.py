@@ -58,8 +58,8 @@ def _asking_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
 
         def ask(run: StageRun) -> Metadata:
             documents = run.read(read_sql("corpus/documents_of_shard"))
-            buyer = run.buyer(models, TEXT_TO_PERSONA)
-            return run.commit([text_to_persona(documents, asking, buyer, run.shard)])
+            gateway = run.gateway(models, TEXT_TO_PERSONA)
+            return run.commit([text_to_persona(documents, asking, gateway, run.shard)])
 
         yield from run_shards(context, duckdb, settings, ["personas.extracted"], ask)
 
@@ -80,8 +80,8 @@ def _asking_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
 
         def ask(run: StageRun) -> Metadata:
             personas = run.read(read_sql("personas/extracted_of_shard"))
-            buyer = run.buyer(models, PERSONA_TO_PERSONA)
-            return run.commit([persona_to_persona(personas, relating, buyer, run.shard)])
+            gateway = run.gateway(models, PERSONA_TO_PERSONA)
+            return run.commit([persona_to_persona(personas, relating, gateway, run.shard)])
 
         yield from run_shards(context, duckdb, settings, ["personas.related"], ask)
 
@@ -130,9 +130,9 @@ def _judging_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
         def embed(run: StageRun) -> Metadata:
             personas = run.read(read_sql("personas/candidates_of_shard"))
             stored = run.read("select * from personas.embeddings where shard = $shard")
-            buyer, embedder = run.buyer(models, EMBEDDINGS), None
+            gateway, embedder = run.gateway(models, EMBEDDINGS), None
             if settings.needs_vectors:
-                embedder = open_embedder(settings, buyer, run.shard)
+                embedder = open_embedder(settings, gateway, run.shard)
             return run.commit([embed_candidates(personas, stored, embedder, run.shard)])
 
         yield from run_shards(context, duckdb, settings, ["personas.embeddings"], embed)

@@ -58,7 +58,7 @@ class Models:
     settings: Settings = field(repr=False)
 
     @cached_property
-    def lanes(self) -> Endpoints:
+    def endpoints(self) -> Endpoints:
         """How each chat model is asked."""
         return Endpoints(self.settings)
 

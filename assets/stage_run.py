@@ -51,15 +51,15 @@ class StageRun:
             parameters["shard"] = self.shard
         return self.store.query(sql, parameters)
 
-    def buyer(self, models: Models, stage: str) -> Gateway:
+    def gateway(self, models: Models, stage: str) -> Gateway:
         """Answers from the store; buys the rest."""
         self.asked.append(stage)
         check_prices(models.settings)
-        models.lanes.shard = self.shard
+        models.endpoints.shard = self.shard
         return Gateway(
-            lanes=models.lanes,
+            endpoints=models.endpoints,
             journal=self.journal,
-            bought=self.store,
+            store=self.store,
             budget=models.budget,
             fallbacks=tuple(models.settings.models_for(stage)[1:]),
             totals=self.totals,

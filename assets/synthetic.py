@@ -58,7 +58,7 @@ def _build_domain_asset(settings: Settings, domain: Domain) -> dg.AssetsDefiniti
         def write(run: StageRun) -> Metadata:
             add_domain_table(run.store, domain)
             personas = read_personas(run.store, plan, run.shard)
-            rows = synthesize(domain, personas, plan, run.buyer(models, table), run.shard)
+            rows = synthesize(domain, personas, plan, run.gateway(models, table), run.shard)
             spent = run.commit([rows])
             return {"rejected": len(rows.tables["synthetic.rejected"]), **spent}
 

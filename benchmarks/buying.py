@@ -87,18 +87,18 @@ def main() -> None:
     store.migrate()
     ledger = Ledger(options.rows)
     stopped = ""
-    with open_gateway(settings, store) as buyer:
+    with open_gateway(settings, store) as gateway:
         started, cpu = time.monotonic(), cpu_seconds()
         try:
-            buyer.buy(
+            gateway.buy(
                 requests(options.rows, options.topic), ledger.receive, shard="proof", stage="rows"
             )
         except BudgetExceeded as reached:
             stopped = str(reached)
         seconds, cpu = time.monotonic() - started, cpu_seconds() - cpu
-        store.replace([], buyer.journal.to_commit(), run_id="proof")
-        buyer.journal.committed()
-        spent = buyer.budget.spent.usd
+        store.replace([], gateway.journal.to_commit(), run_id="proof")
+        gateway.journal.committed()
+        spent = gateway.budget.spent.usd
     report = {
         "rows": ledger.outcomes.total(),
         "outcomes": dict(ledger.outcomes),

@@ -45,13 +45,13 @@ class Endpoints:
 
     settings: Settings = field(repr=False)
     shard: str = ""
-    _lanes: dict[str, ModelEndpoint] = field(default_factory=dict, repr=False)
+    _endpoints: dict[str, ModelEndpoint] = field(default_factory=dict, repr=False)
 
     def __call__(self, model: str) -> ModelEndpoint:
         """How a chat model is asked."""
-        if model not in self._lanes:
-            self._lanes[model] = self._open(model)
-        return self._lanes[model]
+        if model not in self._endpoints:
+            self._endpoints[model] = self._open(model)
+        return self._endpoints[model]
 
     def _open(self, model: str) -> ModelEndpoint:
         if is_batched(self.settings, model):
@@ -60,13 +60,13 @@ class Endpoints:
 
 
 @contextmanager
-def open_gateway(settings: Settings, bought: AnswerStore) -> Iterator[Gateway]:
+def open_gateway(settings: Settings, store: AnswerStore) -> Iterator[Gateway]:
     """A buyer on the settings' models, journal and budget, for use without Dagster."""
     with Journal(settings.journal_dir) as journal:
         yield Gateway(
-            lanes=Endpoints(settings),
+            endpoints=Endpoints(settings),
             journal=journal,
-            bought=bought,
+            store=store,
             budget=Budget(*settings.caps()),
             fallbacks=tuple(settings.fallback_models),
         )
@@ -140,14 +140,14 @@ def known_price(settings: Settings, model: str) -> Price | None:
 def _endpoint(
     settings: Settings, model: str, price: Price | None, client: ChatClient
 ) -> ModelEndpoint:
-    gate = RateLimiter(
+    limiter = RateLimiter(
         client.max_concurrency,
         requests_per_minute=settings.requests_per_minute,
         tokens_per_minute=settings.tokens_per_minute,
     )
     is_paced = settings.tokens_per_minute is not None
     prepare = no_preparation if runs_here(model) else import_litellm
-    return ModelEndpoint(model, client, gate, price, prepare, is_paced=is_paced)
+    return ModelEndpoint(model, client, limiter, price, prepare, is_paced=is_paced)
 
 
 def open_chat_client(settings: Settings, name: str, report: Report | None = None) -> ChatClient:
@@ -175,7 +175,7 @@ def open_chat_client(settings: Settings, name: str, report: Report | None = None
 
 
 def open_embedder(
-    settings: Settings, buyer: Gateway, shard: str, report: Report | None = None
+    settings: Settings, gateway: Gateway, shard: str, report: Report | None = None
 ) -> Embedder:
     """The embedder for `settings.embedding_model`; a provider's vectors are bought by `buyer`."""
     name = settings.embedding_model
@@ -186,8 +186,10 @@ def open_embedder(
         return open_minilm(name, fetch(MINILM, report), tokenizer)
     if name.startswith(EMBEDDED):
         raise ModelError(unknown_choice("embedding model", name, [f"{EMBEDDED}{MINILM}"]))
-    lane = _endpoint(settings, name, known_price(settings, name), open_embedding_client(settings))
-    return ServedEmbedder(name, replace(buyer, lanes=lambda _: lane, fallbacks=()), shard)
+    endpoint = _endpoint(
+        settings, name, known_price(settings, name), open_embedding_client(settings)
+    )
+    return ServedEmbedder(name, replace(gateway, endpoints=lambda _: endpoint, fallbacks=()), shard)
 
 
 def open_embedding_client(settings: Settings) -> EmbeddingClient:

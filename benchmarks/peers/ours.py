@@ -35,23 +35,23 @@ def request_of(prompt: str, stage: str) -> ChatRequest:
     )
 
 
-def buy_step(buyer: Gateway, prompts: list[str], stage: str) -> Iterator[tuple[str, str]]:
+def buy_step(gateway: Gateway, prompts: list[str], stage: str) -> Iterator[tuple[str, str]]:
     """The usable answers to the prompts: (prompt, persona)."""
     requests = {prompt: request_of(prompt, stage) for prompt in prompts}
-    answers = buyer.answers(requests.values(), shard="bench", stage=stage)
+    answers = gateway.answers(requests.values(), shard="bench", stage=stage)
     for prompt, request in requests.items():
         answer = answers[request.call_key]
         if answer.status == "ok" and answer.response:
             yield prompt, json.loads(answer.response)["persona"]
 
 
-def buy_all(buyer: Gateway, job: Job) -> list[tuple[str, str]]:
+def buy_all(gateway: Gateway, job: Job) -> list[tuple[str, str]]:
     """Both steps, or the one there is."""
-    bought = list(buy_step(buyer, [row.prompt for row in job.rows], "first"))
+    bought = list(buy_step(gateway, [row.prompt for row in job.rows], "first"))
     if job.second_prompt is None:
         return bought
     second = {job.second_prompt.format(persona=persona): prompt for prompt, persona in bought}
-    return [(second[asked], answer) for asked, answer in buy_step(buyer, list(second), "second")]
+    return [(second[asked], answer) for asked, answer in buy_step(gateway, list(second), "second")]
 
 
 def main() -> None:
@@ -67,11 +67,11 @@ def main() -> None:
     store = Store(settings.database, settings.snapshot)
     store.migrate()
     import_litellm()
-    with open_gateway(settings, store) as buyer:
+    with open_gateway(settings, store) as gateway:
         with Meter() as meter:
-            pairs = buy_all(buyer, job)
-        store.replace([], buyer.journal.to_commit(), run_id="bench")
-        buyer.journal.committed()
+            pairs = buy_all(gateway, job)
+        store.replace([], gateway.journal.to_commit(), run_id="bench")
+        gateway.journal.committed()
     meter.report(write_answers(job, pairs))
 
 

@@ -44,9 +44,9 @@ def explain_persona(persona_id: str, data_dir: str | None) -> None:
     plan, console = dedup_plan(settings), Console()
     with _snapshot(settings) as store:
         explanation = explain(store, persona_id)
-        applied = read_dedup_state(store, plan)
-    _print_explanation(console, explanation, applied)
-    print_outdated(console, applied, plan)
+        state = read_dedup_state(store, plan)
+    _print_explanation(console, explanation, state)
+    print_outdated(console, state, plan)
 
 
 @dedup.command(name="sweep")
@@ -73,13 +73,13 @@ def sweep_thresholds_down(
     settings = settings_from({"data_dir": data_dir})
     plan = dedup_plan(settings)
     with _snapshot(settings) as store:
-        applied = read_dedup_state(store, plan)
-        named = [plan.thresholds, *applied.thresholds]  # these are rows in any case
+        state = read_dedup_state(store, plan)
+        named = [plan.thresholds, *state.thresholds]  # these are rows in any case
         own = {each.jaccard for each in named if last <= each.jaccard <= first}
         thresholds = sorted({*sweep_thresholds(first, last, step), *own}, reverse=True)
-        shown = thresholds_to_show(show, thresholds, applied, plan)
+        shown = thresholds_to_show(show, thresholds, state, plan)
         steps = sweep(store, plan, thresholds)
-    print_sweep(Console(), steps, shown, applied, plan)
+    print_sweep(Console(), steps, shown, state, plan)
 
 
 @contextmanager
@@ -93,11 +93,11 @@ def _snapshot(settings: Settings) -> Iterator[Store]:
         raise PipelineError(msg) from error
 
 
-def _print_explanation(console: Console, explanation: Explanation, applied: DedupState) -> None:
+def _print_explanation(console: Console, explanation: Explanation, state: DedupState) -> None:
     persona, removal = explanation.persona, explanation.removal
     if removal is None:
-        state = "kept" if explanation.is_decided else "not deduplicated yet"
-        console.print(_sides([(state, persona, Text(plain(persona.persona)))]))
+        verdict = "kept" if explanation.is_decided else "not deduplicated yet"
+        console.print(_sides([(verdict, persona, Text(plain(persona.persona)))]))
     elif removal.keeper is None:
         console.print(_sides([("removed", persona, Text(plain(persona.persona)))]))
         console.print(f"Its keeper {removal.kept_id} is gone: run 'persona-pipeline run' again.")
@@ -108,7 +108,7 @@ def _print_explanation(console: Console, explanation: Explanation, applied: Dedu
         listed = f", of which the least similar {SHOWN}" if count > SHOWN else ""
         console.print(f"\n[bold]Removed because of it: {count:,}{listed}[/]", highlight=False)
         console.print(_neighbours(explanation.removed[:SHOWN]))
-    _print_others(console, explanation, applied)
+    _print_others(console, explanation, state)
 
 
 def _print_removal(console: Console, persona: Origin, keeper: Origin, removal: Removal) -> None:
@@ -126,7 +126,7 @@ def _print_removal(console: Console, persona: Origin, keeper: Origin, removal: R
         console.print(_in_words(found), highlight=False)
 
 
-def _print_others(console: Console, explanation: Explanation, applied: DedupState) -> None:
+def _print_others(console: Console, explanation: Explanation, state: DedupState) -> None:
     others = explanation.neighbours
     if others:
         listed = f", of which the most similar {SHOWN}" if len(others) > SHOWN else ""
@@ -135,9 +135,9 @@ def _print_others(console: Console, explanation: Explanation, applied: DedupStat
         return
     other = " other" if explanation.removal or explanation.removed else ""
     told = f"\nNo{other} persona is known to be like it."
-    if applied.min_jaccard is not None:
-        told += f" Pairs are stored from a Jaccard similarity of {applied.min_jaccard:g} on"
-        cosine = applied.min_cosine
+    if state.min_jaccard is not None:
+        told += f" Pairs are stored from a Jaccard similarity of {state.min_jaccard:g} on"
+        cosine = state.min_cosine
         told += "." if cosine is None else f", and from a cosine of {cosine:g} on."
     console.print(told, highlight=False)
 
@@ -192,10 +192,10 @@ def _neighbours(others: list[Neighbour]) -> Table:
     table.add_column("", no_wrap=True)
     table.add_column("persona", overflow="fold")
     for place, other in enumerate(others):
-        state = "kept" if other.kept_id is None else "removed"
+        verdict = "kept" if other.kept_id is None else "removed"
         text = cut_text(Text(plain(other.persona)))
         text.append(f" ({other.persona_id[:ID_SHOWN]})", "dim")
-        table.add_row(*(values[place] for values in columns.values()), state, text)
+        table.add_row(*(values[place] for values in columns.values()), verdict, text)
     return table
 
 

@@ -200,8 +200,8 @@ def _check_embedder(settings: Settings) -> Iterator[Finding]:
         yield _asked("embedding model", open_embedding_client(settings), request)
         return
     store = Store(settings.database, settings.snapshot)
-    with open_gateway(settings, store) as buyer:
-        vectors = open_embedder(settings, buyer, "doctor").embed([QUESTION])
+    with open_gateway(settings, store) as gateway:
+        vectors = open_embedder(settings, gateway, "doctor").embed([QUESTION])
     yield Finding("embedding model", works=True, detail=f"{name}: {vectors.shape[1]} dimensions")
 
 

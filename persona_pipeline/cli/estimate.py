@@ -53,10 +53,10 @@ def print_expected(console: Console, settings: Settings, shards: Sequence[str]) 
 
 
 def print_stopped(
-    console: Console, settings: Settings, shards: Sequence[str], reached: BudgetExceeded
+    console: Console, settings: Settings, shards: Sequence[str], exceeded: BudgetExceeded
 ) -> None:
     """What was the cap, what is left to buy, and how to go on."""
-    console.print(f"[bold yellow]{escape(str(reached))}[/]. Everything bought is kept.")
+    console.print(f"[bold yellow]{escape(str(exceeded))}[/]. Everything bought is kept.")
     console.print(f"Left: {_sentence(_estimate(settings, shards), settings)}", highlight=False)
     console.print("Run the same command again to go on, with the same cap or another one.")
 

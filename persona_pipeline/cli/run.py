@@ -78,24 +78,24 @@ def run(**given: object) -> None:
     root = find_root()
     os.environ.update(environment_of(settings))  # the code location reads the same settings
     _quiet_libraries()
-    began: list[RunBaseline] = []
+    baselines: list[RunBaseline] = []
 
     def begin(shards: list[str]) -> None:
-        began.append(capture_baseline(opened_store(settings), settings, shards))
+        baselines.append(capture_baseline(opened_store(settings), settings, shards))
         print_expected(console, settings, shards)
 
     try:
         with open_reporter(console) as reporter, reporting_to(reporter):
             prefetch(settings)
             load_main_job(root).run_main_job(settings, root, before_buying=begin)
-    except BudgetExceeded as reached:
-        [before] = began
-        print_stopped(console, settings, before.shards, reached)
-        print_side_effects(console, opened_store(settings), settings, before)
+    except BudgetExceeded as exceeded:
+        [baseline] = baselines
+        print_stopped(console, settings, baseline.shards, exceeded)
+        print_side_effects(console, opened_store(settings), settings, baseline)
         sys.exit(STOPPED_AT_BUDGET)
-    [before] = began
-    print_summary(console, settings, before.shards, time.monotonic() - started)
-    print_side_effects(console, opened_store(settings), settings, before)
+    [baseline] = baselines
+    print_summary(console, settings, baseline.shards, time.monotonic() - started)
+    print_side_effects(console, opened_store(settings), settings, baseline)
     print_next(console, settings, given)
 
 

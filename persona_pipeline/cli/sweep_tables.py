@@ -28,7 +28,7 @@ from persona_pipeline.hub.sweep import LAYERS, SweepStep
 
 
 def thresholds_to_show(
-    show: str | None, thresholds: Sequence[float], applied: DedupState, plan: DedupPlan
+    show: str | None, thresholds: Sequence[float], state: DedupState, plan: DedupPlan
 ) -> set[float]:
     """The thresholds whose pairs are printed: those asked for, else the hub's.
 
@@ -38,7 +38,7 @@ def thresholds_to_show(
     if show == "all":
         return set(thresholds)
     if show is None:
-        hubs = applied.thresholds or [plan.thresholds]
+        hubs = state.thresholds or [plan.thresholds]
         return {min(thresholds, key=lambda at: abs(at - hub.jaccard)) for hub in hubs}
     chosen = {at for at in thresholds if _names(show, at)}
     if not chosen:
@@ -52,21 +52,21 @@ def print_sweep(
     console: Console,
     steps: Sequence[SweepStep],
     shown: AbstractSet[float],
-    applied: DedupState,
+    state: DedupState,
     plan: DedupPlan,
 ) -> None:
     """A line per threshold; of those `shown`, the pairs closest to it on either side."""
     count = count_of(steps[0].candidates, "persona")
     console.print(f"What each Jaccard threshold would keep of {count}", highlight=False)
-    console.print(_table(steps, applied, plan))
+    console.print(_table(steps, state, plan))
     if any(step.is_chained for step in steps):
         console.print(
             "~: about, decided among what the threshold before it kept, by words only; pairs are "
-            f"stored from {applied.min_jaccard or plan.comparison.min_jaccard:g} on (setting "
+            f"stored from {state.min_jaccard or plan.comparison.min_jaccard:g} on (setting "
             "pairs_from).",
             highlight=False,
         )
-    print_outdated(console, applied, plan)
+    print_outdated(console, state, plan)
     for step in steps:
         if step.threshold in shown:
             _print_closest(console, step)
@@ -78,21 +78,21 @@ def print_sweep(
         )
 
 
-def print_outdated(console: Console, applied: DedupState, plan: DedupPlan) -> None:
+def print_outdated(console: Console, state: DedupState, plan: DedupPlan) -> None:
     """Which shards do not rest on the settings of now; silent where all do."""
-    if shards := some_of(applied.uncompared):
+    if shards := some_of(state.uncompared):
         warn(
             console,
             f"Not compared yet with the settings of now: {shards}. Run 'persona-pipeline run', or "
             "materialize personas/pairs.",
         )
-    if shards := some_of(applied.undecided):
+    if shards := some_of(state.undecided):
         warn(
             console,
-            f"Decided {_otherwise(applied, plan)}: {shards}. The next run, of any shard, decides "
+            f"Decided {_otherwise(state, plan)}: {shards}. The next run, of any shard, decides "
             "them again.",
         )
-    if shards := some_of(applied.without_vectors):
+    if shards := some_of(state.without_vectors):
         warn(
             console,
             f"Without vectors of {plan.embedding_model}, and so not compared by meaning: {shards}. "
@@ -100,12 +100,12 @@ def print_outdated(console: Console, applied: DedupState, plan: DedupPlan) -> No
         )
 
 
-def _otherwise(applied: DedupState, plan: DedupPlan) -> str:
+def _otherwise(state: DedupState, plan: DedupPlan) -> str:
     """In what the shards' decisions differ from what the settings ask for."""
     changed = [
         f"{name}_threshold {_shown(getattr(former, name))} "
         f"(now {_shown(getattr(plan.thresholds, name))})"
-        for former in applied.thresholds
+        for former in state.thresholds
         for name in ("jaccard", "cosine", "fuzzy")
         if getattr(former, name) != getattr(plan.thresholds, name)
     ]
@@ -116,7 +116,7 @@ def _shown(threshold: float | None) -> str:
     return "none" if threshold is None else f"{threshold:g}"
 
 
-def _table(steps: Sequence[SweepStep], applied: DedupState, plan: DedupPlan) -> Table:
+def _table(steps: Sequence[SweepStep], state: DedupState, plan: DedupPlan) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     layers = [name for name in LAYERS if any(getattr(step, name) for step in steps)]
     for name in ("threshold", "kept", "removed", "share", *layers):
@@ -131,13 +131,13 @@ def _table(steps: Sequence[SweepStep], applied: DedupState, plan: DedupPlan) -> 
             f"{step.removed:,}",
             f"{part:.1%}",
             *of_layers,
-            _note(step, applied, plan),
+            _note(step, state, plan),
         )
     return table
 
 
-def _note(step: SweepStep, applied: DedupState, plan: DedupPlan) -> str:
-    if replace(plan.thresholds, jaccard=step.threshold) in applied.thresholds:
+def _note(step: SweepStep, state: DedupState, plan: DedupPlan) -> str:
+    if replace(plan.thresholds, jaccard=step.threshold) in state.thresholds:
         return "the hub"
     return "next run" if _is_near(plan.thresholds.jaccard, step.threshold) else ""
 

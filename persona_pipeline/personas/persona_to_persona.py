@@ -36,7 +36,7 @@ class _Expansion:
     """The hops of one shard: how they ask, and the rows found so far."""
 
     plan: PersonaPlan
-    buyer: AnswerSource
+    gateway: AnswerSource
     shard: str
     kept: list[dict[str, Any]] = field(default_factory=list)
     rejected: list[dict[str, Any]] = field(default_factory=list)
@@ -44,14 +44,14 @@ class _Expansion:
 
 
 def persona_to_persona(
-    extracted: pl.DataFrame, plan: PersonaPlan, buyer: AnswerSource, shard: str
+    extracted: pl.DataFrame, plan: PersonaPlan, gateway: AnswerSource, shard: str
 ) -> StageRows:
     """Related personas of those in `extracted` (persona_id, persona), hop by hop.
 
     Each hop expands only what the hop before added, without what breaks a quality rule and without
     near-duplicates of anything seen before.
     """
-    found = _Expansion(plan, buyer, shard)
+    found = _Expansion(plan, gateway, shard)
     seen = pl.DataFrame(schema=FRONTIER)
     added = extracted.with_columns(root_id="persona_id").select(*FRONTIER)
     for hop in range(1, plan.hops + 1):
@@ -74,7 +74,7 @@ def _expand(frontier: pl.DataFrame, hop: int, found: _Expansion) -> pl.DataFrame
     plan = found.plan
     parents = list(frontier.iter_rows(named=True))
     requests = [related_request(parent["persona"], plan) for parent in parents]
-    calls = found.buyer.answers(
+    calls = found.gateway.answers(
         requests, shard=found.shard, stage=f"{PERSONA_TO_PERSONA}, hop {hop}"
     )
     found.rows_in += len(parents) * plan.fan_out

@@ -46,11 +46,13 @@ class _Question:
 
 
 def text_to_persona(
-    documents: pl.DataFrame, plan: PersonaPlan, buyer: AnswerSource, shard: str
+    documents: pl.DataFrame, plan: PersonaPlan, gateway: AnswerSource, shard: str
 ) -> StageRows:
     """One persona per document (document_id, title, text) and verb, or the reason why not."""
     questions = list(_questions(documents, plan))
-    calls = buyer.answers((item.request for item in questions), shard=shard, stage=TEXT_TO_PERSONA)
+    calls = gateway.answers(
+        (item.request for item in questions), shard=shard, stage=TEXT_TO_PERSONA
+    )
     kept, rejected = [], []
     for question in questions:
         call = calls[question.request.call_key]

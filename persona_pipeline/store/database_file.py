@@ -43,17 +43,17 @@ class DatabaseFile:
         self._connection: duckdb.DuckDBPyConnection | None = None
 
     @contextmanager
-    def opened(self, *, read_only: bool, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
+    def opened(self, *, read_only: bool, wait_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection to the file; what was not committed when the block ends is undone.
 
         What the block sets for all connections, such as `threads`, holds for later ones, too.
-        `patience`: seconds to wait for another thread.
+        `wait_s`: seconds to wait for another thread.
 
         Raises:
             HeldError: another process, thread or connection has the file.
             duckdb.IOException: it cannot be opened.
         """
-        if not self._lock.acquire(timeout=patience):
+        if not self._lock.acquire(timeout=wait_s):
             raise HeldError(OWN)
         try:
             connection = self._attach(read_only=read_only)

@@ -234,7 +234,7 @@ class Store:
         start, delay, has_told = time.monotonic(), FIRST_DELAY, False
         while True:
             left = max(0.0, start + self._lock_timeout - time.monotonic())
-            opened = self._file.opened(read_only=read_only, patience=min(left, TELL_AFTER))
+            opened = self._file.opened(read_only=read_only, wait_s=min(left, TELL_AFTER))
             try:
                 return stack.enter_context(opened)
             except duckdb.IOException as error:

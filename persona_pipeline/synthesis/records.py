@@ -65,12 +65,12 @@ class _Task:
 
 
 def synthesize(
-    domain: Domain, personas: pl.DataFrame, plan: SynthesisPlan, buyer: AnswerSource, shard: str
+    domain: Domain, personas: pl.DataFrame, plan: SynthesisPlan, gateway: AnswerSource, shard: str
 ) -> StageRows:
     """One record per chosen persona (persona_id, persona), or the reason why not."""
     stage = table_name(domain)
     tasks = list(_tasks(domain, _choose(domain, personas, plan), plan))
-    calls = buyer.answers((task.request for task in tasks), shard=shard, stage=stage)
+    calls = gateway.answers((task.request for task in tasks), shard=shard, stage=stage)
     kept, rejected = _split(domain, tasks, calls, plan)
     return StageRows(
         shard=shard,

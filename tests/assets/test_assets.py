@@ -90,11 +90,11 @@ def test_a_second_run_asks_the_model_nothing_and_leaves_the_same_tables(
     [first, _] = platform.register()
     platform.run(first)
     before = {table: platform.rows(table) for table in [*TABLES, "llm.calls"]}
-    asked = len(platform.models.lanes("fake/demo").client.requests)  # type: ignore[attr-defined] # it is the fake
+    asked = len(platform.models.endpoints("fake/demo").client.requests)  # type: ignore[attr-defined] # it is the fake
 
     assert platform.run(first).success
 
-    assert len(platform.models.lanes("fake/demo").client.requests) == asked  # type: ignore[attr-defined] # the fake
+    assert len(platform.models.endpoints("fake/demo").client.requests) == asked  # type: ignore[attr-defined] # the fake
     assert {table: platform.rows(table) for table in [*TABLES, "llm.calls"]} == before
 
 

@@ -56,7 +56,7 @@ def make_gate(ceiling: int, **settings: Any) -> RateLimiter:  # noqa: ANN401
 class Report:
     """What a stage saw."""
 
-    gate: RateLimiter
+    limiter: RateLimiter
     seconds: float = 0.0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     limits: list[int] = field(default_factory=list)
@@ -72,18 +72,20 @@ class Report:
         return self.limits[count // 2 : count * 9 // 10]
 
 
-async def run_stage(gate: RateLimiter, server: Server, rows: int, *, workers: int = 500) -> Report:
+async def run_stage(
+    limiter: RateLimiter, server: Server, rows: int, *, workers: int = 500
+) -> Report:
     """Every row is asked for until it is answered; a refused one waits for a second."""
-    report, began = Report(gate), now()
+    report, began = Report(limiter), now()
     unanswered = iter(range(rows))
 
     async def call() -> Outcome:
-        ticket = await gate.enter()
-        report.outage_calls += gate.is_out
+        permit = await limiter.enter()
+        report.outage_calls += limiter.is_out
         outcome = await server()
-        gate.leave(ticket, outcome, retry_after=1 if outcome is REFUSED else None)
+        limiter.leave(permit, outcome, retry_after=1 if outcome is REFUSED else None)
         report.outcomes[outcome] += 1
-        report.limits.append(gate.limit)
+        report.limits.append(limiter.limit)
         return outcome
 
     async def work() -> None:
@@ -160,18 +162,18 @@ def serve_together(workers: int, *, sigma: float, seed: int) -> Server:
     return server
 
 
-async def answer(gate: RateLimiter, *outcomes: Outcome, is_busy: bool = True) -> None:
+async def answer(limiter: RateLimiter, *outcomes: Outcome, is_busy: bool = True) -> None:
     """One call for each outcome, behind them more that say nothing."""
 
     async def call(outcome: Outcome) -> None:
-        ticket = await gate.enter()
+        permit = await limiter.enter()
         await asyncio.sleep(1)
-        gate.leave(ticket, outcome, retry_after=7 if outcome is REFUSED else None)
+        limiter.leave(permit, outcome, retry_after=7 if outcome is REFUSED else None)
 
-    more = [Outcome.OTHER] * gate.limit if is_busy else []
+    more = [Outcome.OTHER] * limiter.limit if is_busy else []
     await asyncio.gather(*map(call, [*outcomes, *more]))
 
 
-async def break_down(gate: RateLimiter) -> None:
-    while not gate.is_out:
-        gate.leave(await gate.enter(), TROUBLE)
+async def break_down(limiter: RateLimiter) -> None:
+    while not limiter.is_out:
+        limiter.leave(await limiter.enter(), TROUBLE)

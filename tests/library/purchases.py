@@ -183,24 +183,26 @@ def lanes_of(
     client: ChatClient, fallbacks: Mapping[str, ChatClient] = NO_FALLBACKS
 ) -> OpenEndpoint:
     """`client` for every model but the fallbacks; each with a gate of its own."""
-    lanes: dict[str, ModelEndpoint] = {}
+    endpoints: dict[str, ModelEndpoint] = {}
 
-    def lane(model: str) -> ModelEndpoint:
+    def endpoint(model: str) -> ModelEndpoint:
         asked = fallbacks.get(model, client)
-        if model not in lanes:
-            lanes[model] = ModelEndpoint(model, asked, RateLimiter(asked.max_concurrency), PRICE)
-        return lanes[model]
+        if model not in endpoints:
+            endpoints[model] = ModelEndpoint(
+                model, asked, RateLimiter(asked.max_concurrency), PRICE
+            )
+        return endpoints[model]
 
-    return lane
+    return endpoint
 
 
 @contextmanager
-def open_buyer(
+def open_gateway(
     client: ChatClient,
     folder: Path | None = None,
     *,
     stored: Mapping[str, Answer] | None = None,
-    patience: RetryPolicy = QUICK,
+    retry_policy: RetryPolicy = QUICK,
     fallbacks: Mapping[str, ChatClient] = NO_FALLBACKS,
 ) -> Iterator[Gateway]:
     """A buyer with its own journal; nothing stored unless given."""
@@ -208,11 +210,11 @@ def open_buyer(
         place = folder or Path(temporary) / "journal"
         with Journal(place) as journal:
             yield Gateway(
-                lanes=lanes_of(client, fallbacks),
+                endpoints=lanes_of(client, fallbacks),
                 journal=journal,
-                bought=Shelf(stored),
+                store=Shelf(stored),
                 fallbacks=tuple(fallbacks),
-                patience=patience,
+                retry_policy=retry_policy,
             )
 
 
@@ -225,27 +227,29 @@ def buy(
     fallbacks: Mapping[str, ChatClient] = NO_FALLBACKS,
 ) -> dict[str, Answer]:
     """One round of buying."""
-    with open_buyer(client, folder, stored=stored, fallbacks=fallbacks) as buyer:
-        return buyer.answers(requests, shard="pages-00000", stage="test")
+    with open_gateway(client, folder, stored=stored, fallbacks=fallbacks) as gateway:
+        return gateway.answers(requests, shard="pages-00000", stage="test")
 
 
 def buy_one(client: ChatClient, request: ChatRequest, folder: Path | None = None) -> Call:
     """One request's purchase, as it stands in the journal."""
-    with open_buyer(client, folder) as buyer:
-        buyer.answers([request], shard="pages-00000", stage="test")
-        return journaled(buyer)[request.call_key]
+    with open_gateway(client, folder) as gateway:
+        gateway.answers([request], shard="pages-00000", stage="test")
+        return journaled(gateway)[request.call_key]
 
 
-def journaled(buyer: Gateway) -> dict[str, Call]:
+def journaled(gateway: Gateway) -> dict[str, Call]:
     """The last line of each key in the journals that the next commit would carry."""
-    lines = [line for path in buyer.journal.to_commit() for line in path.read_bytes().splitlines()]
+    lines = [
+        line for path in gateway.journal.to_commit() for line in path.read_bytes().splitlines()
+    ]
     calls = [Call(**json.loads(line)) for line in lines]
     return {call.call_key: call for call in calls}
 
 
-def replace_lanes(buyer: Gateway, lane: ModelEndpoint) -> Gateway:
+def replace_lanes(gateway: Gateway, endpoint: ModelEndpoint) -> Gateway:
     """The buyer with this lane for every model."""
-    return replace(buyer, lanes=lambda _model: lane)
+    return replace(gateway, endpoints=lambda _model: endpoint)
 
 
 def ignore(_key: str, _answer: Answer) -> None:

@@ -187,7 +187,7 @@ def test_a_sweep_of_nobody_or_one_keeps_them(project: Project, personas: dict[st
         assert (step.candidates, step.kept, step.removed) == (len(personas), len(personas), 0)
 
 
-def applied(project: Project, *, uncompared: bool = False, undecided: bool = False) -> DedupState:
+def state(project: Project, *, uncompared: bool = False, undecided: bool = False) -> DedupState:
     """What is known of the one shard, which was compared and decided by `HUB`."""
     return DedupState(
         0.7,
@@ -203,7 +203,7 @@ def test_a_shard_that_was_not_compared_is_named(project: Project) -> None:
     project.write({"a": TEN})
     assert read_dedup_state(project.store, project.plan).uncompared == ["s1"]
     project.deduplicate({"a": TEN})
-    assert read_dedup_state(project.store, project.plan) == applied(project)
+    assert read_dedup_state(project.store, project.plan) == state(project)
 
 
 def test_a_shard_without_vectors_is_named_where_meaning_is_asked_for(project: Project) -> None:
@@ -218,9 +218,9 @@ def test_a_shard_without_vectors_is_named_where_meaning_is_asked_for(project: Pr
 def test_what_the_data_rests_on_is_known_whatever_the_settings_say_now(project: Project) -> None:
     project.deduplicate({"a": TEN, "b": changed(2)})
     stricter = replace(project.plan, thresholds=Thresholds(0.8, 0.95))
-    assert read_dedup_state(project.store, stricter) == applied(project, undecided=True)
+    assert read_dedup_state(project.store, stricter) == state(project, undecided=True)
     wider = replace(project.plan, comparison=Comparison(0.5, 0.9))
-    assert read_dedup_state(project.store, wider) == applied(project, uncompared=True)
+    assert read_dedup_state(project.store, wider) == state(project, uncompared=True)
     project.plan = wider
     assert counts(project.sweep(0.7, 0.6)) == [(0.7, 2, 0, False), (0.6, 1, 1, False)]
 

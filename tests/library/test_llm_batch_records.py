@@ -209,13 +209,17 @@ def test_trouble_with_one_batch_does_not_keep_the_others(tmp_path: Path) -> None
 
 def test_a_lane_for_batches_costs_half_and_admits_a_whole_batch() -> None:
     settings = load_settings(batch=True, batch_size=70)
-    lane = Endpoints(settings)("openai/gpt-4o-mini")
+    endpoint = Endpoints(settings)("openai/gpt-4o-mini")
     full = open_endpoint(settings, "openai/gpt-4o-mini").price
-    assert isinstance(lane.client, BatchChatClient)
-    assert isinstance(lane.gate, BatchLimiter)
-    assert (lane.client.max_concurrency, lane.gate.limit, lane.is_paced) == (70, 70, False)
+    assert isinstance(endpoint.client, BatchChatClient)
+    assert isinstance(endpoint.limiter, BatchLimiter)
+    assert (endpoint.client.max_concurrency, endpoint.limiter.limit, endpoint.is_paced) == (
+        70,
+        70,
+        False,
+    )
     assert full
-    assert lane.price == Price(full.input / 2, full.cached_input / 2, full.output / 2)
+    assert endpoint.price == Price(full.input / 2, full.cached_input / 2, full.output / 2)
 
 
 def test_an_estimate_in_batches_is_half_and_of_unknown_time(tmp_path: Path, store: Store) -> None:
@@ -265,20 +269,20 @@ def test_the_request_that_asks_again_names_its_origin() -> None:
 
 def test_an_open_gate_is_out_only_while_every_batch_is_refused() -> None:
     now = [0.0]
-    gate = BatchLimiter(10, clock=lambda: now[0])
+    limiter = BatchLimiter(10, clock=lambda: now[0])
 
     async def call(outcome: Outcome) -> None:
-        gate.leave(await gate.enter(5), outcome)
+        limiter.leave(await limiter.enter(5), outcome)
 
     asyncio.run(call(Outcome.REFUSED))
     now[0] = 7.0
-    assert gate.out_for == 7.0
+    assert limiter.out_for == 7.0
     asyncio.run(call(Outcome.REFUSED))
-    assert gate.out_for == 7.0
-    ticket = asyncio.run(gate.enter())
-    assert (gate.out_for, gate.in_flight) == (0.0, 1)
-    gate.leave(ticket, Outcome.ANSWERED, tokens=3)
-    assert (gate.out_for, gate.answered) == (0.0, 1)
+    assert limiter.out_for == 7.0
+    permit = asyncio.run(limiter.enter())
+    assert (limiter.out_for, limiter.in_flight) == (0.0, 1)
+    limiter.leave(permit, Outcome.ANSWERED, tokens=3)
+    assert (limiter.out_for, limiter.answered) == (0.0, 1)
     asyncio.run(call(Outcome.REFUSED))
-    gate.begin_stage()
-    assert gate.out_for == 0.0
+    limiter.begin_stage()
+    assert limiter.out_for == 0.0

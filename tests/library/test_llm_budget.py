@@ -35,7 +35,7 @@ from tests.library.purchases import (
     in_turn,
     journaled,
     make_request,
-    open_buyer,
+    open_gateway,
 )
 
 ROUNDING = 1e-9
@@ -268,10 +268,10 @@ WORST = worst_case(MANY[10], PRICE)
 
 
 def buy_within(
-    buyer: Gateway, budget: Budget, requests: Sequence[ChatRequest] = MANY
+    gateway: Gateway, budget: Budget, requests: Sequence[ChatRequest] = MANY
 ) -> StageUsage:
-    buyer.budget = budget
-    return buyer.buy(requests, ignore, shard="s", stage="hub")
+    gateway.budget = budget
+    return gateway.buy(requests, ignore, shard="s", stage="hub")
 
 
 @pytest.mark.parametrize(
@@ -282,23 +282,23 @@ def test_a_run_stops_at_its_cap_keeps_what_was_bought_and_can_be_continued(
     cap: Cap, count: int
 ) -> None:
     client = ScriptedClient(in_turn(GOOD))
-    with open_buyer(client) as buyer:
+    with open_gateway(client) as gateway:
         with pytest.raises(BudgetExceeded, match=r"stopped at budget: .* \(this run\)"):
-            buy_within(buyer, Budget(cap))
-        assert len(journaled(buyer)) == client.asked.total() == count
-        buy_within(buyer, Budget())
-        assert len(journaled(buyer)) == client.asked.total() == len(MANY)
+            buy_within(gateway, Budget(cap))
+        assert len(journaled(gateway)) == client.asked.total() == count
+        buy_within(gateway, Budget())
+        assert len(journaled(gateway)) == client.asked.total() == len(MANY)
 
 
 def test_a_stage_stops_at_its_own_cap_and_another_goes_on() -> None:
     budget = Budget(stages={"hub": Cap(tokens=WORST.tokens)})
     client = ScriptedClient(in_turn(GOOD))
     of_hub = [replace(request, stage="hub") for request in MANY]
-    with open_buyer(client) as buyer:
+    with open_gateway(client) as gateway:
         with pytest.raises(BudgetExceeded, match=r"\(stage hub\)"):
-            buy_within(buyer, budget, of_hub)
-        replace(buyer, budget=budget).buy(MANY, ignore, shard="s", stage="hub, by another name")
-        assert len(journaled(buyer)) == len(MANY)
+            buy_within(gateway, budget, of_hub)
+        replace(gateway, budget=budget).buy(MANY, ignore, shard="s", stage="hub, by another name")
+        assert len(journaled(gateway)) == len(MANY)
 
 
 @pytest.mark.parametrize(
@@ -314,8 +314,8 @@ def test_a_call_that_may_have_been_billed_counts_with_its_worst_case(
     error: CallError, *, is_counted: bool
 ) -> None:
     budget = Budget(Cap(tokens=10_000))
-    with open_buyer(ScriptedClient(in_turn(error, error, GOOD))) as buyer:
-        buy_within(buyer, budget, MANY[10:11])
+    with open_gateway(ScriptedClient(in_turn(error, error, GOOD))) as gateway:
+        buy_within(gateway, budget, MANY[10:11])
     assert budget.spent.tokens == 15 + 2 * WORST.tokens * is_counted
 
 
@@ -328,26 +328,26 @@ def test_a_call_that_is_in_flight_when_another_is_fatal_comes_back_and_is_kept()
             await asyncio.sleep(0.3)
             return await super().complete(request, attempt=attempt)
 
-    with open_buyer(Slow(), patience=replace(QUICK, drain_seconds=0.05)) as buyer:
+    with open_gateway(Slow(), retry_policy=replace(QUICK, drain_seconds=0.05)) as gateway:
         with pytest.raises(ModelError, match="bad key"):
-            buy_within(buyer, Budget())
-        assert len(journaled(buyer)) == FakeChatClient.max_concurrency - 1
+            buy_within(gateway, Budget())
+        assert len(journaled(gateway)) == FakeChatClient.max_concurrency - 1
 
 
 def test_an_answer_whose_server_does_not_say_its_tokens_counts_with_its_worst_case() -> None:
     budget = Budget(Cap(tokens=10_000))
-    with open_buyer(ScriptedClient(in_turn(ChatReply(GOOD, is_metered=False)))) as buyer:
-        totals = buy_within(buyer, budget, MANY[10:11])
+    with open_gateway(ScriptedClient(in_turn(ChatReply(GOOD, is_metered=False)))) as gateway:
+        totals = buy_within(gateway, budget, MANY[10:11])
     assert budget.spent.tokens == WORST.tokens
     assert totals.cost_usd is None
 
 
 def test_an_unusable_answer_is_in_the_journal_when_the_cap_stops_the_second_try() -> None:
     budget = Budget(Cap(tokens=WORST.tokens + 10))
-    with open_buyer(ScriptedClient(in_turn("no JSON"))) as buyer:
+    with open_gateway(ScriptedClient(in_turn("no JSON"))) as gateway:
         with pytest.raises(BudgetExceeded):
-            buy_within(buyer, budget, MANY[10:11])
-        [call] = journaled(buyer).values()
+            buy_within(gateway, budget, MANY[10:11])
+        [call] = journaled(gateway).values()
     assert (call.status, call.tokens_in, call.tokens_out) == ("failed", 10, 5)
     assert budget.spent.tokens == 15
 
@@ -374,14 +374,14 @@ def test_what_is_journaled_never_passes_the_cap(cap: int, outcomes: list[str]) -
         return ChatReply(text, reason, used, 0, min(tokens_out, 256))
 
     budget = Budget(Cap(tokens=cap))
-    with open_buyer(ScriptedClient(answer)) as buyer:
+    with open_gateway(ScriptedClient(answer)) as gateway:
         try:
-            buy_within(buyer, budget)
+            buy_within(gateway, budget)
         except BudgetExceeded:
             is_reached = True
         else:
             is_reached = False
         assert budget.spent.tokens == billed["tokens"] <= cap
-        calls = journaled(buyer).values()
+        calls = journaled(gateway).values()
         assert sum(call.tokens_in + call.tokens_out for call in calls) <= cap
         assert is_reached or len(calls) == len(MANY)

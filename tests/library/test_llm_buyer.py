@@ -35,7 +35,7 @@ from tests.library.purchases import (
     journaled,
     make_call,
     make_request,
-    open_buyer,
+    open_gateway,
     replace_lanes,
 )
 
@@ -118,12 +118,12 @@ def test_a_model_that_asks_to_wait_for_hours_ends_the_run() -> None:
 
 def test_a_model_that_refuses_everything_ends_the_run_after_the_time_for_it() -> None:
     client = ScriptedClient(in_turn(CallError(RATE, "slow down", retry_after=0.01)))
-    patience = replace(QUICK, refused_seconds=0.05)
+    retry_policy = replace(QUICK, refused_seconds=0.05)
     with (
-        open_buyer(client, patience=patience) as buyer,
+        open_gateway(client, retry_policy=retry_policy) as gateway,
         pytest.raises(ModelError, match="refuses every request for its pace"),
     ):
-        buyer.answers([ONE], shard="s", stage="t")
+        gateway.answers([ONE], shard="s", stage="t")
 
 
 def test_trouble_that_passes_costs_attempts_and_no_row() -> None:
@@ -167,9 +167,9 @@ def test_a_second_try_can_mend_an_invalid_answer() -> None:
 
 def test_an_unknown_price_makes_the_sum_unknown() -> None:
     client = ScriptedClient(in_turn(GOOD))
-    with open_buyer(client) as buyer:
-        lane = replace(buyer.lanes("fake/demo"), price=None)
-        totals = replace_lanes(buyer, lane).buy(MANY, ignore, shard="s", stage="t")
+    with open_gateway(client) as gateway:
+        endpoint = replace(gateway.endpoints("fake/demo"), price=None)
+        totals = replace_lanes(gateway, endpoint).buy(MANY, ignore, shard="s", stage="t")
         assert totals.cost_usd is None
         assert totals.tokens_in == 200
 
@@ -186,8 +186,8 @@ def test_a_fatal_error_stops_at_once_and_keeps_what_was_bought(tmp_path: Path) -
     with pytest.raises(ModelError, match=r"fake/demo cannot be used: bad key\. Check --model"):
         buy(client, MANY, tmp_path)
     assert client.is_closed
-    with open_buyer(client, tmp_path) as buyer:
-        assert len(journaled(buyer)) == len(MANY) - 1
+    with open_gateway(client, tmp_path) as gateway:
+        assert len(journaled(gateway)) == len(MANY) - 1
 
 
 def test_a_fatal_error_stops_the_requests_beside_it() -> None:
@@ -213,9 +213,9 @@ def test_one_break_of_the_connection_under_many_calls_in_flight_is_no_outage() -
 
     client = ScriptedClient(answer, max_concurrency=64)
     many = [make_request(str(number)) for number in range(64)]
-    patience = replace(QUICK, first_answer_seconds=10)
-    with open_buyer(client, patience=patience) as buyer:
-        calls = buyer.answers(many, shard="s", stage="t")
+    retry_policy = replace(QUICK, first_answer_seconds=10)
+    with open_gateway(client, retry_policy=retry_policy) as gateway:
+        calls = gateway.answers(many, shard="s", stage="t")
     assert {call.status for call in calls.values()} == {"ok"}
 
 
@@ -271,11 +271,11 @@ def test_the_tables_do_not_depend_on_the_order_in_which_answers_arrive(
     seed: int, max_concurrency: int
 ) -> None:
     plan = PersonaPlan("fake/demo")
-    with open_buyer(FakeChatClient(_reply)) as buyer:
-        expected = text_to_persona(PAGES, plan, buyer, "s")
-    with open_buyer(ShufflingClient(seed, max_concurrency, _reply)) as buyer:
-        found = text_to_persona(PAGES, plan, buyer, "s")
-        bought = journaled(buyer)
+    with open_gateway(FakeChatClient(_reply)) as gateway:
+        expected = text_to_persona(PAGES, plan, gateway, "s")
+    with open_gateway(ShufflingClient(seed, max_concurrency, _reply)) as gateway:
+        found = text_to_persona(PAGES, plan, gateway, "s")
+        bought = journaled(gateway)
     assert found.funnel == expected.funnel
     for name, frame in expected.tables.items():
         assert found.tables[name].equals(frame)
@@ -308,8 +308,8 @@ def test_requests_are_read_no_further_ahead_than_the_model_needs() -> None:
         received += 1
 
     client = FakeChatClient()
-    with open_buyer(client) as buyer:
-        totals = buyer.buy(requests(), receive, shard="s", stage="t")
+    with open_gateway(client) as gateway:
+        totals = gateway.buy(requests(), receive, shard="s", stage="t")
     assert (read, received, totals.bought) == (5000, 5000, 5000)
     assert furthest <= WINDOW + 2 * client.max_concurrency + 1
 
@@ -323,8 +323,8 @@ def test_answers_that_were_bought_are_received_without_reading_all_requests() ->
             order.append("read")
             yield make_request(str(number))
 
-    with open_buyer(FakeChatClient(), stored=held) as buyer:
-        totals = buyer.buy(
+    with open_gateway(FakeChatClient(), stored=held) as gateway:
+        totals = gateway.buy(
             requests(), lambda _key, _answer: order.append("received"), shard="s", stage="t"
         )
     assert (totals.reused, totals.bought) == (3000, 0)
@@ -337,10 +337,10 @@ def test_what_the_maker_of_requests_raises_is_raised_and_what_was_bought_is_kept
         msg = "no such page"
         raise ValueError(msg)
 
-    with open_buyer(FakeChatClient()) as buyer:
+    with open_gateway(FakeChatClient()) as gateway:
         with pytest.raises(ValueError, match="no such page"):
-            buyer.buy(requests(), ignore, shard="s", stage="t")
-        assert journaled(buyer).keys() <= {request.call_key for request in MANY}
+            gateway.buy(requests(), ignore, shard="s", stage="t")
+        assert journaled(gateway).keys() <= {request.call_key for request in MANY}
 
 
 def test_what_the_receiver_raises_is_raised_and_the_answer_is_kept() -> None:
@@ -348,25 +348,25 @@ def test_what_the_receiver_raises_is_raised_and_the_answer_is_kept() -> None:
         msg = "no place for it"
         raise ValueError(msg)
 
-    with open_buyer(FakeChatClient()) as buyer:
+    with open_gateway(FakeChatClient()) as gateway:
         with pytest.raises(ValueError, match="no place for it"):
-            buyer.buy(MANY, receive, shard="s", stage="t")
-        assert journaled(buyer)
+            gateway.buy(MANY, receive, shard="s", stage="t")
+        assert journaled(gateway)
 
 
 def test_the_totals_say_what_a_stage_s_purchase_came_to() -> None:
     held = answer_of(make_call("Who reads page 0?"))
     refused = in_turn(fails(RATE), GOOD)
     outcomes = by_outcome(["good", "bad", "failed"])
-    with open_buyer(ScriptedClient(refused), stored={held.call_key: held}) as buyer:
-        totals = buyer.buy(MANY, ignore, shard="s", stage="t")
-        assert totals is buyer.totals["t"]
+    with open_gateway(ScriptedClient(refused), stored={held.call_key: held}) as gateway:
+        totals = gateway.buy(MANY, ignore, shard="s", stage="t")
+        assert totals is gateway.totals["t"]
     assert (totals.reused, totals.bought, totals.refused) == (1, 19, 19)
     assert (totals.tokens_in, totals.tokens_cached, totals.tokens_out) == (190, 19, 95)
     assert totals.cost_usd == pytest.approx(19 * 0.591)
-    with open_buyer(ScriptedClient(outcomes)) as buyer:
-        totals = buyer.buy(MANY, ignore, shard="s", stage="t")
-        calls = journaled(buyer).values()
+    with open_gateway(ScriptedClient(outcomes)) as gateway:
+        totals = gateway.buy(MANY, ignore, shard="s", stage="t")
+        calls = journaled(gateway).values()
     statuses = Counter(call.status for call in calls)
     assert (totals.bought, totals.invalid, totals.failed) == (
         statuses["ok"] + statuses["invalid"],

@@ -73,39 +73,39 @@ def test_a_key_that_another_process_is_buying_cannot_be_taken_until_it_lets_go(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "claims"
-    with held_elsewhere(path, KEY) as holder, closing(KeyLocks(path)) as claims:
+    with held_elsewhere(path, KEY) as holder, closing(KeyLocks(path)) as key_locks:
         assert holder.took == ["True"]
-        assert not claims.take(KEY)
-        assert claims.take(OTHER)
+        assert not key_locks.take(KEY)
+        assert key_locks.take(OTHER)
         holder.release(KEY)
-        assert claims.take(KEY)
+        assert key_locks.take(KEY)
 
 
 def test_a_key_that_we_are_buying_cannot_be_taken_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "claims"
-    with closing(KeyLocks(path)) as claims:
-        assert claims.take(KEY)
+    with closing(KeyLocks(path)) as key_locks:
+        assert key_locks.take(KEY)
         with held_elsewhere(path, KEY, OTHER) as holder:
             assert holder.took == ["False", "True"]
 
 
 def test_what_a_killed_process_was_buying_can_be_taken(tmp_path: Path) -> None:
     path = tmp_path / "claims"
-    with held_elsewhere(path, KEY) as holder, closing(KeyLocks(path)) as claims:
-        assert not claims.take(KEY)
+    with held_elsewhere(path, KEY) as holder, closing(KeyLocks(path)) as key_locks:
+        assert not key_locks.take(KEY)
         holder.kill()
-        assert claims.take(KEY)
+        assert key_locks.take(KEY)
 
 
 def test_many_keys_are_held_at_once_and_the_file_stays_empty(tmp_path: Path) -> None:
     path = tmp_path / "claims"
     keys = [stable_id(number) for number in range(1000)]
-    with closing(KeyLocks(path)) as claims:
-        assert all(claims.take(key) for key in keys)
+    with closing(KeyLocks(path)) as key_locks:
+        assert all(key_locks.take(key) for key in keys)
         with held_elsewhere(path, *keys[:3], OTHER) as holder:
             assert holder.took == ["False"] * 3 + ["True"]
         for key in keys[1:]:
-            claims.release(key)
+            key_locks.release(key)
         with held_elsewhere(path, *keys[:3]) as holder:
             assert holder.took == ["False", "True", "True"]
     assert path.stat().st_size == 0
@@ -136,17 +136,17 @@ def test_closing_releases_all_of_one_buyer_and_nothing_of_another(tmp_path: Path
 
 
 def test_a_key_that_we_are_buying_cannot_be_taken_once_more(tmp_path: Path) -> None:
-    with closing(KeyLocks(tmp_path / "claims")) as claims:
-        assert claims.take(KEY)
-        assert not claims.take(KEY)
-        claims.release(KEY)
-        assert claims.take(KEY)
+    with closing(KeyLocks(tmp_path / "claims")) as key_locks:
+        assert key_locks.take(KEY)
+        assert not key_locks.take(KEY)
+        key_locks.release(KEY)
+        assert key_locks.take(KEY)
 
 
 def test_releasing_what_is_not_held_does_no_harm(tmp_path: Path) -> None:
-    with closing(KeyLocks(tmp_path / "claims")) as claims:
-        claims.release(KEY)
-        assert claims.take(KEY)
+    with closing(KeyLocks(tmp_path / "claims")) as key_locks:
+        key_locks.release(KEY)
+        assert key_locks.take(KEY)
 
 
 @needs_linux
@@ -158,11 +158,11 @@ def test_at_any_time_one_of_two_buyers_at_most_holds_a_key(
     holders: dict[str, int] = {}
     with closing(KeyLocks(path)) as first, closing(KeyLocks(path)) as second:
         for is_taking, who, name in steps:
-            claims, key = (first, second)[who], stable_id(name)
+            key_locks, key = (first, second)[who], stable_id(name)
             if is_taking:
-                assert claims.take(key) is (key not in holders)
+                assert key_locks.take(key) is (key not in holders)
                 holders.setdefault(key, who)
             else:
-                claims.release(key)
+                key_locks.release(key)
                 if holders.get(key) == who:
                     del holders[key]

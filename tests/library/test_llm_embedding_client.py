@@ -34,14 +34,14 @@ def buyer_of(
     server: FaultyServer, folder: Path, *, budget: Budget | None = None, key: str | None = None
 ) -> Iterator[Gateway]:
     client = EmbeddingClient(api_base=server.url, api_key=key, timeout=5)
-    lane = ModelEndpoint(MODEL, client, RateLimiter(client.max_concurrency, start=BATCH), PRICE)
+    endpoint = ModelEndpoint(MODEL, client, RateLimiter(client.max_concurrency, start=BATCH), PRICE)
     with Journal(folder) as journal:
-        yield Gateway(lambda _: lane, journal, Shelf(), budget or Budget(), patience=QUICK)
+        yield Gateway(lambda _: endpoint, journal, Shelf(), budget or Budget(), retry_policy=QUICK)
 
 
 def test_embeddings_are_unit_vectors_in_the_order_of_the_texts(tmp_path: Path) -> None:
-    with serve(vectors([3.0, 4.0], [0.0, 2.0])) as server, buyer_of(server, tmp_path) as buyer:
-        found = ServedEmbedder(MODEL, buyer, "s").embed(["a", "b"])
+    with serve(vectors([3.0, 4.0], [0.0, 2.0])) as server, buyer_of(server, tmp_path) as gateway:
+        found = ServedEmbedder(MODEL, gateway, "s").embed(["a", "b"])
     assert found.dtype == np.float32
     assert found == pytest.approx(np.array([[0.6, 0.8], [0.0, 1.0]]))
     assert server.bodies[0]["input"] == ["a", "b"]
@@ -51,9 +51,9 @@ def test_embeddings_travel_in_batches(tmp_path: Path) -> None:
     texts = [f"text {number}" for number in range(BATCH + 1)]
     with (
         serve(vectors(*[[1.0]] * BATCH), vectors([1.0])) as server,
-        buyer_of(server, tmp_path) as buyer,
+        buyer_of(server, tmp_path) as gateway,
     ):
-        embedder = ServedEmbedder(MODEL, buyer, "s")
+        embedder = ServedEmbedder(MODEL, gateway, "s")
         assert embedder.embed(texts).shape == (BATCH + 1, 1)
         assert embedder.embed([]).shape == (0, 0)
     assert [len(body["input"]) for body in server.bodies] == [BATCH, 1]
@@ -61,11 +61,11 @@ def test_embeddings_travel_in_batches(tmp_path: Path) -> None:
 
 def test_each_text_is_a_call_of_its_own_and_bought_once(tmp_path: Path) -> None:
     with serve(vectors([1.0, 0.0], [0.0, 1.0]), vectors([1.0, 1.0])) as server:
-        with buyer_of(server, tmp_path) as buyer:
-            ServedEmbedder(MODEL, buyer, "s").embed(["a", "b", "a"])
-            calls = journaled(buyer)
-        with buyer_of(server, tmp_path) as buyer:
-            ServedEmbedder(MODEL, buyer, "s").embed(["b", "c", "a"])
+        with buyer_of(server, tmp_path) as gateway:
+            ServedEmbedder(MODEL, gateway, "s").embed(["a", "b", "a"])
+            calls = journaled(gateway)
+        with buyer_of(server, tmp_path) as gateway:
+            ServedEmbedder(MODEL, gateway, "s").embed(["b", "c", "a"])
     assert [body["input"] for body in server.bodies] == [["a", "b"], ["c"]]
     first = calls[embedding_request(MODEL, "a").call_key]
     assert (first.stage, first.tokens_in, first.cost_usd) == ("embeddings", 4, 0.004)
@@ -80,9 +80,9 @@ def test_a_chat_with_the_same_words_is_another_purchase() -> None:
 def test_embeddings_outlast_trouble_that_passes(tmp_path: Path) -> None:
     with (
         serve(refuse(500), refuse(429, retry_after="0"), vectors([1.0])) as server,
-        buyer_of(server, tmp_path) as buyer,
+        buyer_of(server, tmp_path) as gateway,
     ):
-        assert ServedEmbedder(MODEL, buyer, "s").embed(["a"]).shape == (1, 1)
+        assert ServedEmbedder(MODEL, gateway, "s").embed(["a"]).shape == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +97,10 @@ def test_an_embedding_model_that_gives_nothing_says_what_to_do(
 ) -> None:
     with (
         serve(reply) as server,
-        buyer_of(server, tmp_path, key=CANARY) as buyer,
+        buyer_of(server, tmp_path, key=CANARY) as gateway,
         pytest.raises(ModelError, match=message) as caught,
     ):
-        ServedEmbedder(MODEL, buyer, "s").embed(["a"])
+        ServedEmbedder(MODEL, gateway, "s").embed(["a"])
     assert CANARY not in str(caught.value)
 
 
@@ -108,10 +108,10 @@ def test_embeddings_count_against_the_budget(tmp_path: Path) -> None:
     budget = Budget(Cap(usd=0.0))
     with (
         serve(vectors([1.0])) as server,
-        buyer_of(server, tmp_path, budget=budget) as buyer,
+        buyer_of(server, tmp_path, budget=budget) as gateway,
         pytest.raises(BudgetExceeded, match="stopped at budget: 0 USD"),
     ):
-        ServedEmbedder(MODEL, buyer, "s").embed(["a"])
+        ServedEmbedder(MODEL, gateway, "s").embed(["a"])
     assert not server.bodies
 
 

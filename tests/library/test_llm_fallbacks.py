@@ -20,7 +20,7 @@ from tests.library.purchases import (
     journaled,
     make_call,
     make_request,
-    open_buyer,
+    open_gateway,
 )
 
 SECOND, THIRD = "fake/second", "fake/third"
@@ -51,8 +51,8 @@ def test_a_failure_an_unusable_answer_and_an_outage_go_to_the_next_model(
     first: Script, asked_first: int
 ) -> None:
     clients = [ScriptedClient(first), ScriptedClient(WELL)]
-    with open_buyer(clients[0], patience=HASTY, fallbacks={SECOND: clients[1]}) as buyer:
-        found = buyer.answers([ONE], shard="s", stage="t")
+    with open_gateway(clients[0], retry_policy=HASTY, fallbacks={SECOND: clients[1]}) as gateway:
+        found = gateway.answers([ONE], shard="s", stage="t")
     answer = found[ONE.call_key]
     assert (answer.status, answer.model, answer.call_key) == ("ok", SECOND, by(SECOND))
     assert [client.asked.total() for client in clients] == [asked_first, 1]
@@ -61,8 +61,8 @@ def test_a_failure_an_unusable_answer_and_an_outage_go_to_the_next_model(
 
 def test_both_purchases_are_journaled_each_under_its_own_model(tmp_path: Path) -> None:
     buy(ScriptedClient(BAD), [ONE], tmp_path, fallbacks={SECOND: ScriptedClient(WELL)})
-    with open_buyer(ScriptedClient(WELL), tmp_path) as buyer:
-        calls = journaled(buyer)
+    with open_gateway(ScriptedClient(WELL), tmp_path) as gateway:
+        calls = journaled(gateway)
     assert {call.model: call.status for call in calls.values()} == {
         ONE.model: "invalid", SECOND: "ok"
     }  # fmt: skip
@@ -118,8 +118,8 @@ def test_when_no_model_gives_a_usable_answer_the_first_one_s_counts_and_is_not_b
 
 def test_a_model_that_is_down_is_skipped_for_later_rows() -> None:
     clients = [ScriptedClient(DOWN), ScriptedClient(WELL)]
-    with open_buyer(clients[0], patience=HASTY, fallbacks={SECOND: clients[1]}) as buyer:
-        found = buyer.answers(MANY, shard="s", stage="t")
+    with open_gateway(clients[0], retry_policy=HASTY, fallbacks={SECOND: clients[1]}) as gateway:
+        found = gateway.answers(MANY, shard="s", stage="t")
     assert {answer.model for answer in found.values()} == {SECOND}
     assert clients[0].asked.total() <= 2 * clients[0].max_concurrency < len(MANY)
     assert clients[1].asked.total() == len(MANY)
@@ -128,19 +128,21 @@ def test_a_model_that_is_down_is_skipped_for_later_rows() -> None:
 def test_the_last_model_is_asked_for_every_row_and_ends_the_run_when_it_is_down_too() -> None:
     clients = [ScriptedClient(DOWN), ScriptedClient(DOWN)]
     with (
-        open_buyer(clients[0], patience=HASTY, fallbacks={SECOND: clients[1]}) as buyer,
+        open_gateway(clients[0], retry_policy=HASTY, fallbacks={SECOND: clients[1]}) as gateway,
         pytest.raises(ModelError, match=r"model fake/second has given no answer.*Run again when"),
     ):
-        buyer.answers(MANY, shard="s", stage="t")
+        gateway.answers(MANY, shard="s", stage="t")
 
 
 def test_a_model_that_was_down_is_asked_again_in_the_next_stage() -> None:
     first = ScriptedClient(in_turn(fails(CallErrorKind.TRANSIENT), GOOD))
-    with open_buyer(first, patience=HASTY, fallbacks={SECOND: ScriptedClient(WELL)}) as buyer:
-        assert buyer.answers([ONE], shard="s", stage="t")[ONE.call_key].model == SECOND
+    with open_gateway(
+        first, retry_policy=HASTY, fallbacks={SECOND: ScriptedClient(WELL)}
+    ) as gateway:
+        assert gateway.answers([ONE], shard="s", stage="t")[ONE.call_key].model == SECOND
         again = make_request("Who else?")
         first.asked[again.call_key] = 1
-        assert buyer.answers([again], shard="s", stage="u")[again.call_key].model == ONE.model
+        assert gateway.answers([again], shard="s", stage="u")[again.call_key].model == ONE.model
 
 
 def test_a_wrong_key_or_name_stops_the_run_although_there_is_a_fallback() -> None:

@@ -48,7 +48,7 @@ def test_five_percent_of_random_refusals_do_not_wear_down_a_small_limit(seed: in
     report = simulate(serve_noisily(0.3, refused=0.05, seed=seed), 10_000, ceiling=200)
 
     assert min(report.limits) >= 24
-    assert report.gate.limit >= 80
+    assert report.limiter.limit >= 80
 
 
 @pytest.mark.parametrize("serve", [serve_in_turn, serve_together])
@@ -77,23 +77,23 @@ def test_noisy_latencies_do_not_shrink_the_limit(seed: int) -> None:
 )
 def test_a_window_of_answers_decides_by_its_share_of_refusals(refused: int, limit: int) -> None:
     async def main() -> RateLimiter:
-        gate = make_gate(100)
-        await answer(gate, *[REFUSED] * refused, *[ANSWERED] * (32 - refused))
-        return gate
+        limiter = make_gate(100)
+        await answer(limiter, *[REFUSED] * refused, *[ANSWERED] * (32 - refused))
+        return limiter
 
-    gate = run(main())
+    limiter = run(main())
 
-    assert gate.limit == limit
-    assert gate.refused_share == refused / 32
-    assert gate.answered == 32 - refused
-    assert gate.in_flight == 0
+    assert limiter.limit == limit
+    assert limiter.refused_share == refused / 32
+    assert limiter.answered == 32 - refused
+    assert limiter.in_flight == 0
 
 
 def test_a_timeout_counts_as_a_refusal() -> None:
     async def main() -> RateLimiter:
-        gate = make_gate(100)
-        await answer(gate, *[Outcome.TIMED_OUT] * 8, *[ANSWERED] * 24)
-        return gate
+        limiter = make_gate(100)
+        await answer(limiter, *[Outcome.TIMED_OUT] * 8, *[ANSWERED] * 24)
+        return limiter
 
     assert run(main()).limit == 24
 
@@ -101,13 +101,13 @@ def test_a_timeout_counts_as_a_refusal() -> None:
 @pytest.mark.parametrize(("refused", "pause"), [(32, 7), (12, 0)])
 def test_everybody_pauses_once_when_most_slots_are_refused(refused: int, pause: float) -> None:
     async def main() -> list[float]:
-        gate = make_gate(100)
+        limiter = make_gate(100)
         outcomes = [REFUSED] * refused + [ANSWERED] * (32 - refused)
-        await answer(gate, *outcomes, is_busy=False)
+        await answer(limiter, *outcomes, is_busy=False)
         began = now()
         waited = []
         for _ in range(2):
-            gate.leave(await gate.enter(), ANSWERED)
+            limiter.leave(await limiter.enter(), ANSWERED)
             waited.append(now() - began)
         return waited
 
@@ -116,40 +116,40 @@ def test_everybody_pauses_once_when_most_slots_are_refused(refused: int, pause: 
 
 def test_the_limit_does_not_grow_when_it_was_not_what_kept_us() -> None:
     async def main() -> RateLimiter:
-        gate = make_gate(100)
+        limiter = make_gate(100)
         for _ in range(10):
-            await answer(gate, *[ANSWERED] * 16, is_busy=False)
-        return gate
+            await answer(limiter, *[ANSWERED] * 16, is_busy=False)
+        return limiter
 
     assert run(main()).limit == 32
 
 
 def test_calls_started_before_a_change_say_nothing_about_the_new_limit() -> None:
     async def main() -> tuple[int, float]:
-        gate = make_gate(400, start=64)
-        old = [await gate.enter() for _ in range(64)]
+        limiter = make_gate(400, start=64)
+        old = [await limiter.enter() for _ in range(64)]
         await asyncio.sleep(1)
-        for ticket in old:
-            gate.leave(ticket, REFUSED)
-            if gate.limit < 64:
+        for permit in old:
+            limiter.leave(permit, REFUSED)
+            if limiter.limit < 64:
                 break
-        limit = gate.limit
-        for ticket in old[: gate.in_flight]:
-            gate.leave(ticket, REFUSED)
-        return limit, gate.limit
+        limit = limiter.limit
+        for permit in old[: limiter.in_flight]:
+            limiter.leave(permit, REFUSED)
+        return limit, limiter.limit
 
     assert run(main()) == (32, 32)
 
 
 def test_outcomes_that_say_nothing_close_no_window() -> None:
     async def main() -> RateLimiter:
-        gate = make_gate(100)
-        await answer(gate, *[Outcome.OTHER] * 500)
-        return gate
+        limiter = make_gate(100)
+        await answer(limiter, *[Outcome.OTHER] * 500)
+        return limiter
 
-    gate = run(main())
+    limiter = run(main())
 
-    assert (gate.limit, gate.refused_share, gate.in_flight) == (32, 0, 0)
+    assert (limiter.limit, limiter.refused_share, limiter.in_flight) == (32, 0, 0)
 
 
 def test_a_server_of_one_worker_is_asked_one_call_or_two_at_a_time() -> None:
@@ -160,32 +160,32 @@ def test_a_server_of_one_worker_is_asked_one_call_or_two_at_a_time() -> None:
 
 def test_a_stage_keeps_the_limit_and_forgets_the_rates() -> None:
     async def main() -> list[int]:
-        gate = make_gate(256)
-        await run_stage(gate, serve_noisily(0.2), 1000)
-        limits = [gate.limit]
-        gate.begin_stage()  # from now on, answers take 30 times as long
-        limits.append(gate.limit)
+        limiter = make_gate(256)
+        await run_stage(limiter, serve_noisily(0.2), 1000)
+        limits = [limiter.limit]
+        limiter.begin_stage()  # from now on, answers take 30 times as long
+        limits.append(limiter.limit)
 
         async def server() -> Outcome:
             await asyncio.sleep(30)
             return ANSWERED
 
-        await run_stage(gate, server, 3000)
-        return [*limits, gate.limit]
+        await run_stage(limiter, server, 3000)
+        return [*limits, limiter.limit]
 
     assert run(main()) == [256, 256, 256]
 
 
 def test_a_stage_that_begins_while_half_is_tried_has_the_whole_limit() -> None:
     async def main() -> list[int]:
-        gate = make_gate(256)
-        stage = asyncio.create_task(run_stage(gate, serve_in_turn(40, sigma=0, seed=0), 10**6))
-        while gate.limit >= 30:  # noqa: ASYNC110 - half of what 40 workers need
+        limiter = make_gate(256)
+        stage = asyncio.create_task(run_stage(limiter, serve_in_turn(40, sigma=0, seed=0), 10**6))
+        while limiter.limit >= 30:  # noqa: ASYNC110 - half of what 40 workers need
             await asyncio.sleep(0.5)
-        half = gate.limit
-        gate.begin_stage()
+        half = limiter.limit
+        limiter.begin_stage()
         stage.cancel()
-        return [half, gate.limit]
+        return [half, limiter.limit]
 
     half, whole = run(main())
 

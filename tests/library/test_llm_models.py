@@ -29,7 +29,7 @@ from persona_pipeline.models import (
 )
 from persona_pipeline.settings import load_settings
 from tests.library.purchases import Shelf
-from tests.library.purchases import open_buyer as open_fake_buyer
+from tests.library.purchases import open_gateway as open_fake_buyer
 
 
 @pytest.mark.parametrize("name", ["fake/demo", "fake/slow"])
@@ -74,19 +74,19 @@ def test_any_other_name_is_a_served_model(name: str, kind: type) -> None:
 def test_under_a_cap_in_usd_an_embedding_model_of_unknown_price_is_not_asked_either() -> None:
     settings = load_settings(max_usd=5, embedding_model="hosted_vllm/my-own")
     with (
-        open_fake_buyer(FakeChatClient()) as buyer,
+        open_fake_buyer(FakeChatClient()) as gateway,
         pytest.raises(ModelError, match="nobody knows the price of hosted_vllm/my-own"),
     ):
-        open_embedder(settings, buyer, "s")
+        open_embedder(settings, gateway, "s")
 
 
 def test_a_lane_is_opened_once_and_keeps_to_the_settings_quotas() -> None:
-    lanes = Endpoints(load_settings(max_concurrency=7, tokens_per_minute=100))
-    lane = lanes("openai/gpt-4o")
-    assert lanes("openai/gpt-4o") is lane
-    assert lanes("openai/gpt-4o-mini").gate is not lane.gate
-    assert (lane.model, lane.gate.limit, lane.is_paced) == ("openai/gpt-4o", 7, True)
-    assert lane.price is not None
+    endpoints = Endpoints(load_settings(max_concurrency=7, tokens_per_minute=100))
+    endpoint = endpoints("openai/gpt-4o")
+    assert endpoints("openai/gpt-4o") is endpoint
+    assert endpoints("openai/gpt-4o-mini").limiter is not endpoint.limiter
+    assert (endpoint.model, endpoint.limiter.limit, endpoint.is_paced) == ("openai/gpt-4o", 7, True)
+    assert endpoint.price is not None
     assert not Endpoints(load_settings())("fake/demo").is_paced
 
 
@@ -112,17 +112,17 @@ def test_a_buyer_has_the_settings_journal_budget_and_fallbacks(tmp_path: Path) -
         stage_max_usd={"hub": 0.5},
         stage_max_tokens={"hub": 7},
     )
-    with open_gateway(settings, Shelf()) as buyer:
-        assert buyer.fallbacks == ("fake/slow",)
-        assert buyer.budget.run == Cap(tokens=9)
-        assert buyer.budget.stages == {"hub": Cap(7, 0.5)}
+    with open_gateway(settings, Shelf()) as gateway:
+        assert gateway.fallbacks == ("fake/slow",)
+        assert gateway.budget.run == Cap(tokens=9)
+        assert gateway.budget.stages == {"hub": Cap(7, 0.5)}
         assert (tmp_path / "journal" / "claims").is_file()
 
 
 def test_the_name_of_an_embedding_model_is_fake_or_served() -> None:
-    with open_fake_buyer(FakeChatClient()) as buyer:
-        fake = open_embedder(load_settings(embedding_model="fake/any"), buyer, "s")
-        served = open_embedder(load_settings(embedding_model="openai/small"), buyer, "s")
+    with open_fake_buyer(FakeChatClient()) as gateway:
+        fake = open_embedder(load_settings(embedding_model="fake/any"), gateway, "s")
+        served = open_embedder(load_settings(embedding_model="openai/small"), gateway, "s")
     assert isinstance(fake, FakeEmbedder)
     assert isinstance(served, ServedEmbedder)
     assert served.model == "openai/small"
@@ -151,10 +151,10 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
 def test_an_embedding_model_that_is_not_there_is_named_with_the_choices() -> None:
     settings = load_settings(embedding_model="embedded/minilm")
     with (
-        open_fake_buyer(FakeChatClient()) as buyer,
+        open_fake_buyer(FakeChatClient()) as gateway,
         pytest.raises(ModelError, match="did you mean 'embedded/minilm-l6-int8'"),
     ):
-        open_embedder(settings, buyer, "s")
+        open_embedder(settings, gateway, "s")
 
 
 def test_an_embedded_name_may_be_the_path_of_a_file() -> None:

@@ -15,7 +15,7 @@ from tests.library.purchases import (
     fails,
     in_turn,
     make_request,
-    open_buyer,
+    open_gateway,
 )
 
 ONE = make_request()
@@ -33,11 +33,11 @@ def test_a_time_out_makes_the_gate_smaller() -> None:
         return GOOD
 
     client = ScriptedClient(answer, max_concurrency=64)
-    with open_buyer(client) as buyer:
-        gate = buyer.lanes("fake/demo").gate
-        calls = buyer.answers(HUNDREDS, shard="s", stage="t")
+    with open_gateway(client) as gateway:
+        limiter = gateway.endpoints("fake/demo").limiter
+        calls = gateway.answers(HUNDREDS, shard="s", stage="t")
     assert {call.status for call in calls.values()} == {"ok"}
-    assert gate.limit < 32
+    assert limiter.limit < 32
 
 
 HUNDREDS = [make_request(str(number)) for number in range(300)]

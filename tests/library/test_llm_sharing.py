@@ -27,7 +27,7 @@ from tests.library.purchases import (
     lanes_of,
     make_call,
     make_request,
-    open_buyer,
+    open_gateway,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -153,17 +153,17 @@ def test_an_answer_that_another_process_commits_after_we_looked_is_found_in_the_
     theirs = {call.call_key: answer_of(call) for call in map(make_call, PAGES[10:])}
 
     def answer(_request: ChatRequest, _before: int) -> str:
-        if not shelf.commits:
-            shelf.put(theirs)
+        if not pending.commits:
+            pending.put(theirs)
         return GOOD
 
-    shelf, client = Shelf(), ScriptedClient(answer, max_concurrency=2)
+    pending, client = Shelf(), ScriptedClient(answer, max_concurrency=2)
     with Journal(tmp_path) as journal:
-        buyer = Gateway(lanes_of(client), journal, shelf, patience=QUICK)
-        answers = buyer.answers(MANY, shard="s", stage="t")
+        gateway = Gateway(lanes_of(client), journal, pending, retry_policy=QUICK)
+        answers = gateway.answers(MANY, shard="s", stage="t")
     assert client.asked.keys() == set(keys_of(MANY[:10]))
     assert {key: answers[key] for key in theirs} == theirs
-    assert buyer.totals["t"].reused == len(theirs)
+    assert gateway.totals["t"].reused == len(theirs)
 
 
 def test_an_answer_that_another_process_buys_after_we_looked_is_found_in_its_journal(
@@ -186,8 +186,8 @@ def test_an_answer_that_another_process_buys_after_we_looked_is_found_in_its_jou
 def test_what_another_process_tried_and_did_not_get_is_asked_for_by_us(tmp_path: Path) -> None:
     with Journal(tmp_path) as other:
         other.append(make_call(PAGES[0], status="failed"))
-        assert other.claims.take(MANY[0].call_key)
-        letting_go = threading.Timer(0.1, other.claims.release, [MANY[0].call_key])
+        assert other.key_locks.take(MANY[0].call_key)
+        letting_go = threading.Timer(0.1, other.key_locks.release, [MANY[0].call_key])
         letting_go.start()
         client = ScriptedClient(in_turn(GOOD))
         started = time.monotonic()
@@ -201,12 +201,12 @@ def test_what_another_process_tried_and_did_not_get_is_asked_for_by_us(tmp_path:
 def test_while_another_process_buys_an_answer_the_others_are_bought(tmp_path: Path) -> None:
     asked_meanwhile: list[int] = []
     with Journal(tmp_path) as other:
-        assert other.claims.take(MANY[0].call_key)
+        assert other.key_locks.take(MANY[0].call_key)
 
         def finish() -> None:
             asked_meanwhile.append(client.asked.total())
             other.append(make_call(PAGES[0]))
-            other.claims.release(MANY[0].call_key)
+            other.key_locks.release(MANY[0].call_key)
 
         finishing = threading.Timer(0.2, finish)
         finishing.start()
@@ -227,8 +227,8 @@ def test_what_is_in_the_store_is_found_although_nothing_is_published(
     store.snapshot.unlink()
     client = ScriptedClient(in_turn(GOOD))
     with Journal(tmp_path / "journal") as journal:
-        buyer = Gateway(lanes_of(client), journal, store, patience=QUICK)
-        answers = buyer.answers(MANY[:2], shard="s", stage="t")
+        gateway = Gateway(lanes_of(client), journal, store, retry_policy=QUICK)
+        answers = gateway.answers(MANY[:2], shard="s", stage="t")
     assert client.asked.keys() == {MANY[1].call_key}
     assert answers[MANY[0].call_key] == answer_of(make_call(PAGES[0]))
 
@@ -237,7 +237,7 @@ def test_a_fallback_and_a_request_of_its_own_for_the_same_answer_are_one_purchas
     first = ScriptedClient(in_turn(CallError(CallErrorKind.PERMANENT, "too long")))
     other = FakeChatClient(seconds=0.02)
     requests = [make_request(page, model=model) for page in PAGES[:4] for model in ("a/b", "c/d")]
-    with open_buyer(first, fallbacks={"c/d": other}) as buyer:
-        answers = buyer.answers(requests, shard="s", stage="t")
+    with open_gateway(first, fallbacks={"c/d": other}) as gateway:
+        answers = gateway.answers(requests, shard="s", stage="t")
     assert len(other.requests) == 4
     assert {answer.model for answer in answers.values()} == {"c/d"}

@@ -22,7 +22,7 @@ from tests.library.purchases import (
     in_turn,
     journaled,
     make_request,
-    open_buyer,
+    open_gateway,
 )
 
 MANY = [make_request(f"Who reads page {number}?") for number in range(200)]
@@ -60,13 +60,13 @@ class Interrupting:
 
 @contextmanager
 def interrupted(
-    client: Interrupting, patience: object = PATIENCE
+    client: Interrupting, retry_policy: object = PATIENCE
 ) -> Iterator[tuple[Counter[str], int]]:
     """What the journal holds after the interrupt, by status, and the tokens of all of it."""
-    with open_buyer(client, patience=patience) as buyer:  # type: ignore[arg-type]
+    with open_gateway(client, retry_policy=retry_policy) as gateway:  # type: ignore[arg-type]
         with pytest.raises(KeyboardInterrupt):
-            buyer.buy(MANY, ignore, shard="s", stage="t")
-        calls = journaled(buyer).values()
+            gateway.buy(MANY, ignore, shard="s", stage="t")
+        calls = journaled(gateway).values()
         tokens = sum(call.tokens_in for call in calls)
         yield Counter(call.status for call in calls), tokens
 
@@ -105,11 +105,11 @@ def test_what_does_not_come_back_within_the_grace_is_given_up() -> None:
 
 def test_after_an_interrupt_the_rest_is_bought_by_the_next_run() -> None:
     client = Interrupting(30, in_turn(GOOD), seconds=0.002)
-    with open_buyer(client, patience=PATIENCE) as buyer:
+    with open_gateway(client, retry_policy=PATIENCE) as gateway:
         with pytest.raises(KeyboardInterrupt):
-            buyer.buy(MANY, ignore, shard="s", stage="t")
-        answers = buyer.answers(MANY, shard="s", stage="t")
-        assert len(answers) == len(journaled(buyer)) == len(MANY)
+            gateway.buy(MANY, ignore, shard="s", stage="t")
+        answers = gateway.answers(MANY, shard="s", stage="t")
+        assert len(answers) == len(journaled(gateway)) == len(MANY)
     assert client.billed == len(MANY)
 
 
@@ -120,9 +120,9 @@ def test_what_was_interrupted_while_its_client_was_loaded_is_never_sent() -> Non
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.3)  # the loop is busy, and does not hear of it
 
-    with open_buyer(client, patience=PATIENCE) as buyer:
-        lanes = buyer.lanes
-        buyer.lanes = lambda model: replace(lanes(model), prepare=load)
+    with open_gateway(client, retry_policy=PATIENCE) as gateway:
+        endpoints = gateway.endpoints
+        gateway.endpoints = lambda model: replace(endpoints(model), prepare=load)
         with pytest.raises(KeyboardInterrupt):
-            buyer.buy(MANY, ignore, shard="s", stage="t")
+            gateway.buy(MANY, ignore, shard="s", stage="t")
     assert client.sent == 0

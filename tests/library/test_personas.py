@@ -20,7 +20,7 @@ from persona_pipeline.personas.persona_to_persona import persona_to_persona
 from persona_pipeline.personas.plan import PersonaPlan
 from persona_pipeline.personas.text_to_persona import text_to_persona
 from persona_pipeline.store.stage_rows import StageRows
-from tests.library.purchases import ScriptedClient, by_outcome, open_buyer
+from tests.library.purchases import ScriptedClient, by_outcome, open_gateway
 
 PLAN = PersonaPlan("fake/demo")
 OUTCOMES = st.lists(st.sampled_from(["good", "invalid", "failed"]), min_size=1, max_size=5)
@@ -53,8 +53,8 @@ def question_of(request: ChatRequest) -> str:
 def test_each_page_is_asked_about_once_per_verb() -> None:
     client = FakeChatClient()
     plan = PersonaPlan("fake/demo", verbs=("read", "dislike"), granularity="coarse")
-    with open_buyer(client) as buyer:
-        rows = text_to_persona(pages("One.", "Two."), plan, buyer, "s")
+    with open_gateway(client) as gateway:
+        rows = text_to_persona(pages("One.", "Two."), plan, gateway, "s")
     found = rows.tables["personas.extracted"]
     assert found.select("document_id", "verb", "granularity").rows() == [
         ("d0", "read", "coarse"),
@@ -71,8 +71,8 @@ def test_each_page_is_asked_about_once_per_verb() -> None:
 def test_two_pages_with_the_same_beginning_share_an_answer_and_have_their_own_personas() -> None:
     client = FakeChatClient()
     plan = PersonaPlan("fake/demo", verbs=("read",), document_chars=10)
-    with open_buyer(client) as buyer:
-        rows = text_to_persona(pages("A long page, one.", "A long page, two."), plan, buyer, "s")
+    with open_gateway(client) as gateway:
+        rows = text_to_persona(pages("A long page, one.", "A long page, two."), plan, gateway, "s")
     found = rows.tables["personas.extracted"]
     assert len(client.requests) == 1
     assert found["call_key"].n_unique() == 1
@@ -83,8 +83,8 @@ def test_two_pages_with_the_same_beginning_share_an_answer_and_have_their_own_pe
 @given(OUTCOMES, st.integers(0, 6))
 def test_no_page_is_lost_whatever_the_model_answers(outcomes: list[str], count: int) -> None:
     documents = pages(*(f"Page {number}." for number in range(count)))
-    with open_buyer(ScriptedClient(by_outcome(outcomes))) as buyer:
-        rows = text_to_persona(documents, PLAN, buyer, "s")
+    with open_gateway(ScriptedClient(by_outcome(outcomes))) as gateway:
+        rows = text_to_persona(documents, PLAN, gateway, "s")
     assert rows.funnel is not None
     assert sum(sizes(rows).values()) == rows.funnel.rows_in == 2 * count
     reasons = set(rows.tables["personas.rejected"]["reason"])
@@ -92,8 +92,8 @@ def test_no_page_is_lost_whatever_the_model_answers(outcomes: list[str], count: 
 
 
 def test_a_rejected_answer_keeps_what_the_model_said_and_why_it_is_no_answer() -> None:
-    with open_buyer(ScriptedClient(by_outcome(["invalid"]))) as buyer:
-        rows = text_to_persona(pages("One."), PLAN, buyer, "s")
+    with open_gateway(ScriptedClient(by_outcome(["invalid"]))) as gateway:
+        rows = text_to_persona(pages("One."), PLAN, gateway, "s")
     rejected = rows.tables["personas.rejected"].row(0, named=True)
     assert (rejected["reason"], rejected["persona"]) == ("invalid_answer", "no JSON at all")
     assert "Expecting value" in rejected["detail"]
@@ -104,8 +104,8 @@ def test_ids_do_not_depend_on_the_answers_or_the_order_of_pages() -> None:
     documents = pages("One.", "Two.", "Three.")
     found = []
     for frame, outcomes in ((documents, ["good"]), (documents.reverse(), ["invalid"])):
-        with open_buyer(ScriptedClient(by_outcome(outcomes))) as buyer:
-            rows = text_to_persona(frame, PLAN, buyer, "s")
+        with open_gateway(ScriptedClient(by_outcome(outcomes))) as gateway:
+            rows = text_to_persona(frame, PLAN, gateway, "s")
         found.append({key for table in rows.tables.values() for key in table["persona_id"]})
     assert found[0] == found[1]
 
@@ -124,8 +124,8 @@ HOSTILE = [
 def asked_about(text: str, title: str | None) -> ChatRequest:
     client = FakeChatClient()
     plan = PersonaPlan("fake/demo", verbs=("read",))
-    with open_buyer(client) as buyer:
-        text_to_persona(pages(text, title=title), plan, buyer, "s")
+    with open_gateway(client) as gateway:
+        text_to_persona(pages(text, title=title), plan, gateway, "s")
     return client.requests[0]
 
 
@@ -161,8 +161,8 @@ def test_pages_of_any_text_leave_the_rest_of_the_prompt_as_it_is(one: str, other
 
 def test_an_answer_that_no_table_can_hold_is_rejected_and_stops_nothing() -> None:
     text = '{"persona": "A keeper of half a ship \\ud83d and of many more locks."}'
-    with open_buyer(FakeChatClient(lambda _request: text)) as buyer:
-        rows = text_to_persona(pages("One."), PLAN, buyer, "s")
+    with open_gateway(FakeChatClient(lambda _request: text)) as gateway:
+        rows = text_to_persona(pages("One."), PLAN, gateway, "s")
     assert sizes(rows) == {"extracted": 0, "rejected": 2}
 
 
@@ -178,8 +178,8 @@ def expand(
 ) -> tuple[StageRows, list[ChatRequest]]:
     client = FakeChatClient(reply)
     plan = PersonaPlan("fake/demo", hops=hops, fan_out=fan_out)
-    with open_buyer(client) as buyer:
-        return persona_to_persona(personas, plan, buyer, "s"), client.requests
+    with open_gateway(client) as gateway:
+        return persona_to_persona(personas, plan, gateway, "s"), client.requests
 
 
 def answer_with(*people: str) -> Callable[[ChatRequest], str]:
@@ -273,8 +273,8 @@ def test_no_related_persona_is_lost_whatever_the_model_answers(
     outcomes: list[str], hops: int, fan_out: int, count: int
 ) -> None:
     plan = PersonaPlan("fake/demo", hops=hops, fan_out=fan_out)
-    with open_buyer(ScriptedClient(by_outcome(outcomes))) as buyer:
-        rows = persona_to_persona(extracted(*PEOPLE[:count]), plan, buyer, "s")
+    with open_gateway(ScriptedClient(by_outcome(outcomes))) as gateway:
+        rows = persona_to_persona(extracted(*PEOPLE[:count]), plan, gateway, "s")
     assert rows.funnel is not None
     assert sum(sizes(rows).values()) == rows.funnel.rows_in
     assert rows.funnel.input_count == count

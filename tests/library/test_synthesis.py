@@ -18,7 +18,7 @@ from persona_pipeline.store.store import Store
 from persona_pipeline.synthesis.domain import Domain, Prompting
 from persona_pipeline.synthesis.records import SynthesisPlan, synthesize
 from persona_pipeline.synthesis.tables import table_columns, table_descriptions, table_name
-from tests.library.purchases import ScriptedClient, by_outcome, open_buyer
+from tests.library.purchases import ScriptedClient, by_outcome, open_gateway
 
 PLAN = SynthesisPlan("fake/demo")
 ANSWER: dict[str, Any] = {
@@ -44,8 +44,8 @@ def write(
     plan: SynthesisPlan = PLAN,
     count: int = 1,
 ) -> StageRows:
-    with open_buyer(FakeChatClient(reply)) as buyer:
-        return synthesize(riddle, personas(count), plan, buyer, "s")
+    with open_gateway(FakeChatClient(reply)) as gateway:
+        return synthesize(riddle, personas(count), plan, gateway, "s")
 
 
 def answer_with(**changed: object) -> Callable[[ChatRequest], str]:
@@ -143,8 +143,8 @@ def test_a_record_with_a_fault_is_rejected_for_it(
 def test_a_call_without_a_usable_answer_is_a_rejected_record(riddle: Domain) -> None:
     outcomes = {"invalid": "invalid_answer", "failed": "call_failed"}
     for outcome, reason in outcomes.items():
-        with open_buyer(ScriptedClient(by_outcome([outcome]))) as buyer:
-            rows = synthesize(riddle, personas(2), PLAN, buyer, "s")
+        with open_gateway(ScriptedClient(by_outcome([outcome]))) as gateway:
+            rows = synthesize(riddle, personas(2), PLAN, gateway, "s")
         assert turned_away(rows)["reason"].to_list() == [reason] * 2
 
 
@@ -157,8 +157,8 @@ def test_no_record_is_lost_whatever_the_model_answers(
     riddle: Domain, outcomes: list[str], count: int, limit: int | None
 ) -> None:
     plan = SynthesisPlan("fake/demo", records_per_shard=limit)
-    with open_buyer(ScriptedClient(by_outcome(outcomes))) as buyer:
-        rows = synthesize(riddle, personas(count), plan, buyer, "s")
+    with open_gateway(ScriptedClient(by_outcome(outcomes))) as gateway:
+        rows = synthesize(riddle, personas(count), plan, gateway, "s")
     expected = count if limit is None else min(count, limit)
     assert rows.funnel is not None
     assert (rows.funnel.input_count, rows.funnel.rows_in) == (count, expected)
@@ -175,8 +175,8 @@ def test_the_same_personas_are_chosen_in_any_order_of_input(
     plan = SynthesisPlan("fake/demo", records_per_shard=limit)
     found = []
     for frame in (personas(10), personas(10)[order]):
-        with open_buyer(FakeChatClient()) as buyer:
-            found.append(kept(synthesize(riddle, frame, plan, buyer, "s")))
+        with open_gateway(FakeChatClient()) as gateway:
+            found.append(kept(synthesize(riddle, frame, plan, gateway, "s")))
     assert found[0].equals(found[1])
     assert len(found[0]) == limit
 
@@ -196,8 +196,8 @@ def test_the_way_of_prompting_is_on_every_record(
 ) -> None:
     client = FakeChatClient()
     plan = SynthesisPlan("fake/demo", Prompting(prompting))
-    with open_buyer(client) as buyer:
-        rows = synthesize(riddle, personas(1), plan, buyer, "s")
+    with open_gateway(client) as gateway:
+        rows = synthesize(riddle, personas(1), plan, gateway, "s")
     assert kept(rows)["prompting"].to_list() == [prompting]
     assert len(client.requests[0].messages) == turns
     assert (client.requests[0].stage, client.requests[0].prompt_name) == (

@@ -76,10 +76,10 @@ class BatchChatClient:
         loop = asyncio.get_running_loop()
         if loop not in self._rounds:
             for gone in [known for known in list(self._rounds) if known.is_closed()]:
-                self._rounds.pop(gone).shelf.release()
+                self._rounds.pop(gone).pending.release()
             api = BatchApi(self._model, api_base=self._api_base, api_key=self._api_key)
-            shelf = PendingBatches(self._batching.folder, api.model, api.address, api.read_line)
-            self._rounds[loop] = _Round(api, self._batching, shelf)
+            pending = PendingBatches(self._batching.folder, api.model, api.address, api.read_line)
+            self._rounds[loop] = _Round(api, self._batching, pending)
         return self._rounds[loop]
 
 
@@ -89,7 +89,7 @@ class _Round:
 
     api: BatchApi
     batching: Batching
-    shelf: PendingBatches
+    pending: PendingBatches
     _gathered: list[Waiting] = field(default_factory=list)
     _bytes: int = 0
     _last_asked: float = 0.0
@@ -119,7 +119,7 @@ class _Round:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.shelf.release()
+        self.pending.release()
 
     def _gather(self, waiting: Waiting) -> None:
         self._last_asked = time.monotonic()
@@ -149,14 +149,14 @@ class _Round:
 
         Only who holds a request's claim submits it, so no record of it comes after this look.
         """
-        self.shelf.refresh()
+        self.pending.refresh()
         new = []
         for waiting in gathered:
             if waiting.reply.done():  # its task was cancelled
                 continue
-            if waiting.custom_id in self.shelf.found:
-                waiting.reply.set_result(self.shelf.found.pop(waiting.custom_id))
-            elif record := self.shelf.pending.get(waiting.custom_id):
+            if waiting.custom_id in self.pending.found:
+                waiting.reply.set_result(self.pending.found.pop(waiting.custom_id))
+            elif record := self.pending.pending.get(waiting.custom_id):
                 self._join(record, waiting)
             else:
                 new.append(waiting)
@@ -176,7 +176,7 @@ class _Round:
         api, shard = self.api, self.batching.shard()
         submission = new_submission(api.model, api.address, shard, requests)
         record = start_record(self.batching.folder, submission)
-        self.shelf.add(record)
+        self.pending.add(record)
         batch = self._under_way(record, new)
         self._start(self._follow(batch, b"".join(lines.values())), new)
 
@@ -192,19 +192,19 @@ class _Round:
             if lines:
                 await batch.send(lines)
             await batch.wait()
-            errors = self.shelf.take_in(record)
-            left = batch.hand_out(self.shelf.found, {} if is_old else errors)
+            errors = self.pending.take_in(record)
+            left = batch.hand_out(self.pending.found, {} if is_old else errors)
             if is_old:
                 self._gather_again(left)
             else:
                 words = f"batch {record.batch_id} ended without an answer"
                 fail(left, CallError(CallErrorKind.TRANSIENT, words))
         except (NeverSubmitted, FileNotFoundError):
-            self.shelf.forget(record)
+            self.pending.forget(record)
             self._gather_again(batch.waiting)
         except CallError as error:
             if not record.path.exists():
-                self.shelf.forget(record)
+                self.pending.forget(record)
             fail(batch.waiting, error)
         finally:
             del self._batches[record.path]

@@ -38,7 +38,7 @@ class BatchLimiter:
 
     def leave(
         self,
-        ticket: Permit,  # noqa: ARG002 - another gate's
+        permit: Permit,  # noqa: ARG002 - another gate's
         outcome: Outcome,
         *,
         retry_after: float | None = None,  # noqa: ARG002 - another gate's

@@ -113,10 +113,10 @@ class EmbeddingClient:
 class ServedEmbedder:
     """Vectors that are bought: an embedder for one shard's stage."""
 
-    def __init__(self, model: str, buyer: Gateway, shard: str) -> None:
+    def __init__(self, model: str, gateway: Gateway, shard: str) -> None:
         """`model`: its LiteLLM name."""
         self.model = model
-        self._buyer, self._shard = buyer, shard
+        self._gateway, self._shard = gateway, shard
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Shape (texts, dimensions), rows of length 1.
@@ -125,7 +125,7 @@ class ServedEmbedder:
             ModelError: a text got no vector; those that were bought are kept.
         """
         requests = [embedding_request(self.model, text) for text in texts]
-        answers = self._buyer.answers(requests, shard=self._shard, stage=EMBEDDINGS)
+        answers = self._gateway.answers(requests, shard=self._shard, stage=EMBEDDINGS)
         found = [answers[request.call_key] for request in requests]
         missing = [answer for answer in found if answer.status != "ok"]
         if missing:

@@ -78,10 +78,10 @@ class _Window:
     retry_after: float | None = None
     began: float = math.inf
 
-    def add(self, outcome: Outcome, ticket: Permit, in_flight: int, now: float) -> None:
-        seconds = now - ticket.started
+    def add(self, outcome: Outcome, permit: Permit, in_flight: int, now: float) -> None:
+        seconds = now - permit.started
         if self.began == math.inf:
-            self.began = ticket.started
+            self.began = permit.started
         self.seen += 1
         self.seconds += seconds
         self.in_flight += in_flight
@@ -136,7 +136,7 @@ class AdaptiveConcurrency:
         self._before: _Throughput | None = None
         self._rate = 0.0
         self._is_settling = False
-        self._hold, self._patience = 0, HOLD
+        self._hold, self._next_hold = 0, HOLD
         self._refused_windows = 0
 
     @property
@@ -148,7 +148,7 @@ class AdaptiveConcurrency:
     def begin_stage(self) -> None:
         """Keep the limit, forget rates: another stage's answers take another time."""
         limit = max(self.limit, self._before.limit) if self._before else self.limit
-        self._hold, self._patience = 0, HOLD
+        self._hold, self._next_hold = 0, HOLD
         self._move(limit, is_settling=self._step != DOUBLE)
 
     def recover(self) -> None:
@@ -164,7 +164,7 @@ class AdaptiveConcurrency:
 
     def note(
         self,
-        ticket: Permit,
+        permit: Permit,
         outcome: Outcome,
         in_flight: int,
         now: float,
@@ -174,7 +174,7 @@ class AdaptiveConcurrency:
         if outcome is Outcome.OTHER:
             return 0.0
         window = self._window
-        window.add(outcome, ticket, in_flight, now)
+        window.add(outcome, permit, in_flight, now)
         if retry_after is not None:
             window.retry_after = retry_after
         if window.seen < max(WINDOW, self.limit):
@@ -238,7 +238,7 @@ class AdaptiveConcurrency:
         needed = round(before.limit * max(1.0, gain))
         was_doubled, self._before, self._rate = self._step == DOUBLE, None, rate
         if gain >= 1 + (self.limit / before.limit - 1) * PAYING:
-            self._patience = HOLD
+            self._next_hold = HOLD
             if may_grow:
                 self._grow()
             return
@@ -262,7 +262,7 @@ class AdaptiveConcurrency:
             self._rest(HEADROOM * min(before.limit, self.limit / max(kept, PAYING)))
 
     def _rest(self, limit: float) -> None:
-        self._hold, self._patience = self._patience, min(LONGEST_HOLD, 2 * self._patience)
+        self._hold, self._next_hold = self._next_hold, min(LONGEST_HOLD, 2 * self._next_hold)
         self._move(limit)
 
     def _move(

@@ -44,12 +44,12 @@ class StageContext:
 
     shard: str
     stage: str
-    lanes: OpenEndpoint
+    endpoints: OpenEndpoint
     fallbacks: tuple[str, ...]
     journal: Journal
-    bought: AnswerStore
+    store: AnswerStore
     budget: Budget
-    patience: RetryPolicy
+    retry_policy: RetryPolicy
 
 
 @dataclass(slots=True)

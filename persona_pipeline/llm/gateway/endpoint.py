@@ -45,7 +45,7 @@ class Admission(Protocol):
 
     def leave(
         self,
-        ticket: Permit,
+        permit: Permit,
         outcome: Outcome,
         *,
         retry_after: float | None = None,
@@ -65,7 +65,7 @@ class ModelEndpoint:
 
     model: str
     client: ChatClient
-    gate: Admission
+    limiter: Admission
     price: Price | None
     prepare: Callable[[], object] = no_preparation
     """Loads what the client needs, which takes seconds: done beside the event loop, and before the

@@ -28,12 +28,12 @@ class Gateway:
     `totals`: what the stages bought so far came to, by stage.
     """
 
-    lanes: OpenEndpoint
+    endpoints: OpenEndpoint
     journal: Journal
-    bought: AnswerStore
+    store: AnswerStore
     budget: Budget = field(default_factory=Budget)
     fallbacks: tuple[str, ...] = ()
-    patience: RetryPolicy = field(default_factory=RetryPolicy)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     totals: dict[str, StageUsage] = field(default_factory=dict)
 
     def answers(
@@ -69,19 +69,19 @@ class Gateway:
         first = next(remaining, None)
         if first is None:
             return StageUsage()
-        terms = StageContext(
+        context = StageContext(
             shard=shard,
             stage=stage,
-            lanes=self.lanes,
+            endpoints=self.endpoints,
             fallbacks=self.fallbacks,
             journal=self.journal,
-            bought=self.bought,
+            store=self.store,
             budget=self.budget,
-            patience=self.patience,
+            retry_policy=self.retry_policy,
         )
-        lane = self.lanes(first.model)
+        endpoint = self.endpoints(first.model)
         with stage_progress(stage, 0) as tracker:
-            purchase = Purchase(terms, lane, tracker, receive, count)
+            purchase = Purchase(context, endpoint, tracker, receive, count)
             self.totals[stage] = purchase.totals
             started = time.monotonic()
             try:
@@ -89,7 +89,7 @@ class Gateway:
                     lambda: purchase.run(chain([first], remaining)),
                     hold=purchase.hold,
                     stop=purchase.stop,
-                    grace=self.patience.drain_seconds + LAST_SECONDS,
+                    grace=self.retry_policy.drain_seconds + LAST_SECONDS,
                 )
             finally:
                 purchase.totals.seconds = time.monotonic() - started

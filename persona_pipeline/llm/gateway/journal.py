@@ -42,7 +42,7 @@ class Journal:
         self._orphans: list[_Orphan] = []
         self._is_dirty = False
         self.index = JournalIndex(folder)
-        self.claims = KeyLocks(folder / "claims")
+        self.key_locks = KeyLocks(folder / "claims")
 
     def __enter__(self) -> Self:
         """The journal itself."""
@@ -60,7 +60,7 @@ class Journal:
             self._path.unlink()
         os.close(self._file)
         self._file = CLOSED
-        self.claims.close()
+        self.key_locks.close()
         self.index.close()
 
     def append(self, call: Call) -> None:

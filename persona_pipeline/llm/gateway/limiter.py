@@ -51,7 +51,7 @@ class RateLimiter:
         self.in_flight = 0
         self.answered = 0
         self._clock, self._sleep = clock, sleep
-        self._throttle = AdaptiveConcurrency(ceiling, start)
+        self._concurrency = AdaptiveConcurrency(ceiling, start)
         self._breaker = _Breaker()
         now = clock()
         self._requests = _Bucket(requests_per_minute, now) if requests_per_minute else None
@@ -64,12 +64,12 @@ class RateLimiter:
     @property
     def limit(self) -> int:
         """Calls admitted at a time; during an outage, those before it."""
-        return self._throttle.limit
+        return self._concurrency.limit
 
     @property
     def refused_share(self) -> float:
         """Refusals and time-outs among the outcomes of the last window and the one going on."""
-        return self._throttle.refused_share
+        return self._concurrency.refused_share
 
     @property
     def is_out(self) -> bool:
@@ -84,7 +84,7 @@ class RateLimiter:
 
     def begin_stage(self) -> None:
         """Keep the limit, forget the rates: another stage's answers take another time."""
-        self._throttle.begin_stage()
+        self._concurrency.begin_stage()
         self._breaker.silent_since = None
 
     async def enter(self, tokens: int = 0) -> Permit:
@@ -106,7 +106,7 @@ class RateLimiter:
 
     def leave(
         self,
-        ticket: Permit,
+        permit: Permit,
         outcome: Outcome,
         *,
         retry_after: float | None = None,
@@ -115,11 +115,11 @@ class RateLimiter:
         """Give the slot back and say how it went; `tokens`: those really used."""
         now = self._clock()
         if self._tokens is not None and tokens is not None:
-            self._tokens.take(tokens - ticket.tokens, now)
+            self._tokens.take(tokens - permit.tokens, now)
         self.answered += outcome is Outcome.ANSWERED
-        is_current = ticket.epoch == self._throttle.epoch
-        if not self._mind_outage(ticket, outcome, now, is_current=is_current) and is_current:
-            pause = self._throttle.note(ticket, outcome, self.in_flight, now, retry_after)
+        is_current = permit.epoch == self._concurrency.epoch
+        if not self._mind_outage(permit, outcome, now, is_current=is_current) and is_current:
+            pause = self._concurrency.note(permit, outcome, self.in_flight, now, retry_after)
             if pause:
                 self._closed_until = max(self._closed_until, now + pause)
         self.in_flight -= 1
@@ -127,22 +127,22 @@ class RateLimiter:
             self._serve()
 
     def _mind_outage(
-        self, ticket: Permit, outcome: Outcome, now: float, *, is_current: bool
+        self, permit: Permit, outcome: Outcome, now: float, *, is_current: bool
     ) -> bool:
         """Begin, prolong or end an outage; True while it is going on."""
         breaker = self._breaker
         was_out = self.is_out
-        pause = breaker.note(ticket, outcome, now, self.limit, is_current=is_current)
+        pause = breaker.note(permit, outcome, now, self.limit, is_current=is_current)
         if pause:
             self._closed_until = now + pause
-            self._throttle.restart()
+            self._concurrency.restart()
         elif was_out and not self.is_out:
             self._closed_until = now
-            self._throttle.recover()
+            self._concurrency.recover()
         return was_out or self.is_out
 
     def _has_slot(self) -> bool:
-        return self.in_flight < self._throttle.limit and (
+        return self.in_flight < self._concurrency.limit and (
             not self._breaker.pauses or self._breaker.probes_left > 0
         )
 
@@ -163,13 +163,13 @@ class RateLimiter:
             self._tokens.take(tokens, now)
         if self._breaker.pauses:
             self._breaker.probes_left -= 1
-        return Permit(now, tokens, self._throttle.epoch)
+        return Permit(now, tokens, self._concurrency.epoch)
 
-    def _take_back(self, ticket: Permit) -> None:
+    def _take_back(self, permit: Permit) -> None:
         """A waiter was admitted and cancelled in one turn of the loop: its call is not sent."""
         if self._requests is not None:
             self._requests.take(-1, self._clock())
-        self.leave(ticket, Outcome.OTHER, tokens=0)
+        self.leave(permit, Outcome.OTHER, tokens=0)
 
     def _serve(self) -> None:
         """Admit those in front; where only time helps, set the alarm for the first of them."""
@@ -230,7 +230,7 @@ class _Breaker:
         self._last_answer = -math.inf
 
     def note(
-        self, ticket: Permit, outcome: Outcome, now: float, limit: int, *, is_current: bool
+        self, permit: Permit, outcome: Outcome, now: float, limit: int, *, is_current: bool
     ) -> float:
         """Seconds of the pause that begins with this outcome, if one does."""
         if outcome is Outcome.ANSWERED:
@@ -241,7 +241,7 @@ class _Breaker:
             self.probes_left += is_current
             return 0.0
         if self.silent_since is None:
-            self.silent_since = max(self._last_answer, ticket.started)
+            self.silent_since = max(self._last_answer, permit.started)
         self._streak += outcome is not Outcome.REFUSED
         is_lost = is_current if self.pauses else self._streak >= max(OUTAGE_FAILURES, limit / 2)
         return self._pause() if is_lost else 0.0

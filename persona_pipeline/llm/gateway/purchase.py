@@ -49,8 +49,8 @@ class Purchase:
 
     def __init__(
         self,
-        terms: StageContext,
-        lane: ModelEndpoint,
+        context: StageContext,
+        endpoint: ModelEndpoint,
         tracker: Tracker,
         receive: Receive,
         count: int = 0,
@@ -60,13 +60,13 @@ class Purchase:
         `count`: the requests, where that is known.
         """
         self._count = count
-        self._terms, self._lane = terms, lane
+        self._context, self._endpoint = context, endpoint
         self._tracker, self._receive = tracker, receive
-        self._asker = RequestRunner(terms)
-        self.totals = self._asker.totals
+        self._runner = RequestRunner(context)
+        self.totals = self._runner.totals
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._deferred: dict[str, tuple[ChatRequest, _Window]] = {}
-        self._places = asyncio.Semaphore(2 * lane.client.max_concurrency)
+        self._places = asyncio.Semaphore(2 * endpoint.client.max_concurrency)
         self._stopping = asyncio.Event()
         self._problem: BaseException | None = None
         self._down: set[str] = set()
@@ -88,8 +88,8 @@ class Purchase:
             task.cancel()
         [fed, *_] = await asyncio.gather(feeding, *beside, return_exceptions=True)
         await self._drain()
-        self._terms.journal.sync()
-        await self._asker.close()
+        self._context.journal.sync()
+        await self._runner.close()
         if self._problem:
             raise self._problem
         if isinstance(fed, Exception):
@@ -97,7 +97,7 @@ class Purchase:
 
     def hold(self) -> None:
         """Send nothing new from now on; may be called in any thread."""
-        self._asker.is_stopping = True
+        self._runner.is_stopping = True
 
     def stop(self) -> None:
         """Send nothing new, and end when what is in flight has come back, or soon."""
@@ -116,7 +116,7 @@ class Purchase:
             looked_up, to_buy = looked_up + len(listed), to_buy + len(missing)
             self._tracker.expect(to_buy + max(0, self._count - looked_up))
             if missing and to_buy == len(missing):  # beside the loop, which an interrupt must reach
-                await in_daemon_thread(lambda lane: lane.prepare(), self._lane)
+                await in_daemon_thread(lambda endpoint: endpoint.prepare(), self._endpoint)
             for request in missing:
                 await self._start(request, window)
             if len(self._deferred) > DEFERRED:
@@ -140,7 +140,7 @@ class Purchase:
 
     async def _refresh(self, window: _Window) -> None:
         """Journals first: what leaves them is in the store before it does."""
-        index, bought = self._terms.journal.index, self._terms.bought
+        index, bought = self._context.journal.index, self._context.store
         index.refresh()
         window.found |= index.find_all(window.keys)
         version = bought.version()
@@ -152,7 +152,7 @@ class Purchase:
     def _options(self, request: ChatRequest) -> Iterator[ChatRequest]:
         """The request to each model in turn."""
         yield request
-        for model in self._terms.fallbacks:
+        for model in self._context.fallbacks:
             if model != request.model:
                 yield replace(request, model=model)
 
@@ -186,9 +186,9 @@ class Purchase:
     async def _drain(self) -> None:
         """What is in flight is paid for: let it come back; all else ends at once."""
         self.hold()
-        limit = self._terms.patience.drain_seconds if self._is_interrupted else None
+        limit = self._context.retry_policy.drain_seconds if self._is_interrupted else None
         tasks = set(self._under_way.values())
-        sent = tasks & self._asker.sending
+        sent = tasks & self._runner.sending
         for task in tasks - sent:
             task.cancel()
         if sent:
@@ -226,29 +226,29 @@ class Purchase:
 
     async def _find_or_buy(self, request: ChatRequest, window: _Window) -> Answer:
         """Bought by us, or by another process since the window was looked up."""
-        claims, key = self._terms.journal.claims, request.call_key
+        key_locks, key = self._context.journal.key_locks, request.call_key
         if found := window.found.get(key):
             self.totals.reused += 1
             return found
-        if not claims.take(key):
+        if not key_locks.take(key):
             raise _LockedElsewhere
         try:
             if found := await self._look_again(key, window):
                 self.totals.reused += 1
                 return found
-            call = await self._asker.buy(request)
+            call = await self._runner.buy(request)
         finally:
-            claims.release(key)
-        self._tracker.load(self._lane.gate.in_flight, self._lane.gate.refused_share)
+            key_locks.release(key)
+        self._tracker.load(self._endpoint.limiter.in_flight, self._endpoint.limiter.refused_share)
         self._tracker.spend(call.tokens_in + call.tokens_out, call.cost_usd)
         return call
 
     async def _look_again(self, key: str, window: _Window) -> Answer | None:
-        index = self._terms.journal.index
+        index = self._context.journal.index
         index.refresh()
         if found := index.find(key):
             return found
-        if self._terms.bought.version() != window.version:
+        if self._context.store.version() != window.version:
             async with window.lock:
                 await self._refresh(window)
         return window.found.get(key)
@@ -257,7 +257,7 @@ class Purchase:
         while True:
             await asyncio.sleep(SYNC_EVERY)
             try:
-                await in_daemon_thread(Journal.sync, self._terms.journal)
+                await in_daemon_thread(Journal.sync, self._context.journal)
             except StoreError as error:
                 self._end(error)
 

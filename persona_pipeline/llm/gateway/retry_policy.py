@@ -28,7 +28,7 @@ class RetryPolicy:
 class RetryState:
     """What one request has met so far."""
 
-    patience: RetryPolicy
+    retry_policy: RetryPolicy
     refusals: int = 0
     troubles: int = 0
     invalid: int = 0
@@ -48,9 +48,9 @@ class RetryState:
             case CallErrorKind.RATE:
                 return False
             case CallErrorKind.TRANSIENT:
-                return self.troubles >= self.patience.transient_attempts
+                return self.troubles >= self.retry_policy.transient_attempts
             case CallErrorKind.INVALID:
-                return self.invalid >= self.patience.invalid_attempts
+                return self.invalid >= self.retry_policy.invalid_attempts
             case _:
                 return True
 
@@ -59,9 +59,9 @@ class RetryState:
         if error.kind is CallErrorKind.INVALID:
             return 0.0
         count = self.refusals if error.kind is CallErrorKind.RATE else self.troubles
-        doubled = self.patience.first_delay * 2.0 ** min(max(count - 1, 0), 30)
+        doubled = self.retry_policy.first_delay * 2.0 ** min(max(count - 1, 0), 30)
         jitter = random.uniform(0.5, 1.0)  # noqa: S311 - not secret
-        backoff = min(doubled, self.patience.longest_delay) * jitter
+        backoff = min(doubled, self.retry_policy.longest_delay) * jitter
         if error.retry_after is None:
             return backoff
-        return min(error.retry_after, self.patience.refused_seconds) * (1 + jitter / 10)
+        return min(error.retry_after, self.retry_policy.refused_seconds) * (1 + jitter / 10)
