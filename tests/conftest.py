@@ -6,6 +6,7 @@ import pytest
 
 from persona_pipeline.settings import PREFIX
 
+pytest_plugins = ["tests.support.fixtures"]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is deaf to it
 
 

@@ -47,7 +47,9 @@ COMMANDS = {
     "select": _LazyCommand(
         "select", "select", "Choose personas as different as possible: a subset of the hub."
     ),
-    "sql": _LazyCommand("sql", "run_query", "Query the published snapshot, or open a SQL shell."),
+    "sql": _LazyCommand(
+        "sql", "run_query", "Run QUERY on the published snapshot, or open a SQL shell on it."
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from assets.jobs import MAIN_JOB, REGISTER_JOB
 from assets.sensors import BATCH_SENSOR
 from persona_pipeline.settings import Settings, load_settings
 from tests.assets.conftest import QUIET
-from tests.library.batch_server import BatchServer, serve_batches
+from tests.support.batch_server import BatchServer, serve_batches
 
 
 @pytest.fixture

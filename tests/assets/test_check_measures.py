@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from persona_pipeline.settings import Settings
-from tests.assets.checked_project import CheckedProject
+from tests.support.checked_project import CheckedProject
 
 
 @pytest.fixture

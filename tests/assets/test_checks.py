@@ -8,7 +8,8 @@ import pytest
 
 from assets.definitions import build_definitions
 from persona_pipeline.settings import Settings
-from tests.assets.checked_project import (
+from tests.assets.conftest import Platform
+from tests.support.checked_project import (
     LATER,
     NAMES,
     CheckedProject,
@@ -18,7 +19,6 @@ from tests.assets.checked_project import (
     kept_pair,
     results,
 )
-from tests.assets.conftest import Platform
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tests.e2e.conftest import COMMAND, ROOT, command_environment, read_tables, run_command
-from tests.library.batch_server import BatchServer, serve_batches
+from tests.support.batch_server import BatchServer, serve_batches
 
 STAGES = 3
 """Batches of an undisturbed run: text to persona, persona to persona, math."""

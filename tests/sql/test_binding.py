@@ -7,12 +7,12 @@ import duckdb
 import polars as pl
 import pytest
 
-from persona_pipeline import sql as sql_files
+from persona_pipeline import sql
 from persona_pipeline.dedup.resolve import PAIRS
 from persona_pipeline.sql import read_sql, sql_names
 from tests.sql.conftest import Tables
 
-FOLDER = Path(sql_files.__file__).parent.parent / "sql"
+FOLDER = Path(sql.__file__).parent.parent / "sql"
 FOLDERS = [
     "checks",
     "cli",

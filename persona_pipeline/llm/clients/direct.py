@@ -1,7 +1,7 @@
 """OpenAI-compatible servers: LiteLLM decides what is sent, and aiohttp sends it.
 
 A call costs a tenth of `litellm.acompletion`'s CPU time. What LiteLLM is asked for is its inside:
-`tests/library/test_llm_direct.py` compares the requests of both, and its version is pinned.
+`tests/llm/test_direct.py` compares the requests of both, and its version is pinned.
 """
 
 import asyncio

@@ -49,7 +49,7 @@ class RequestRunner:
 
         Raises:
             ModelError: no request to this model will be answered (now).
-            BudgetReached: the request could pass the cap.
+            BudgetExceeded: the request could pass the cap.
             Stopping: the purchase was stopped before an answer came.
         """
         endpoint = self._endpoint(request.model)

@@ -95,7 +95,7 @@ class Budget:
         """Set the worst case aside; waits while calls in flight may turn out to cost less.
 
         Raises:
-            BudgetReached: there is no room, and nothing in flight could make some.
+            BudgetExceeded: there is no room, and nothing in flight could make some.
         """
         accounts = self._accounts_of(stage)
         while full := [account for account in accounts if not account.has_room(worst)]:

@@ -43,7 +43,7 @@ class Gateway:
 
         Raises:
             ModelError: the model cannot be used at all (bad key, no such model, no answers).
-            BudgetReached: the budget does not cover the rest.
+            BudgetExceeded: the budget does not cover the rest.
         """
         wanted = {request.call_key: request for request in requests}
         found: dict[str, Answer] = {}

@@ -76,7 +76,7 @@ class Purchase:
         """Buy what is missing; every distinct request is received.
 
         Raises:
-            ModelError, BudgetReached: what was bought until then is in the journal.
+            ModelError, BudgetExceeded: what was bought until then is in the journal.
         """
         feeding = asyncio.create_task(self._feed(requests))
         beside = [

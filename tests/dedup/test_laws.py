@@ -1,0 +1,256 @@
+"""The laws of deduplication, against a reference that compares every pair in plain Python."""
+
+from collections.abc import Iterable
+from itertools import combinations
+from random import Random
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from persona_pipeline.dedup.duplicates import (
+    fingerprint,
+    keyed_vectors,
+    semantic_pairs,
+    with_scores,
+)
+from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS, open_resolver
+from persona_pipeline.dedup.resources import Resources
+from persona_pipeline.dedup.rules import Comparison, Thresholds
+from persona_pipeline.dedup.words import join, word_sets
+from persona_pipeline.dedup.words.join import KeyedSets, distinct_sets, jaccard_pairs
+from persona_pipeline.dedup.words.word_sets import encode, learn_vocabulary
+from tests.support.dedup_reference import (
+    TOLERANCE,
+    Removed,
+    Row,
+    in_line,
+    links,
+    personas_of,
+    reference,
+    removals,
+    run,
+    vectors_of,
+)
+
+law = settings(max_examples=10, deadline=None)
+"""A call costs some 60 ms even for a few rows: few examples, of many rows each."""
+compared = settings(max_examples=40, deadline=None)
+
+numbers = st.sampled_from([-1.0, 0.0, 1.0, 2.0])
+vectors = st.lists(numbers, max_size=3).map(tuple)
+words = st.lists(st.sampled_from(["a", "b", "c", "word", "work", "wordy"]), max_size=9)
+levels = st.sampled_from([0.5, 0.7, 0.9])
+
+
+@st.composite
+def row_lists(draw: st.DrawFn) -> list[Row]:
+    """Few words, so that many are alike. A text has one vector: it is made from the text."""
+    vector_of = dict[str, tuple[float, ...]]()
+    rows = list[Row]()
+    for number in range(draw(st.integers(0, 25))):
+        text = " ".join(draw(words))
+        if text not in vector_of:
+            vector_of[text] = draw(vectors)
+        shard, quality = draw(st.integers(1, 3)), draw(st.sampled_from([0.0, 0.5]))
+        rows.append(Row(f"p{number}", text, shard, quality, vector_of[text]))
+    return rows
+
+
+all_thresholds = st.builds(
+    Thresholds,
+    jaccard=levels,
+    cosine=levels | st.none(),
+    fuzzy=st.none() | st.sampled_from([60.0, 80.0, 95.0]),
+)
+
+
+def assert_alike(found: Iterable[Removed], expected: Iterable[Removed]) -> None:
+    """Equal, but for the last bits of a cosine, and the choice between keepers of one cosine."""
+    ours, theirs = list(found), list(expected)
+    assert [(r.persona_id, r.layer, r.threshold, r.fuzzy_score) for r in ours] == [
+        (r.persona_id, r.layer, r.threshold, r.fuzzy_score) for r in theirs
+    ]
+    assert [r.similarity for r in ours] == pytest.approx([r.similarity for r in theirs])
+    assert [r.kept_id for r in ours if r.layer != "semantic"] == [
+        r.kept_id for r in theirs if r.layer != "semantic"
+    ]
+
+
+@compared
+@given(row_lists(), all_thresholds)
+def test_the_result_is_that_of_comparing_every_pair(
+    rows: list[Row], thresholds: Thresholds
+) -> None:
+    assert_alike(run(rows, thresholds), reference(rows, thresholds))
+
+
+@law
+@given(
+    row_lists(),
+    all_thresholds,
+    st.randoms(use_true_random=False),
+    st.sampled_from([1, 3]),
+    st.sampled_from([1, 7]),
+)
+def test_neither_order_nor_threads_nor_memory_nor_chunks_change_a_row(
+    rows: list[Row], thresholds: Thresholds, random: Random, threads: int, few: int
+) -> None:
+    expected = run(rows, thresholds)
+    shuffled = random.sample(rows, len(rows))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(word_sets, "CHUNK", few)
+        patch.setattr(word_sets, "LEARNED_TEXTS", few)
+        patch.setattr(join, "GROUP_KEYS", 10 * few)
+        patch.setattr(join, "HOT", few)
+        found = run(shuffled, thresholds, Resources(memory_bytes=1, threads=threads))
+
+    assert found == expected
+
+
+@law
+@given(row_lists(), all_thresholds)
+def test_what_is_kept_has_no_duplicates(rows: list[Row], thresholds: Thresholds) -> None:
+    removed = {r.persona_id for r in run(rows, thresholds)}
+    kept = [r for r in rows if r.persona_id not in removed]
+
+    assert run(kept, thresholds) == []
+    for left, right in combinations(kept, 2):
+        assert links(left, right, thresholds) == []
+
+
+@law
+@given(row_lists(), all_thresholds)
+def test_each_removed_row_is_similar_to_a_kept_one_before_it(
+    rows: list[Row], thresholds: Thresholds
+) -> None:
+    found = {r.persona_id: r for r in run(rows, thresholds)}
+    by_id = {r.persona_id: r for r in rows}
+    place = {r.persona_id: number for number, r in enumerate(in_line(rows))}
+
+    for row in found.values():
+        assert row.kept_id not in found
+        assert place[row.kept_id] < place[row.persona_id]
+        layers = links(by_id[row.persona_id], by_id[row.kept_id], thresholds)
+        assert row.layer in {link.layer for link in layers}
+        level = row.fuzzy_score if row.layer == "fuzzy" else row.similarity
+        assert level is not None
+        assert level >= row.threshold - TOLERANCE
+
+
+@law
+@given(row_lists(), all_thresholds, st.integers(1, 2))
+def test_a_later_shard_changes_no_row_about_an_earlier_one(
+    rows: list[Row], thresholds: Thresholds, last: int
+) -> None:
+    early = [r for r in rows if r.shard_number <= last]
+    ids = {r.persona_id for r in early}
+
+    assert [r for r in run(rows, thresholds) if r.persona_id in ids] == run(early, thresholds)
+
+
+class Library:
+    """What a store keeps between runs: the fingerprints, and all pairs found so far."""
+
+    def __init__(self, rows: list[Row], comparison: Comparison) -> None:
+        self.rows = rows
+        self.comparison = comparison
+        self.vocabulary = learn_vocabulary(personas_of(rows)["persona"])
+        self.fingerprints = pl.DataFrame(schema=FINGERPRINTS)
+        self.pairs = pl.DataFrame(schema=PAIRS)
+        self.known = list[KeyedSets]()
+        self.vectors = pl.DataFrame(
+            schema={"text_key": pl.UInt64, "embedding": pl.List(pl.Float32)}
+        )
+
+    def add(self, rows: list[Row]) -> None:
+        """Compares new rows with each other and with the known ones."""
+        personas = personas_of(rows)
+        encoded = encode(personas["persona"], self.vocabulary)
+        sets, resources = distinct_sets(encoded), Resources()
+        found = jaccard_pairs(sets, self.known, self.comparison.min_jaccard - TOLERANCE)
+        self.known.append(sets)
+        fingerprints = fingerprint(personas, encoded, personas["quality"])
+        self.fingerprints = pl.concat([self.fingerprints, fingerprints])
+        self.compare_vectors(keyed_vectors(fingerprints, vectors_of(rows)))
+        everyone = personas_of(self.rows)
+        keys = pl.Series("key", encode(everyone["persona"], self.vocabulary).set_keys)
+        texts = everyone.select("persona").with_columns(keys)
+        scored = with_scores(found, texts, self.comparison, resources)
+        self.pairs = pl.concat([self.pairs, scored])
+
+    def compare_vectors(self, vectors: pl.DataFrame) -> None:
+        """Compares vectors of texts (text_key, embedding) with each other and with the known."""
+        if self.comparison.min_cosine is not None:
+            known = self.vectors.join(vectors, on="text_key", how="anti")
+            found = semantic_pairs(vectors, known, self.comparison.min_cosine)
+            self.vectors = pl.concat([known, vectors])
+            self.pairs = pl.concat([self.pairs, found])
+
+    def forget(self, personas: set[str]) -> None:
+        """These are gone; the pairs of their words stay."""
+        self.fingerprints = self.fingerprints.filter(~pl.col("persona_id").is_in(personas))
+
+    def resolve(self, thresholds: Thresholds, *, from_shard: int | None = None) -> pl.DataFrame:
+        with open_resolver(self.fingerprints, self.pairs, Resources()) as line:
+            return line.resolve(thresholds, from_shard=from_shard)
+
+
+@law
+@given(row_lists(), all_thresholds)
+def test_shard_by_shard_is_as_from_scratch(rows: list[Row], thresholds: Thresholds) -> None:
+    library = Library(rows, Comparison.for_thresholds(thresholds))
+    found = list[Removed]()
+    for shard in (1, 2, 3):
+        library.add([row for row in rows if row.shard_number == shard])
+        resolved = library.resolve(thresholds, from_shard=shard)
+        library.forget(set(resolved["persona_id"]))
+        found += removals(resolved)
+
+    assert sorted(found, key=lambda r: r.persona_id) == run(rows, thresholds)
+
+
+@law
+@given(row_lists(), all_thresholds, st.integers(2, 3))
+def test_deciding_again_from_a_shard_on_gives_what_it_gave(
+    rows: list[Row], thresholds: Thresholds, first: int
+) -> None:
+    whole = run(rows, thresholds)
+    shard_of = {row.persona_id: row.shard_number for row in rows}
+    before = {r.persona_id for r in whole if shard_of[r.persona_id] < first}
+    library = Library(rows, Comparison.for_thresholds(thresholds))
+    library.add(rows)
+    library.forget(before)
+    found = library.resolve(thresholds, from_shard=first)
+
+    assert removals(found) == [r for r in whole if shard_of[r.persona_id] >= first]
+
+
+@law
+@given(row_lists(), all_thresholds, st.data())
+def test_without_a_keeper_its_dependants_are_decided_again_by_the_same_pairs(
+    rows: list[Row], thresholds: Thresholds, data: st.DataObject
+) -> None:
+    keepers = {r.kept_id for r in run(rows, thresholds)}
+    gone = data.draw(st.sets(st.sampled_from(sorted(keepers)))) if keepers else set()
+    left = [row for row in rows if row.persona_id not in gone]
+    library = Library(rows, Comparison.for_thresholds(thresholds))
+    library.add(rows)
+    library.forget(gone)
+    found = removals(library.resolve(thresholds))
+
+    assert found == run(left, thresholds)
+
+
+@law
+@given(row_lists(), all_thresholds)
+def test_higher_thresholds_choose_among_the_same_pairs(
+    rows: list[Row], thresholds: Thresholds
+) -> None:
+    library = Library(rows, Comparison(0.3, 0.3, has_scores=thresholds.fuzzy is not None))
+    library.add(rows)
+    found = removals(library.resolve(thresholds))
+
+    assert found == run(rows, thresholds)

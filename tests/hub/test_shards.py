@@ -1,0 +1,333 @@
+"""Deduplication of shards in the store: shard by shard, in any order, is from scratch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from persona_pipeline.dedup.resources import Resources
+from persona_pipeline.dedup.rules import Comparison, Thresholds
+from persona_pipeline.dedup.vectors import ivf
+from persona_pipeline.dedup.vectors.ivf import IvfIndex, train_ivf
+from persona_pipeline.dedup.vectors.search import EXACT_UP_TO, TextVectors, similar_texts
+from persona_pipeline.dedup.words.set_cache import SetCache
+from persona_pipeline.hub import comparison
+from persona_pipeline.hub.comparison import compare_shards
+from persona_pipeline.hub.decisions import deduplicate
+from persona_pipeline.hub.plan import DedupPlan
+from persona_pipeline.hub.state import shards_without_vectors
+from persona_pipeline.store.stage_rows import StageRows
+from persona_pipeline.store.store import Store
+
+MODEL = "fake/embedder"
+WORDS = [f"w{number}" for number in range(30)]
+
+
+@dataclass
+class Project:
+    """A store whose shards are written by hand, and deduplicated as the assets do it."""
+
+    folder: Path
+    thresholds: Thresholds = field(default_factory=lambda: Thresholds(0.7, 0.95))
+    pairs_from: float = 0.5
+    exact_up_to: int = EXACT_UP_TO
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.folder / "pipeline.duckdb", self.folder / "published.duckdb")
+        self.store.migrate()
+
+    @property
+    def plan(self) -> DedupPlan:
+        comparison = Comparison.for_thresholds(self.thresholds, self.pairs_from)
+        cache = SetCache(self.folder / "dedup", comparison.joined_from)
+        resources = Resources(threads=1)
+        return DedupPlan(
+            self.thresholds, comparison, MODEL, cache, resources, exact_up_to=self.exact_up_to
+        )
+
+    def write(self, number: int, personas: dict[str, str], *, has_vectors: bool = True) -> None:
+        """Give a shard these candidates (id to text), in place of those it had."""
+        shard = f"s{number}"
+        with self.store.transaction() as connection:
+            connection.execute("delete from corpus.shards where shard = ?", [shard])
+            connection.execute(
+                "insert into corpus.shards (shard, shard_number) values (?, ?)", [shard, number]
+            )
+        candidates = pl.DataFrame(
+            [(key, "text_to_persona", text, len(text.split())) for key, text in personas.items()],
+            schema=["persona_id", "origin", "persona", "word_count"],
+            orient="row",
+        )
+        tables = {"personas.candidates": candidates.cast({"word_count": pl.Int64})}
+        if has_vectors:
+            tables["personas.embeddings"] = vectors_of(personas)
+        self.store.replace([StageRows(shard, "t", tables)], [], run_id="r")
+
+    def deduplicate(self, number: int) -> None:
+        """What the assets pairs and duplicates do for a shard."""
+        self.store.replace(compare_shards(self.store, self.plan), [], run_id="r")
+        self.store.replace(deduplicate(self.store, self.plan, f"s{number}"), [], run_id="r")
+
+    def duplicates(self) -> list[tuple[object, ...]]:
+        return self.store.query(
+            "select shard, persona_id, kept_id, layer, similarity, threshold, fuzzy_score"
+            " from personas.duplicates order by all"
+        ).rows()
+
+    def pairs(self) -> list[tuple[object, ...]]:
+        return self.store.query(
+            "select distinct layer, first_key, second_key, similarity from personas.pairs"
+            " order by all"
+        ).rows()
+
+    def kept(self) -> list[str]:
+        return self.store.query(
+            "select persona_id from personas.candidates anti join personas.duplicates"
+            " using (persona_id) order by all"
+        )["persona_id"].to_list()
+
+
+def vectors_of(personas: dict[str, str]) -> pl.DataFrame:
+    """Three words of a text decide its direction, so that some texts are near in meaning only."""
+    rows = []
+    for key, text in personas.items():
+        vector = np.zeros(8, np.float32)
+        for word in sorted(text.split())[:3]:
+            vector[int(word[1:]) % 8] += 1
+        rows.append((key, MODEL, vector.tolist()))
+    schema = {"persona_id": pl.String(), "model": pl.String(), "embedding": pl.List(pl.Float32)}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+@pytest.fixture(autouse=True)
+def _no_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copying the tables after each commit is not what is tested, and most of the time."""
+    monkeypatch.setattr(Store, "publish", lambda _: None)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def fresh() -> Iterator[Project]:
+    with TemporaryDirectory() as folder:
+        yield Project(Path(folder))
+
+
+def texts(seed: int, number: int, count: int) -> dict[str, str]:
+    """Random texts of few words, some of them edited copies, a few in two shards."""
+    random, found = Random(f"{seed} {number}"), list[list[str]]()
+    for _ in range(count):
+        words = random.sample(WORDS, random.randint(3, 6))
+        if found and random.random() < 0.4:
+            words = list(random.choice(found))
+            words[random.randrange(len(words))] = random.choice(WORDS)
+        if random.random() < 0.2:
+            words = WORDS[:4]
+        found.append(words)
+    return {f"p{number}-{place}": " ".join(words) for place, words in enumerate(found)}
+
+
+def from_scratch(shards: dict[int, dict[str, str]], fresh: Project) -> list[tuple[object, ...]]:
+    for number, personas in shards.items():
+        fresh.write(number, personas)
+    if shards:
+        fresh.deduplicate(min(shards))
+    return fresh.duplicates()
+
+
+def test_shard_by_shard_is_from_scratch(project: Project, fresh: Project) -> None:
+    shards = {number: texts(1, number, 12) for number in (1, 2, 3)}
+    for number, personas in shards.items():
+        project.write(number, personas)
+        project.deduplicate(number)
+    assert project.duplicates() == from_scratch(shards, fresh) != []
+
+
+def test_the_order_in_which_shards_arrive_does_not_matter(project: Project, fresh: Project) -> None:
+    shards = {number: texts(2, number, 12) for number in (1, 2, 3)}
+    for number in (3, 1, 2):
+        project.write(number, shards[number])
+        project.deduplicate(number)
+    assert project.duplicates() == from_scratch(shards, fresh)
+
+
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.integers(0, 10_000),
+    st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=6),
+    st.sampled_from([8, EXACT_UP_TO]),
+)
+def test_whatever_is_written_again_or_emptied_the_tables_are_those_from_scratch(
+    seed: int, changes: list[tuple[int, bool]], exact_up_to: int
+) -> None:
+    with (
+        TemporaryDirectory() as one,
+        TemporaryDirectory() as other,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(ivf, "_LEAST_NPROBE", 1)
+        project, shards = Project(Path(one), exact_up_to=exact_up_to), dict[int, dict[str, str]]()
+        for step, (number, is_emptied) in enumerate([(1, False), (2, False), *changes]):
+            shards[number] = {} if is_emptied else texts(seed + step, number, 8)
+            project.write(number, shards[number])
+            project.deduplicate(number)
+        fresh = Project(Path(other), exact_up_to=exact_up_to)
+        assert project.duplicates() == from_scratch(shards, fresh)
+
+
+def test_without_its_cache_a_project_finds_the_same(project: Project, fresh: Project) -> None:
+    shards = {number: texts(3, number, 12) for number in (1, 2)}
+    project.write(1, shards[1])
+    project.deduplicate(1)
+    for path in sorted((project.folder / "dedup").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    project.write(2, shards[2])
+    project.deduplicate(2)
+    assert project.duplicates() == from_scratch(shards, fresh)
+
+
+def test_another_threshold_is_decided_without_another_comparison(
+    project: Project, fresh: Project
+) -> None:
+    shards = {number: texts(4, number, 12) for number in (1, 2)}
+    from_scratch(shards, project)
+    project.thresholds = fresh.thresholds = Thresholds(0.5, 0.95)
+    assert compare_shards(project.store, project.plan) == []
+    project.deduplicate(1)
+    assert project.duplicates() == from_scratch(shards, fresh)
+
+
+def test_a_keeper_that_goes_brings_back_whoever_it_removed(project: Project) -> None:
+    project.write(1, {"a": "w1 w2 w3 w4"})
+    project.write(2, {"b": "w1 w2 w3 w4", "c": "w4 w12 w20"})
+    project.deduplicate(2)
+    assert project.kept() == ["a", "c"]
+    project.write(1, {})
+    project.deduplicate(1)
+    assert project.kept() == ["b", "c"]
+
+
+def test_vectors_that_come_later_are_compared_then(project: Project, fresh: Project) -> None:
+    shards = {number: texts(5, number, 12) for number in (1, 2)}
+    project.write(1, shards[1])
+    project.write(2, shards[2], has_vectors=False)
+    project.deduplicate(1)
+    assert {layer for _, _, _, layer, *_ in project.duplicates()} <= {
+        "exact",
+        "surface",
+        "semantic",
+    }
+    project.write(2, shards[2])
+    project.deduplicate(2)
+    assert project.duplicates() == from_scratch(shards, fresh)
+
+
+def test_later_shards_are_compared_in_cells_of_the_early_ones(
+    project: Project, fresh: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned = list[int]()
+
+    def learn(vectors: NDArray[np.float32], min_cosine: float) -> IvfIndex:
+        learned.append(len(vectors))
+        return train_ivf(vectors, min_cosine)
+
+    monkeypatch.setattr(ivf, "train_ivf", learn)
+    project.exact_up_to = fresh.exact_up_to = 30
+    shards = {number: texts(7, number, 20) for number in (1, 2, 3, 4)}
+    for number, personas in shards.items():
+        project.write(number, personas)
+        project.deduplicate(number)
+    early = len(set(shards[1].values()) | set(shards[2].values()))
+    assert learned == [early, early]
+    assert project.duplicates() == from_scratch(shards, fresh)
+    assert "semantic" in {layer for _, _, _, layer, *_ in project.duplicates()}
+
+
+@pytest.mark.parametrize("seed", [8, 9, 10])
+def test_when_an_early_shard_changes_all_pairs_are_those_of_the_new_cells(
+    project: Project, fresh: Project, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(ivf, "_LEAST_NPROBE", 1)
+    monkeypatch.setattr(ivf, "_MISSED_IN", 2)
+    project.exact_up_to = fresh.exact_up_to = 30
+    shards = {number: texts(seed, number, 20) for number in (1, 2, 3)}
+    from_scratch(shards, project)
+    shards[2] = texts(seed + 100, 2, 25)
+    project.write(2, shards[2])
+    project.deduplicate(2)
+    assert project.duplicates() == from_scratch(shards, fresh)
+    assert project.pairs() == fresh.pairs()
+
+
+def test_a_shard_that_is_emptied_teaches_no_cells(project: Project, fresh: Project) -> None:
+    project.exact_up_to = fresh.exact_up_to = 30
+    shards = {number: texts(11, number, 20) for number in (1, 2, 3, 4)}
+    from_scratch(shards, project)
+    shards[2] = {}
+    project.write(2, shards[2], has_vectors=False)  # those it had stay
+    project.deduplicate(2)
+    assert compare_shards(project.store, project.plan) == []
+    from_scratch(shards, fresh)
+    assert project.pairs() == fresh.pairs()
+
+
+def test_no_database_is_open_while_texts_are_compared(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare(vectors: TextVectors, least: float, resources: Resources) -> pl.DataFrame:
+        with project.store.transaction() as connection:
+            connection.execute("select 1")
+        return similar_texts(vectors, least, resources)
+
+    project.store = Store(project.store.path, project.store.snapshot, lock_timeout=0.1)
+    monkeypatch.setattr(comparison, "similar_texts", compare)
+    from_scratch({1: texts(12, 1, 12)}, project)
+    assert project.duplicates()
+
+
+def test_nothing_is_compared_again_when_nothing_changed(project: Project) -> None:
+    from_scratch({1: texts(6, 1, 12), 2: texts(6, 2, 12)}, project)
+    before = project.duplicates()
+    assert compare_shards(project.store, project.plan) == []
+    project.deduplicate(2)
+    assert project.duplicates() == before
+
+
+def test_a_shard_whose_texts_have_no_words_is_compared_too(project: Project) -> None:
+    project.write(1, {"a": "w1 w2 w3"})
+    project.deduplicate(1)
+    project.write(2, {"b": "...", "c": "...", "d": "!!!"}, has_vectors=False)
+    project.deduplicate(2)
+    assert len(project.kept()) == 3
+
+
+def test_shards_without_vectors_are_named(project: Project) -> None:
+    project.write(1, {"a": "w1 w2 w3"})
+    project.write(2, {"b": "w4 w5 w6"}, has_vectors=False)
+    assert shards_without_vectors(project.store, project.plan) == ["s2"]
+    project.thresholds = Thresholds(0.7, None)
+    assert shards_without_vectors(project.store, project.plan) == []
+
+
+def test_a_shard_without_candidates_has_nothing_to_decide(project: Project) -> None:
+    project.write(1, {"a": "w1 w2 w3"})
+    project.deduplicate(1)
+    [rows] = deduplicate(project.store, project.plan, "s9")
+    assert rows.shard == "s9"
+    assert rows.funnel is not None
+    assert rows.funnel.rows_in == 0

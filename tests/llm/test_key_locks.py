@@ -1,0 +1,168 @@
+"""Who is buying which key: over processes, and within one."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from persona_pipeline.hashing import stable_id
+from persona_pipeline.llm.gateway.key_locks import KeyLocks
+
+ROOT = Path(__file__).parents[2]
+KEY, OTHER = stable_id("a"), stable_id("b")
+HOLDER = """
+import sys
+from pathlib import Path
+from persona_pipeline.llm.gateway.key_locks import KeyLocks
+
+key_locks = KeyLocks(Path(sys.argv[1]))
+print(*[key_locks.take(key) for key in sys.argv[2:]], flush=True)
+for line in sys.stdin:
+    key_locks.release(line.strip())
+    print("released", flush=True)
+"""
+needs_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere the locks of one process do not see each other"
+)
+
+
+class Holder:
+    """Another process that took some keys."""
+
+    def __init__(self, path: Path, keys: tuple[str, ...]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(path), *keys],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.took = self.hear().split()
+
+    def hear(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def release(self, key: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{key}\n")
+        self.process.stdin.flush()
+        assert self.hear() == "released"
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+
+@contextmanager
+def held_elsewhere(path: Path, *keys: str) -> Iterator[Holder]:
+    holder = Holder(path, keys)
+    try:
+        yield holder
+    finally:
+        holder.kill()
+
+
+def test_a_key_that_another_process_is_buying_cannot_be_taken_until_it_lets_go(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "claims"
+    with held_elsewhere(path, KEY) as holder, closing(KeyLocks(path)) as key_locks:
+        assert holder.took == ["True"]
+        assert not key_locks.take(KEY)
+        assert key_locks.take(OTHER)
+        holder.release(KEY)
+        assert key_locks.take(KEY)
+
+
+def test_a_key_that_we_are_buying_cannot_be_taken_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "claims"
+    with closing(KeyLocks(path)) as key_locks:
+        assert key_locks.take(KEY)
+        with held_elsewhere(path, KEY, OTHER) as holder:
+            assert holder.took == ["False", "True"]
+
+
+def test_what_a_killed_process_was_buying_can_be_taken(tmp_path: Path) -> None:
+    path = tmp_path / "claims"
+    with held_elsewhere(path, KEY) as holder, closing(KeyLocks(path)) as key_locks:
+        assert not key_locks.take(KEY)
+        holder.kill()
+        assert key_locks.take(KEY)
+
+
+def test_many_keys_are_held_at_once_and_the_file_stays_empty(tmp_path: Path) -> None:
+    path = tmp_path / "claims"
+    keys = [stable_id(number) for number in range(1000)]
+    with closing(KeyLocks(path)) as key_locks:
+        assert all(key_locks.take(key) for key in keys)
+        with held_elsewhere(path, *keys[:3], OTHER) as holder:
+            assert holder.took == ["False"] * 3 + ["True"]
+        for key in keys[1:]:
+            key_locks.release(key)
+        with held_elsewhere(path, *keys[:3]) as holder:
+            assert holder.took == ["False", "True", "True"]
+    assert path.stat().st_size == 0
+
+
+@needs_linux
+def test_two_buyers_in_one_process_see_each_other_s_claims(tmp_path: Path) -> None:
+    path = tmp_path / "claims"
+    with closing(KeyLocks(path)) as first, closing(KeyLocks(path)) as second:
+        assert first.take(KEY)
+        assert not second.take(KEY)
+        assert second.take(OTHER)
+        assert not first.take(OTHER)
+        first.release(KEY)
+        assert second.take(KEY)
+
+
+@needs_linux
+def test_closing_releases_all_of_one_buyer_and_nothing_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "claims"
+    first = KeyLocks(path)
+    with closing(KeyLocks(path)) as second, closing(KeyLocks(path)) as third:
+        assert first.take(KEY)
+        assert second.take(OTHER)
+        first.close()
+        assert third.take(KEY)
+        assert not third.take(OTHER)
+
+
+def test_a_key_that_we_are_buying_cannot_be_taken_once_more(tmp_path: Path) -> None:
+    with closing(KeyLocks(tmp_path / "claims")) as key_locks:
+        assert key_locks.take(KEY)
+        assert not key_locks.take(KEY)
+        key_locks.release(KEY)
+        assert key_locks.take(KEY)
+
+
+def test_releasing_what_is_not_held_does_no_harm(tmp_path: Path) -> None:
+    with closing(KeyLocks(tmp_path / "claims")) as key_locks:
+        key_locks.release(KEY)
+        assert key_locks.take(KEY)
+
+
+@needs_linux
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 1), st.sampled_from("abcd")), max_size=20))
+def test_at_any_time_one_of_two_buyers_at_most_holds_a_key(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[bool, int, str]]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "claims"
+    holders: dict[str, int] = {}
+    with closing(KeyLocks(path)) as first, closing(KeyLocks(path)) as second:
+        for is_taking, who, name in steps:
+            key_locks, key = (first, second)[who], stable_id(name)
+            if is_taking:
+                assert key_locks.take(key) is (key not in holders)
+                holders.setdefault(key, who)
+            else:
+                key_locks.release(key)
+                if holders.get(key) == who:
+                    del holders[key]

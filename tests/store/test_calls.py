@@ -1,0 +1,158 @@
+"""The calls in the store: committed once, whatever their journals look like."""
+
+import json
+import signal
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pytest
+
+from persona_pipeline.llm.calls import Call
+from persona_pipeline.llm.gateway.journal import Journal
+from persona_pipeline.store.store import Store
+from tests.support.purchases import answer_of, make_call
+from tests.support.stored_rows import (
+    STRANGE,
+    commit,
+    hub,
+    rows_of,
+    some_calls,
+    stored,
+)
+
+
+def test_calls_are_stored_as_they_were_journaled(store: Store) -> None:
+    calls = [
+        replace(make_call(str(number)), response=text, cost_usd=number / 3)
+        for number, text in enumerate(STRANGE)
+    ]
+    calls += [make_call("invalid", status="invalid"), make_call("failed", status="failed")]
+    commit(store, *calls)
+    columns = [field.name for field in fields(Call)]
+    found = [Call(*row) for row in rows_of(store, f"select {', '.join(columns)} from llm.calls")]
+    assert {call.call_key: call for call in found} == {call.call_key: call for call in calls}
+    assert rows_of(store, "select distinct run_id from llm.calls") == [("r",)]
+
+
+def test_answers_come_back_as_they_were_stored_and_failed_calls_do_not(store: Store) -> None:
+    calls = [*some_calls(), make_call("c", status="invalid", text="\0🚢")]
+    failed = make_call("failed", status="failed")
+    commit(store, *calls, failed)
+    keys = [call.call_key for call in calls]
+    found = store.answers([*keys, failed.call_key, "unknown"])
+    assert found == {call.call_key: answer_of(call) for call in calls}
+    assert store.answers([]) == {}
+
+
+@pytest.mark.parametrize("folder", ["it's [a] *journal*?", "status=failed/shard=x", "ä b"])
+def test_journals_are_read_whatever_the_name_of_their_folder(store: Store, folder: str) -> None:
+    commit(store, *some_calls(), folder=folder)
+    assert stored(store, "status", "shard") == [("ok", "s")] * 2
+
+
+def test_several_journals_are_committed_at_once_torn_and_foreign_lines_passed_over(
+    store: Store, journal: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "1-2.jsonl"
+    other.write_bytes(
+        b"something else\n[]\n{}\n\n" + make_call("b").to_line() + make_call("c").to_line()[:-9]
+    )
+    store.replace([], [journal, other], run_id="r")
+    assert store.answers([make_call("b").call_key, make_call("c").call_key]).keys() == {
+        make_call("b").call_key
+    }
+    assert len(stored(store, "call_key")) == 3
+
+
+def test_a_journal_of_a_newer_program_is_committed_by_the_columns_we_know(
+    store: Store, tmp_path: Path
+) -> None:
+    path, row = tmp_path / "1-1.jsonl", asdict(make_call("a"))
+    path.write_text(json.dumps({**row, "new_column": {"x": [1]}}) + "\n")
+    store.replace([], [path], run_id="r")
+    assert store.answers([row["call_key"]]) == {row["call_key"]: answer_of(make_call("a"))}
+
+
+def test_an_answer_takes_the_place_of_a_failure_and_never_the_other_way(store: Store) -> None:
+    call, failed = make_call("a"), make_call("a", status="failed")
+    for committed, expected in ((failed, "failed"), (call, "ok"), (failed, "ok")):
+        commit(store, committed)
+        assert stored(store, "status") == [(expected,)]
+
+
+@pytest.mark.parametrize("in_one_commit", [True, False])
+def test_what_failed_attempts_used_is_added_to_the_answer(
+    store: Store, *, in_one_commit: bool
+) -> None:
+    failed = replace(make_call("a", status="failed"), cost_usd=0.25)
+    calls = [failed, failed, replace(make_call("a"), cost_usd=0.5)]
+    for committed in [calls] if in_one_commit else [[call] for call in calls]:
+        commit(store, *committed)
+    columns = ("status", "tokens_in", "tokens_cached", "tokens_out", "cost_usd", "attempts")
+    assert stored(store, *columns) == [("ok", 9, 3, 6, 1.0, 3)]
+
+
+def test_what_a_call_cost_is_unknown_when_the_price_of_one_attempt_was(store: Store) -> None:
+    failed, answer = make_call("a", status="failed"), replace(make_call("a"), cost_usd=0.5)
+    commit(store, failed, answer)
+    assert stored(store, "cost_usd") == [(None,)]
+    failed, answer = make_call("b", status="failed"), replace(make_call("b"), cost_usd=0.5)
+    commit(store, failed)
+    commit(store, answer)
+    assert stored(store, "cost_usd") == [(None,), (None,)]
+
+
+def test_an_answer_that_is_committed_twice_is_counted_once(store: Store, journal: Path) -> None:
+    for _ in range(2):
+        store.replace([], [journal], run_id="r")
+    assert stored(store, "tokens_in", "attempts") == [(3, 1)] * 2
+
+
+def test_the_version_changes_with_every_commit_of_any_process(store: Store, journal: Path) -> None:
+    other = Store(store.path, store.snapshot)
+    versions = [store.version()]
+    for journals in ([journal], []):
+        other.replace([hub("s1", "a")], journals, run_id="r")
+        versions.append(store.version())
+    assert len(set(versions)) == 3
+    assert store.version() == versions[-1]
+    store.path.unlink()
+    assert store.version() is None
+
+
+def test_a_path_with_a_quote_in_it_works(tmp_path: Path) -> None:
+    folder = tmp_path / "it's a folder"
+    made = Store(folder / "pipeline.duckdb", folder / "published.duckdb")
+    made.migrate()
+    assert made.snapshot.is_file()
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit])
+def test_a_signal_during_a_query_raises_what_its_handler_raised(
+    store: Store, kind: type[BaseException]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise kind
+
+    former = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(kind):
+            store.query("select count(*) from range(100000000) a, range(100000) b")
+    finally:
+        signal.signal(signal.SIGALRM, former)
+    assert store.query("select 1 as one")["one"].to_list() == [1]
+
+
+def test_a_journal_that_was_committed_and_left_behind_is_not_counted_again(
+    store: Store, tmp_path: Path
+) -> None:
+    failed = replace(make_call("a", status="failed"), tokens_in=3, attempts=2)
+    with Journal(tmp_path / "journal") as journal:
+        journal.append(failed)
+        for _ in range(2):  # killed before the file was deleted
+            store.replace([], journal.to_commit(), run_id="r")
+        assert rows_of(store, "select tokens_in, attempts from llm.calls") == [(3, 2)]
+        journal.append(make_call("b"))
+        store.replace([], journal.to_commit(), run_id="r")
+    assert rows_of(store, "select count(*) from llm.calls where status = 'ok'") == [(1,)]

@@ -1,0 +1,105 @@
+"""A client of the batch API before a server of our own, and what is asked of it."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from persona_pipeline.llm.batches.client import BatchChatClient, Batching
+from persona_pipeline.llm.batches.records import BatchRecord, find_records
+from persona_pipeline.llm.calls import Answer
+from persona_pipeline.llm.errors import CallError
+from persona_pipeline.llm.requests import ChatReply, ChatRequest
+from persona_pipeline.settings import Settings, load_settings
+from tests.support.batch_server import BatchServer, Json
+from tests.support.purchases import GOOD, Shelf, make_request
+
+MODEL = "openai/served"
+
+
+ONE = make_request(model=MODEL)
+
+
+MANY = [make_request(f"Who reads page {number}?", model=MODEL) for number in range(7)]
+
+
+SOON = 0.02
+
+
+Outcomes = list[ChatReply | BaseException]
+
+
+def open_client(
+    server: BatchServer,
+    folder: Path,
+    *,
+    size: int = 100,
+    poll: float = SOON,
+    api_key: str | None = None,
+) -> BatchChatClient:
+    batching = Batching(folder / "batches", size, poll, lambda: "pages-00000", gathering=SOON)
+    return BatchChatClient(MODEL, batching, api_base=server.url, api_key=api_key)
+
+
+def ask(client: BatchChatClient, *requests: ChatRequest, attempt: int = 0) -> Outcomes:
+    """What each of them gets in one process."""
+
+    async def all_of_them() -> Outcomes:
+        calls = [client.complete(request, attempt=attempt) for request in requests]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        await client.close()
+        return outcomes
+
+    return asyncio.run(all_of_them())
+
+
+def stop_while_waiting(client: BatchChatClient, *requests: ChatRequest) -> None:
+    """A process that goes once its batch is submitted."""
+
+    async def wait_a_little() -> None:
+        waiting = [asyncio.create_task(client.complete(request)) for request in requests]
+        done, _ = await asyncio.wait(waiting, timeout=1)
+        assert not done
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await client.close()
+
+    asyncio.run(wait_a_little())
+
+
+def records(folder: Path) -> list[BatchRecord]:
+    return list(find_records(folder / "batches"))
+
+
+def texts(outcomes: Outcomes) -> list[str]:
+    return [reply.text for reply in outcomes if isinstance(reply, ChatReply)]
+
+
+def the_error(outcomes: Outcomes) -> CallError:
+    [error] = outcomes
+    assert isinstance(error, CallError)
+    return error
+
+
+def in_database(requests: Sequence[ChatRequest]) -> Shelf:
+    """A database that holds answers to these requests."""
+    keys = [request.call_key for request in requests]
+    return Shelf({key: Answer(key, MODEL, "ok", GOOD, None) for key in keys})
+
+
+def count_prompt(body: Json, _before: int) -> str:
+    return json.dumps({"persona": body["messages"][0]["content"]})
+
+
+def batch_settings(server: BatchServer, folder: Path, **given: object) -> Settings:
+    return load_settings(
+        **{
+            "data_dir": folder,
+            "model": MODEL,
+            "api_base": server.url,
+            "batch": True,
+            "batch_poll_seconds": SOON,
+            **given,
+        }
+    )
