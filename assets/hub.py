@@ -117,7 +117,7 @@ def build_hub_asset(settings: Settings) -> dg.AssetsDefinition:
         automation_condition=refresh_condition(),
     )
     def hub(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
-        """One row is one kept persona, with the document that its line began at: the collection."""
+        """One row is one kept persona, with the root document of its chain: the collection."""
 
         def keep(run: StageRun) -> Metadata:
             with exclusive_lock(settings.locks_dir / STAGE):

@@ -89,7 +89,7 @@ def _build_duplicates_asset(settings: Settings, domains: Sequence[Domain]) -> dg
 
         The views `synthetic.records` and `marts.*` leave it out; its domain's table has it.
         """
-        resources = Resources(settings.memory, settings.threads)
+        resources = Resources(settings.dedup_memory, settings.dedup_threads)
 
         def decide(run: StageRun) -> Metadata:
             for domain in domains:

@@ -91,7 +91,10 @@ class Project:
 def _plan(folder: Path, jaccard: float) -> DedupPlan:
     return dedup_plan(
         Settings(
-            data_dir=folder, jaccard_threshold=jaccard, pairs_from=jaccard, cosine_threshold=None
+            data_dir=folder,
+            jaccard_threshold=jaccard,
+            store_pairs_from=jaccard,
+            cosine_threshold=None,
         )
     )
 

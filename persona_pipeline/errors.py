@@ -1,8 +1,12 @@
 """Errors that a user can act on: each message says what is wrong, where, and what to do."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import cache
+
+LOG = logging.getLogger(__name__)
 
 
 class PipelineError(Exception):
@@ -56,3 +60,9 @@ def plain_interrupts() -> Iterator[None]:
         if interrupt is None or isinstance(interrupt, Exception):
             raise
         raise interrupt from None
+
+
+@cache
+def tell_renamed(old: str, new: str) -> None:
+    """Warn that something has another name now; once for each in a process."""
+    LOG.warning("%s is now %s; the old name works until 0.3", old, new)

@@ -162,8 +162,8 @@ class _Rehearsal:
         candidates = judged.tables["personas.candidates"]
         self._embed(candidates, shard)
         number_and_quality = pl.lit(number, pl.Int64).alias("shard_number"), quality(candidates)
-        in_line = candidates.with_columns(number_and_quality).select(everyone.columns)
-        everyone = pl.concat([everyone, in_line])
+        ranked = candidates.with_columns(number_and_quality).select(everyone.columns)
+        everyone = pl.concat([everyone, ranked])
         return candidates.join(self._duplicates(everyone), on="persona_id", how="anti"), everyone
 
     def _offered(

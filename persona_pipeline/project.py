@@ -56,13 +56,15 @@ def dedup_plan(settings: Settings) -> DedupPlan:
     thresholds = Thresholds(
         settings.jaccard_threshold, settings.cosine_threshold, settings.fuzzy_threshold
     )
-    comparison = Comparison.for_thresholds(thresholds, settings.pairs_from, settings.dedup_method)
+    comparison = Comparison.for_thresholds(
+        thresholds, settings.store_pairs_from, settings.dedup_method
+    )
     return DedupPlan(
         thresholds=thresholds,
         comparison=comparison,
         embedding_model=settings.embedding_model,
         cache=SetCache(settings.dedup_dir, comparison.joined_from),
-        resources=Resources(settings.memory, settings.threads),
+        resources=Resources(settings.dedup_memory, settings.dedup_threads),
     )
 
 

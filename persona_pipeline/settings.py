@@ -6,6 +6,7 @@ Values come from the command line, then the environment (`PERSONA_PIPELINE_<NAME
 
 import os
 import tomllib
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,7 +26,7 @@ from pydantic_settings import SettingsError as UnreadableSetting
 
 from persona_pipeline.corpus.addresses import refuse_nested
 from persona_pipeline.dedup.rules import Method
-from persona_pipeline.errors import SettingsError, unknown_choice
+from persona_pipeline.errors import SettingsError, tell_renamed, unknown_choice
 from persona_pipeline.hub.selection_rules import Selection, SelectionName, check_selection
 from persona_pipeline.llm.gateway.budget import Cap
 from persona_pipeline.llm.prices import PriceSetting
@@ -60,6 +61,12 @@ def _comma_separated(value: object) -> object:
     return value
 
 
+RENAMED = {
+    "memory": "dedup_memory",
+    "pairs_from": "store_pairs_from",
+    "threads": "dedup_threads",
+}
+"""Settings by their names before 0.2, which work until 0.3, and their names now."""
 NESTED: dict[str, type[BaseModel]] = {"prices": PriceSetting, "selections": Selection}
 """What the values of a setting are made of."""
 Names = Annotated[list[str], NoDecode]
@@ -152,15 +159,15 @@ class Settings(DataFolder, BaseSettings):
     dedup_method: Method = Field(
         "exact", description="exact, or the report's minhash128, or minhash128-verified"
     )
-    pairs_from: float = Field(
+    store_pairs_from: float = Field(
         0.7, gt=0, le=1, description="word-set similarity from which on pairs are kept"
     )
-    memory: ByteSize = Field(
+    dedup_memory: ByteSize = Field(
         ByteSize(2_000_000_000), ge=200_000_000, description="memory that deduplication may take"
     )
-    threads: int = Field(2, ge=1, description="threads that deduplication may take")
+    dedup_threads: int = Field(2, ge=1, description="threads that deduplication may take")
     selections: dict[SelectionName, Selection] = Field(
-        {}, description="by name, diverse subsets of the hub: count, thresholds, farthest, seed"
+        {}, description="by name, diverse subsets of the hub: count, thresholds, method, seed"
     )
 
     domains: Names = Field(default=[], description="domains to run; empty: all there are")
@@ -252,7 +259,7 @@ class Settings(DataFolder, BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line, environment, TOML file."""
         toml = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
-        return init_settings, WholeSettings(env_settings), WholeSettings(toml)
+        return init_settings, WholeSettings(env_settings), WholeSettings(toml, renamed_settings)
 
     @property
     def chat_models(self) -> set[str]:
@@ -263,7 +270,7 @@ class Settings(DataFolder, BaseSettings):
     @property
     def needs_vectors(self) -> bool:
         """Whether personas are compared, or chosen for a selection, by their meaning."""
-        is_spread = (rules.farthest and rules.count for rules in self.selections.values())
+        is_spread = (rules.is_spread for rules in self.selections.values())
         return self.cosine_threshold is not None or any(is_spread)
 
     def models_for(self, stage: str) -> list[str]:
@@ -323,12 +330,13 @@ def load_settings(**given: Any) -> Settings:  # noqa: ANN401 - any setting
         SettingsError: names the setting, what is wrong with it, and the choices.
     """
     dotenv.load_dotenv(Path(".env"), override=False)
+    _rename_variables()
     _refuse_unknown_variables()
     if CONFIG_VARIABLE in os.environ and not config_file().is_file():
         msg = f"{CONFIG_VARIABLE} names {config_file()}, which is not there"
         raise SettingsError(msg)
     try:
-        return Settings(**given)
+        return Settings(**renamed_settings(given, "an argument"))
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
     except tomllib.TOMLDecodeError as error:
@@ -338,6 +346,35 @@ def load_settings(**given: Any) -> Settings:  # noqa: ANN401 - any setting
         example = f"""{PREFIX}PERSONA_SOURCES='{{"math": "diverse"}}'"""
         msg = f"{error}: {error.__cause__}; it is JSON, such as {example}"
         raise SettingsError(msg) from error
+
+
+def renamed_settings(values: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The values with old names of settings replaced; says so, once for each.
+
+    Raises:
+        SettingsError: a setting is given by its old and by its new name.
+    """
+    renamed = dict(values)
+    for old, new in RENAMED.items():
+        if old in renamed:
+            if new in renamed:
+                msg = f"{place} gives setting {new!r} twice: {old!r} is its old name"
+                raise SettingsError(msg)
+            renamed[new] = renamed.pop(old)
+            tell_renamed(f"setting {old!r}", f"{new!r}")
+    return renamed
+
+
+def _rename_variables() -> None:
+    """As above, in the environment, which child processes read too."""
+    for old, new in RENAMED.items():
+        before, now = f"{PREFIX}{old.upper()}", f"{PREFIX}{new.upper()}"
+        if before in os.environ:
+            value = os.environ.pop(before)
+            if os.environ.setdefault(now, value) != value:
+                msg = f"{before} and {now} differ: the first is the old name of the second"
+                raise SettingsError(msg)
+            tell_renamed(before, now)
 
 
 def _refuse_unknown_variables() -> None:
@@ -370,10 +407,14 @@ class WholeSettings(PydanticBaseSettingsSource):
     switched off by a variable.
     """
 
-    def __init__(self, source: PydanticBaseSettingsSource) -> None:
-        """`source`: what is read."""
+    def __init__(
+        self,
+        source: PydanticBaseSettingsSource,
+        rename: Callable[[Mapping[str, Any], str], dict[str, Any]] | None = None,
+    ) -> None:
+        """`source`: what is read; `rename`: replaces old names."""
         super().__init__(source.settings_cls)
-        self._source = source
+        self._source, self._rename = source, rename
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """As in the source."""
@@ -382,4 +423,6 @@ class WholeSettings(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         """The settings that it gives, by name."""
         read = self._source()
+        if self._rename:
+            read = self._rename(read, str(config_file()))
         return {name: value for name, value in read.items() if name not in self.current_state}

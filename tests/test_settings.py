@@ -9,10 +9,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from persona_pipeline.cli.run import environment_of
-from persona_pipeline.errors import DomainError, SettingsError
+from persona_pipeline.errors import DomainError, SettingsError, tell_renamed
 from persona_pipeline.hub.selection_rules import Selection
 from persona_pipeline.llm.prices import PriceSetting
-from persona_pipeline.settings import CONFIG_VARIABLE, PREFIX, Settings, Verb, load_settings
+from persona_pipeline.settings import (
+    CONFIG_VARIABLE,
+    PREFIX,
+    RENAMED,
+    Settings,
+    Verb,
+    load_settings,
+)
 from persona_pipeline.synthesis.domain import Prompting
 
 CANARY = "sk-canary-5f1d"
@@ -64,7 +71,7 @@ def test_vectors_are_needed_to_compare_or_to_choose_by_meaning() -> None:
     assert not load_settings(**by_words).needs_vectors
     spread = {"few": {"count": 3}}
     assert load_settings(**by_words, selections=spread).needs_vectors
-    for rules in ({"count": 3, "farthest": False}, {"thresholds": [0.5]}):
+    for rules in ({"count": 3, "method": "first"}, {"thresholds": [0.5]}):
         assert not load_settings(**by_words, selections={"few": rules}).needs_vectors
 
 
@@ -357,3 +364,45 @@ def test_an_option_that_is_not_there_is_named_with_the_choices(
 def test_every_setting_says_what_it_is_for() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_name_of_a_setting_works_and_is_answered_with_the_new_one(
+    old: str,
+    new: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    value = {"dedup_memory": "1GB", "store_pairs_from": "0.5", "dedup_threads": "1"}[new]
+    expected = getattr(load_settings(**{new: value}), new)
+    for place in ("argument", "variable", "file"):
+        tell_renamed.cache_clear()
+        caplog.clear()
+        if place == "variable":
+            monkeypatch.setenv(f"PERSONA_PIPELINE_{old.upper()}", value)
+            assert getattr(load_settings(), new) == expected
+            monkeypatch.delenv(f"PERSONA_PIPELINE_{new.upper()}")
+        elif place == "file":
+            (tmp_path / "persona_pipeline.toml").write_text(f'{old} = "{value}"')
+            assert getattr(load_settings(), new) == expected
+        else:
+            assert getattr(load_settings(**{old: value}), new) == expected
+        assert new in caplog.text.lower()
+        assert "until 0.3" in caplog.text
+
+
+def test_a_setting_by_its_old_and_its_new_name_at_once_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(SettingsError, match="'dedup_threads' twice: 'threads' is its old name"):
+        load_settings(threads=1, dedup_threads=2)
+    monkeypatch.setenv("PERSONA_PIPELINE_THREADS", "1")
+    monkeypatch.setenv("PERSONA_PIPELINE_DEDUP_THREADS", "2")
+    with pytest.raises(SettingsError, match="differ: the first is the old name"):
+        load_settings()
+
+
+def test_the_old_way_to_choose_the_first_of_the_hub_still_works() -> None:
+    settings = load_settings(selections={"few": {"count": 3, "farthest": False}})
+    assert settings.selections["few"].method == "first"

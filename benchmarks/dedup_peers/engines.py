@@ -40,7 +40,7 @@ class Engine(Contender):
 
 
 TEXT = (
-    Engine("ours", "dedup_peers/ours_surface.py", is_ours=True, reads="parquet"),
+    Engine("ours", "dedup_peers/ours_jaccard.py", is_ours=True, reads="parquet"),
     Engine("rensa", "dedup_peers/rensa_lsh.py"),
     Engine("rensa-tuned", "dedup_peers/rensa_lsh.py", variant="tuned"),
     Engine("rensa-rho", "dedup_peers/rensa_lsh.py", variant="rho"),

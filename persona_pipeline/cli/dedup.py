@@ -25,7 +25,7 @@ from persona_pipeline.store.store import Store
 
 SHOWN = 5
 ID_SHOWN = 12
-MEASURES = {"surface": "Jaccard similarity", "semantic": "cosine"}
+MEASURES = {"jaccard": "Jaccard similarity", "semantic": "cosine"}
 
 share = click.FloatRange(0.1, 1)
 
@@ -166,7 +166,7 @@ def _reason(removal: Removal, found: Differences) -> str:
         )
     score = "" if removal.fuzzy_score is None else f" (fuzzy score {removal.fuzzy_score:.1f})"
     measure = MEASURES[removal.layer]
-    if removal.layer == "surface" and abs(removal.similarity - found.jaccard) > TOLERANCE:
+    if removal.layer == "jaccard" and abs(removal.similarity - found.jaccard) > TOLERANCE:
         measure = "estimated Jaccard similarity"  # minhash128
     return f"Layer {removal.layer}: {measure} {removal.similarity:.4f}, {limit}{score}."
 

@@ -150,7 +150,7 @@ class RunBaseline:
 
     shards: Sequence[str]
     hubs: Mapping[str, Hub]
-    """Of every shard, in line."""
+    """Of every shard, in rank order."""
     records: Mapping[str, int]
     """Of the run's shards, by domain."""
     unmade: Sequence[str]

@@ -104,7 +104,12 @@ def _print_next(console: Console, settings: Settings, name: str) -> None:
 @click.argument("name")
 @click.option("--count", type=click.IntRange(1), help="Most personas to choose.")
 @click.option("--thresholds", help="Falling word-set similarities to remove at: 0.7,0.5.")
-@click.option("--farthest/--no-farthest", default=None, help="By the embeddings, or first in line.")
+@click.option(
+    "--method",
+    type=click.Choice(["farthest", "first"]),
+    help="By the embeddings, each the farthest from those before; or the first of the hub.",
+)
+@click.option("--farthest/--no-farthest", default=None, hidden=True)
 @click.option("--seed", type=int, help="Draws who is chosen first.  [default: 0]")
 @data_dir_option
 def select(name: str, data_dir: str | None, **given: object) -> None:

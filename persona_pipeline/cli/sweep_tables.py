@@ -63,7 +63,7 @@ def print_sweep(
         console.print(
             "~: about, decided among what the threshold before it kept, by words only; pairs are "
             f"stored from {state.min_jaccard or plan.comparison.min_jaccard:g} on (setting "
-            "pairs_from).",
+            "store_pairs_from).",
             highlight=False,
         )
     print_outdated(console, state, plan)

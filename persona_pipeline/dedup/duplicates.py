@@ -37,12 +37,12 @@ def find_duplicates(
         texts = pl.DataFrame({"persona_id": ["a", "b"], "persona": ["A baker.", "a Baker"]})
         find_duplicates(texts, thresholds=Thresholds(jaccard=0.7, cosine=None))
 
-    Candidates stand in line: lower shard number first, then higher quality, then a hash of the
+    Candidates are ranked: lower shard number first, then higher quality, then a hash of the
     text, then the id. The first of a group of duplicates is kept, so what is kept of a shard, and
     every row about it, depends on this shard and the earlier ones only. Neither the order of the
     rows nor the number of threads matters.
 
-    Layers: `exact` (the same words in the same order), `surface` (Jaccard similarity of the word
+    Layers: `exact` (the same words in the same order), `jaccard` (Jaccard similarity of the word
     sets), `fuzzy` (a lower one, and similar spelling), `semantic` (cosine of the embeddings). No
     two kept personas are similar in any layer, and each removed one is similar to a kept one:
     `kept_id`, the most similar before it in the first layer that has one.
@@ -50,7 +50,7 @@ def find_duplicates(
     Args:
         candidates: persona_id (unique), persona; also shard_number, and quality (higher is kept).
         embeddings: persona_id (unique), embedding; a persona without one is in no semantic pair.
-        thresholds: where each layer draws the line (`persona_pipeline.dedup.rules`).
+        thresholds: where each layer sets its threshold (`persona_pipeline.dedup.rules`).
         comparison: how pairs are found; default: exactly, and no more than the thresholds need.
         resources: memory, threads and progress.
 
@@ -64,8 +64,8 @@ def find_duplicates(
     if "shard_number" not in candidates.columns:
         candidates = candidates.with_columns(shard_number=0)
     fingerprints, pairs = compare_texts(candidates, embeddings, comparison, resources)
-    with open_resolver(conflicting(fingerprints, pairs), pairs, resources) as line:
-        return line.resolve(thresholds)
+    with open_resolver(conflicting(fingerprints, pairs), pairs, resources) as resolver:
+        return resolver.resolve(thresholds)
 
 
 def compare_texts(
@@ -80,9 +80,9 @@ def compare_texts(
     texts = personas["persona"]
     encoded = encode(texts, learn_vocabulary(texts), threads=resources.threads)
     fingerprints = fingerprint(personas, encoded, _quality(candidates))
-    surface = word_set_pairs(distinct_sets(encoded), [], comparison, resources)
+    jaccard = word_set_pairs(distinct_sets(encoded), [], comparison, resources)
     keyed = personas.select("persona").with_columns(key=fingerprints["set_key"])
-    found = [with_scores(surface, keyed, comparison, resources)]
+    found = [with_scores(jaccard, keyed, comparison, resources)]
     if comparison.min_cosine is not None:
         new = keyed_vectors(fingerprints, vectors)
         early = _first_texts(fingerprints, EXACT_UP_TO)
@@ -92,7 +92,7 @@ def compare_texts(
 
 
 def conflicting(fingerprints: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
-    """Those that are like another one: the others stay, and need no place in line."""
+    """Those that are like another one: the others stay, and need no rank."""
     is_text = pl.col("layer") == "semantic"
     sets, texts = (
         pl.concat([side["first_key"], side["second_key"]]).unique().implode()
@@ -106,7 +106,7 @@ def conflicting(fingerprints: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame
 
 
 def fingerprint(personas: pl.DataFrame, encoded: EncodedTexts, quality: pl.Series) -> pl.DataFrame:
-    """One row per persona: its place in line, and the keys by which it is like others."""
+    """One row per persona: its rank, and the keys by which it is like others."""
     return (
         personas.select("persona_id", "shard_number")
         .with_columns(
@@ -130,18 +130,18 @@ def word_set_pairs(
 
 
 def with_scores(
-    surface: pl.DataFrame,
+    jaccard: pl.DataFrame,
     texts: pl.DataFrame,
     comparison: Comparison,
     resources: Resources,
 ) -> pl.DataFrame:
-    """The pairs of the surface layer, with their fuzzy scores where the comparison has them."""
+    """The pairs of the Jaccard layer, with their fuzzy scores where the comparison has them."""
     scores: pl.Series | pl.Expr = pl.lit(None, pl.Float64)
-    if comparison.has_scores and len(surface):
-        keys = pl.concat([surface["first_key"], surface["second_key"]]).unique()
+    if comparison.has_scores and len(jaccard):
+        keys = pl.concat([jaccard["first_key"], jaccard["second_key"]]).unique()
         needed = texts.filter(pl.col("key").is_in(keys.implode())).unique("key")
-        scores = fuzzy_scores(surface, needed, resources)
-    return surface.with_columns(fuzzy_score=scores, layer=pl.lit("surface")).select(*PAIRS)
+        scores = fuzzy_scores(jaccard, needed, resources)
+    return jaccard.with_columns(fuzzy_score=scores, layer=pl.lit("jaccard")).select(*PAIRS)
 
 
 def keyed_vectors(fingerprints: pl.DataFrame, vectors: pl.DataFrame) -> pl.DataFrame:
@@ -186,9 +186,9 @@ def semantic_pairs(
 
 
 def _first_texts(fingerprints: pl.DataFrame, count: int) -> pl.Series:
-    """The keys of the first texts in line."""
-    in_line = fingerprints.group_by("text_key").agg(pl.col("shard_number").min())
-    return in_line.sort("shard_number", "text_key").head(count)["text_key"]
+    """The keys of the first texts in rank order."""
+    ranked = fingerprints.group_by("text_key").agg(pl.col("shard_number").min())
+    return ranked.sort("shard_number", "text_key").head(count)["text_key"]
 
 
 def _quality(candidates: pl.DataFrame) -> pl.Series:

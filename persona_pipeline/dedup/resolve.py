@@ -32,7 +32,7 @@ PAIRS = {
 
 
 class Resolver:
-    """Similar personas in line, whoever comes first is kept, and their pairs."""
+    """Similar personas ranked, whoever comes first is kept, and their pairs."""
 
     def __init__(self, scratch: Scratch, fingerprints: pl.DataFrame, pairs: pl.DataFrame) -> None:
         """The earlier shard, then the better quality, then a stable hash of the text, then the id.
@@ -40,9 +40,9 @@ class Resolver:
         The ids stay here: rounds on numbers alone take half as long.
         """
         order = (pl.col("shard_number"), -pl.col("quality"), "text_key", "persona_id")
-        line = fingerprints.sort(*order).with_row_index("place")
-        self._persona_ids, self._scratch = line["persona_id"], scratch
-        scratch.load("fingerprints", line.select(*NUMBERED))
+        ranked = fingerprints.sort(*order).with_row_index("place")
+        self._persona_ids, self._scratch = ranked["persona_id"], scratch
+        scratch.load("fingerprints", ranked.select(*NUMBERED))
         scratch.load("pairs", pairs.select(*PAIRS))
 
     def resolve(self, thresholds: Thresholds, *, from_shard: int | None = None) -> pl.DataFrame:
@@ -63,25 +63,25 @@ class Resolver:
         """
         scratch = self._scratch
         scratch.create("links", {**at_or_above(thresholds), "fuzzy_from": FUZZY_FROM - TOLERANCE})
-        scratch.create("contested")
+        scratch.create("conflicting")
         first = -1 if from_shard is None else from_shard
         scratch.run(
-            "create or replace table undecided as select place, set_key, text_key from contested "
+            "create or replace table undecided as select place, set_key, text_key from conflicting "
             f"where shard_number >= {first}"
         )
         scratch.run("create or replace table open_places as select place from undecided")
         scratch.run(
-            "create or replace table winners as select place, set_key, text_key from contested "
+            "create or replace table kept_now as select place, set_key, text_key from conflicting "
             f"where shard_number < {first}"
         )
-        scratch.run("create or replace table kept as select place from winners")
+        scratch.run("create or replace table kept as select place from kept_now")
         while True:
-            scratch.create("beaten")
+            scratch.create("dominated")
             scratch.create("undecided", query="still_undecided")
             if scratch.is_empty("undecided"):
                 break
-            scratch.create("winners")
-            scratch.run("insert into kept select place from winners")
+            scratch.create("kept_now")
+            scratch.run("insert into kept select place from kept_now")
         scratch.run(
             "create or replace table removed as from open_places anti join kept using (place)"
         )

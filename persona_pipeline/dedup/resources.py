@@ -30,8 +30,8 @@ class Resources:
         if 8 * count * length > max(self.memory_bytes, LEAST_MEMORY):
             msg = (
                 f"to spread {count:,} personas takes {8 * count * length / 1e9:.1f} GB for their "
-                f"vectors, and memory is {self.memory_bytes / 1e9:.1f} GB. Set memory higher, give "
-                "the selection lower thresholds, or choose by place in line (farthest = false)"
+                f"vectors, and dedup_memory is {self.memory_bytes / 1e9:.1f} GB. Set it higher, give "
+                "the selection lower thresholds, or choose the first of the hub (method = 'first')"
             )
             raise MemoryLimitError(msg)
 
@@ -44,8 +44,8 @@ class Resources:
         if count * PAIR_BYTES > max(self.memory_bytes, LEAST_MEMORY):
             msg = (
                 f"over {count:,} pairs of personas have a {at_least}: more than fit into a memory "
-                f"of {self.memory_bytes / 1e9:.1f} GB. Set memory higher, or look for fewer pairs: "
-                "pairs_from and the thresholds higher. Most come from a few templates that differ "
+                f"of {self.memory_bytes / 1e9:.1f} GB. Set dedup_memory higher, or look for fewer "
+                "pairs: store_pairs_from and the thresholds higher. Most come from a few templates that differ "
                 "in a word"
             )
             raise MemoryLimitError(msg)

@@ -96,9 +96,9 @@ class Comparison:
 
     @staticmethod
     def for_thresholds(
-        thresholds: Thresholds, pairs_from: float = 1.0, method: Method = "exact"
+        thresholds: Thresholds, store_pairs_from: float = 1.0, method: Method = "exact"
     ) -> "Comparison":
-        """The least that these thresholds need, and pairs from `pairs_from` on in any case."""
+        """The least that these thresholds need, and pairs from `store_pairs_from` on in any case."""
         has_scores = thresholds.fuzzy is not None
-        least = min(thresholds.jaccard, pairs_from, FUZZY_FROM if has_scores else 1.0)
+        least = min(thresholds.jaccard, store_pairs_from, FUZZY_FROM if has_scores else 1.0)
         return Comparison(least, thresholds.cosine, has_scores, method)

@@ -45,8 +45,8 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
             shards.append(shard)
         counts = fetch(connection, read_sql("personas/candidate_counts"), {"shards": shards})
         numbers = {decision.shard: decision.shard_number for decision in decisions}
-        line, pairs = read_ranked(connection, shards, numbers)
-    found = _decide(plan, line, pairs, first)
+        ranked, pairs = read_ranked(connection, shards, numbers)
+    found = _decide(plan, ranked, pairs, first)
     of_shard = found.partition_by("shard", as_dict=True, include_key=False)
     nothing, candidates = found.drop("shard").clear(), dict(counts.iter_rows())
     return [
@@ -63,11 +63,11 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
     ]
 
 
-def _decide(plan: DedupPlan, line: pl.DataFrame, pairs: pl.DataFrame, first: int) -> pl.DataFrame:
+def _decide(plan: DedupPlan, ranked: pl.DataFrame, pairs: pl.DataFrame, first: int) -> pl.DataFrame:
     """The rows of personas.duplicates of the shards from number `first` on."""
-    with open_resolver(line, pairs, plan.resources) as similar:
-        found = similar.resolve(plan.thresholds, from_shard=first)
-    return found.join(line.select("persona_id", "shard"), on="persona_id")
+    with open_resolver(ranked, pairs, plan.resources) as resolver:
+        found = resolver.resolve(plan.thresholds, from_shard=first)
+    return found.join(ranked.select("persona_id", "shard"), on="persona_id")
 
 
 def _resolved(basis: str | None, thresholds: Thresholds) -> pl.DataFrame:
@@ -102,9 +102,11 @@ def read_ranked(
     Of other shards only those that were kept; `numbers` has the place of every shard.
     """
     parameters = {"shards": list(shards)}
-    pairs = fetch(connection, read_sql("personas/pairs_of_line"), parameters).unique()
-    connection.register("pairs_of_line", pairs)
-    line = fetch(connection, read_sql("personas/line"), parameters).unique(["shard", "persona_id"])
+    pairs = fetch(connection, read_sql("personas/ranked_pairs"), parameters).unique()
+    connection.register("ranked_pairs", pairs)
+    ranked = fetch(connection, read_sql("personas/ranked"), parameters).unique(
+        ["shard", "persona_id"]
+    )
     # not in SQL: a join on strings takes four times as long there
     places = pl.DataFrame(list(numbers.items()), NUMBERS, orient="row")
-    return line.join(places, on="shard"), pairs
+    return ranked.join(places, on="shard"), pairs

@@ -66,9 +66,9 @@ def select_personas(store: Store, plan: DedupPlan, name: str, rules: Selection) 
         StoreError: personas are to be chosen by their embeddings, and there are none.
     """
     hubs = store.query(read_sql("personas/hub_versions"))
-    line = _read_ranked(store)
-    left, removed = _chain(line, rules, plan)
-    is_spread = rules.farthest and rules.count is not None and len(left) > 0
+    ranked = _read_ranked(store)
+    left, removed = _chain(ranked, rules, plan)
+    is_spread = rules.is_spread and len(left) > 0
     chosen = _spread(store, plan, left, rules) if is_spread else _first(left, rules.count)
     chosen = chosen.with_columns(pl.lit(name).alias("name"), pl.arange(pl.len()).alias("place"))
     before = store.query(read_sql("personas/shards_of_selection"), {"name": name})["shard"]
@@ -88,7 +88,7 @@ def select_personas(store: Store, plan: DedupPlan, name: str, rules: Selection) 
         )
         for shard in sorted({*chosen["shard"], *before, *hubs["shard"]})
     ]
-    return Chosen(rows, len(line), removed)
+    return Chosen(rows, len(ranked), removed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,8 @@ def summarize_selection(store: Store, name: str, shown: int) -> SelectionSummary
 
 
 def _read_ranked(store: Store) -> pl.DataFrame:
-    """The hub, in line: as deduplication keeps the first."""
-    hub = store.query(read_sql("personas/hub_in_line"))
+    """The hub, in rank order: as deduplication keeps the first."""
+    hub = store.query(read_sql("personas/ranked_hub"))
     return (
         hub.with_columns(quality(hub).fill_null(0.0), pl.Series("hash", hash_texts(hub["persona"])))
         .sort("shard_number", -pl.col("quality"), "hash", "persona_id")
@@ -135,7 +135,7 @@ def _read_ranked(store: Store) -> pl.DataFrame:
 
 
 def _chain(
-    line: pl.DataFrame, rules: Selection, plan: DedupPlan
+    ranked: pl.DataFrame, rules: Selection, plan: DedupPlan
 ) -> tuple[pl.DataFrame, dict[float, int]]:
     """What is left at the last threshold, and how many were removed at each.
 
@@ -145,49 +145,49 @@ def _chain(
     removed = dict[float, int]()
     for threshold in rules.thresholds:
         gone = find_duplicates(
-            line, None, Thresholds(threshold, cosine=None), resources=plan.resources
+            ranked, None, Thresholds(threshold, cosine=None), resources=plan.resources
         )
-        line = line.join(gone, on="persona_id", how="anti", maintain_order="left")
+        ranked = ranked.join(gone, on="persona_id", how="anti", maintain_order="left")
         removed[threshold] = len(gone)
-    return line, removed
+    return ranked, removed
 
 
-def _first(line: pl.DataFrame, count: int | None) -> pl.DataFrame:
-    return line.slice(0, count).with_columns(distance=pl.lit(None, pl.Float64))
+def _first(ranked: pl.DataFrame, count: int | None) -> pl.DataFrame:
+    return ranked.slice(0, count).with_columns(distance=pl.lit(None, pl.Float64))
 
 
-def _spread(store: Store, plan: DedupPlan, line: pl.DataFrame, rules: Selection) -> pl.DataFrame:
-    """The farthest from those before, one by one; those without a vector last, as in line."""
+def _spread(store: Store, plan: DedupPlan, ranked: pl.DataFrame, rules: Selection) -> pl.DataFrame:
+    """The farthest from those before, one by one; those without a vector last, as ranked."""
     from persona_pipeline.dedup.vectors.farthest import farthest_points  # noqa: PLC0415 - compiles
 
-    placed, matrix = _vectors(store, plan, line)
-    count = rules.count or len(line)
+    placed, matrix = _vectors(store, plan, ranked)
+    count = rules.count or len(ranked)
     picks = farthest_points(matrix, count, seed=rules.seed)
     if not len(picks):
         msg = (
-            f"none of the {len(line):,} personas has a vector of {plan.embedding_model!r}: run the "
+            f"none of the {len(ranked):,} personas has a vector of {plan.embedding_model!r}: run the "
             "main job with this embedding_model, and with a cosine_threshold or this selection in "
-            "the settings; or choose by place in line (--no-farthest, or farthest = false)"
+            "the settings; or choose the first of the hub (--method first, or method = 'first')"
         )
         raise StoreError(msg)
-    chosen = line[placed[picks]].with_columns(_distances(matrix[picks]))
-    others = line.join(chosen, on="persona_id", how="anti", maintain_order="left")
+    chosen = ranked[placed[picks]].with_columns(_distances(matrix[picks]))
+    others = ranked.join(chosen, on="persona_id", how="anti", maintain_order="left")
     return pl.concat([chosen, _first(others, count - len(chosen))])
 
 
 def _vectors(
-    store: Store, plan: DedupPlan, line: pl.DataFrame
+    store: Store, plan: DedupPlan, ranked: pl.DataFrame
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Places in line of those with a vector, and the vectors; of several lengths, the usual one."""
+    """Places in rank order of those with a vector, and the vectors; of several lengths, the usual one."""
     with store.connect(read_only=True) as connection:
-        connection.register("wanted_personas", line.select("shard", "persona_id"))
+        connection.register("wanted_personas", ranked.select("shard", "persona_id"))
         parameters = {"model": plan.embedding_model}
         lengths = fetch(connection, read_sql("personas/lengths_of_personas"), parameters)
         length = lengths["length"].mode().max()
         if not isinstance(length, int):
             return np.empty(0, np.int64), np.empty((0, 0), np.float32)
         known = (
-            line.select("shard", "persona_id")
+            ranked.select("shard", "persona_id")
             .with_row_index("row")
             .join(lengths.filter(pl.col("length") == length), on=["shard", "persona_id"])
             .sort("row")

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from persona_pipeline.errors import SettingsError, unknown_choice
+from persona_pipeline.errors import SettingsError, tell_renamed, unknown_choice
 
 SelectionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Threshold = Annotated[float, Field(gt=0, le=1)]
@@ -21,10 +21,27 @@ class Selection(BaseModel):
     thresholds: list[Threshold] = Field(
         [], description="falling word-set similarities to remove at, one after the other"
     )
-    farthest: bool = Field(
-        default=True, description="choose by the embeddings, else the first in line"
+    method: Literal["farthest", "first"] = Field(
+        "farthest", description="by the embeddings, each the farthest from those before; or first"
     )
     seed: int = Field(0, description="draws the persona that is chosen first")
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether personas are chosen by their embeddings."""
+        return self.method == "farthest" and self.count is not None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_old_name(cls, value: object) -> object:
+        """`farthest = false`, of before 0.2."""
+        if not (isinstance(value, dict) and "farthest" in value):
+            return value
+        rules = dict(value)
+        is_farthest = str(rules.pop("farthest")).lower() not in {"false", "0", "no"}
+        rules["method"] = "farthest" if is_farthest else "first"
+        tell_renamed(f"farthest = {str(is_farthest).lower()}", f'method = "{rules["method"]}"')
+        return rules
 
     @field_validator("thresholds", mode="before")
     @classmethod

@@ -64,7 +64,7 @@ class ShardState:
 
 
 def read_states(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[ShardState]:
-    """Every shard that has or had candidates, in line."""
+    """Every shard that has or had candidates, in rank order."""
     rows = fetch(connection, read_sql("personas/shard_states"), {"model": plan.embedding_model})
     return [ShardState(**row) for row in rows.iter_rows(named=True)]
 
@@ -91,7 +91,7 @@ def current_versions(states: Sequence[ShardState], plan: DedupPlan) -> dict[str,
 
 
 def early_shards(states: Sequence[ShardState], plan: DedupPlan) -> set[str]:
-    """The first shards in line, until they have as many vectors as are compared exactly."""
+    """The first shards in rank order, until they have as many vectors as are compared exactly."""
     early, count = set[str](), 0
     for state in states:
         if state.candidate_count and count < plan.exact_up_to:
@@ -136,7 +136,7 @@ def undecided_shards(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> 
 
 
 def read_decisions(connection: duckdb.DuckDBPyConnection) -> list[Decision]:
-    """Every shard that was compared or decided, in line."""
+    """Every shard that was compared or decided, in rank order."""
     rows = fetch(connection, read_sql("personas/decided_shards"))
     return [Decision(**row) for row in rows.iter_rows(named=True)]
 

@@ -31,7 +31,7 @@ COMPARED_ANEW = 100_000
 """Personas up to which thresholds below the stored pairs are decided among all: down to LAST that
 takes 4 CPU-seconds and 560,000 pairs, twice as many personas four times that."""
 EXAMPLES = ("persona_id", "persona", "other_id", "other_persona", "similarity")
-LAYERS = ("exact", "surface", "fuzzy", "semantic")
+LAYERS = ("exact", "jaccard", "fuzzy", "semantic")
 COUNTS = ("threshold", "candidates", "kept", "removed", *LAYERS, "is_chained")
 
 
@@ -45,7 +45,7 @@ class SweepStep:
     removed: int
     exact: int
     """Of those removed, by the same words in the same order; the next three: in their layers."""
-    surface: int
+    jaccard: int
     fuzzy: int
     semantic: int
     is_chained: bool
@@ -73,7 +73,7 @@ def sweep(store: Store, plan: DedupPlan, thresholds: Sequence[float]) -> list[Sw
     Those from which on pairs are stored are decided from these, all layers included. For lower ones
     the word sets are compared anew, so a step is what a run would make of it. Of many personas, far
     down, and with MinHash, which finds other pairs from each threshold on, they are chained
-    instead: what the step before kept is compared, in the surface layer only. True pairs grow
+    instead: what the step before kept is compared, in the Jaccard layer only. True pairs grow
     quadratically towards low thresholds, and most of them are among personas that a higher
     threshold removes.
     """
@@ -116,9 +116,9 @@ def _read(store: Store) -> _Everyone:
     with store.connect(read_only=True) as connection:  # one: of the same commit
         texts = fetch(connection, read_sql("personas/compared_candidates"))
         numbers = dict(texts.select("shard", "shard_number").unique().iter_rows())
-        line, pairs = read_ranked(connection, list(numbers), numbers)
+        ranked, pairs = read_ranked(connection, list(numbers), numbers)
         min_jaccard = fetch(connection, read_sql("personas/compared_from"))["min_jaccard"].item()
-    return _Everyone(texts, line.join(texts, on="persona_id", how="semi"), pairs, min_jaccard)
+    return _Everyone(texts, ranked.join(texts, on="persona_id", how="semi"), pairs, min_jaccard)
 
 
 def _compared_anew(
@@ -132,12 +132,12 @@ def _compared_anew(
         return stored, everyone
     comparison = replace(plan.comparison, min_jaccard=least, min_cosine=None)
     try:
-        fingerprints, surface = compare_texts(everyone.texts, None, comparison, plan.resources)
+        fingerprints, jaccard = compare_texts(everyone.texts, None, comparison, plan.resources)
     except MemoryLimitError as error:
         LOG.info("thresholds below %s are chained: %s", stored, error)
         return stored, everyone
-    semantic = everyone.pairs.filter(pl.col("layer") == "semantic").select(surface.columns)
-    pairs = pl.concat([surface, semantic])
+    semantic = everyone.pairs.filter(pl.col("layer") == "semantic").select(jaccard.columns)
+    pairs = pl.concat([jaccard, semantic])
     return least, replace(everyone, fingerprints=fingerprints, pairs=pairs)
 
 
@@ -146,10 +146,10 @@ def _decide_stored(
 ) -> Iterator[tuple[SweepStep, pl.DataFrame]]:
     """Each step, and what it removes."""
     similar = conflicting(everyone.fingerprints, everyone.pairs)
-    with open_resolver(similar, everyone.pairs, plan.resources) as line:
+    with open_resolver(similar, everyone.pairs, plan.resources) as resolver:
         for threshold in thresholds:
             chosen = Thresholds(threshold, plan.thresholds.cosine, plan.thresholds.fuzzy)
-            removed = line.resolve(chosen)
+            removed = resolver.resolve(chosen)
             yield _step(everyone, threshold, removed), removed
 
 
@@ -163,8 +163,8 @@ def _chain(
         fingerprints, pairs = compare_texts(kept, None, comparison, resources)
         everyone = _Everyone(kept, fingerprints, pairs)
         yield replace(last, closest_kept=_closest_kept(everyone, last.threshold, kept))
-        with open_resolver(conflicting(fingerprints, pairs), pairs, resources) as line:
-            removed = line.resolve(Thresholds(threshold, cosine=None))
+        with open_resolver(conflicting(fingerprints, pairs), pairs, resources) as resolver:
+            removed = resolver.resolve(Thresholds(threshold, cosine=None))
         step = _step(everyone, threshold, removed)
         kept = kept.join(removed, on="persona_id", how="anti")
         so_far = {name: getattr(last, name) + getattr(step, name) for name in ("removed", *LAYERS)}
@@ -189,7 +189,7 @@ def _step(everyone: _Everyone, threshold: float, removed: pl.DataFrame) -> Sweep
 
 def _closest_removed(texts: pl.DataFrame, removed: pl.DataFrame) -> pl.DataFrame:
     """Those that a threshold a little higher would not have removed; the same words always are."""
-    near = removed.filter(pl.col("layer") == "surface", pl.col("similarity") < 1 - TOLERANCE)
+    near = removed.filter(pl.col("layer") == "jaccard", pl.col("similarity") < 1 - TOLERANCE)
     pairs = near.rename({"kept_id": "other_id"}).sort("similarity", "persona_id")
     return _with_texts(pairs, texts)
 

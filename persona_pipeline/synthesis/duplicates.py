@@ -70,12 +70,12 @@ def find_record_duplicates(
     """
     rows = [domain.render_compared(answer_of_record(domain, row)) for row in records.to_dicts()]
     texts, signatures = ([row[side] for row in rows] for side in (0, 1))
-    line = records.select("shard", "shard_number", persona_id="record_id").with_columns(
+    ranked = records.select("shard", "shard_number", persona_id="record_id").with_columns(
         persona=pl.Series(texts, dtype=pl.String)
     )
     resources = resources or Resources()
     comparison = Comparison(threshold or 1.0, min_cosine=None)
-    fingerprints, pairs = compare_texts(line, None, comparison, resources)
+    fingerprints, pairs = compare_texts(ranked, None, comparison, resources)
     ordered = fingerprints.with_columns(signature=pl.Series(signatures, dtype=pl.String)).sort(
         "shard_number", "text_key", "persona_id"
     )
@@ -100,9 +100,9 @@ def _keep_first(
         if threshold is not None:
             if words in kept:
                 keeper, its_sequence = kept[words]
-                found.append(("exact" if its_sequence == sequence else "surface", 1.0, keeper))
+                found.append(("exact" if its_sequence == sequence else "jaccard", 1.0, keeper))
             near = [(similarity, kept[key][0]) for key, similarity in similar[words] if key in kept]
-            found += [("surface", *max(near))] if near else []
+            found += [("jaccard", *max(near))] if near else []
         if found:
             layer, similarity, keeper = found[0]
             removed.append((record, keeper, layer, similarity, threshold or 1.0))

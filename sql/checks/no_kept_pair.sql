@@ -23,7 +23,7 @@ decided as (
         fuzzy_score,
         case
             when layer = 'semantic' then if(similarity >= $cosine, 'semantic', null)
-            when similarity >= $jaccard then 'surface'
+            when similarity >= $jaccard then 'jaccard'
             when similarity >= $fuzzy_from and fuzzy_score >= $fuzzy then 'fuzzy'
         end as layer
     from personas.pairs
@@ -48,7 +48,7 @@ alike as (
     from decided
     inner join kept as one on decided.first_key = one.set_key
     inner join kept as other on decided.second_key = other.set_key
-    where layer in ('surface', 'fuzzy')
+    where layer in ('jaccard', 'fuzzy')
     union all
     select one.shard, one.persona_id, other.shard, other.persona_id, layer, similarity, fuzzy_score
     from decided

@@ -1,18 +1,18 @@
 -- One row per removed persona: the most similar of the kept ones before it, by the first layer that finds one.
--- reads: contested, kept, removed, links   params: $jaccard, $fuzzy, $cosine
+-- reads: conflicting, kept, removed, links   params: $jaccard, $fuzzy, $cosine
 with kept_ones as (
-    select contested.* from contested semi join kept using (place)
+    select conflicting.* from conflicting semi join kept using (place)
 ),
 
 gone as (
-    select contested.* from contested semi join removed using (place)
+    select conflicting.* from conflicting semi join removed using (place)
 ),
 
 found as (
     select
         gone.place,
         kept_ones.place as kept_place,
-        if(gone.sequence_key = kept_ones.sequence_key, 'exact', 'surface') as layer,
+        if(gone.sequence_key = kept_ones.sequence_key, 'exact', 'jaccard') as layer,
         1.0 as similarity,
         null as fuzzy_score
     from gone
@@ -32,7 +32,7 @@ found as (
 ranked as (
     select
         *,
-        list_position(['exact', 'surface', 'fuzzy', 'semantic'], layer) as layer_rank
+        list_position(['exact', 'jaccard', 'fuzzy', 'semantic'], layer) as layer_rank
     from found
     where kept_place < place
     qualify
@@ -49,7 +49,7 @@ select
     similarity,
     case layer
         when 'exact' then 1.0
-        when 'surface' then $jaccard
+        when 'jaccard' then $jaccard
         when 'fuzzy' then $fuzzy
         else $cosine
     end::double as threshold,

@@ -10,7 +10,7 @@ with decided as (
         fuzzy_score,
         case
             when layer = 'semantic' then if(similarity >= $cosine, 'semantic', null)
-            when similarity >= $jaccard then 'surface'
+            when similarity >= $jaccard then 'jaccard'
             when similarity >= $fuzzy_from and fuzzy_score >= $fuzzy then 'fuzzy'
         end as layer
     from pairs

@@ -1,6 +1,6 @@
--- One row per undecided persona that was neither beaten nor kept.
--- reads: undecided, beaten, winners   params: none
+-- One row per undecided persona that was neither dominated nor kept.
+-- reads: undecided, dominated, kept_now   params: none
 select undecided.place, undecided.set_key, undecided.text_key
 from undecided
-anti join beaten using (place)
-anti join winners using (place)
+anti join dominated using (place)
+anti join kept_now using (place)

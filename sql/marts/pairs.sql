@@ -1,5 +1,5 @@
--- One row per pair of similar word sets (layer surface) or texts (semantic).
--- Of each it names the persona that comes first in line; of these two, first_* is before second_*.
+-- One row per pair of similar word sets (layer jaccard) or texts (semantic).
+-- Of each it names the persona that comes first in rank; of these two, first_* is before second_*.
 -- is_duplicate: one of the two was removed, be it because of the other or of a third one.
 -- reads: personas.pairs, personas.fingerprints, personas.candidates, personas.duplicates, corpus.shards
 with pairs as (
@@ -19,7 +19,7 @@ sides as (
     select is_text, second_key from pairs
 ),
 
-line as (
+ranked as (
     select
         candidates.persona_id,
         candidates.persona,
@@ -38,9 +38,9 @@ line as (
 ),
 
 keys as (
-    select false as is_text, set_key as key, * from line
+    select false as is_text, set_key as key, * from ranked
     union all
-    select true, text_key, * from line
+    select true, text_key, * from ranked
 ),
 
 firsts as (

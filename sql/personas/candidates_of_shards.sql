@@ -1,4 +1,4 @@
--- One row per candidate of these shards, with what decides its place in line.
+-- One row per candidate of these shards, with what decides its rank.
 -- reads: personas.candidates, corpus.shards   params: $shards
 select
     candidates.shard,

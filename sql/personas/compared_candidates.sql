@@ -1,4 +1,4 @@
--- One row per candidate that has been compared, with its text and what decides its place in line.
+-- One row per candidate that has been compared, with its text and what decides its rank.
 -- reads: personas.fingerprints, personas.candidates, corpus.shards   params: none
 select
     fingerprints.shard,

@@ -1,4 +1,4 @@
--- One row per shard that was compared or decided, with what both rest on; in line.
+-- One row per shard that was compared or decided, with what both rest on; in rank order.
 -- reads: runs.compared, runs.resolved, corpus.shards
 select shard, coalesce(shards.shard_number, 0) as shard_number, compared.version, resolved.basis
 from runs.compared

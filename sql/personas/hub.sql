@@ -1,4 +1,4 @@
--- One row per kept persona of the shards, with the document that its line began at.
+-- One row per kept persona of the shards, with the root document of its chain.
 -- Candidates that have not been compared yet are not in it.
 -- reads: personas.candidates, personas.fingerprints, personas.duplicates, personas.extracted,
 -- personas.related

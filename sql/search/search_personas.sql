@@ -1,4 +1,4 @@
--- One row per persona of the hub with a word of the query, the best first, and the page that its line began at.
+-- One row per persona of the hub with a word of the query, the best first, and the root page of its chain.
 -- reads: marts.scores, personas.hub, corpus.documents   params: $query
 select
     hub.persona_id,

@@ -50,7 +50,7 @@ def test_the_command_prints_a_line_per_threshold_and_the_pairs_of_some(project: 
     project.deduplicate({"a": TEN, "b": f"{TEN} v", "c": changed(1)})
     output, error = run(project, "sweep", "--show", "0.8")
     assert error is None
-    assert re.search(r"threshold +kept +removed +share +surface", output)
+    assert re.search(r"threshold +kept +removed +share +jaccard", output)
     assert re.search(r"0\.9 +2 +1 +33\.3% +1 +the hub", output)
     assert "~" not in output
     assert "0.9  " in run(project, "sweep", "--step", "0.1")[0]  # the hub is always a row
@@ -88,11 +88,11 @@ def test_the_command_says_which_layer_decided_and_by_what(project: Project) -> N
 def test_an_estimated_similarity_is_said_to_be_one(project: Project) -> None:
     project.deduplicate({"a": TEN, "b": f"{TEN} v"})
     output = run(project, "explain", "a")[0] + run(project, "explain", "b")[0]
-    assert "surface: Jaccard similarity 0.9091" in output
+    assert "jaccard: Jaccard similarity 0.9091" in output
     with project.store.transaction() as connection:
         connection.execute("update personas.duplicates set similarity = 0.95")
     output = run(project, "explain", "a")[0] + run(project, "explain", "b")[0]
-    assert "Layer surface: estimated Jaccard similarity 0.9500, threshold 0.9" in output
+    assert "Layer jaccard: estimated Jaccard similarity 0.9500, threshold 0.9" in output
 
 
 def test_the_command_says_what_is_not_decided_any_more_or_yet(project: Project) -> None:
@@ -125,7 +125,7 @@ def test_the_commands_tell_the_hub_from_what_the_settings_ask_for_now(
     output, _ = run(project, "sweep")
     assert re.search(r"0\.9 .* the hub +\n", output)
     assert "Decided with jaccard_threshold 0.9 (now 0.8): s1." in output
-    monkeypatch.setenv("PERSONA_PIPELINE_PAIRS_FROM", "0.6")
+    monkeypatch.setenv("PERSONA_PIPELINE_STORE_PAIRS_FROM", "0.6")
     output, _ = run(project, "sweep")
     monkeypatch.setattr("persona_pipeline.hub.sweep.COMPARED_ANEW", 0)
     assert re.search(r"~0\.65 .*stored from 0\.7 on", run(project, "sweep")[0], re.DOTALL)

@@ -16,7 +16,7 @@ from persona_pipeline.store.store import Store
 from tests.sql.conftest import RECORDS, Tables
 
 SHARDS = ("s2", "s1", "s3")
-"""In line."""
+"""In rank order."""
 
 
 @pytest.fixture

@@ -56,14 +56,14 @@ def test_the_command_says_when_fewer_were_left_than_asked_for(project: Project) 
     assert "100 were asked for; the hub has no more.\n" in print_selection(
         project, "diverse", count=100
     )
-    shown = print_selection(project, "diverse", count=100, thresholds=[0.5], farthest=False)
+    shown = print_selection(project, "diverse", count=100, thresholds=[0.5], method="first")
     assert "the hub has no more that are below the thresholds" in shown
     assert "cosine" not in shown
 
 
 def test_a_threshold_that_removes_nobody_is_seen_to(project: Project) -> None:
     project.write([Persona(f"p{n}", f"w1 w2 w3 w{4 + n}", n, None) for n in range(2)])
-    rules = {"thresholds": [0.95, 0.5], "farthest": False}
+    rules = {"thresholds": [0.95, 0.5], "method": "first"}
     assert "removed as too similar: 0 at 0.95, 1 at 0.5\n" in print_selection(
         project, "diverse", **rules
     )

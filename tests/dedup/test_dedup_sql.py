@@ -29,10 +29,10 @@ TABLES = {
         "is_text boolean, from_key ubigint, to_key ubigint, layer varchar, "
         "similarity double, fuzzy_score double"
     ),
-    "contested": NUMBERED,
+    "conflicting": NUMBERED,
     "undecided": LINE,
-    "winners": LINE,
-    "beaten": "place bigint",
+    "kept_now": LINE,
+    "dominated": "place bigint",
     "kept": "place bigint",
     "removed": "place bigint",
 }
@@ -65,26 +65,26 @@ CASES = {
     ),
     "links": Case(
         {
-            "pairs": "('surface', 1, 2, 0.9, 10), ('surface', 1, 3, 0.7, 90),"
-            " ('surface', 1, 4, 0.69, 99),"
-            " ('surface', 1, 5, 0.8, 89), ('surface', 1, 6, 0.8, null),"
+            "pairs": "('jaccard', 1, 2, 0.9, 10), ('jaccard', 1, 3, 0.7, 90),"
+            " ('jaccard', 1, 4, 0.69, 99),"
+            " ('jaccard', 1, 5, 0.8, 89), ('jaccard', 1, 6, 0.8, null),"
             " ('semantic', 1, 7, 0.8, null), ('semantic', 1, 8, 0.79, null)"
         },
         [
-            (False, 1, 2, "surface", 0.9, 10),
+            (False, 1, 2, "jaccard", 0.9, 10),
             (False, 1, 3, "fuzzy", 0.7, 90),
-            (False, 2, 1, "surface", 0.9, 10),
+            (False, 2, 1, "jaccard", 0.9, 10),
             (False, 3, 1, "fuzzy", 0.7, 90),
             (True, 1, 7, "semantic", 0.8, None),
             (True, 7, 1, "semantic", 0.8, None),
         ],
     ),
-    "contested": Case(
+    "conflicting": Case(
         {
             "fingerprints": "(4, 2, 9, 1, 11), (3, 1, 9, 1, 12), (1, 1, 8, 2, 13),"
             " (2, 1, 7, 3, 10), (5, 1, 7, 4, 15), (6, 1, 7, 5, 16)",
-            "links": f"{S} 2, 9, 'surface', 1, null), {T} 10, 9, 'semantic', 1, null),"
-            f" {S} 15, 9, 'surface', 1, null), {T} 5, 9, 'semantic', 1, null)",
+            "links": f"{S} 2, 9, 'jaccard', 1, null), {T} 10, 9, 'semantic', 1, null),"
+            f" {S} 15, 9, 'jaccard', 1, null), {T} 5, 9, 'semantic', 1, null)",
         },
         [
             (1, 1, 8, 2, 13),
@@ -93,7 +93,7 @@ CASES = {
             (4, 2, 9, 1, 11),
         ],
     ),
-    "winners": Case(
+    "kept_now": Case(
         {
             # 2 is of the set of 1; 3 is linked to 1, 4 to 3, 5 by its text to 2; 6 to nobody here.
             "undecided": "(1, 1, 11), (2, 1, 12), (3, 3, 13), (4, 4, 14), (5, 5, 15), (6, 6, 16)",
@@ -102,10 +102,10 @@ CASES = {
         },
         [(1, 1, 11), (6, 6, 16)],
     ),
-    "beaten": Case(
+    "dominated": Case(
         {
             "undecided": "(1, 1, 11), (2, 1, 12), (3, 3, 13), (4, 4, 14), (5, 11, 3)",
-            "winners": "(1, 1, 11)",
+            "kept_now": "(1, 1, 11)",
             "links": f"{S} 1, 3, '', 1, null), {T} 11, 14, '', 1, null), {S} 4, 1, '', 1, null)",
         },
         [(1,), (2,), (3,), (4,)],
@@ -113,26 +113,26 @@ CASES = {
     "still_undecided": Case(
         {
             "undecided": "(1, 1, 11), (2, 1, 12), (3, 3, 13), (4, 4, 14)",
-            "beaten": "(2)",
-            "winners": "(1, 1, 11), (4, 4, 14)",
+            "dominated": "(2)",
+            "kept_now": "(1, 1, 11), (4, 4, 14)",
         },
         [(3, 3, 13)],
     ),
     "keepers": Case(
         {
-            "contested": "(1, 1, 1, 1, 11), (2, 1, 2, 2, 12), (3, 1, 3, 2, 13), (4, 1, 1, 1, 11),"
+            "conflicting": "(1, 1, 1, 1, 11), (2, 1, 2, 2, 12), (3, 1, 3, 2, 13), (4, 1, 1, 1, 11),"
             " (5, 1, 5, 5, 15), (6, 1, 6, 6, 16), (7, 1, 7, 7, 17), (8, 1, 8, 8, 18)",
             "kept": "(1), (2), (8)",
             "removed": "(3), (4), (5), (6), (7)",
             # 5: 0.95 to 8, who comes later; 6: a layer before a similarity; 7: the first of two.
-            "links": f"{S} 5, 1, 'surface', 0.9, 50), {S} 5, 8, 'surface', 0.95, 50),"
+            "links": f"{S} 5, 1, 'jaccard', 0.9, 50), {S} 5, 8, 'jaccard', 0.95, 50),"
             f" {S} 6, 1, 'fuzzy', 0.8, 91), {T} 16, 12, 'semantic', 0.99, null),"
             f" {T} 17, 12, 'semantic', 0.8, null), {T} 17, 11, 'semantic', 0.8, null)",
         },
         [
-            (3, 2, "surface", 1.0, 0.9, None),
+            (3, 2, "jaccard", 1.0, 0.9, None),
             (4, 1, "exact", 1.0, 1.0, None),
-            (5, 1, "surface", 0.9, 0.9, 50.0),
+            (5, 1, "jaccard", 0.9, 0.9, 50.0),
             (6, 1, "fuzzy", 0.8, 90.0, 91.0),
             (7, 1, "semantic", 0.8, 0.8, None),
         ],

@@ -80,27 +80,27 @@ def test_a_nul_does_not_hide_the_rest_of_a_text() -> None:
     assert removed(candidates("a\x00 nurse in été", "a\x00 pilot en été")) == []
 
 
-def test_the_same_words_in_another_order_are_a_surface_duplicate() -> None:
-    assert find(candidates("a b c", "c b a a")) == [("p1", "p0", "surface", 1.0, 0.9, None)]
+def test_the_same_words_in_another_order_are_a_jaccard_duplicate() -> None:
+    assert find(candidates("a b c", "c b a a")) == [("p1", "p0", "jaccard", 1.0, 0.9, None)]
 
 
 def test_nine_words_of_ten_reach_nine_tenths() -> None:
     personas = candidates(TEN, TEN.removesuffix(" ten"), TEN.replace("ten", "eleven"))
 
-    assert find(personas) == [("p1", "p0", "surface", 0.9, 0.9, None)]
+    assert find(personas) == [("p1", "p0", "jaccard", 0.9, 0.9, None)]
 
 
 def test_the_keeper_is_the_most_similar_kept_one_before() -> None:
     personas = candidates("a b c d", "d e f g h", "a b c d e f g h", "a b c e f g")
 
     # p0 is at 0.5; p3, kept too, is at 0.75 but comes later.
-    assert find(personas, thresholds=Thresholds(0.5)) == [("p2", "p1", "surface", 0.625, 0.5, None)]
+    assert find(personas, thresholds=Thresholds(0.5)) == [("p2", "p1", "jaccard", 0.625, 0.5, None)]
 
 
 def test_a_removed_persona_removes_nobody() -> None:
     personas = candidates("a b c d e", "b c d e f", "c d e f g")
 
-    assert removed(personas, jaccard=0.6) == [("p1", "p0", "surface")]
+    assert removed(personas, jaccard=0.6) == [("p1", "p0", "jaccard")]
 
 
 def test_all_layers_decide_together_so_a_row_removed_in_one_removes_nobody_in_another() -> None:
@@ -114,7 +114,7 @@ def test_the_first_layer_that_has_a_keeper_names_it() -> None:
     personas = candidates("a chemist", "b c d e f g h i j", "a b c d e f g h i j")
     embeddings = vectors([1.0, 0.0], [0.0, 1.0], [1.0, 0.0])
 
-    assert removed(personas, embeddings) == [("p2", "p1", "surface")]
+    assert removed(personas, embeddings) == [("p2", "p1", "jaccard")]
 
 
 def test_one_other_word_in_twelve_is_a_fuzzy_duplicate_only_where_it_is_spelt_alike() -> None:
@@ -150,7 +150,7 @@ def test_without_a_cosine_threshold_no_vector_is_compared() -> None:
 
 def test_pairs_from_lower_on_and_the_methods_are_of_the_comparison() -> None:
     thresholds = Thresholds(0.8, None)
-    low = Comparison.for_thresholds(thresholds, pairs_from=0.5)
+    low = Comparison.for_thresholds(thresholds, store_pairs_from=0.5)
     personas = candidates("a b c d e f g h", "a b c d e f g x")
 
     assert low == Comparison(0.5, None)
@@ -192,7 +192,7 @@ def test_an_array_column_and_vectors_of_strangers_are_welcome() -> None:
 def test_a_writing_without_spaces_is_compared_by_pairs_of_characters() -> None:
     personas = candidates("一位数学老师喜欢音乐", "一位数学老师也喜欢音乐", "一位厨师喜欢音乐")
 
-    assert removed(personas, jaccard=0.7) == [("p1", "p0", "surface")]
+    assert removed(personas, jaccard=0.7) == [("p1", "p0", "jaccard")]
     assert removed(personas, jaccard=0.9) == []
 
 
@@ -208,7 +208,7 @@ def test_a_long_chain_is_decided_link_by_link() -> None:
 
     found = removed(personas, jaccard=0.6)
 
-    assert found == sorted((f"p{i}", f"p{i - 1}", "surface") for i in range(1, 50, 2))
+    assert found == sorted((f"p{i}", f"p{i - 1}", "jaccard") for i in range(1, 50, 2))
 
 
 @pytest.mark.parametrize("value", [0.0, -0.5, 1.5, float("nan")])

@@ -18,7 +18,7 @@ TEMPLATE = "a person from this town who likes to write letters about"
 
 
 def find(texts: list[str], jaccard: float) -> list[tuple[str, str, str]]:
-    """Who goes, because of whom: numbers in the line, which is that of the list."""
+    """Who goes, because of whom: numbers in their ranks, which are those of the list."""
     candidates = pl.DataFrame(
         {
             "persona_id": [str(number) for number in range(len(texts))],
@@ -68,7 +68,7 @@ def test_a_thousand_spellings_of_one_word_are_one_set() -> None:
 
     assert len(sets_of(spellings).keys) == 1
     assert {kept for _, kept, _ in found} == {"0"}
-    assert {layer for number, _, layer in found if int(number) % 5 == 3} == {"surface"}
+    assert {layer for number, _, layer in found if int(number) % 5 == 3} == {"jaccard"}
     assert {layer for number, _, layer in found if int(number) % 5 != 3} == {"exact"}
 
 
@@ -83,7 +83,7 @@ def test_rows_of_ten_thousand_words_are_compared_exactly_with_a_key_a_word(jacca
         " ".join(f"{word}x" for word in words),
     ]
 
-    assert find(texts[:2], jaccard) == [("1", "0", "surface")]
+    assert find(texts[:2], jaccard) == [("1", "0", "jaccard")]
     assert find([texts[0], *texts[2:]], jaccard) == []
     assert keys_of(sets_of(texts), jaccard) <= 40_000
 
@@ -92,8 +92,8 @@ def test_words_of_seventy_thousand_characters_are_words() -> None:
     long = "x" * 70_000
     texts = [long, long.upper(), long[1:], f"{long} y", "東" * 70_000, "東" * 69_999]
 
-    assert find(texts, 0.9) == [("1", "0", "exact"), ("5", "4", "surface")]
-    assert find(texts, 0.5)[1] == ("3", "0", "surface")
+    assert find(texts, 0.9) == [("1", "0", "exact"), ("5", "4", "jaccard")]
+    assert find(texts, 0.5)[1] == ("3", "0", "jaccard")
     assert sets_of(texts).sets.sizes.tolist().count(1) == 3
 
 
@@ -112,7 +112,7 @@ def test_any_script_has_near_duplicates(texts: list[str]) -> None:
     noisy = f"\u200f{texts[0]} 🙂!"
 
     assert find([texts[0], noisy, texts[1]], 0.9) == [("1", "0", "exact")]
-    assert find([texts[0], texts[1]], 0.4) == [("1", "0", "surface")]
+    assert find([texts[0], texts[1]], 0.4) == [("1", "0", "jaccard")]
 
 
 def test_emoji_tell_only_those_apart_that_have_no_words() -> None:
@@ -154,7 +154,7 @@ def test_pairs_beyond_the_memory_end_the_comparison_with_what_to_do(*, has_vecto
     vectors = candidates.select("persona_id", embedding=pl.lit([1.0, 2.0]))
     thresholds = Thresholds(0.8, 0.9 if has_vectors else None)
 
-    message = "pairs of personas have a .* Set memory higher"
+    message = "pairs of personas have a .* Set dedup_memory higher"
     with pytest.raises(MemoryLimitError, match=message):
         find_duplicates(candidates, vectors, thresholds, resources=Resources(memory_bytes=1))
 

@@ -1,4 +1,4 @@
-"""The join of the surface layer finds every similar pair and no other, whatever it may take."""
+"""The join of the Jaccard layer finds every similar pair and no other, whatever it may take."""
 
 from collections.abc import Iterator, Sequence
 from inspect import unwrap

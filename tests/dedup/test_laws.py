@@ -25,7 +25,7 @@ from tests.support.dedup_reference import (
     TOLERANCE,
     Removed,
     Row,
-    in_line,
+    ranked,
     links,
     personas_of,
     reference,
@@ -128,7 +128,7 @@ def test_each_removed_row_is_similar_to_a_kept_one_before_it(
 ) -> None:
     found = {r.persona_id: r for r in run(rows, thresholds)}
     by_id = {r.persona_id: r for r in rows}
-    place = {r.persona_id: number for number, r in enumerate(in_line(rows))}
+    place = {r.persona_id: number for number, r in enumerate(ranked(rows))}
 
     for row in found.values():
         assert row.kept_id not in found
@@ -194,8 +194,8 @@ class Library:
         self.fingerprints = self.fingerprints.filter(~pl.col("persona_id").is_in(personas))
 
     def resolve(self, thresholds: Thresholds, *, from_shard: int | None = None) -> pl.DataFrame:
-        with open_resolver(self.fingerprints, self.pairs, Resources()) as line:
-            return line.resolve(thresholds, from_shard=from_shard)
+        with open_resolver(self.fingerprints, self.pairs, Resources()) as ranked:
+            return ranked.resolve(thresholds, from_shard=from_shard)
 
 
 @law

@@ -60,7 +60,7 @@ class Watcher:
             time.sleep(0.3)
 
     def wait_for_shards(self, count: int) -> list[str]:
-        """Wait until so many shards have been through all stages; their names, in line."""
+        """Wait until so many shards have been through all stages; their names, in rank order."""
         done = "select shard from runs.stages group by shard having count(*) = 7 order by shard"
         self.wait(lambda: self._has("runs") and len(self.rows(done)) == count)
         self.wait(lambda: not self.deployment.is_running())

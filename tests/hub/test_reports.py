@@ -84,7 +84,7 @@ def test_a_removed_persona_is_explained_by_its_keeper_and_its_other_neighbours(
     assert found.removal is not None
     assert found.removal.keeper is not None
     assert found.removal.keeper.persona_id == "keeper"
-    assert (found.removal.layer, found.removal.threshold) == ("surface", 0.9)
+    assert (found.removal.layer, found.removal.threshold) == ("jaccard", 0.9)
     assert found.removal.similarity == pytest.approx(10 / 11)
     [other] = found.neighbours
     assert (other.persona_id, other.kept_id, other.cosine) == ("near", None, None)
@@ -269,6 +269,6 @@ def test_the_rows_of_a_sweep_go_into_its_table(project: Project) -> None:
     project.deduplicate({"a": TEN, "b": f"{TEN} v"})
     for _ in range(2):  # the second time it replaces its rows
         project.store.replace([sweep_rows(project.sweep(0.9, 0.5))], [], run_id="r")
-    columns = "shard, threshold, candidates, kept, removed, exact, surface, is_chained"
+    columns = "shard, threshold, candidates, kept, removed, exact, jaccard, is_chained"
     rows = project.store.query(f"select {columns} from personas.sweep order by threshold").rows()
     assert rows == [("all", 0.5, 2, 1, 1, 0, 1, False), ("all", 0.9, 2, 1, 1, 0, 1, False)]

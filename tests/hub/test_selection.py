@@ -31,7 +31,7 @@ def project(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
 def hubs(draw: st.DrawFn) -> list[Persona]:
     """Short texts of few words, so that some are similar; some have no vector, or the same one.
 
-    The first in line is different and has one.
+    The first in rank is different and has one.
     """
     vectors = st.tuples(*[st.integers(-2, 2).map(float)] * 3) | st.none()
     texts = st.lists(st.sampled_from(WORDS[:7]), min_size=1, max_size=4).map(" ".join)
@@ -60,15 +60,13 @@ LAW = settings(
     hub=hubs(),
     count=st.integers(1, 12),
     thresholds=st.sampled_from([[], [0.5], [0.8, 0.6, 0.4]]),
-    farthest=st.booleans(),
+    method=st.sampled_from(["farthest", "first"]),
 )
 def test_the_chosen_are_of_the_hub_no_more_than_asked_for_and_unlike_each_other(
-    project: Project, hub: list[Persona], count: int, thresholds: list[float], *, farthest: bool
+    project: Project, hub: list[Persona], count: int, thresholds: list[float], method: str
 ) -> None:
     project.write(hub)
-    chosen = [
-        name for name, _ in project.select(count=count, thresholds=thresholds, farthest=farthest)
-    ]
+    chosen = [name for name, _ in project.select(count=count, thresholds=thresholds, method=method)]
     texts = {one.persona_id: one.persona for one in hub}
     pairs = combinations([texts[name] for name in chosen], 2)
     assert len(set(chosen)) == len(chosen) <= count
@@ -125,17 +123,17 @@ def test_the_first_of_a_selection_are_the_selection_of_fewer(project: Project) -
     assert project.select(count=10)[:4] == project.select(count=4)
 
 
-def test_without_farthest_the_first_in_line_are_taken_and_no_distance_is_told(
+def test_without_farthest_the_first_in_rank_are_taken_and_no_distance_is_told(
     project: Project,
 ) -> None:
     project.write(people(9))
-    chosen = project.select(count=4, farthest=False)
+    chosen = project.select(count=4, method="first")
     assert {name for name, _ in chosen[:3]} == {"p00", "p03", "p06"}
     assert chosen[3][0] in {"p01", "p04", "p07"}
     assert [distance for _, distance in chosen] == [None] * 4
 
 
-def test_thresholds_alone_keep_all_that_are_left_in_line(project: Project) -> None:
+def test_thresholds_alone_keep_all_that_are_left_in_rank(project: Project) -> None:
     texts = ["w1 w2 w3", "w1 w2 w4", "w5 w6", "w7", "w5 w6 w7"]
     project.write([Persona(f"p{n}", text, n, None) for n, text in enumerate(texts)])
     assert project.select(thresholds=[0.6, 0.5]) == [("p0", None), ("p2", None), ("p3", None)]
@@ -149,7 +147,7 @@ def test_where_there_are_fewer_than_asked_for_all_are_taken(project: Project) ->
     assert project.select(count=100) == []
 
 
-def test_personas_without_a_vector_come_last_in_line(project: Project) -> None:
+def test_personas_without_a_vector_come_last_in_rank(project: Project) -> None:
     nobody = [
         Persona("x1", "first in shard one", 1, None),
         Persona("x2", "zero has no direction", 2, (0.0, 0.0, 0.0, 0.0)),
@@ -163,7 +161,7 @@ def test_personas_without_a_vector_come_last_in_line(project: Project) -> None:
 
 def test_a_hub_without_vectors_is_an_error_that_says_what_to_do(project: Project) -> None:
     project.write([Persona("x", "nobody", 0, None)])
-    message = r"none of the 1 personas has a vector of 'fake/embedder': run .*--no-farthest"
+    message = r"none of the 1 personas has a vector of 'fake/embedder': run .*--method first"
     with pytest.raises(StoreError, match=message):
         project.select(count=1)
 

@@ -43,7 +43,7 @@ def test_a_source_names_a_known_domain_and_a_known_selection() -> None:
 def test_selections_survive_the_way_through_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rules = {"diverse": Selection(count=3, thresholds=[0.7, 0.5], farthest=False, seed=9)}
+    rules = {"diverse": Selection(count=3, thresholds=[0.7, 0.5], method="first", seed=9)}
     given = load_settings(selections=rules, persona_sources={"math": "diverse"})
     for variable, value in environment_of(given).items():
         monkeypatch.setenv(variable, value)

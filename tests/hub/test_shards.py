@@ -37,7 +37,7 @@ class Project:
 
     folder: Path
     thresholds: Thresholds = field(default_factory=lambda: Thresholds(0.7, 0.95))
-    pairs_from: float = 0.5
+    store_pairs_from: float = 0.5
     exact_up_to: int = EXACT_UP_TO
 
     def __post_init__(self) -> None:
@@ -46,7 +46,7 @@ class Project:
 
     @property
     def plan(self) -> DedupPlan:
-        comparison = Comparison.for_thresholds(self.thresholds, self.pairs_from)
+        comparison = Comparison.for_thresholds(self.thresholds, self.store_pairs_from)
         cache = SetCache(self.folder / "dedup", comparison.joined_from)
         resources = Resources(threads=1)
         return DedupPlan(
@@ -229,7 +229,7 @@ def test_vectors_that_come_later_are_compared_then(project: Project, fresh: Proj
     project.deduplicate(1)
     assert {layer for _, _, _, layer, *_ in project.duplicates()} <= {
         "exact",
-        "surface",
+        "jaccard",
         "semantic",
     }
     project.write(2, shards[2])

@@ -83,7 +83,7 @@ def test_every_statement_binds_and_names_its_parameters(
     tables.connection.register("wanted_sets", pl.DataFrame({"key": [1]}))
     places = pl.DataFrame({"shard": ["s1"], "persona_id": ["a"], "place": [0]})
     tables.connection.register("places", places)
-    tables.connection.register("pairs_of_line", pl.DataFrame(schema=PAIRS))
+    tables.connection.register("ranked_pairs", pl.DataFrame(schema=PAIRS))
     tables.connection.execute(f"create temp table bought as {BOUGHT}")
     plan = tables.connection.execute(
         f"explain {sql}", {parameter: PARAMETERS[parameter] for parameter in named}

@@ -30,7 +30,7 @@ def add_shards(tables: Tables) -> None:
         tables.add("corpus.shards", {"shard_number": number}, shard=shard)
 
 
-def test_a_pair_is_shown_once_with_the_first_in_line_of_each_side(tables: Tables) -> None:
+def test_a_pair_is_shown_once_with_the_first_in_rank_of_each_side(tables: Tables) -> None:
     add_shards(tables)
     add_personas(
         tables,
@@ -39,8 +39,8 @@ def test_a_pair_is_shown_once_with_the_first_in_line_of_each_side(tables: Tables
         ("s1", "poor", 1.0, 20, 200),
         ("s1", "rich", 2.0, 20, 201),
     )
-    add_pair(tables, "surface", 10, 20, 0.8, "s1", "s2")
-    assert tables.rows(PAIRS) == [("rich", "early", "surface", 0.8, None, False)]
+    add_pair(tables, "jaccard", 10, 20, 0.8, "s1", "s2")
+    assert tables.rows(PAIRS) == [("rich", "early", "jaccard", 0.8, None, False)]
     texts = tables.rows("select first_persona, second_persona from marts.pairs")
     assert texts == [("text of rich", "text of early")]
 
@@ -49,12 +49,12 @@ def test_a_pair_is_a_duplicate_when_either_side_was_removed(tables: Tables) -> N
     add_shards(tables)
     add_personas(tables, ("s1", "a", 3, 1, 11), ("s1", "b", 2, 2, 12), ("s1", "c", 1, 3, 13))
     add_pair(tables, "semantic", 11, 12, 0.95)
-    add_pair(tables, "surface", 1, 3, 0.75)
-    add_pair(tables, "surface", 1, 99, 0.75)  # of a shard that has changed since
+    add_pair(tables, "jaccard", 1, 3, 0.75)
+    add_pair(tables, "jaccard", 1, 99, 0.75)  # of a shard that has changed since
     tables.add("personas.duplicates", {"persona_id": "b", "kept_id": "a", "layer": "semantic"})
     assert tables.rows(PAIRS) == [
         ("a", "b", "semantic", 0.95, None, True),
-        ("a", "c", "surface", 0.75, None, False),
+        ("a", "c", "jaccard", 0.75, None, False),
     ]
 
 
@@ -67,11 +67,11 @@ def test_neighbours_are_those_of_stored_pairs_and_of_the_same_words(tables: Tabl
         ("s1", "meant", 1, 3, 14),
         ("s1", "far", 1, 4, 15),
     )
-    add_pair(tables, "surface", 1, 2, 0.8, "s1", "s2")
+    add_pair(tables, "jaccard", 1, 2, 0.8, "s1", "s2")
     add_pair(tables, "semantic", 11, 13, 0.9)
     add_pair(tables, "semantic", 11, 14, 0.93)
     add_pair(tables, "semantic", 1, 15, 0.99)  # a key of texts, and here of other ones
-    add_pair(tables, "surface", 3, 4, 0.99)
+    add_pair(tables, "jaccard", 3, 4, 0.99)
     tables.add("personas.duplicates", {"persona_id": "near", "kept_id": "this"})
     assert tables.rows(read_sql("cli/dedup_neighbours"), persona_id="this") == [
         ("same", "text of same", True, 1.0, None, None, None),
@@ -86,7 +86,7 @@ def test_a_persona_is_found_by_the_beginning_of_its_id_with_its_page(tables: Tab
     tables.add("personas.extracted", {"persona_id": "b", "document_id": "d1"})
     tables.add("personas.related", {"persona_id": "ab", "root_id": "b"})
     tables.add("corpus.documents", {"document_id": "d1", "url": "https://a.example", "title": "A"})
-    duplicate = {"persona_id": "ab", "kept_id": "b", "layer": "surface", "similarity": 0.9}
+    duplicate = {"persona_id": "ab", "kept_id": "b", "layer": "jaccard", "similarity": 0.9}
     tables.add("personas.duplicates", duplicate)
     columns = ["persona_id", "url", "is_decided", "kept_id", "similarity"]
 
@@ -103,7 +103,7 @@ def test_a_persona_is_found_by_the_beginning_of_its_id_with_its_page(tables: Tab
     assert find("%") == []
 
 
-def test_compared_candidates_have_their_text_and_place_in_line(tables: Tables) -> None:
+def test_compared_candidates_have_their_text_and_rank(tables: Tables) -> None:
     add_shards(tables)
     add_personas(tables, ("s2", "b", 2.0, 1, 11), ("s1", "a", 1.0, 2, 12))
     tables.add("personas.candidates", {"persona_id": "new", "persona": "not compared"})

@@ -55,7 +55,7 @@ def test_candidates_carry_the_number_of_their_shard(tables: Tables) -> None:
     assert found == [("s2", 0, "a", "one"), ("s4", 3, "d", "four")]
 
 
-def test_shards_with_candidates_or_a_former_comparison_stand_in_line(tables: Tables) -> None:
+def test_shards_with_candidates_or_a_former_comparison_stand_in_rank(tables: Tables) -> None:
     add_shards(tables)
     vector = {"persona_id": "a", "model": "m", "embedding": [1.0]}
     tables.add("personas.embeddings", vector, shard="s2")
@@ -72,7 +72,7 @@ def test_shards_with_candidates_or_a_former_comparison_stand_in_line(tables: Tab
     assert sorted(counts) == [("s2", 1), ("s4", 1)]
 
 
-def test_shards_that_were_compared_or_decided_stand_in_line(tables: Tables) -> None:
+def test_shards_that_were_compared_or_decided_stand_in_rank(tables: Tables) -> None:
     add_shards(tables)
     tables.add("runs.compared", {"version": "v"}, shard="s3")
     tables.add("runs.compared", {"version": "w"}, shard="s2")
@@ -98,27 +98,27 @@ def test_a_hub_is_written_where_it_is_not_what_is_left_of_the_candidates(tables:
 
 def read_line(tables: Tables, *shards: str) -> list[str]:
     parameters = {"shards": list(shards)}
-    pairs = fetch(tables.connection, read_sql("personas/pairs_of_line"), parameters)
-    tables.connection.register("pairs_of_line", pairs)
-    return fetch(tables.connection, read_sql("personas/line"), parameters)["persona_id"].to_list()
+    pairs = fetch(tables.connection, read_sql("personas/ranked_pairs"), parameters)
+    tables.connection.register("ranked_pairs", pairs)
+    return fetch(tables.connection, read_sql("personas/ranked"), parameters)["persona_id"].to_list()
 
 
-def test_only_who_is_like_another_one_has_a_place_in_line(tables: Tables) -> None:
+def test_only_who_is_like_another_one_has_a_rank(tables: Tables) -> None:
     add_shards(tables)
     keys = {"a": (1, 1), "b": (2, 2), "c": (2, 3), "d": (4, 4), "e": (5, 5)}
     for shard, persona_id in (("s2", "a"), ("s1", "b"), ("s1", "c"), ("s4", "d"), ("s2", "e")):
         set_key, text_key = keys[persona_id]
         row = {"persona_id": persona_id, "set_key": set_key, "text_key": text_key}
         tables.add("personas.fingerprints", row, shard=shard)
-    tables.add("personas.pairs", {"layer": "surface", "first_key": 1, "second_key": 4}, shard="s4")
+    tables.add("personas.pairs", {"layer": "jaccard", "first_key": 1, "second_key": 4}, shard="s4")
     tables.add("personas.pairs", {"layer": "semantic", "first_key": 3, "second_key": 5})
     tables.add("personas.duplicates", {"persona_id": "a", "kept_id": "e"}, shard="s2")
 
     assert set(read_line(tables, "s4")) == {"d"}
     assert set(read_line(tables, "s1")) == {"b", "c", "e"}
     assert set(read_line(tables, "s2", "s1", "s3", "s4")) == {"a", "b", "c", "d", "e"}
-    pairs = tables.rows(read_sql("personas/pairs_of_line"), shards=["s4"])
-    assert [(layer, first, second) for layer, first, second, *_ in pairs] == [("surface", 1, 4)]
+    pairs = tables.rows(read_sql("personas/ranked_pairs"), shards=["s4"])
+    assert [(layer, first, second) for layer, first, second, *_ in pairs] == [("jaccard", 1, 4)]
 
 
 def test_one_thread_reads_a_long_line_to_its_end(tables: Tables) -> None:
@@ -295,7 +295,7 @@ def test_the_reasons_of_a_run_are_counted_the_most_frequent_first(tables: Tables
         *[{"stage": "quality_rules", "reason": "too_long"}] * 2,
         {"stage": "quality_rules", "reason": "too_long", "shard": "s2"},
     )
-    tables.add("personas.duplicates", {"persona_id": "a", "layer": "surface"})
+    tables.add("personas.duplicates", {"persona_id": "a", "layer": "jaccard"})
     tables.add("synthetic.rejected", {"domain": "riddle", "reason": "failed_check"})
     found = tables.rows(read_sql("cli/reasons"), shards=["s1"])
     assert found[0] == ("quality_rules", "too_long", 2)
@@ -303,7 +303,7 @@ def test_the_reasons_of_a_run_are_counted_the_most_frequent_first(tables: Tables
         (stage.removeprefix("synthetic."), reason, rows) for stage, reason, rows in found[1:]
     } == {
         ("corpus", "too_short", 1),
-        ("deduplication", "surface duplicate", 1),
+        ("deduplication", "jaccard duplicate", 1),
         ("riddle", "failed_check", 1),
     }
 

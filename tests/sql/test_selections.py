@@ -68,9 +68,9 @@ def test_the_shards_of_a_selection_and_how_many_it_has_in_the_hub(selected: Tabl
     assert made == {"diverse": [(3,)], "none": [(0,)], "lost": [(0,)]}
 
 
-def test_the_hub_in_line_has_what_decides_the_place(selected: Tables) -> None:
+def test_the_hub_in_rank_has_what_decides_the_place(selected: Tables) -> None:
     selected.add("personas.candidates", {"persona_id": "a", "word_count": 7})
-    assert selected.rows(read_sql("personas/hub_in_line"))[:2] == [
+    assert selected.rows(read_sql("personas/ranked_hub"))[:2] == [
         ("s1", 0, "a", "person a", "text_to_persona", 7),
         ("s1", 0, "b", "person b", "text_to_persona", None),
     ]

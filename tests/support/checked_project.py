@@ -84,7 +84,7 @@ def finish_project(folder: Path) -> tuple[CheckedProject, dict[str, str]]:
             domains=["math", "tool"],
             records_per_shard=None,
             jaccard_threshold=0.3,
-            pairs_from=0.2,
+            store_pairs_from=0.2,
             fuzzy_threshold=90.0,
             record_thresholds={"math": 0.1},
         )
@@ -112,7 +112,7 @@ def copy_row(table: str, where: str = "true", **changed: str) -> str:
 
 
 def kept_pair(
-    similarity: float, layer: str = "surface", key: str = "set_key", score: str = "null"
+    similarity: float, layer: str = "jaccard", key: str = "set_key", score: str = "null"
 ) -> str:
     """A statement that makes two of the hub similar."""
     return (

@@ -33,7 +33,7 @@ class Project:
             connection.execute("insert into corpus.shards (shard, shard_number) values ('s1', 1)")
 
     def write(self, personas: dict[str, str], **vectors: list[float]) -> None:
-        """Candidates (id to text) in line, and the vectors of some of them."""
+        """Candidates (id to text) in rank order, and the vectors of some of them."""
         places = range(len(personas), 0, -1)
         rows = [
             (key, "text_to_persona", text, place)

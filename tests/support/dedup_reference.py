@@ -12,7 +12,7 @@ from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import FUZZY_FROM, Thresholds
 
 TOLERANCE = 1e-9
-LAYERS = ["exact", "surface", "fuzzy", "semantic"]
+LAYERS = ["exact", "jaccard", "fuzzy", "semantic"]
 MASK = (1 << 64) - 1
 PERSONAS = {
     "persona_id": pl.String(),
@@ -105,7 +105,7 @@ def word_link(left: Row, right: Row, thresholds: Thresholds) -> Link | None:
     is_asked = fuzzy is not None and similarity >= min(FUZZY_FROM, thresholds.jaccard) - TOLERANCE
     score = fuzzy_score(left, right) if is_asked and similarity < 1 else None
     if similarity >= thresholds.jaccard - TOLERANCE:
-        return Link("surface", similarity, score)
+        return Link("jaccard", similarity, score)
     if score is not None and fuzzy is not None and score >= fuzzy - TOLERANCE:
         return Link("fuzzy", similarity, score)
     return None
@@ -121,7 +121,7 @@ def links(left: Row, right: Row, thresholds: Thresholds) -> list[Link]:
     return [link for link in found if link]
 
 
-def in_line(rows: Iterable[Row]) -> list[Row]:
+def ranked(rows: Iterable[Row]) -> list[Row]:
     """Whoever stands first is kept."""
     return sorted(
         rows,
@@ -130,15 +130,15 @@ def in_line(rows: Iterable[Row]) -> list[Row]:
 
 
 def reference(rows: Iterable[Row], thresholds: Thresholds) -> list[Removed]:
-    """Walks down the line: a row stays unless it is similar to one that stayed."""
+    """walks down the ranking: a row stays unless it is similar to one that stayed."""
     kept, removed = list[Row](), list[Removed]()
     levels = {
         "exact": 1.0,
-        "surface": thresholds.jaccard,
+        "jaccard": thresholds.jaccard,
         "fuzzy": thresholds.fuzzy,
         "semantic": thresholds.cosine,
     }
-    for row in in_line(rows):
+    for row in ranked(rows):
         found = [
             (link.order, place, link, keeper)
             for place, keeper in enumerate(kept)

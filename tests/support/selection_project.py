@@ -48,7 +48,7 @@ class Project:
     """A store whose hub is written by hand."""
 
     def __init__(self, folder: Path) -> None:
-        self.settings = load_settings(data_dir=folder, embedding_model=MODEL, threads=1)
+        self.settings = load_settings(data_dir=folder, embedding_model=MODEL, dedup_threads=1)
         self.store = Store(self.settings.database, self.settings.snapshot)
         self.removed: dict[float, int] = {}
 

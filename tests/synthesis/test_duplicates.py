@@ -53,7 +53,7 @@ def test_a_problem_that_another_record_has_goes_whatever_its_solution() -> None:
     found = duplicates("math", problem("a", TIDES), problem("b", TIDES, 2, "Count."))
     assert found == [("b", "a", "exact")]
     assert duplicates("math", problem("a", TIDES), problem("b", changed, 2)) == [
-        ("b", "a", "surface")
+        ("b", "a", "jaccard")
     ]
 
 

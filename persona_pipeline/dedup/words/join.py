@@ -1,4 +1,4 @@
-"""The surface layer: texts whose words are nearly the same, by an exact set-similarity join.
+"""The Jaccard layer: texts whose words are nearly the same, by an exact set-similarity join.
 
 Prefix filtering after Chaudhuri, Ganti and Kaushik (ICDE 2006), with combinations of words instead
 of single ones (`combinations.py`), compiled (`join_kernel.py`). 200,000 personas at 0.9 take 0.2

@@ -1,4 +1,4 @@
-"""Word codes to keys to pairs, compiled by Numba: the hot loops of `surface.py`."""
+"""Word codes to keys to pairs, compiled by Numba: the hot loops of `join.py`."""
 
 from typing import Any
 

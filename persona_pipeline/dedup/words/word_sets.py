@@ -68,7 +68,7 @@ class WordSets:
 
 @dataclass(frozen=True, slots=True)
 class EncodedTexts:
-    """What the surface layer knows of texts.
+    """What the Jaccard layer knows of texts.
 
     `sequence_keys` are equal for texts of the same words in the same order, `set_keys` for texts
     of the same set of words; both are hashes, and depend on the text and the tokenizer only.

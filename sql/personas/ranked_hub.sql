@@ -1,4 +1,4 @@
--- One row per kept persona of all shards, with what decides its place in line.
+-- One row per kept persona of all shards, with what decides its rank.
 -- reads: personas.hub, personas.candidates, corpus.shards   params: none
 select
     hub.shard,

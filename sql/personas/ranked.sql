@@ -2,7 +2,7 @@
 -- of the earlier ones that these are like those that were kept. Twice, where it is like others in
 -- words and in meaning: to keep these apart here takes half as long again.
 -- Semi-joins on narrow columns: with a union of conditions, this takes twice as long.
--- reads: personas.fingerprints, personas.duplicates, pairs_of_line (a frame)
+-- reads: personas.fingerprints, personas.duplicates, ranked_pairs (a frame)
 -- params: $shards
 with new as (
     select set_key
@@ -11,9 +11,9 @@ with new as (
 ),
 
 near_sets as (
-    select first_key as set_key from pairs_of_line where layer != 'semantic'
+    select first_key as set_key from ranked_pairs where layer != 'semantic'
     union
-    select second_key from pairs_of_line where layer != 'semantic'
+    select second_key from ranked_pairs where layer != 'semantic'
     union
     select set_key
     from personas.fingerprints
@@ -21,9 +21,9 @@ near_sets as (
 ),
 
 near_texts as (
-    select first_key as text_key from pairs_of_line where layer = 'semantic'
+    select first_key as text_key from ranked_pairs where layer = 'semantic'
     union
-    select second_key from pairs_of_line where layer = 'semantic'
+    select second_key from ranked_pairs where layer = 'semantic'
 ),
 
 near as (
