@@ -216,8 +216,8 @@ def _evaluate(check: Check, duckdb: StoreResource, settings: Settings) -> dg.Ass
     known = {name: value for name, value in FIXED.items() if name in named}
     # Nobody commits meanwhile: parameters and rows are of one moment.
     with duckdb.store.connect(read_only=True) as connection:
-        found = {name: PARAMETERS[name](settings, connection) for name in named - known.keys()}
-        rows = fetch(connection, sql, {**known, **found})
+        matches = {name: PARAMETERS[name](settings, connection) for name in named - known.keys()}
+        rows = fetch(connection, sql, {**known, **matches})
     passed, severity, metadata = _measured(check, rows) if check.numbers else _judged(check, rows)
     return dg.AssetCheckResult(
         asset_key=dg.AssetKey(check.asset),

@@ -165,31 +165,31 @@ def build_selections_asset(settings: Settings) -> dg.AssetsDefinition:
             check_selection(name, settings.selections)
         if not settings.selections:
             return dg.MaterializeResult(metadata={"no selection": how_to_configure("diverse")})
-        plan, made = dedup_plan(settings), Metadata()
+        plan, result = dedup_plan(settings), Metadata()
         with exclusive_lock(settings.locks_dir / STAGE):
             for name in config.names or settings.selections:
                 rules = settings.selections[name]
                 chosen = select_personas(store, plan, name, rules)
                 store.replace(chosen.rows, [], run_id=context.run.run_id)
                 summary = summarize_selection(store, name, SAMPLE_ROWS)
-                made |= _describe(summary, rules.count, chosen.describe_removed() or None)
+                result |= _describe(summary, rules.count, chosen.describe_removed() or None)
         return dg.MaterializeResult(
-            metadata={**made, **describe_table(store, "personas.selections")}
+            metadata={**result, **describe_table(store, "personas.selections")}
         )
 
     return selections
 
 
-def _describe(made: SelectionSummary, wanted: int | None, removed: str | None) -> Metadata:
+def _describe(result: SelectionSummary, wanted: int | None, removed: str | None) -> Metadata:
     numbers = {
-        "personas": made.count,
-        "personas missing": wanted - made.count if wanted and wanted > made.count else None,
+        "personas": result.count,
+        "personas missing": wanted - result.count if wanted and wanted > result.count else None,
         "removed as too similar": removed,
-        "smallest distance": made.smallest,
-        "median distance": made.median,
-        "sample": as_markdown(made.first),
+        "smallest distance": result.smallest,
+        "median distance": result.median,
+        "sample": as_markdown(result.first),
     }
-    return {f"{made.name}: {what}": is_ for what, is_ in numbers.items() if is_ is not None}
+    return {f"{result.name}: {what}": value for what, value in numbers.items() if value is not None}
 
 
 SWEEP = ["personas", "sweep"]

@@ -45,14 +45,14 @@ def build_inbox_sensor(
         if not store.is_current():
             yield dg.RunRequest(run_key=f"first {_hour()}", job_name=looking.name)
             return
-        requests, told = list[dg.RunRequest](), list[str]()
+        requests, messages = list[dg.RunRequest](), list[str]()
         for place in settings.watch:
             try:
                 seen = scan(store, place)
             except SourceError as error:
-                told.append(str(error))
+                messages.append(str(error))
                 continue
-            told.append(_describe(seen))
+            messages.append(_describe(seen))
             if not seen.is_idle:
                 key = f"{redact(place)} {seen.version} {_hour()}"
                 requests.append(dg.RunRequest(run_key=key, job_name=looking.name))
@@ -64,7 +64,7 @@ def build_inbox_sensor(
                 )
         yield from requests
         if not requests:
-            yield dg.SkipReason("; ".join(told))
+            yield dg.SkipReason("; ".join(messages))
 
     return inbox
 

@@ -26,29 +26,29 @@ def run_shards(
     A shard is committed when it is done, and reported even if a later one fails. Other shards that
     got other rows are reported, too.
     """
-    made: dict[str, dict[str, ShardOfTable]] = {}
+    result: dict[str, dict[str, ShardOfTable]] = {}
     touched = set[str]()
     try:
         for shard in context.partition_keys:
             waited = duckdb.store.waited_s
             with stage_run(context, duckdb, settings, shard) as run:
-                told = work(run)
+                messages = work(run)
                 described = describe_shard(run.store, tables, shard)
-                told["lock_wait_seconds"] = round(run.store.waited_s - waited, 2)
+                messages["lock_wait_seconds"] = round(run.store.waited_s - waited, 2)
                 for of_table in described.values():
-                    of_table.metadata.update(told)
-                made[shard] = described
+                    of_table.metadata.update(messages)
+                result[shard] = described
                 touched |= run.touched
     except BaseException:
-        _report_each(context, made)
+        _report_each(context, result)
         raise
-    yield from report(context, made)
-    others = sorted(touched - set(made))
+    yield from report(context, result)
+    others = sorted(touched - set(result))
     _report_each(context, _changed(context, duckdb.store, tables, others))
 
 
 def report(
-    context: dg.AssetExecutionContext, made: Mapping[str, Mapping[str, ShardOfTable]]
+    context: dg.AssetExecutionContext, result: Mapping[str, Mapping[str, ShardOfTable]]
 ) -> Results:
     """The materialization of every table (`schema.table`) of every shard, with its metadata.
 
@@ -56,7 +56,7 @@ def report(
     reported again, each with its own: else rewriting one of them with the same rows would make
     everything after it stale.
     """
-    [tables, *others] = made.values()
+    [tables, *others] = result.values()
     for table, rows in tables.items():
         key = dg.AssetKey(table.split("."))
         if others:
@@ -65,13 +65,13 @@ def report(
             version = dg.DataVersion(rows.version)
             yield dg.MaterializeResult(asset_key=key, metadata=rows.metadata, data_version=version)
     if others:
-        _report_each(context, made)
+        _report_each(context, result)
 
 
 def _report_each(
-    context: dg.AssetExecutionContext, made: Mapping[str, Mapping[str, ShardOfTable]]
+    context: dg.AssetExecutionContext, result: Mapping[str, Mapping[str, ShardOfTable]]
 ) -> None:
-    for shard, tables in made.items():
+    for shard, tables in result.items():
         for table, rows in tables.items():
             context.log_event(
                 dg.AssetMaterialization(
@@ -87,12 +87,12 @@ def _changed(
     context: dg.AssetExecutionContext, store: Store, tables: Sequence[str], shards: Sequence[str]
 ) -> dict[str, dict[str, ShardOfTable]]:
     """Those tables of the shards that Dagster knows with other rows than they have now."""
-    found: dict[str, dict[str, ShardOfTable]] = {}
+    matches: dict[str, dict[str, ShardOfTable]] = {}
     for shard in shards:
         for table, rows in describe_shard(store, tables, shard).items():
             key = dg.AssetKey(table.split("."))
             last = context.instance.get_latest_data_version_record(key, partition_key=shard)
             event = last.asset_materialization if last else None
             if event and (event.tags or {}).get(DATA_VERSION) != rows.version:
-                found.setdefault(shard, {})[table] = rows
-    return found
+                matches.setdefault(shard, {})[table] = rows
+    return matches

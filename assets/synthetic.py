@@ -96,8 +96,8 @@ def _build_duplicates_asset(settings: Settings, domains: Sequence[Domain]) -> dg
                 add_domain_table(run.store, domain)
             thresholds = settings.record_thresholds
             with exclusive_lock(settings.locks_dir / STAGE):
-                found = deduplicate_records(run.store, domains, thresholds, run.shard, resources)
-                run.commit(found)
+                matches = deduplicate_records(run.store, domains, thresholds, run.shard, resources)
+                run.commit(matches)
             return {}
 
         yield from run_shards(context, duckdb, settings, ["synthetic.duplicates"], decide)

@@ -87,9 +87,9 @@ def judge(truth: Pairs, removed: Rows, pairs: Rows | None, rows: int) -> Verdict
 def rate(truth: Pairs, pairs: Rows, rows: int) -> tuple[float, float]:
     """Recall and precision of pairs, given as an array of shape (n, 2) in either order."""
     expected = truth.first * rows + truth.second
-    found = np.unique(pairs.min(axis=1) * rows + pairs.max(axis=1))
-    hits = len(np.intersect1d(expected, found, assume_unique=True))
-    return hits / max(len(expected), 1), hits / max(len(found), 1)
+    matches = np.unique(pairs.min(axis=1) * rows + pairs.max(axis=1))
+    hits = len(np.intersect1d(expected, matches, assume_unique=True))
+    return hits / max(len(expected), 1), hits / max(len(matches), 1)
 
 
 def keep_first(truth: Pairs, rows: int) -> Rows:

@@ -78,8 +78,8 @@ class Project:
         """Everything that has changed, up to the commit of the duplicates of this shard."""
         before, start = _cpu_s(), time.perf_counter()
         self._store.replace(compare_shards(self._store, self._plan), [], run_id="benchmark")
-        found = deduplicate(self._store, self._plan, f"s{number:03}")
-        self._store.replace(found, [], run_id="benchmark")
+        matches = deduplicate(self._store, self._plan, f"s{number:03}")
+        self._store.replace(matches, [], run_id="benchmark")
         return Cost(_cpu_s() - before, time.perf_counter() - start)
 
     def tables(self) -> Iterator[pl.DataFrame]:

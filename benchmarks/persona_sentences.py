@@ -200,15 +200,15 @@ class Vocabulary(NamedTuple):
 
 def build_vocabulary(leads: Path | None) -> Vocabulary:
     """The lists above, and the long tail: words of the Wikipedia leads, most frequent first."""
-    found = read_words(leads) if leads and leads.exists() else []
+    matches = read_words(leads) if leads and leads.exists() else []
     invented = dict.fromkeys(invent_words(TAIL_WORDS))
-    tail = list(dict.fromkeys([*found, *invented]))[:TAIL_WORDS]
+    tail = list(dict.fromkeys([*matches, *invented]))[:TAIL_WORDS]
     choices = {name: split_list(text) for name, text in LISTS.items()} | {TAIL: tail}
     weights = {name: list(accumulate(1.0 for _ in items)) for name, items in choices.items()}
     weights[TAIL] = list(
         accumulate((rank + ZIPF_SHIFT) ** -ZIPF_EXPONENT for rank in range(len(tail)))
     )
-    found_count = len(set(tail).intersection(found))
+    found_count = len(set(tail).intersection(matches))
     source = f"made from {len(tail):,} words, {found_count:,} of them of Wikipedia leads"
     return Vocabulary(choices, weights, source)
 

@@ -49,8 +49,8 @@ class Bench:
 
     def command(self, name: str, rows: int, **options: object) -> list[str]:
         """The command line that buys so many rows into the folder `name`."""
-        given = {"rows": rows, "concurrency": IN_FLIGHT, "url": self.provider.url, **options}
-        pairs = [(f"--{key.replace('_', '-')}", str(value)) for key, value in given.items()]
+        arguments = {"rows": rows, "concurrency": IN_FLIGHT, "url": self.provider.url, **options}
+        pairs = [(f"--{key.replace('_', '-')}", str(value)) for key, value in arguments.items()]
         words = [word for pair in pairs for word in pair]
         return [sys.executable, str(BUYING), "--data-dir", str(self.folder / name), *words]
 

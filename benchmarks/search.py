@@ -41,8 +41,8 @@ def main() -> None:
         with store.transaction() as connection:
             connection.execute(FILL, {"path": str(folder / "personas.parquet")})
         for query in QUERIES:
-            found, seconds, cpu = search(store, query)
-            print(f"{seconds:6.2f} s  {cpu:6.2f} CPU-s  {found:9,} personas  {query}")
+            matches, seconds, cpu = search(store, query)
+            print(f"{seconds:6.2f} s  {cpu:6.2f} CPU-s  {matches:9,} personas  {query}")
 
 
 def search(store: Store, query: str) -> tuple[int, float, float]:
@@ -54,8 +54,8 @@ def search(store: Store, query: str) -> tuple[int, float, float]:
             connection.execute("from marts.search_personas($1) limit 10", [query]).fetchall()
             times.append((time.perf_counter() - start, time.process_time() - cpu))
         counted = connection.execute("select count(*) from marts.scores('personas', $1)", [query])
-        [(found,)] = counted.fetchall()
-    return int(found), *min(times)
+        [(matches,)] = counted.fetchall()
+    return int(matches), *min(times)
 
 
 if __name__ == "__main__":

@@ -323,8 +323,8 @@ def config_file() -> Path:
     return Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
 
 
-def load_settings(**given: Any) -> Settings:  # noqa: ANN401 - any setting
-    """The settings, with what is `given` first; reads `.env` into the environment.
+def load_settings(**arguments: Any) -> Settings:  # noqa: ANN401 - any setting
+    """The settings, with what is `arguments` first; reads `.env` into the environment.
 
     Raises:
         SettingsError: names the setting, what is wrong with it, and the choices.
@@ -336,7 +336,7 @@ def load_settings(**given: Any) -> Settings:  # noqa: ANN401 - any setting
         msg = f"{CONFIG_VARIABLE} names {config_file()}, which is not there"
         raise SettingsError(msg)
     try:
-        return Settings(**renamed_settings(given, "an argument"))
+        return Settings(**renamed_settings(arguments, "an argument"))
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
     except tomllib.TOMLDecodeError as error:

@@ -40,8 +40,8 @@ def fetch(
 
 def sql_names(folder: str) -> list[str]:
     """The names of the SQL files in `sql/<folder>/`, sorted."""
-    found = next((parent / folder for parent in _FOLDERS if (parent / folder).is_dir()), None)
-    return sorted(f"{folder}/{path.stem}" for path in found.glob("*.sql")) if found else []
+    matches = next((parent / folder for parent in _FOLDERS if (parent / folder).is_dir()), None)
+    return sorted(f"{folder}/{path.stem}" for path in matches.glob("*.sql")) if matches else []
 
 
 IN_MEMORY = ":memory:"

@@ -186,9 +186,11 @@ def test_a_variable_that_is_not_json_is_named_and_no_file_is_blamed(
         ({"hops": 7, "fan_out": 7}, r"'hops'.*; setting 'fan_out'"),
     ],
 )
-def test_a_wrong_value_is_shown_with_what_is_allowed(given: dict[str, Any], message: str) -> None:
+def test_a_wrong_value_is_shown_with_what_is_allowed(
+    arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(SettingsError, match=message):
-        load_settings(**given)
+        load_settings(**arguments)
 
 
 @pytest.mark.parametrize("key", [[CANARY], {"a": CANARY}])
@@ -304,14 +306,14 @@ def test_a_stage_that_is_none_is_named_with_the_choices(setting: str) -> None:
 )
 @given(given=st.fixed_dictionaries({}, optional=CHOICES))
 def test_settings_reach_a_child_process_through_its_environment_unchanged(
-    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = load_settings(**given)
+    settings = load_settings(**arguments)
     with monkeypatch.context() as child:
         for variable, value in environment_of(settings).items():
             child.setenv(variable, value)
-        found = load_settings()
-    assert found == settings
+        matches = load_settings()
+    assert matches == settings
 
 
 def test_only_what_was_chosen_goes_to_a_child_process() -> None:
@@ -340,10 +342,10 @@ def test_the_options_of_a_domain_are_narrowed(domain_dir: Path) -> None:
     ],
 )
 def test_a_domain_that_is_not_there_is_named_with_the_choices(
-    given: dict[str, Any], message: str
+    arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        load_settings(**given).load_domains()
+        load_settings(**arguments).load_domains()
 
 
 @pytest.mark.parametrize(

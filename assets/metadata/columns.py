@@ -55,18 +55,18 @@ def column_lineage(
         return None
     from assets.metadata.column_lineage import trace  # noqa: PLC0415 - sqlglot takes 0.4 CPU-seconds, for few tables
 
-    found = trace(
+    matches = trace(
         read_sql(name),
         tuple(connection.sql(COLUMNS).fetchall()),
         tuple(connection.sql(VIEWS).fetchall()),
         MADE_BY_SQL,
     )
-    if found is None:
+    if matches is None:
         LOG.warning("the columns of %s cannot be traced", table)
         return None
     return dg.TableColumnLineage(
         {
             column: [dg.TableColumnDep(source.split("."), name) for source, name in sorted(origins)]
-            for column, origins in found.items()
+            for column, origins in matches.items()
         }
     )

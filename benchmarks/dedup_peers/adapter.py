@@ -81,17 +81,17 @@ def measure(find: Find, rows: Any, job: Job) -> None:  # noqa: ANN401 - each eng
     """Warm up, measure, write the answer and report."""
     find(rows[:WARM_UP_ROWS], job)
     cpu_before, wall_before = cpu_seconds(), time.perf_counter()
-    found = find(rows, job)
+    matches = find(rows, job)
     numbers = {
         "cpu_s": cpu_seconds() - cpu_before,
         "wall_s": time.perf_counter() - wall_before,
         "process_cpu_s": cpu_seconds(),
         "rss_mb": peak_mb(),
     }
-    if found.removed is not None:
-        write_numbers(job.work / "removed.bin", found.removed)
-    if found.pairs is not None:
-        write_numbers(job.work / "pairs.bin", (number for pair in found.pairs for number in pair))
+    if matches.removed is not None:
+        write_numbers(job.work / "removed.bin", matches.removed)
+    if matches.pairs is not None:
+        write_numbers(job.work / "pairs.bin", (number for pair in matches.pairs for number in pair))
     print(json.dumps(numbers), flush=True)
 
 

@@ -16,15 +16,15 @@ NEAREST = 64
 def find(vectors: npt.NDArray[np.float32], job: Job) -> Found:
     """The neighbours that are near enough."""
     if job.variant == "exact":
-        found = search(vectors, vectors, NEAREST, MetricKind.Cos, exact=True, threads=THREADS)
+        matches = search(vectors, vectors, NEAREST, MetricKind.Cos, exact=True, threads=THREADS)
     else:
         index = Index(ndim=vectors.shape[1], metric=MetricKind.Cos)
         index.add(np.arange(len(vectors)), vectors, threads=THREADS)
-        found = index.search(vectors, NEAREST, threads=THREADS)
-    is_near = np.asarray(found.distances) <= 1 - job.threshold
-    is_near &= np.arange(is_near.shape[1]) < np.asarray(found.counts)[:, None]
+        matches = index.search(vectors, NEAREST, threads=THREADS)
+    is_near = np.asarray(matches.distances) <= 1 - job.threshold
+    is_near &= np.arange(is_near.shape[1]) < np.asarray(matches.counts)[:, None]
     first, place = np.nonzero(is_near)
-    second = np.asarray(found.keys)[first, place].astype(np.int64)
+    second = np.asarray(matches.keys)[first, place].astype(np.int64)
     return Found(pairs=np.stack([first, second], axis=1)[first != second])
 
 

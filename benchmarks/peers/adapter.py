@@ -176,12 +176,12 @@ def descendants() -> list[int]:
         fields = stat_fields(int(entry.name)) if entry.name.isdigit() else None
         if fields:
             children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found, parents = [], [os.getpid()]
+    matches, parents = [], [os.getpid()]
     while parents:
         below = children.get(parents.pop(), [])
-        found += below
+        matches += below
         parents += below
-    return found
+    return matches
 
 
 def stat_fields(pid: int) -> list[str] | None:

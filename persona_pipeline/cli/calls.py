@@ -56,9 +56,9 @@ def _table(model: str, rows: pl.DataFrame) -> Table:
 @click.group(invoke_without_command=True)
 @data_dir_option
 @click.pass_context
-def calls(context: click.Context, /, **given: object) -> None:
+def calls(context: click.Context, /, **arguments: object) -> None:
     """Show the bought answers, by stage, model and status; export or import them."""
-    context.obj = settings_from(given)
+    context.obj = settings_from(arguments)
     if context.invoked_subcommand is None:
         print_calls(Console(), context.obj)
 

@@ -112,18 +112,18 @@ def _print_explanation(console: Console, explanation: Explanation, state: DedupS
 
 
 def _print_removal(console: Console, persona: Origin, keeper: Origin, removal: Removal) -> None:
-    found = compare_words(plain(persona.persona), plain(keeper.persona))
+    matches = compare_words(plain(persona.persona), plain(keeper.persona))
     console.print(
         _sides(
             [
-                ("removed", persona, mark_pieces(found.first, *ONLY_FIRST)),
-                ("keeper", keeper, mark_pieces(found.second, *ONLY_SECOND)),
+                ("removed", persona, mark_pieces(matches.first, *ONLY_FIRST)),
+                ("keeper", keeper, mark_pieces(matches.second, *ONLY_SECOND)),
             ]
         )
     )
-    console.print(f"[bold]{_reason(removal, found)}[/]", highlight=False)
+    console.print(f"[bold]{_reason(removal, matches)}[/]", highlight=False)
     if removal.layer != "exact":  # there is nothing to tell apart
-        console.print(_in_words(found), highlight=False)
+        console.print(_in_words(matches), highlight=False)
 
 
 def _print_others(console: Console, explanation: Explanation, state: DedupState) -> None:
@@ -134,12 +134,12 @@ def _print_others(console: Console, explanation: Explanation, state: DedupState)
         console.print(_neighbours(others[:SHOWN]))
         return
     other = " other" if explanation.removal or explanation.removed else ""
-    told = f"\nNo{other} persona is known to be like it."
+    messages = f"\nNo{other} persona is known to be like it."
     if state.min_jaccard is not None:
-        told += f" Pairs are stored from a Jaccard similarity of {state.min_jaccard:g} on"
+        messages += f" Pairs are stored from a Jaccard similarity of {state.min_jaccard:g} on"
         cosine = state.min_cosine
-        told += "." if cosine is None else f", and from a cosine of {cosine:g} on."
-    console.print(told, highlight=False)
+        messages += "." if cosine is None else f", and from a cosine of {cosine:g} on."
+    console.print(messages, highlight=False)
 
 
 def _sides(sides: list[tuple[str, Origin, Text]]) -> Table:
@@ -155,7 +155,7 @@ def _sides(sides: list[tuple[str, Origin, Text]]) -> Table:
     return table
 
 
-def _reason(removal: Removal, found: Differences) -> str:
+def _reason(removal: Removal, matches: Differences) -> str:
     limit = f"threshold {removal.threshold:g}"
     if removal.layer == "exact":
         return "Layer exact: the same words in the same order."
@@ -166,16 +166,16 @@ def _reason(removal: Removal, found: Differences) -> str:
         )
     score = "" if removal.fuzzy_score is None else f" (fuzzy score {removal.fuzzy_score:.1f})"
     measure = MEASURES[removal.layer]
-    if removal.layer == "jaccard" and abs(removal.similarity - found.jaccard) > TOLERANCE:
+    if removal.layer == "jaccard" and abs(removal.similarity - matches.jaccard) > TOLERANCE:
         measure = "estimated Jaccard similarity"  # minhash128
     return f"Layer {removal.layer}: {measure} {removal.similarity:.4f}, {limit}{score}."
 
 
-def _in_words(found: Differences) -> str:
+def _in_words(matches: Differences) -> str:
     return (
-        f"Distinct words: {found.shared_count} in both of {found.total_count} = "
-        f"{found.jaccard:.4f}; only in the removed one, marked "
-        f"\\[-so-]: {found.first_count}; only in the keeper, {{+so+}}: {found.second_count}."
+        f"Distinct words: {matches.shared_count} in both of {matches.total_count} = "
+        f"{matches.jaccard:.4f}; only in the removed one, marked "
+        f"\\[-so-]: {matches.first_count}; only in the keeper, {{+so+}}: {matches.second_count}."
     )
 
 

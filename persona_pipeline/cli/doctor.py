@@ -208,7 +208,7 @@ def _check_embedder(settings: Settings) -> Iterator[Finding]:
 @click.command()
 @model_options
 @data_dir_option
-def doctor(**given: object) -> None:
+def doctor(**arguments: object) -> None:
     """Say what is set, what works, what is missing and how to mend it."""
-    healthy = run_checks(Console(), settings_from(given))
+    healthy = run_checks(Console(), settings_from(arguments))
     sys.exit(0 if healthy else 1)

@@ -94,6 +94,6 @@ def _time(seconds: float | None) -> str:
 
 @click.command()
 @job_options
-def estimate(**given: object) -> None:
+def estimate(**arguments: object) -> None:
     """Say what a run would buy: calls, tokens, USD and time, by stage. Asks no model."""
-    print_estimate(Console(), job_settings(given))
+    print_estimate(Console(), job_settings(arguments))

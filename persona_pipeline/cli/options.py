@@ -10,9 +10,9 @@ from persona_pipeline.settings import PREFIX, Settings, config_file, load_settin
 data_dir_option = click.option("--data-dir", help="Where everything is kept.  [default: data]")
 
 
-def settings_from(given: dict[str, object]) -> Settings:
+def settings_from(arguments: dict[str, object]) -> Settings:
     """The settings, with the options that were given first."""
-    return load_settings(**{name: value for name, value in given.items() if value is not None})
+    return load_settings(**{name: value for name, value in arguments.items() if value is not None})
 
 
 def setting_of(option: str) -> str | None:
@@ -75,9 +75,9 @@ job_options = with_options(
 )
 
 
-def job_settings(given: dict[str, object]) -> Settings:
-    shards = given.pop("shards")
-    settings = settings_from(given)
+def job_settings(arguments: dict[str, object]) -> Settings:
+    shards = arguments.pop("shards")
+    settings = settings_from(arguments)
     if not isinstance(shards, int):
         return settings
-    return settings_from({**given, "documents": str(shards * settings.shard_size)})
+    return settings_from({**arguments, "documents": str(shards * settings.shard_size)})

@@ -86,6 +86,6 @@ def _parse_option(text: str) -> tuple[str, str]:
 @click.option("--prompting", help="zero_shot, few_shot or persona_few_shot.")
 @click.option("--option", "options", multiple=True, help="name=value, e.g. difficulty=hard.")
 @model_options
-def preview(domain: str, persona: str, options: tuple[str, ...], **given: object) -> None:
+def preview(domain: str, persona: str, options: tuple[str, ...], **arguments: object) -> None:
     """Print the rendered prompt of DOMAIN and the model's answer."""
-    print_preview(Console(), settings_from(given), domain, persona, options)
+    print_preview(Console(), settings_from(arguments), domain, persona, options)

@@ -70,9 +70,9 @@ STOPPED_AT_BUDGET = 3
 
 @click.command()
 @job_options
-def run(**given: object) -> None:
+def run(**arguments: object) -> None:
     """Run the main job: documents to personas to records in every domain."""
-    settings = job_settings(given)
+    settings = job_settings(arguments)
     started = time.monotonic()
     console = Console()
     root = find_root()
@@ -96,7 +96,7 @@ def run(**given: object) -> None:
     [baseline] = baselines
     print_summary(console, settings, baseline.shards, time.monotonic() - started)
     print_side_effects(console, opened_store(settings), settings, baseline)
-    print_next(console, settings, given)
+    print_next(console, settings, arguments)
 
 
 def _quiet_libraries() -> None:

@@ -45,8 +45,8 @@ def print_summary(
     _print_spending(console, spending, seconds)
 
 
-def print_next(console: Console, settings: Settings, given: Mapping[str, object]) -> None:
-    """What one would type now, and where the results are; `given`: the options of the run."""
+def print_next(console: Console, settings: Settings, arguments: Mapping[str, object]) -> None:
+    """What one would type now, and where the results are; `arguments`: the options of the run."""
     snapshot = _shown(settings.snapshot)
     console.print("\n[bold]What to type next[/]")
     elsewhere = data_dir_typed(settings)
@@ -57,7 +57,7 @@ def print_next(console: Console, settings: Settings, given: Mapping[str, object]
             "every record's way back",
         ),
     ]
-    typed = _as_options(given)
+    typed = _as_options(arguments)
     if settings.documents is not None and typed is not None:
         more = f"{typed} --documents {2 * settings.documents}{elsewhere}"
         commands.append((f"uv run persona-pipeline run{more}", "more; no answer is bought twice"))
@@ -119,14 +119,18 @@ def _print_spending(console: Console, spending: pl.DataFrame, seconds: float) ->
     )
 
 
-def _as_options(given: Mapping[str, object]) -> str | None:
+def _as_options(arguments: Mapping[str, object]) -> str | None:
     """The options of a run as they were typed, but for its extent; None: one may hold a secret."""
-    typed = {name: is_ for name, is_ in given.items() if is_ is not None and name not in UNTYPED}
-    if any(redact(str(is_)) != str(is_) for is_ in typed.values()):
+    typed = {
+        name: value
+        for name, value in arguments.items()
+        if value is not None and name not in UNTYPED
+    }
+    if any(redact(str(value)) != str(value) for value in typed.values()):
         return None
     return "".join(
-        f" --{name.replace('_', '-')}" + ("" if is_ is True else f" {shlex.quote(str(is_))}")
-        for name, is_ in typed.items()
+        f" --{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
+        for name, value in typed.items()
     )
 
 
@@ -169,8 +173,8 @@ def print_side_effects(
 ) -> None:
     """A line for each that a user would want to know."""
     for name in before.unmade:
-        if made := selected_count(store, name):
-            console.print(f"Selection {name!r} was made: {count_of(made, 'persona')} of the hub.")
+        if result := selected_count(store, name):
+            console.print(f"Selection {name!r} was made: {count_of(result, 'persona')} of the hub.")
     for line in (
         *_changed_hubs(before, _hubs(store)),
         *_fewer_records(before.records, _records(store, before.shards)),
@@ -197,8 +201,8 @@ def _changed_hubs(before: RunBaseline, now: Mapping[str, Hub]) -> Iterator[str]:
         hub = now.get(shard, Hub(0, 0))
         if shard not in before.shards and hub != was:
             same = hub.persona_count == was.persona_count
-            told = "as many, others" if same else f"was {was.persona_count:,}"
-            changed.append(f"{shard} {hub.persona_count:,} ({told})")
+            messages = "as many, others" if same else f"was {was.persona_count:,}"
+            changed.append(f"{shard} {hub.persona_count:,} ({messages})")
     if changed:
         yield (
             "All shards are deduplicated together, and the hub of others has changed, too: "

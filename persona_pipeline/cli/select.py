@@ -45,37 +45,39 @@ def make_selection(console: Console, settings: Settings, name: str) -> None:
         chosen = select_personas(store, plan, name, rules)
         store.replace(chosen.rows, [], run_id="select")
     store.publish()
-    made = summarize_selection(store, name, SHOWN)
-    if not made.count:
+    result = summarize_selection(store, name, SHOWN)
+    if not result.count:
         msg = f"no persona is in the hub of {settings.database}: run 'persona-pipeline run' first"
         raise PipelineError(msg)
-    _print_made(console, made, rules, chosen)
+    _print_made(console, result, rules, chosen)
     print_outdated(console, read_dedup_state(store, plan), plan)
     print_left_behind(console, store)
     _print_next(console, settings, name)
 
 
-def _print_made(console: Console, made: SelectionSummary, rules: Selection, chosen: Chosen) -> None:
+def _print_made(
+    console: Console, result: SelectionSummary, rules: Selection, chosen: Chosen
+) -> None:
     console.print(
-        f"[bold]{made.name}[/]: {count_of(made.count, 'persona')} of the hub's "
+        f"[bold]{result.name}[/]: {count_of(result.count, 'persona')} of the hub's "
         f"{chosen.hub_count:,}",
         highlight=False,
     )
     if chosen.removed:
         console.print(f"removed as too similar: {chosen.describe_removed()}", highlight=False)
-    if rules.count is not None and made.count < rules.count:
+    if rules.count is not None and result.count < rules.count:
         below = " that are below the thresholds" if rules.thresholds else ""
         console.print(
             f"{rules.count:,} were asked for; the hub has no more{below}.", highlight=False
         )
-    if made.smallest is not None and made.median is not None:
+    if result.smallest is not None and result.median is not None:
         console.print(
             "cosine distance to the nearest one chosen before: "
-            f"smallest {made.smallest:.3f}, median {made.median:.3f}",
+            f"smallest {result.smallest:.3f}, median {result.median:.3f}",
             highlight=False,
         )
     console.print("\nThe first of them:")
-    for row in made.first.iter_rows(named=True):
+    for row in result.first.iter_rows(named=True):
         console.print(f"  {escape(row['persona'])}", highlight=False)
 
 
@@ -84,8 +86,11 @@ def _print_next(console: Console, settings: Settings, name: str) -> None:
     rules = settings.selections[name]
     lines = []
     if load_settings().selections.get(name) != rules:  # made from options
-        given = rules.model_dump(exclude_defaults=True).items()
-        lines += [f"[selections.{name}]", *(f"{key} = {json.dumps(is_)}" for key, is_ in given)]
+        arguments = rules.model_dump(exclude_defaults=True).items()
+        lines += [
+            f"[selections.{name}]",
+            *(f"{key} = {json.dumps(value)}" for key, value in arguments),
+        ]
     if name not in settings.persona_sources.values():
         lines += ["[persona_sources]", f'{next(iter(settings.load_domains()))} = "{name}"']
     if lines:
@@ -112,13 +117,13 @@ def _print_next(console: Console, settings: Settings, name: str) -> None:
 @click.option("--farthest/--no-farthest", default=None, hidden=True)
 @click.option("--seed", type=int, help="Draws who is chosen first.  [default: 0]")
 @data_dir_option
-def select(name: str, data_dir: str | None, **given: object) -> None:
+def select(name: str, data_dir: str | None, **arguments: object) -> None:
     """Choose personas as different as possible: the diverse subset NAME of the hub.
 
     What no option says is as in the setting 'selections' of NAME.
     """
     settings = settings_from({"data_dir": data_dir})
-    if rules := {option: value for option, value in given.items() if value is not None}:
+    if rules := {option: value for option, value in arguments.items() if value is not None}:
         known = settings.selections.get(name)
         configured = known.model_dump(exclude_unset=True) if known else {}
         selections = {**settings.selections, name: configured | rules}

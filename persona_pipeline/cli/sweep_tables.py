@@ -160,10 +160,10 @@ def _pairs(pairs: pl.DataFrame) -> Table:
     table.add_column(no_wrap=True, justify="right")
     table.add_column(overflow="fold")
     for row in pairs.iter_rows(named=True):
-        found = compare_words(plain(row["persona"]), plain(row["other_persona"]))
+        matches = compare_words(plain(row["persona"]), plain(row["other_persona"]))
         similarity = f"{row['similarity']:.4f}"
-        table.add_row(similarity, cut_text(mark_pieces(found.first, *ONLY_FIRST)))
-        table.add_row("", cut_text(mark_pieces(found.second, *ONLY_SECOND)))
+        table.add_row(similarity, cut_text(mark_pieces(matches.first, *ONLY_FIRST)))
+        table.add_row("", cut_text(mark_pieces(matches.second, *ONLY_SECOND)))
     return table
 
 

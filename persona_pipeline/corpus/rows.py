@@ -59,21 +59,21 @@ class FoundText:
 FileReader: TypeAlias = Callable[[Path, Place, CorpusOptions], Iterator[Row]]
 
 
-def build_row(found: FoundText, place: Place, options: CorpusOptions) -> Row:
+def build_row(matches: FoundText, place: Place, options: CorpusOptions) -> Row:
     """The document, if its normalized text is neither empty nor too short nor too long."""
-    text = normalize_text(found.text)
+    text = normalize_text(matches.text)
     if problem := _check_length(len(text), options):
-        return place.reject(*problem, found.line)
+        return place.reject(*problem, matches.line)
     return Document(
         text=text,
         source=place.source,
-        url=normalize_url(found.url) or place.address(found.line),
-        language=normalize_label(found.language) or options.language,
-        license=normalize_label(found.license) or options.license,
-        title=normalize_label(found.title),
+        url=normalize_url(matches.url) or place.address(matches.line),
+        language=normalize_label(matches.language) or options.language,
+        license=normalize_label(matches.license) or options.license,
+        title=normalize_label(matches.title),
         file=place.file,
-        line=found.line,
-        topic=normalize_label(found.topic),
+        line=matches.line,
+        topic=normalize_label(matches.topic),
     )
 
 
@@ -92,7 +92,7 @@ def build_row_from_record(
         value = record.get(field)
         return value if isinstance(value, str) else None
 
-    found = FoundText(
+    matches = FoundText(
         text=text,
         line=line,
         url=read(options.url_field),
@@ -101,7 +101,7 @@ def build_row_from_record(
         title=read(options.title_field),
         topic=read(options.topic_field),
     )
-    return build_row(found, place, options)
+    return build_row(matches, place, options)
 
 
 def describe_missing(fields: Mapping[str, object], options: CorpusOptions) -> str:

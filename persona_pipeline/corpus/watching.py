@@ -182,18 +182,18 @@ def _describe(
     everywhere = set(before_this)
     rows = list[dict[str, object]]()
     for file in seen.to_read:
-        found, last = sizes.get(file.file, _Scanned(set())), known.get(file.file)
-        new, kept = found.documents - everywhere, found.documents & before_this
+        matches, last = sizes.get(file.file, _Scanned(set())), known.get(file.file)
+        new, kept = matches.documents - everywhere, matches.documents & before_this
         everywhere |= new
         rows.append(
             {
                 "file": file.file,
-                "state": _state(found, len(new), len(kept), last),
+                "state": _state(matches, len(new), len(kept), last),
                 "byte_count": file.byte_count,
                 "modified_at": file.modified_at,
-                "document_count": len(found.documents),
+                "document_count": len(matches.documents),
                 "new_count": len(new),
-                "rejected_count": found.rejected_count,
+                "rejected_count": matches.rejected_count,
                 "first_seen_at": known.get(file.file, {}).get("first_seen_at", now),
             }
         )
@@ -202,10 +202,10 @@ def _describe(
 
 
 def _state(
-    found: _Scanned, new_count: int, kept_count: int, last: Mapping[str, object] | None
+    matches: _Scanned, new_count: int, kept_count: int, last: Mapping[str, object] | None
 ) -> FileState:
     """`kept_count`: of its documents that were there before; `last`: the last look at it."""
-    if not found.documents and found.rejected_count:
+    if not matches.documents and matches.rejected_count:
         return FileState.REJECTED
     if last is None:
         return FileState.NEW

@@ -117,8 +117,8 @@ def _build_page_row(
     web_page = extract_page(text)
     if not web_page.text.strip():
         return place.reject(DocumentReason.NO_MAIN_TEXT, f"{url} has no main text", number)
-    found = FoundText(web_page.text, number, url, web_page.language, title=web_page.title)
-    return build_row(found, place, options)
+    matches = FoundText(web_page.text, number, url, web_page.language, title=web_page.title)
+    return build_row(matches, place, options)
 
 
 def _build_converted_row(
@@ -127,8 +127,8 @@ def _build_converted_row(
     if len(content) > MAX_RAW_BYTES:
         return place.reject_too_large(number)
     language = normalize_language(record.headers.get("WARC-Identified-Content-Language"))
-    found = FoundText(decode_page(content, "utf-8"), number, _find_url(record), language)
-    return build_row(found, place, options)
+    matches = FoundText(decode_page(content, "utf-8"), number, _find_url(record), language)
+    return build_row(matches, place, options)
 
 
 def _find_url(record: WarcRecord) -> str | None:

@@ -35,12 +35,12 @@ def read_leads(path: Path, language: str, options: CorpusOptions) -> Iterator[Ro
     numbered = [(title, number, lead) for number, (title, lead) in enumerate(leads.items(), 1)]
     place = Place(f"wikipedia:{language}", path.name, path.absolute().as_uri())
     for title, number, lead in sorted(numbered, key=lambda entry: stable_id(entry[0])):
-        found = _find_lead(title, number, lead, language)
-        if found is None:
+        matches = _find_lead(title, number, lead, language)
+        if matches is None:
             detail = f"the lead {title!r} has no extract"
             yield place.reject(DocumentReason.MISSING_TEXT, detail, number)
         else:
-            yield build_row(found, place, options)
+            yield build_row(matches, place, options)
 
 
 def _find_lead(title: str, number: int, lead: object, language: str) -> FoundText | None:

@@ -82,13 +82,13 @@ def compare_texts(
     fingerprints = fingerprint(personas, encoded, _quality(candidates))
     jaccard = word_set_pairs(distinct_sets(encoded), [], comparison, resources)
     keyed = personas.select("persona").with_columns(key=fingerprints["set_key"])
-    found = [with_scores(jaccard, keyed, comparison, resources)]
+    matches = [with_scores(jaccard, keyed, comparison, resources)]
     if comparison.min_cosine is not None:
         new = keyed_vectors(fingerprints, vectors)
         early = _first_texts(fingerprints, EXACT_UP_TO)
         least, nobody = comparison.min_cosine, new.clear()
-        found.append(semantic_pairs(new, nobody, least, early=early, resources=resources))
-    return fingerprints, pl.concat(found)
+        matches.append(semantic_pairs(new, nobody, least, early=early, resources=resources))
+    return fingerprints, pl.concat(matches)
 
 
 def conflicting(fingerprints: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
@@ -173,7 +173,7 @@ def semantic_pairs(
         length=pl.col("embedding").list.len(),
         is_early=is_early,
     )
-    found = [pl.DataFrame(schema=PAIRS)]
+    matches = [pl.DataFrame(schema=PAIRS)]
     for group in everyone.filter(pl.col("length") > 0).partition_by("length"):
         vectors = TextVectors(
             keys=group["text_key"].to_numpy(),
@@ -181,8 +181,8 @@ def semantic_pairs(
             known=int(group["is_known"].sum()),
             early=group["is_early"].to_numpy(),
         )
-        found.append(similar_texts(vectors, min_cosine - TOLERANCE, resources))
-    return pl.concat(found)
+        matches.append(similar_texts(vectors, min_cosine - TOLERANCE, resources))
+    return pl.concat(matches)
 
 
 def _first_texts(fingerprints: pl.DataFrame, count: int) -> pl.Series:

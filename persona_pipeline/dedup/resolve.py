@@ -87,12 +87,12 @@ class Resolver:
         )
         return self._named(scratch.fetch("dedup/keepers", at_or_above(thresholds, tolerance=0.0)))
 
-    def _named(self, found: pl.DataFrame) -> pl.DataFrame:
+    def _named(self, matches: pl.DataFrame) -> pl.DataFrame:
         """With ids instead of places, sorted by them."""
         persona_ids, kept_ids = (
-            self._persona_ids.gather(found[place]) for place in ("place", "kept_place")
+            self._persona_ids.gather(matches[place]) for place in ("place", "kept_place")
         )
-        named = found.select(
+        named = matches.select(
             persona_ids.alias("persona_id"),
             kept_ids.alias("kept_id"),
             pl.exclude("place", "kept_place"),

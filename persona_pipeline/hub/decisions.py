@@ -46,9 +46,9 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
         counts = fetch(connection, read_sql("personas/candidate_counts"), {"shards": shards})
         numbers = {decision.shard: decision.shard_number for decision in decisions}
         ranked, pairs = read_ranked(connection, shards, numbers)
-    found = _decide(plan, ranked, pairs, first)
-    of_shard = found.partition_by("shard", as_dict=True, include_key=False)
-    nothing, candidates = found.drop("shard").clear(), dict(counts.iter_rows())
+    matches = _decide(plan, ranked, pairs, first)
+    of_shard = matches.partition_by("shard", as_dict=True, include_key=False)
+    nothing, candidates = matches.drop("shard").clear(), dict(counts.iter_rows())
     return [
         StageRows(
             shard=each,
@@ -66,8 +66,8 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
 def _decide(plan: DedupPlan, ranked: pl.DataFrame, pairs: pl.DataFrame, first: int) -> pl.DataFrame:
     """The rows of personas.duplicates of the shards from number `first` on."""
     with open_resolver(ranked, pairs, plan.resources) as resolver:
-        found = resolver.resolve(plan.thresholds, from_shard=first)
-    return found.join(ranked.select("persona_id", "shard"), on="persona_id")
+        matches = resolver.resolve(plan.thresholds, from_shard=first)
+    return matches.join(ranked.select("persona_id", "shard"), on="persona_id")
 
 
 def _resolved(basis: str | None, thresholds: Thresholds) -> pl.DataFrame:

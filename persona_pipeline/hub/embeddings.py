@@ -90,9 +90,9 @@ def read_rows(
         read_sql("personas/vectors_in_place"), {"model": model}
     ).to_arrow_reader(BATCH)
     for batch in batches:
-        found = pl.DataFrame(batch)
-        vectors = found["embedding"].list.to_array(rows.shape[1])
-        rows[found["place"].to_numpy()] = vectors.to_numpy()
+        matches = pl.DataFrame(batch)
+        vectors = matches["embedding"].list.to_array(rows.shape[1])
+        rows[matches["place"].to_numpy()] = vectors.to_numpy()
     return rows
 
 
@@ -126,7 +126,7 @@ def _with_new(
         return known
     new = candidates.join(known, on="persona_id", how="anti", maintain_order="left")
     vectors = embedder.embed(new["persona"].to_list()).tolist() if len(new) else []
-    made = pl.DataFrame(
+    result = pl.DataFrame(
         {
             "persona_id": new["persona_id"],
             "model": [embedder.model] * len(new),
@@ -134,4 +134,4 @@ def _with_new(
         },
         schema=EMBEDDINGS,
     )
-    return pl.concat([known, made])
+    return pl.concat([known, result])

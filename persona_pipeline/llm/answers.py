@@ -116,7 +116,7 @@ def _mended(text: str) -> Iterator[str]:
     if 0 <= start < end:
         inner = text[start : end + 1]
         yield inner
-        yield _TRAILING_COMMA.sub(lambda found: found[1] or "", inner)
+        yield _TRAILING_COMMA.sub(lambda matches: matches[1] or "", inner)
 
 
 def _read_integer(digits: str) -> int:

@@ -95,21 +95,21 @@ class Prompt:
         spec = self.spec
         return Sampling(spec.temperature, spec.top_p, spec.max_tokens)
 
-    def messages(self, given: Variables, examples: list[Example]) -> tuple[Message, ...]:
+    def messages(self, arguments: Variables, examples: list[Example]) -> tuple[Message, ...]:
         """System turn, the examples as turns, and the question."""
-        turns: list[Message] = [{"role": "system", "content": self._render(self.system, given)}]
+        turns: list[Message] = [{"role": "system", "content": self._render(self.system, arguments)}]
         for example in examples:
-            question = self._render(self.user, {**given, **example.given})
+            question = self._render(self.user, {**arguments, **example.given})
             turns.append({"role": "user", "content": question})
             turns.append({"role": "assistant", "content": canonical_answer(example.answer)})
-        turns.append({"role": "user", "content": self._render(self.user, given)})
+        turns.append({"role": "user", "content": self._render(self.user, arguments)})
         return tuple(turns)
 
-    def _render(self, template: jinja2.Template, given: Variables) -> str:
+    def _render(self, template: jinja2.Template, arguments: Variables) -> str:
         try:
-            return _CONTROL_TOKEN.sub(r"\g<0> ", template.render(given).strip())
+            return _CONTROL_TOKEN.sub(r"\g<0> ", template.render(arguments).strip())
         except jinja2.UndefinedError as error:
-            msg = f"prompt {self.name}: {error}; given: {', '.join(sorted(given))}"
+            msg = f"prompt {self.name}: {error}; given: {', '.join(sorted(arguments))}"
             raise DomainError(msg) from error
 
 

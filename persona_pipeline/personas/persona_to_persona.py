@@ -51,33 +51,33 @@ def persona_to_persona(
     Each hop expands only what the hop before added, without what breaks a quality rule and without
     near-duplicates of anything seen before.
     """
-    found = _Expansion(plan, gateway, shard)
+    matches = _Expansion(plan, gateway, shard)
     seen = pl.DataFrame(schema=FRONTIER)
     added = extracted.with_columns(root_id="persona_id").select(*FRONTIER)
     for hop in range(1, plan.hops + 1):
         frontier = _without_repeats(_without_bad(added, plan), seen)
-        added = _expand(frontier, hop, found)
+        added = _expand(frontier, hop, matches)
         seen = pl.concat([seen, frontier])
     return StageRows(
         shard=shard,
         stage=PERSONA_TO_PERSONA,
         tables={
-            "personas.related": frame(found.kept, RELATED),
-            "personas.rejected": frame(found.rejected, REJECTED),
+            "personas.related": frame(matches.kept, RELATED),
+            "personas.rejected": frame(matches.rejected, REJECTED),
         },
         scope={"personas.rejected": ("stage", PERSONA_TO_PERSONA)},
-        funnel=FunnelCounts(len(extracted), found.rows_in),
+        funnel=FunnelCounts(len(extracted), matches.rows_in),
     )
 
 
-def _expand(frontier: pl.DataFrame, hop: int, found: _Expansion) -> pl.DataFrame:
-    plan = found.plan
+def _expand(frontier: pl.DataFrame, hop: int, matches: _Expansion) -> pl.DataFrame:
+    plan = matches.plan
     parents = list(frontier.iter_rows(named=True))
     requests = [related_request(parent["persona"], plan) for parent in parents]
-    calls = found.gateway.answers(
-        requests, shard=found.shard, stage=f"{PERSONA_TO_PERSONA}, hop {hop}"
+    calls = matches.gateway.answers(
+        requests, shard=matches.shard, stage=f"{PERSONA_TO_PERSONA}, hop {hop}"
     )
-    found.rows_in += len(parents) * plan.fan_out
+    matches.rows_in += len(parents) * plan.fan_out
     new = []
     for parent, request in zip(parents, requests, strict=True):
         call = calls[request.call_key]
@@ -85,11 +85,11 @@ def _expand(frontier: pl.DataFrame, hop: int, found: _Expansion) -> pl.DataFrame
         for ordinal in range(plan.fan_out):
             persona_id = stable_id(request.call_key, ordinal, parent["persona_id"])
             if answer is None:
-                found.rejected.append(rejected_call(PERSONA_TO_PERSONA, persona_id, call))
+                matches.rejected.append(rejected_call(PERSONA_TO_PERSONA, persona_id, call))
             else:
                 item = _item(answer, ordinal)
                 new.append(_row(parent, hop, persona_id, item, call.call_key))
-    found.kept.extend(new)
+    matches.kept.extend(new)
     return frame(new, RELATED).select(*FRONTIER)
 
 

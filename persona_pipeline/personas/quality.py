@@ -127,8 +127,8 @@ def _wrong_language(texts: pl.Series, language: str | None) -> pl.Series:
         return pl.Series([""] * len(texts), dtype=pl.String)
     import py3langid  # noqa: PLC0415 - loads a model of 1 MB, only when a language is asked for
 
-    found = [py3langid.classify(text)[0] for text in texts]
-    return pl.Series(["" if code == language else code for code in found], dtype=pl.String)
+    matches = [py3langid.classify(text)[0] for text in texts]
+    return pl.Series(["" if code == language else code for code in matches], dtype=pl.String)
 
 
 COPY_RATIO = 85.0

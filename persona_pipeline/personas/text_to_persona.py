@@ -98,7 +98,7 @@ def _questions(documents: pl.DataFrame, plan: PersonaPlan) -> Iterator[_Question
 def _request(document: Mapping[str, Any], verb: str, plan: PersonaPlan) -> ChatRequest:
     prompt = stage_prompt(TEXT_TO_PERSONA)
     text = document["text"][: plan.document_chars]
-    given = {
+    arguments = {
         "document": text,
         "fence": fence(text, document["title"] or ""),
         "title": document["title"],
@@ -107,7 +107,7 @@ def _request(document: Mapping[str, Any], verb: str, plan: PersonaPlan) -> ChatR
     }
     return ChatRequest(
         model=plan.model,
-        messages=prompt.messages(given, prompt.spec.examples),
+        messages=prompt.messages(arguments, prompt.spec.examples),
         schema=prompt.schema,
         sampling=prompt.sampling,
         stage=TEXT_TO_PERSONA,

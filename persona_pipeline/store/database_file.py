@@ -123,8 +123,8 @@ def _holder(error: str) -> str | None:
         return OWN
     if "Conflicting lock" not in error:
         return None
-    found = re.search(r"PID (\d+)", error)
-    return f"process {found[1]}" if found else "another process"
+    matches = re.search(r"PID (\d+)", error)
+    return f"process {matches[1]}" if matches else "another process"
 
 
 def is_database(path: Path) -> bool:

@@ -199,8 +199,8 @@ class Store:
         """The stored answers with these keys; calls that failed are none."""
         query = read_sql("llm/answers_by_key")
         with self.connect(read_only=True) as connection:
-            found = connection.execute(query, {"keys": ",".join(keys)}).fetchall()
-        return {row[0]: Answer(*row) for row in found}
+            matches = connection.execute(query, {"keys": ",".join(keys)}).fetchall()
+        return {row[0]: Answer(*row) for row in matches}
 
     def version(self) -> object:
         """Changes with every commit of any process; None: there is no database."""

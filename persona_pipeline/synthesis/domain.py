@@ -149,8 +149,8 @@ class Domain:
         return replace(self, file=self.file.model_copy(update={"options": options}), packs=packs)
 
     def _variables(self, persona: str | None, options: Mapping[str, str]) -> dict[str, Any]:
-        given = {option: self.packs.get(value, value) for option, value in options.items()}
-        return {"persona": persona, **given}
+        arguments = {option: self.packs.get(value, value) for option, value in options.items()}
+        return {"persona": persona, **arguments}
 
     def _examples(self, prompting: Prompting) -> list[Example]:
         if prompting is Prompting.ZERO_SHOT:
@@ -160,8 +160,8 @@ class Domain:
             options = {key: value for key, value in example.given.items() if key != "persona"}
             persona = example.given.get("persona")
             hidden = prompting is Prompting.FEW_SHOT
-            given = self._variables(None if hidden else persona, options)
-            shown.append(example.model_copy(update={"given": given}))
+            arguments = self._variables(None if hidden else persona, options)
+            shown.append(example.model_copy(update={"given": arguments}))
         return shown
 
 

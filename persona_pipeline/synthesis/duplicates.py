@@ -37,7 +37,7 @@ def deduplicate_records(
 
     The earlier shard wins, as among personas. `thresholds`: in place of a domain's own.
     """
-    found = []
+    matches = []
     for domain in domains:
         with store.connect(read_only=True) as connection:
             records = fetch(
@@ -50,8 +50,8 @@ def deduplicate_records(
         threshold = thresholds.get(domain.name, domain.file.dedup.threshold)
         duplicates = find_record_duplicates(domain, records, threshold, resources)
         changed = {*_differing(duplicates, stored), *_differing(stored, duplicates), shard}
-        found += [_of_shard(domain, duplicates, name) for name in sorted(changed)]
-    return found
+        matches += [_of_shard(domain, duplicates, name) for name in sorted(changed)]
+    return matches
 
 
 def find_record_duplicates(
@@ -80,8 +80,8 @@ def find_record_duplicates(
         "shard_number", "text_key", "persona_id"
     )
     removed = _keep_first(ordered, pairs, threshold)
-    found = pl.DataFrame(removed, schema=DUPLICATES, orient="row")
-    return found.join(records.select("shard", "record_id"), on="record_id").select(
+    matches = pl.DataFrame(removed, schema=DUPLICATES, orient="row")
+    return matches.join(records.select("shard", "record_id"), on="record_id").select(
         "shard", *DUPLICATES
     )
 
@@ -96,15 +96,15 @@ def _keep_first(
         similar[second].append((first, similarity))
     signed, kept, removed = dict[str, str](), dict[int, tuple[str, int]](), []
     for record, signature, sequence, words in ordered.select(RECORD).iter_rows():
-        found = [("signature", 1.0, signed[signature])] if signature in signed else []
+        matches = [("signature", 1.0, signed[signature])] if signature in signed else []
         if threshold is not None:
             if words in kept:
                 keeper, its_sequence = kept[words]
-                found.append(("exact" if its_sequence == sequence else "jaccard", 1.0, keeper))
+                matches.append(("exact" if its_sequence == sequence else "jaccard", 1.0, keeper))
             near = [(similarity, kept[key][0]) for key, similarity in similar[words] if key in kept]
-            found += [("jaccard", *max(near))] if near else []
-        if found:
-            layer, similarity, keeper = found[0]
+            matches += [("jaccard", *max(near))] if near else []
+        if matches:
+            layer, similarity, keeper = matches[0]
             removed.append((record, keeper, layer, similarity, threshold or 1.0))
             continue
         kept[words] = (record, sequence)

@@ -185,13 +185,13 @@ def _problem(
     flags: Mapping[str, Mapping[str, str]],
     call: Answer,
 ) -> tuple[str, str] | None:
-    found = flags[call.call_key]
+    matches = flags[call.call_key]
     for reason in (
         RecordReason.LEAKED_INSTRUCTION,
         RecordReason.REPEATED_NGRAM,
         RecordReason.COPIED_EXAMPLE,
     ):
-        if found[reason]:
-            return reason, found[reason]
+        if matches[reason]:
+            return reason, matches[reason]
     problem = domain.check(answer) if domain.check else None
     return (RecordReason.FAILED_CHECK, problem) if problem else None

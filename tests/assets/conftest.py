@@ -16,7 +16,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 class Platform:
     """The code location on the fake model, in a folder of its own."""
 
-    def __init__(self, folder: Path, instance: dg.DagsterInstance, **given: object) -> None:
+    def __init__(self, folder: Path, instance: dg.DagsterInstance, **arguments: object) -> None:
         pages = folder / "pages"
         pages.mkdir(exist_ok=True)
         self.settings = load_settings(
@@ -26,7 +26,7 @@ class Platform:
             embedding_model="fake/embedder",
             min_chars=10,
             documents=None,
-            **given,
+            **arguments,
         )
         self.pages = pages
         self.models = Models(self.settings)
@@ -92,9 +92,9 @@ def instance() -> Iterator[dg.DagsterInstance]:
 @pytest.fixture
 def platform(tmp_path: Path, instance: dg.DagsterInstance) -> Platform:
     """Four pages in two shards."""
-    made = Platform(tmp_path, instance, shard_size=2)
+    result = Platform(tmp_path, instance, shard_size=2)
     for number in range(4):
-        made.write_page(
+        result.write_page(
             f"page{number}", f"Page {number} tells how a {number}-arm windmill is built."
         )
-    return made
+    return result

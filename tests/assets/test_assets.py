@@ -31,18 +31,18 @@ def edges(definitions: dg.Definitions) -> dict[str, set[str]]:
 
 
 def test_every_table_is_an_asset_and_depends_on_what_it_is_made_from(platform: Platform) -> None:
-    found = edges(platform.definitions)
+    matches = edges(platform.definitions)
 
-    assert {key.replace("/", ".") for key in found} >= {*TABLES, "corpus.shards", "llm.calls"}
-    assert found["corpus/documents"] == {"corpus/shards", "corpus/files"}
-    assert found["personas/extracted"] == {"corpus/documents"}
-    assert found["personas/related"] == {"personas/extracted"}
-    assert found["personas/candidates"] == {"personas/extracted", "personas/related"}
+    assert {key.replace("/", ".") for key in matches} >= {*TABLES, "corpus.shards", "llm.calls"}
+    assert matches["corpus/documents"] == {"corpus/shards", "corpus/files"}
+    assert matches["personas/extracted"] == {"corpus/documents"}
+    assert matches["personas/related"] == {"personas/extracted"}
+    assert matches["personas/candidates"] == {"personas/extracted", "personas/related"}
     for compared in ("personas/fingerprints", "personas/pairs"):
-        assert found[compared] == {"personas/candidates", "personas/embeddings"}
-    assert found["personas/duplicates"] == {"personas/fingerprints", "personas/pairs"}
-    assert found["personas/hub"] == {"personas/candidates", "personas/duplicates"}
-    assert all(found[f"synthetic/{domain}"] == {"personas/hub"} for domain in DOMAINS)
+        assert matches[compared] == {"personas/candidates", "personas/embeddings"}
+    assert matches["personas/duplicates"] == {"personas/fingerprints", "personas/pairs"}
+    assert matches["personas/hub"] == {"personas/candidates", "personas/duplicates"}
+    assert all(matches[f"synthetic/{domain}"] == {"personas/hub"} for domain in DOMAINS)
 
 
 def test_every_asset_says_what_one_row_is_and_has_group_owner_and_kinds(

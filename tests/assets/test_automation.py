@@ -22,8 +22,8 @@ TEXT = "Inbox page {} tells how a ferry of {} decks crosses the river in winter.
 class Watched(Platform):
     """A platform whose pages are watched, instead of registered by hand."""
 
-    def __init__(self, folder: Path, instance: dg.DagsterInstance, **given: object) -> None:
-        super().__init__(folder, instance, **{"watch": str(folder / "pages"), **given})
+    def __init__(self, folder: Path, instance: dg.DagsterInstance, **arguments: object) -> None:
+        super().__init__(folder, instance, **{"watch": str(folder / "pages"), **arguments})
         self.keys = set[str]()
 
     def drop(self, number: int, text: str = "") -> Path:
@@ -74,11 +74,11 @@ class Watched(Platform):
             ) as context,
         ):
             data = schedule.evaluate_tick(context)
-        found = {
+        matches = {
             str(item.partition_key): item.tags["persona_pipeline/why"]
             for item in data.run_requests or []
         }
-        return found or str(data.skip_message)
+        return matches or str(data.skip_message)
 
     def bought(self) -> int:
         [(count,)] = self.store.query("select count(*) from llm.calls").rows()
@@ -121,8 +121,8 @@ def test_a_new_file_buys_its_own_shard_and_leaves_the_older_one(watched: Watched
 def kept_instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """One on disk: schedules take no other."""
     (tmp_path / "home").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as made:
-        yield made
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as result:
+        yield result
 
 
 def test_a_run_that_fails_is_not_requested_again_by_the_sensor(

@@ -23,7 +23,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield kept
 
 
-def settings_for(server: BatchServer, folder: Path, **given: object) -> Settings:
+def settings_for(server: BatchServer, folder: Path, **arguments: object) -> Settings:
     pages = folder / "pages"
     pages.mkdir(exist_ok=True)
     (pages / "mill.txt").write_text("How a four-arm windmill is built, and who works in it.")
@@ -38,7 +38,7 @@ def settings_for(server: BatchServer, folder: Path, **given: object) -> Settings
             "embedding_model": "fake/embedder",
             "batch": True,
             "batch_poll_seconds": 0.05,
-            **given,
+            **arguments,
         }
     )
 

@@ -18,7 +18,7 @@ CHOSEN = "select persona_id from personas.selections where name = 'diverse' orde
 @pytest.fixture
 def diverse(tmp_path: Path, instance: dg.DagsterInstance) -> Platform:
     """Four pages in two shards; math draws from a selection of three personas."""
-    made = Platform(
+    result = Platform(
         tmp_path,
         instance,
         shard_size=2,
@@ -28,8 +28,8 @@ def diverse(tmp_path: Path, instance: dg.DagsterInstance) -> Platform:
         persona_sources={"math": "diverse"},
     )
     for number in range(4):
-        made.write_page(f"page{number}", f"Page {number} tells how a {number}-arm mill is built.")
-    return made
+        result.write_page(f"page{number}", f"Page {number} tells how a {number}-arm mill is built.")
+    return result
 
 
 def metadata(result: dg.ExecuteInProcessResult) -> dict[str, object]:
@@ -44,10 +44,10 @@ def failures(result: dg.ExecuteInProcessResult) -> str:
 def test_a_domain_depends_on_its_selection_which_is_no_part_of_the_main_job(
     diverse: Platform,
 ) -> None:
-    found = edges(diverse.definitions)
-    assert found["personas/selections"] == {"personas/hub", "personas/embeddings"}
-    assert found["synthetic/math"] == {"personas/hub", "personas/selections"}
-    assert found["synthetic/tool"] == {"personas/hub"}
+    matches = edges(diverse.definitions)
+    assert matches["personas/selections"] == {"personas/hub", "personas/embeddings"}
+    assert matches["synthetic/math"] == {"personas/hub", "personas/selections"}
+    assert matches["synthetic/tool"] == {"personas/hub"}
     job = diverse.definitions.resolve_job_def(MAIN_JOB)
     assert dg.AssetKey(["personas", "selections"]) not in job.asset_layer.executable_asset_keys
 
@@ -91,10 +91,10 @@ def test_a_selection_is_made_then_a_domain_from_it(diverse: Platform) -> None:
         assert "'persona-pipeline select diverse' makes it" in failures(result)
     hub = set(diverse.store.query("select persona_id from personas.hub")["persona_id"])
 
-    made = diverse.materialize("personas/selections")
+    outcome = diverse.materialize("personas/selections")
 
-    assert made.success
-    numbers = metadata(made)
+    assert outcome.success
+    numbers = metadata(outcome)
     assert str(numbers["diverse: removed as too similar"]).endswith(" at 0.7")
     assert "many: removed as too similar" not in numbers
     assert numbers["diverse: personas"] == 3
@@ -146,7 +146,7 @@ def test_without_a_configured_selection_the_asset_says_how_and_writes_nothing(
     platform: Platform,
 ) -> None:
     platform.register()
-    made = platform.materialize("personas/selections")
-    assert made.success
-    assert "[selections.diverse] with count = 100" in str(metadata(made)["no selection"])
+    result = platform.materialize("personas/selections")
+    assert result.success
+    assert "[selections.diverse] with count = 100" in str(metadata(result)["no selection"])
     assert platform.rows("personas.selections") == []

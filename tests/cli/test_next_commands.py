@@ -9,10 +9,10 @@ from persona_pipeline.cli.run_report import print_next
 from persona_pipeline.settings import load_settings
 
 
-def proposed(documents: object = 20, **given: object) -> str:
+def proposed(documents: object = 20, **arguments: object) -> str:
     output = StringIO()
     settings = load_settings(data_dir="my data", documents=documents, model="fake/demo")
-    print_next(Console(file=output, width=200), settings, {"data_dir": "my data", **given})
+    print_next(Console(file=output, width=200), settings, {"data_dir": "my data", **arguments})
     return output.getvalue()
 
 
@@ -35,9 +35,9 @@ def test_more_has_the_options_of_the_run_twice_the_documents_and_no_key() -> Non
     ],
 )
 def test_there_is_no_more_after_all_or_where_it_would_show_a_secret(
-    given: dict[str, object],
+    arguments: dict[str, object],
 ) -> None:
-    said = proposed(**given)
+    said = proposed(**arguments)
     assert "persona-pipeline sql" in said
     assert "persona-pipeline run" not in said
     assert "secret" not in said

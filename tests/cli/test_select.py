@@ -27,9 +27,9 @@ def project(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
 def print_selection(project: Project, name: str, **rules: object) -> str:
     """What 'persona-pipeline select' prints."""
     selections = {"selections": {name: rules}} if rules else {}
-    given = {"data_dir": project.settings.data_dir, "embedding_model": MODEL, **selections}
+    arguments = {"data_dir": project.settings.data_dir, "embedding_model": MODEL, **selections}
     output = StringIO()
-    make_selection(Console(file=output, width=200), load_settings(**given), name)
+    make_selection(Console(file=output, width=200), load_settings(**arguments), name)
     return output.getvalue()
 
 
@@ -38,10 +38,10 @@ def test_the_command_prints_what_was_made_and_what_to_write_into_the_settings(
 ) -> None:
     project.write(people(9))
     shown = print_selection(project, "diverse", count=6, thresholds="0.7,0.5", seed=2)
-    made = summarize_selection(project.store, "diverse", 5)
-    assert f"diverse: {made.count} personas of the hub's 9\n" in shown
-    assert f"smallest {made.smallest:.3f}, median {made.median:.3f}" in shown
-    assert all(f"\n  {text}\n" in shown for text in made.first["persona"])
+    result = summarize_selection(project.store, "diverse", 5)
+    assert f"diverse: {result.count} personas of the hub's 9\n" in shown
+    assert f"smallest {result.smallest:.3f}, median {result.median:.3f}" in shown
+    assert all(f"\n  {text}\n" in shown for text in result.first["persona"])
     written = "\n".join(re.findall(r"^  (\[.*|[a-z_]+ = .*)$", shown, re.MULTILINE))
     Path("persona_pipeline.toml").write_text(written)
     read = load_settings()

@@ -117,9 +117,9 @@ def test_a_shard_comes_back_as_the_tables_of_the_corpus(tmp_path: Path) -> None:
 
 
 def test_a_topic_is_staged_and_changes_no_id_and_no_hash(tmp_path: Path) -> None:
-    told = replace(page(1), topic="Locks")
-    assert told.document_id == page(1).document_id
-    [with_topic] = stage([told, page(2)], tmp_path / "a")
+    messages = replace(page(1), topic="Locks")
+    assert messages.document_id == page(1).document_id
+    [with_topic] = stage([messages, page(2)], tmp_path / "a")
     [without] = stage(pages(1, 2), tmp_path / "b")
     assert with_topic.content_hash == without.content_hash
     documents = load_shard(with_topic.shard, with_topic.path).tables["corpus.documents"]
@@ -195,16 +195,16 @@ def write_pages(path: Path, count: int, start: int = 0) -> None:
     path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
 
 
-def register(store: Store, source: Path, **given: object) -> list[str]:
-    chosen: dict[str, object] = {"shard_size": 2, "min_chars": 5, "documents": "all", **given}
+def register(store: Store, source: Path, **arguments: object) -> list[str]:
+    chosen: dict[str, object] = {"shard_size": 2, "min_chars": 5, "documents": "all", **arguments}
     data_dir = store.path.parent
     settings = load_settings(source=str(source), data_dir=data_dir, **chosen)
     return register_source(settings, store, run_id="r")
 
 
 def numbers(store: Store) -> list[tuple[str, int]]:
-    found = store.query("select shard, shard_number from corpus.shards order by shard_number")
-    return [(shard[0], number) for shard, number in found.rows()]
+    matches = store.query("select shard, shard_number from corpus.shards order by shard_number")
+    return [(shard[0], number) for shard, number in matches.rows()]
 
 
 def test_a_registered_source_is_in_the_table_of_shards(store: Store, tmp_path: Path) -> None:

@@ -140,12 +140,12 @@ CASES = {
 }
 
 
-def connect(given: dict[str, str] | None = None) -> duckdb.DuckDBPyConnection:
+def connect(arguments: dict[str, str] | None = None) -> duckdb.DuckDBPyConnection:
     conn = duckdb.connect()
     for table, columns in TABLES.items():
         conn.execute(f"create table {table} ({columns})")
-        if given and table in given:
-            conn.execute(f"insert into {table} values {given[table]}")
+        if arguments and table in arguments:
+            conn.execute(f"insert into {table} values {arguments[table]}")
     return conn
 
 

@@ -53,9 +53,9 @@ def check_against_all_pairs(vectors: Floats, min_cosine: float, known: int = 0) 
     truth = true_cosines(vectors)
     i, j = np.nonzero(np.triu(truth >= min_cosine + 1e-12, 1))
     expected = {(a, b) for a, b in zip(i.tolist(), j.tolist(), strict=True) if b >= known}
-    found = as_set((earlier, later, cosines))
-    assert expected <= found
-    assert len(found) == len(earlier)
+    matches = as_set((earlier, later, cosines))
+    assert expected <= matches
+    assert len(matches) == len(earlier)
     assert (earlier < later).all()
     assert (later >= known).all()
     assert (truth[earlier, later] >= min_cosine - 1e-12).all()

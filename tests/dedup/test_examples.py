@@ -41,16 +41,16 @@ def find(
 def removed(
     personas: pl.DataFrame, embeddings: pl.DataFrame = NO_VECTORS, **thresholds: float
 ) -> list[tuple[str, str, str]]:
-    found = find_duplicates(personas, embeddings, Thresholds(**thresholds))
-    return found.select("persona_id", "kept_id", "layer").rows()
+    matches = find_duplicates(personas, embeddings, Thresholds(**thresholds))
+    return matches.select("persona_id", "kept_id", "layer").rows()
 
 
 @pytest.mark.parametrize("texts", [[], ["a lone persona"]])
 def test_nobody_is_removed_where_nobody_comes_before(texts: list[str]) -> None:
-    found = find_duplicates(candidates(*texts), NO_VECTORS, Thresholds())
+    matches = find_duplicates(candidates(*texts), NO_VECTORS, Thresholds())
 
-    assert found.is_empty()
-    assert found.schema == {
+    assert matches.is_empty()
+    assert matches.schema == {
         "persona_id": pl.String,
         "kept_id": pl.String,
         "layer": pl.String,
@@ -174,10 +174,10 @@ def test_a_cosine_at_the_threshold_counts_and_one_below_does_not(
 ) -> None:
     embeddings = vectors([1.0, 0.0], [3.0, 4.0])
 
-    found = find_duplicates(candidates("a", "b"), embeddings, Thresholds(cosine=threshold))
+    matches = find_duplicates(candidates("a", "b"), embeddings, Thresholds(cosine=threshold))
 
-    assert found["layer"].to_list() == layers
-    assert found["similarity"].to_list() == pytest.approx([0.6] * len(layers))
+    assert matches["layer"].to_list() == layers
+    assert matches["similarity"].to_list() == pytest.approx([0.6] * len(layers))
 
 
 def test_an_array_column_and_vectors_of_strangers_are_welcome() -> None:
@@ -206,9 +206,9 @@ def test_a_long_chain_is_decided_link_by_link() -> None:
     words = [f"w{i:03}" for i in range(60)]
     personas = candidates(*(" ".join(words[i : i + 5]) for i in range(50)))
 
-    found = removed(personas, jaccard=0.6)
+    matches = removed(personas, jaccard=0.6)
 
-    assert found == sorted((f"p{i}", f"p{i - 1}", "jaccard") for i in range(1, 50, 2))
+    assert matches == sorted((f"p{i}", f"p{i - 1}", "jaccard") for i in range(1, 50, 2))
 
 
 @pytest.mark.parametrize("value", [0.0, -0.5, 1.5, float("nan")])
@@ -257,9 +257,9 @@ def test_a_comparison_that_finds_more_than_is_asked_for_decides_the_same() -> No
     personas = candidates(TEN, f"{TEN} eleven", "one two three")
     wide = Comparison(0.3, 0.5)
 
-    found = find_duplicates(personas, None, Thresholds(0.9, None), wide)
+    matches = find_duplicates(personas, None, Thresholds(0.9, None), wide)
 
-    assert found.rows() == find(personas, thresholds=Thresholds(0.9, None))
+    assert matches.rows() == find(personas, thresholds=Thresholds(0.9, None))
 
 
 def test_an_unknown_method_is_turned_away_with_those_there_are() -> None:

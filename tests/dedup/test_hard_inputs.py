@@ -26,8 +26,8 @@ def find(texts: list[str], jaccard: float) -> list[tuple[str, str, str]]:
             "shard_number": range(len(texts)),
         }
     )
-    found = find_duplicates(candidates, None, Thresholds(jaccard, None))
-    return found.select("persona_id", "kept_id", "layer").rows()
+    matches = find_duplicates(candidates, None, Thresholds(jaccard, None))
+    return matches.select("persona_id", "kept_id", "layer").rows()
 
 
 def sets_of(texts: list[str]) -> KeyedSets:
@@ -46,10 +46,10 @@ def keys_of(sets: KeyedSets, jaccard: float) -> int:
 def test_a_thousand_copies_leave_one_and_give_no_pair(text: str, jaccard: float) -> None:
     texts = [text] * 1000
 
-    found = find(texts, jaccard)
+    matches = find(texts, jaccard)
 
-    assert len(found) == 999
-    assert {(kept, layer) for _, kept, layer in found} == {("0", "exact")}
+    assert len(matches) == 999
+    assert {(kept, layer) for _, kept, layer in matches} == {("0", "exact")}
     assert len(jaccard_pairs(sets_of(texts), [], jaccard)) == 0
 
 
@@ -64,12 +64,12 @@ def test_a_thousand_rows_of_one_word_have_a_key_each_and_no_pair(jaccard: float)
 def test_a_thousand_spellings_of_one_word_are_one_set() -> None:
     spellings = ["Word", "WORD!", "(word)", "word word", "wOrd\x00"] * 200
 
-    found = find(spellings, 0.9)
+    matches = find(spellings, 0.9)
 
     assert len(sets_of(spellings).keys) == 1
-    assert {kept for _, kept, _ in found} == {"0"}
-    assert {layer for number, _, layer in found if int(number) % 5 == 3} == {"jaccard"}
-    assert {layer for number, _, layer in found if int(number) % 5 != 3} == {"exact"}
+    assert {kept for _, kept, _ in matches} == {"0"}
+    assert {layer for number, _, layer in matches if int(number) % 5 == 3} == {"jaccard"}
+    assert {layer for number, _, layer in matches if int(number) % 5 != 3} == {"exact"}
 
 
 @pytest.mark.parametrize("jaccard", LEVELS)

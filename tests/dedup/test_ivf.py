@@ -100,10 +100,10 @@ def test_a_pair_is_found_if_it_is_close_and_one_cell_is_near_the_other_vector(
         return {(i, j) for i, j in pairs if j >= known and not (early[i] and early[j])}
 
     with small_blocks(*blocks):
-        found = ivf_pairs(vectors, line, frozen, known=known, early=early)
-    assert wanted(lawful_pairs(vectors, line + 1e-12, frozen)) <= as_set(found)
-    assert as_set(found) <= wanted(lawful_pairs(vectors, line - 1e-12, frozen))
-    earlier, later, cosines = found
+        matches = ivf_pairs(vectors, line, frozen, known=known, early=early)
+    assert wanted(lawful_pairs(vectors, line + 1e-12, frozen)) <= as_set(matches)
+    assert as_set(matches) <= wanted(lawful_pairs(vectors, line - 1e-12, frozen))
+    earlier, later, cosines = matches
     assert (earlier < later).all()
     assert (np.diff(earlier * (len(vectors) + 1) + later) > 0).all()
     assert np.abs(true_cosines(vectors)[earlier, later] - cosines).max(initial=0) < 1e-12
@@ -148,12 +148,12 @@ def test_all_probes_find_what_the_exact_search_finds_with_the_same_bits() -> Non
 def test_learned_cells_find_nearly_all_pairs_of_clustered_vectors(spread: float) -> None:
     vectors = clustered(6000, 120, spread)
     frozen = train_ivf(vectors, CLOSE)
-    found, truth = (
+    matches, truth = (
         as_set(ivf_pairs(vectors, CLOSE, frozen)),
         as_set(similar_pairs(vectors, CLOSE)),
     )
-    assert found <= truth
-    assert len(found) >= 0.999 * len(truth) > 5000
+    assert matches <= truth
+    assert len(matches) >= 0.999 * len(truth) > 5000
     assert frozen.recall >= 0.999
     assert frozen.probes < len(frozen.centroids) / 2
 
@@ -162,10 +162,10 @@ def test_vectors_without_main_directions_are_searched_too() -> None:
     rng = np.random.default_rng(3)
     vectors = rng.standard_normal((3000, 200)).astype(np.float32)
     vectors[1::3] = vectors[::3] + 0.2 * vectors[1::3]
-    found = as_set(ivf_pairs(vectors, CLOSE, train_ivf(vectors, CLOSE)))
+    matches = as_set(ivf_pairs(vectors, CLOSE, train_ivf(vectors, CLOSE)))
     truth = as_set(similar_pairs(vectors, CLOSE))
-    assert found <= truth
-    assert len(found) >= 0.998 * len(truth) > 990
+    assert matches <= truth
+    assert len(matches) >= 0.998 * len(truth) > 990
 
 
 def test_learning_is_deterministic() -> None:
@@ -184,10 +184,10 @@ def test_cells_are_learned_from_very_few_vectors(count: int) -> None:
     frozen = train_ivf(vectors, CLOSE)
     assert 1 <= frozen.probes <= len(frozen.centroids) <= max(1, count)
     more = np.concatenate([vectors, clustered(50, 30, 0.1)])
-    found = ivf_pairs(more, CLOSE, frozen)
-    assert as_set(found) <= as_set(similar_pairs(more, CLOSE))
+    matches = ivf_pairs(more, CLOSE, frozen)
+    assert as_set(matches) <= as_set(similar_pairs(more, CLOSE))
     if frozen.probes == len(frozen.centroids):
-        assert as_set(found) == as_set(similar_pairs(more, CLOSE))
+        assert as_set(matches) == as_set(similar_pairs(more, CLOSE))
 
 
 def test_cells_of_equal_vectors_are_one_cell() -> None:
@@ -221,23 +221,23 @@ def test_vectors_without_a_direction_are_in_no_pair_and_in_no_cell() -> None:
     frozen = train_ivf(vectors, CLOSE)
     assert np.isfinite(frozen.centroids).all()
     assert as_set(ivf_pairs(vectors, CLOSE, frozen)) == {(0, 3), (0, 5), (3, 5)}
-    found = ivf_pairs(vectors, CLOSE, frozen, known=4)
-    assert as_set(found) == {(0, 5), (3, 5)}
+    matches = ivf_pairs(vectors, CLOSE, frozen, known=4)
+    assert as_set(matches) == {(0, 5), (3, 5)}
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 384), (3, 0), (1, 384)])
 def test_too_few_vectors_have_no_pairs(shape: tuple[int, int]) -> None:
     vectors = np.ones(shape, np.float32)
-    found = ivf_pairs(vectors, CLOSE, train_ivf(vectors, CLOSE))
-    assert [len(column) for column in found] == [0, 0, 0]
+    matches = ivf_pairs(vectors, CLOSE, train_ivf(vectors, CLOSE))
+    assert [len(column) for column in matches] == [0, 0, 0]
 
 
 def test_pairs_of_two_early_rows_are_left_out() -> None:
     vectors = np.ones((5, 8), np.float32)
     frozen = random_cells(3, 8, 1)
     early = np.array([True, False, True, False, True])
-    found = as_set(ivf_pairs(vectors, CLOSE, frozen, early=early, known=2))
-    assert found == {(0, 3), (1, 2), (1, 3), (1, 4), (2, 3), (3, 4)}
+    matches = as_set(ivf_pairs(vectors, CLOSE, frozen, early=early, known=2))
+    assert matches == {(0, 3), (1, 2), (1, 3), (1, 4), (2, 3), (3, 4)}
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -246,8 +246,8 @@ def test_the_number_of_threads_does_not_show(threads: int) -> None:
     frozen = random_cells(9, 40, 3)
     with small_blocks(queries=20, block=50):
         expected = ivf_pairs(vectors, CLOSE, frozen, threads=2)
-        found = ivf_pairs(vectors, CLOSE, frozen, threads=threads)
-    assert_same(found, expected)
+        matches = ivf_pairs(vectors, CLOSE, frozen, threads=threads)
+    assert_same(matches, expected)
 
 
 def test_cells_are_met_in_the_order_of_their_distance() -> None:

@@ -54,20 +54,20 @@ def keyed(sets: Sequence[Words], vocabulary: Vocabulary = NO_WORDS) -> KeyedSets
 
 
 def brute_force(sets: Sequence[Words], min_similarity: float) -> Similar:
-    found = Similar()
+    matches = Similar()
     words = [each for each in sets if each]
     keys = [int(keyed([each]).keys[0]) for each in words]
     for i, j in combinations(range(len(words)), 2):
         similarity = len(words[i] & words[j]) / len(words[i] | words[j])
         if similarity >= min_similarity:
-            found[min(keys[i], keys[j]), max(keys[i], keys[j])] = similarity
-    return found
+            matches[min(keys[i], keys[j]), max(keys[i], keys[j])] = similarity
+    return matches
 
 
 def as_dict(pairs: pl.DataFrame) -> Similar:
-    found = {(first, second): similarity for first, second, similarity in pairs.iter_rows()}
-    assert len(found) == len(pairs)
-    return found
+    matches = {(first, second): similarity for first, second, similarity in pairs.iter_rows()}
+    assert len(matches) == len(pairs)
+    return matches
 
 
 def join_all(
@@ -112,9 +112,9 @@ def test_neither_limits_of_keys_nor_hot_keys_nor_groups_show(
         limit_keys(patch, limit)
         patch.setattr(join, "HOT", hot)
         patch.setattr(join, "GROUP_KEYS", group)
-        found = join_all(keyed(sets), level - TOLERANCE)
+        matches = join_all(keyed(sets), level - TOLERANCE)
 
-    assert found == brute_force(sets, level - TOLERANCE)
+    assert matches == brute_force(sets, level - TOLERANCE)
 
 
 @law
@@ -126,9 +126,9 @@ def test_neither_passes_nor_threads_nor_the_order_of_sets_show(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(join, "GROUP_KEYS", group)
-        found = jaccard_pairs(keyed(sets[::-1]), [], level - TOLERANCE, Resources(1, threads))
+        matches = jaccard_pairs(keyed(sets[::-1]), [], level - TOLERANCE, Resources(1, threads))
 
-    assert found.equals(expected)
+    assert matches.equals(expected)
 
 
 @law
@@ -141,15 +141,15 @@ def test_the_pairs_of_any_parts_one_after_the_other_are_those_of_all_at_once(
         keyed([words for words, place in zip(sets, places, strict=True) if place == part])
         for part in range(4)
     ]
-    found = Similar()
+    matches = Similar()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(join, "HOT", hot)
         for number, part in enumerate(parts):
             of_part = join_all(part, level - TOLERANCE, parts[:number])
-            assert not found.keys() & of_part.keys()
-            found |= of_part
+            assert not matches.keys() & of_part.keys()
+            matches |= of_part
 
-    assert found == join_all(keyed(sets), level - TOLERANCE)
+    assert matches == join_all(keyed(sets), level - TOLERANCE)
 
 
 @law
@@ -160,9 +160,9 @@ def test_known_sets_are_compared_with_the_new_ones_only_and_once_where_they_are_
     mine = {int(key) for key in keyed(new).keys}
     expected = brute_force(sorted({*new, *known}, key=sorted), level - TOLERANCE)
 
-    found = join_all(keyed(new), level - TOLERANCE, [keyed(known), keyed(new), keyed(known[:3])])
+    matches = join_all(keyed(new), level - TOLERANCE, [keyed(known), keyed(new), keyed(known[:3])])
 
-    assert found == {pair: s for pair, s in expected.items() if mine & {*pair}}
+    assert matches == {pair: s for pair, s in expected.items() if mine & {*pair}}
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -238,26 +238,26 @@ def test_two_thousand_sentences_give_exactly_the_similar_pairs(level: float) -> 
     similarity = shared / (sizes[:, None] + sizes[None, :] - shared)
     left, right = np.nonzero(np.triu(similarity >= level - TOLERANCE, 1))
 
-    found = join_all(sets, level - TOLERANCE)
+    matches = join_all(sets, level - TOLERANCE)
 
-    assert len(found) > 50
-    assert found.keys() == set(
+    assert len(matches) > 50
+    assert matches.keys() == set(
         zip(sets.keys[left].tolist(), sets.keys[right].tolist(), strict=True)
     )
 
 
 def test_a_join_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(join, "GROUP_KEYS", 40)
-    told = list[tuple[int, int]]()
+    messages = list[tuple[int, int]]()
     sets = keyed([frozenset(WORDS[start : start + 9]) for start in range(30)])
-    resources = Resources(1, report=lambda done, total: told.append((done, total)))
+    resources = Resources(1, report=lambda done, total: messages.append((done, total)))
 
     jaccard_pairs(sets, [], 0.7, resources)
 
-    [total] = {total for _, total in told}
-    assert len(told) > 2
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert (told[0], told[-1]) == ((0, total), (total, total))
+    [total] = {total for _, total in messages}
+    assert len(messages) > 2
+    assert [done for done, _ in messages] == sorted(done for done, _ in messages)
+    assert (messages[0], messages[-1]) == ((0, total), (total, total))
 
 
 def test_a_join_of_nothing_gives_nothing() -> None:

@@ -66,9 +66,9 @@ all_thresholds = st.builds(
 )
 
 
-def assert_alike(found: Iterable[Removed], expected: Iterable[Removed]) -> None:
+def assert_alike(matches: Iterable[Removed], expected: Iterable[Removed]) -> None:
     """Equal, but for the last bits of a cosine, and the choice between keepers of one cosine."""
-    ours, theirs = list(found), list(expected)
+    ours, theirs = list(matches), list(expected)
     assert [(r.persona_id, r.layer, r.threshold, r.fuzzy_score) for r in ours] == [
         (r.persona_id, r.layer, r.threshold, r.fuzzy_score) for r in theirs
     ]
@@ -105,9 +105,9 @@ def test_neither_order_nor_threads_nor_memory_nor_chunks_change_a_row(
         patch.setattr(word_sets, "LEARNED_TEXTS", few)
         patch.setattr(join, "GROUP_KEYS", 10 * few)
         patch.setattr(join, "HOT", few)
-        found = run(shuffled, thresholds, Resources(memory_bytes=1, threads=threads))
+        matches = run(shuffled, thresholds, Resources(memory_bytes=1, threads=threads))
 
-    assert found == expected
+    assert matches == expected
 
 
 @law
@@ -126,12 +126,12 @@ def test_what_is_kept_has_no_duplicates(rows: list[Row], thresholds: Thresholds)
 def test_each_removed_row_is_similar_to_a_kept_one_before_it(
     rows: list[Row], thresholds: Thresholds
 ) -> None:
-    found = {r.persona_id: r for r in run(rows, thresholds)}
+    matches = {r.persona_id: r for r in run(rows, thresholds)}
     by_id = {r.persona_id: r for r in rows}
     place = {r.persona_id: number for number, r in enumerate(ranked(rows))}
 
-    for row in found.values():
-        assert row.kept_id not in found
+    for row in matches.values():
+        assert row.kept_id not in matches
         assert place[row.kept_id] < place[row.persona_id]
         layers = links(by_id[row.persona_id], by_id[row.kept_id], thresholds)
         assert row.layer in {link.layer for link in layers}
@@ -170,7 +170,7 @@ class Library:
         personas = personas_of(rows)
         encoded = encode(personas["persona"], self.vocabulary)
         sets, resources = distinct_sets(encoded), Resources()
-        found = jaccard_pairs(sets, self.known, self.comparison.min_jaccard - TOLERANCE)
+        matches = jaccard_pairs(sets, self.known, self.comparison.min_jaccard - TOLERANCE)
         self.known.append(sets)
         fingerprints = fingerprint(personas, encoded, personas["quality"])
         self.fingerprints = pl.concat([self.fingerprints, fingerprints])
@@ -178,38 +178,38 @@ class Library:
         everyone = personas_of(self.rows)
         keys = pl.Series("key", encode(everyone["persona"], self.vocabulary).set_keys)
         texts = everyone.select("persona").with_columns(keys)
-        scored = with_scores(found, texts, self.comparison, resources)
+        scored = with_scores(matches, texts, self.comparison, resources)
         self.pairs = pl.concat([self.pairs, scored])
 
     def compare_vectors(self, vectors: pl.DataFrame) -> None:
         """Compares vectors of texts (text_key, embedding) with each other and with the known."""
         if self.comparison.min_cosine is not None:
             known = self.vectors.join(vectors, on="text_key", how="anti")
-            found = semantic_pairs(vectors, known, self.comparison.min_cosine)
+            matches = semantic_pairs(vectors, known, self.comparison.min_cosine)
             self.vectors = pl.concat([known, vectors])
-            self.pairs = pl.concat([self.pairs, found])
+            self.pairs = pl.concat([self.pairs, matches])
 
     def forget(self, personas: set[str]) -> None:
         """These are gone; the pairs of their words stay."""
         self.fingerprints = self.fingerprints.filter(~pl.col("persona_id").is_in(personas))
 
     def resolve(self, thresholds: Thresholds, *, from_shard: int | None = None) -> pl.DataFrame:
-        with open_resolver(self.fingerprints, self.pairs, Resources()) as ranked:
-            return ranked.resolve(thresholds, from_shard=from_shard)
+        with open_resolver(self.fingerprints, self.pairs, Resources()) as resolver:
+            return resolver.resolve(thresholds, from_shard=from_shard)
 
 
 @law
 @given(row_lists(), all_thresholds)
 def test_shard_by_shard_is_as_from_scratch(rows: list[Row], thresholds: Thresholds) -> None:
     library = Library(rows, Comparison.for_thresholds(thresholds))
-    found = list[Removed]()
+    matches = list[Removed]()
     for shard in (1, 2, 3):
         library.add([row for row in rows if row.shard_number == shard])
         resolved = library.resolve(thresholds, from_shard=shard)
         library.forget(set(resolved["persona_id"]))
-        found += removals(resolved)
+        matches += removals(resolved)
 
-    assert sorted(found, key=lambda r: r.persona_id) == run(rows, thresholds)
+    assert sorted(matches, key=lambda r: r.persona_id) == run(rows, thresholds)
 
 
 @law
@@ -223,9 +223,9 @@ def test_deciding_again_from_a_shard_on_gives_what_it_gave(
     library = Library(rows, Comparison.for_thresholds(thresholds))
     library.add(rows)
     library.forget(before)
-    found = library.resolve(thresholds, from_shard=first)
+    matches = library.resolve(thresholds, from_shard=first)
 
-    assert removals(found) == [r for r in whole if shard_of[r.persona_id] >= first]
+    assert removals(matches) == [r for r in whole if shard_of[r.persona_id] >= first]
 
 
 @law
@@ -239,9 +239,9 @@ def test_without_a_keeper_its_dependants_are_decided_again_by_the_same_pairs(
     library = Library(rows, Comparison.for_thresholds(thresholds))
     library.add(rows)
     library.forget(gone)
-    found = removals(library.resolve(thresholds))
+    matches = removals(library.resolve(thresholds))
 
-    assert found == run(left, thresholds)
+    assert matches == run(left, thresholds)
 
 
 @law
@@ -251,6 +251,6 @@ def test_higher_thresholds_choose_among_the_same_pairs(
 ) -> None:
     library = Library(rows, Comparison(0.3, 0.3, has_scores=thresholds.fuzzy is not None))
     library.add(rows)
-    found = removals(library.resolve(thresholds))
+    matches = removals(library.resolve(thresholds))
 
-    assert found == run(rows, thresholds)
+    assert matches == run(rows, thresholds)

@@ -50,11 +50,11 @@ def as_dict(pairs: pl.DataFrame) -> dict[tuple[int, int], float]:
 def test_verified_pairs_are_similar_ones_with_their_true_similarity(min_similarity: float) -> None:
     texts = similar_texts(150)
 
-    found = as_dict(minhash_pairs(encoded(texts), [], min_similarity))
+    matches = as_dict(minhash_pairs(encoded(texts), [], min_similarity))
 
     similar = brute_force(texts, min_similarity)
-    assert found.items() <= similar.items()
-    assert len(found) > 50
+    assert matches.items() <= similar.items()
+    assert len(matches) > 50
 
 
 def test_as_many_pairs_are_found_as_theory_says() -> None:
@@ -72,10 +72,10 @@ def test_as_many_pairs_are_found_as_theory_says() -> None:
 def test_unverified_similarity_is_the_share_of_equal_hashes() -> None:
     texts = similar_texts(300)
 
-    found = minhash_pairs(encoded(texts), [], 0.5, is_verified=False)
+    matches = minhash_pairs(encoded(texts), [], 0.5, is_verified=False)
 
-    estimates, true = as_dict(found), brute_force(texts, 0)
-    assert len(found) > 200
+    estimates, true = as_dict(matches), brute_force(texts, 0)
+    assert len(matches) > 200
     assert all((estimate * 128).is_integer() and estimate >= 0.5 for estimate in estimates.values())
     errors = [estimate - true[pair] for pair, estimate in estimates.items()]
     assert abs(sum(errors) / len(errors)) < 0.02

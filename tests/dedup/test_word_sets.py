@@ -45,20 +45,20 @@ def kernel_words(texts: Sequence[str]) -> list[set[int]]:
     """The hash of each distinct word of each text."""
     sets = encoded(texts).sets
     hashes = (sets.codes & HASH_MASK).tolist()
-    found = [hashes[start:end] for start, end in zip(sets.starts, sets.starts[1:], strict=False)]
-    assert all(len(set(words)) == len(words) for words in found)
-    return [set(words) for words in found]
+    matches = [hashes[start:end] for start, end in zip(sets.starts, sets.starts[1:], strict=False)]
+    assert all(len(set(words)) == len(words) for words in matches)
+    return [set(words) for words in matches]
 
 
 def sql_words(texts: Sequence[str]) -> list[set[str]]:
     """The distinct words of each text, by sql/dedup/words.sql."""
-    found = [set[str]() for _ in texts]
+    matches = [set[str]() for _ in texts]
     with open_scratch(memory_limit=1_000_000_000, threads=2) as scratch:
         rows = {"key": np.arange(len(texts), dtype=np.uint64), "persona": list(texts)}
         scratch.load("texts", pl.DataFrame(rows, schema={"key": pl.UInt64, "persona": pl.String}))
         for number, word in scratch.fetch("dedup/words", RULES).iter_rows():
-            found[number].add(word)
-    return found
+            matches[number].add(word)
+    return matches
 
 
 @cache
@@ -146,11 +146,11 @@ def test_keys_depend_on_the_text_only(texts: list[str], learned: list[str], chun
     expected = encoded(texts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(word_sets, "CHUNK", chunk)
-        found = encoded(texts, learned)
+        matches = encoded(texts, learned)
 
-    assert found.set_keys.tolist() == expected.set_keys.tolist()
-    assert found.sequence_keys.tolist() == expected.sequence_keys.tolist()
-    assert found.sets.sizes.tolist() == expected.sets.sizes.tolist()
+    assert matches.set_keys.tolist() == expected.set_keys.tolist()
+    assert matches.sequence_keys.tolist() == expected.sequence_keys.tolist()
+    assert matches.sets.sizes.tolist() == expected.sets.sizes.tolist()
 
 
 @law
@@ -215,12 +215,12 @@ def test_texts_without_a_word_are_like_their_copies_and_nothing_else() -> None:
 
 
 def test_the_order_and_the_repeats_of_words_are_in_the_sequence_only() -> None:
-    found = encoded(["a b", "b a", "a b b", "A, b!", "a b c"])
+    matches = encoded(["a b", "b a", "a b b", "A, b!", "a b c"])
 
-    assert len(set(found.set_keys[:4].tolist())) == 1
-    assert len(set(found.sequence_keys.tolist())) == 4
-    assert found.sequence_keys[0] == found.sequence_keys[3]
-    assert found.set_keys[4] != found.set_keys[0]
+    assert len(set(matches.set_keys[:4].tolist())) == 1
+    assert len(set(matches.sequence_keys.tolist())) == 4
+    assert matches.sequence_keys[0] == matches.sequence_keys[3]
+    assert matches.set_keys[4] != matches.set_keys[0]
 
 
 @law
@@ -237,10 +237,10 @@ def test_slices_and_chunks_of_a_column_read_as_their_texts() -> None:
     parts = pl.concat([whole[:2], whole[3:]], rechunk=False)
     vocabulary = learn_vocabulary(whole)
 
-    found = encode(parts[1:], vocabulary)
+    matches = encode(parts[1:], vocabulary)
 
     assert parts.n_chunks() == 2
     assert (
-        found.set_keys.tolist()
+        matches.set_keys.tolist()
         == encode(pl.Series(["é c", "é c", "🧪"]), vocabulary).set_keys.tolist()
     )

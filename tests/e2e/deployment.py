@@ -162,8 +162,8 @@ class Deployment:
         deadline = time.monotonic() + seconds
         while not self.is_idle(backfill):
             if time.monotonic() > deadline:
-                told = [(run["runId"][:8], run["status"]) for run in self.runs()]
-                pytest.fail(f"{told}\n{self.log('daemon').read_text()[-3000:]}")
+                messages = [(run["runId"][:8], run["status"]) for run in self.runs()]
+                pytest.fail(f"{messages}\n{self.log('daemon').read_text()[-3000:]}")
             time.sleep(0.5)
 
 

@@ -39,13 +39,13 @@ while True:
 @pytest.fixture
 def job(tmp_path: Path) -> SmallJob:
     """Eight pages of a small job."""
-    made = make_small_job(tmp_path)
+    result = make_small_job(tmp_path)
     for trade in ("rope", "glass", "paper", "brick", "cider", "lime", "oar", "sail"):
         text = f"How {trade} was made on the coast, who did the work, and what became of it. "
         (tmp_path / "pages" / f"{trade}.md").write_text(f"# {trade}\n\n{text * 4}")
     for old in tmp_path.glob("pages/[0-9].md"):
         old.unlink()
-    return made
+    return result
 
 
 def settings(job: SmallJob, model: ServedModel) -> dict[str, object]:

@@ -34,26 +34,26 @@ def counts(steps: list[SweepStep]) -> list[tuple[float, int, int, bool]]:
 
 
 def test_words_that_differ_are_marked_whatever_their_case_place_and_punctuation() -> None:
-    found = compare_words("A tide-table printer.", "a PRINTER, careful, tide")
-    assert found.first == [("A tide-", False), ("table", True), (" printer.", False)]
-    assert found.second == [
+    matches = compare_words("A tide-table printer.", "a PRINTER, careful, tide")
+    assert matches.first == [("A tide-", False), ("table", True), (" printer.", False)]
+    assert matches.second == [
         ("a PRINTER, ", False),
         ("careful", True),
         (", tide", False),
     ]
-    assert (found.shared_count, found.first_count, found.second_count) == (3, 1, 1)
+    assert (matches.shared_count, matches.first_count, matches.second_count) == (3, 1, 1)
 
 
 def test_words_that_differ_and_follow_each_other_are_one_piece() -> None:
-    found = compare_words("one two three", "three")
-    assert found.first == [("one two", True), (" three", False)]
+    matches = compare_words("one two three", "three")
+    assert matches.first == [("one two", True), (" three", False)]
     assert compare_words("", "!").second == [("!", False)]
 
 
 def test_writing_without_spaces_differs_by_pairs_of_characters() -> None:
-    found = compare_words("東京の塔", "東京")
-    assert found.first == [("東", False), ("京の塔", True)]
-    assert (found.shared_count, found.first_count) == (1, 2)
+    matches = compare_words("東京の塔", "東京")
+    assert matches.first == [("東", False), ("京の塔", True)]
+    assert (matches.shared_count, matches.first_count) == (1, 2)
 
 
 speech = st.text("aAéE\u0301ßİς_7 -,\x00東京の塔ーกำ🧪", max_size=30)
@@ -70,8 +70,8 @@ def test_words_are_those_of_the_tokenizer_and_the_pieces_are_the_text(one: str, 
     assert set(words) == {
         (number, word.word) for number, text in enumerate(texts) for word in cut_words(text)
     }
-    found = compare_words(one, two)
-    for text, pieces in zip(texts, (found.first, found.second), strict=True):
+    matches = compare_words(one, two)
+    for text, pieces in zip(texts, (matches.first, matches.second), strict=True):
         assert "".join(piece.text for piece in pieces) == text
 
 
@@ -79,18 +79,18 @@ def test_a_removed_persona_is_explained_by_its_keeper_and_its_other_neighbours(
     project: Project,
 ) -> None:
     project.deduplicate({"keeper": f"{TEN} {TEN} v", "gone": TEN, "near": changed(1)})
-    found = explain(project.store, "gone")
-    assert found.is_decided
-    assert found.removal is not None
-    assert found.removal.keeper is not None
-    assert found.removal.keeper.persona_id == "keeper"
-    assert (found.removal.layer, found.removal.threshold) == ("jaccard", 0.9)
-    assert found.removal.similarity == pytest.approx(10 / 11)
-    [other] = found.neighbours
+    matches = explain(project.store, "gone")
+    assert matches.is_decided
+    assert matches.removal is not None
+    assert matches.removal.keeper is not None
+    assert matches.removal.keeper.persona_id == "keeper"
+    assert (matches.removal.layer, matches.removal.threshold) == ("jaccard", 0.9)
+    assert matches.removal.similarity == pytest.approx(10 / 11)
+    [other] = matches.neighbours
     assert (other.persona_id, other.kept_id, other.cosine) == ("near", None, None)
     assert other.jaccard == pytest.approx(9 / 11)
     assert other.fuzzy_score is not None
-    assert found.removed == []
+    assert matches.removed == []
 
 
 def test_a_kept_persona_names_whom_it_removed_and_who_is_near(project: Project) -> None:
@@ -98,14 +98,14 @@ def test_a_kept_persona_names_whom_it_removed_and_who_is_near(project: Project) 
     project.deduplicate(
         personas | {"near": changed(1), "meant": "other words"}, a=[1.0, 0.0], meant=[0.99, 0.1]
     )
-    found = explain(project.store, "a")
-    assert found.removal is None
-    assert [(other.persona_id, other.is_exact) for other in found.removed] == [
+    matches = explain(project.store, "a")
+    assert matches.removal is None
+    assert [(other.persona_id, other.is_exact) for other in matches.removed] == [
         ("meant", False),
         ("same", True),
         ("order", False),
     ]
-    assert [other.persona_id for other in found.neighbours] == ["near"]
+    assert [other.persona_id for other in matches.neighbours] == ["near"]
 
 
 def test_an_id_may_be_cut_short_when_it_stays_the_only_one(project: Project) -> None:
@@ -230,8 +230,8 @@ def test_what_an_earlier_version_decided_is_not_guessed(project: Project) -> Non
     with project.store.transaction() as connection:
         connection.execute("update runs.compared set min_jaccard = null, min_cosine = null")
         connection.execute("update runs.resolved set jaccard_threshold = null")
-    found = read_dedup_state(project.store, project.plan)
-    assert (found.min_jaccard, found.min_cosine, found.thresholds) == (None, None, [])
+    matches = read_dedup_state(project.store, project.plan)
+    assert (matches.min_jaccard, matches.min_cosine, matches.thresholds) == (None, None, [])
     assert counts(project.sweep(0.7, 0.6)) == [(0.7, 2, 0, False), (0.6, 1, 1, False)]
 
 

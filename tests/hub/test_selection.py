@@ -113,9 +113,9 @@ def test_each_is_the_farthest_from_those_before_it_and_says_how_far(
 
 def test_another_seed_chooses_others_and_the_same_seed_the_same(project: Project) -> None:
     project.write(people(30))
-    made = [tuple(project.select(count=4, seed=seed)) for seed in (0, 1, 2, 3, 0)]
-    assert len(set(made[:4])) > 2
-    assert made[4] == made[0]
+    result = [tuple(project.select(count=4, seed=seed)) for seed in (0, 1, 2, 3, 0)]
+    assert len(set(result[:4])) > 2
+    assert result[4] == result[0]
 
 
 def test_the_first_of_a_selection_are_the_selection_of_fewer(project: Project) -> None:
@@ -191,10 +191,10 @@ def test_the_summary_has_the_smallest_and_the_median_distance(project: Project) 
     angles = [("a", (1.0, 0.0)), ("b", (0.0, 1.0)), ("c", (-1.0, 0.0)), ("d", (0.0, -1.0))]
     project.write([Persona(name, f"person {name}", 0, vector) for name, vector in angles])
     project.select(count=4)
-    made = summarize_selection(project.store, "diverse", 2)
-    assert (made.count, made.smallest, made.median) == (4, 1.0, 1.0)
-    assert made.first.columns == ["place", "persona", "distance"]
-    assert made.first["place"].to_list() == [0, 1]
+    result = summarize_selection(project.store, "diverse", 2)
+    assert (result.count, result.smallest, result.median) == (4, 1.0, 1.0)
+    assert result.first.columns == ["place", "persona", "distance"]
+    assert result.first["place"].to_list() == [0, 1]
     nothing = summarize_selection(project.store, "nothing", 2)
     assert (nothing.count, nothing.smallest, nothing.median) == (0, None, None)
 
@@ -205,10 +205,10 @@ def test_a_domain_reads_the_hub_or_its_selection(project: Project) -> None:
     with pytest.raises(StoreError, match="'diverse', named in persona_sources, was never made"):
         read_personas(project.store, plan, "s0")
     chosen = {name for name, _ in project.select(count=4)}
-    found = [
+    matches = [
         set(read_personas(project.store, plan, f"s{number}")["persona_id"]) for number in range(3)
     ]
-    assert set.union(*found) == chosen
+    assert set.union(*matches) == chosen
     assert len(read_personas(project.store, SynthesisPlan("fake/demo"), "s0")) == 3
 
 

@@ -44,7 +44,7 @@ def test_selections_survive_the_way_through_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rules = {"diverse": Selection(count=3, thresholds=[0.7, 0.5], method="first", seed=9)}
-    given = load_settings(selections=rules, persona_sources={"math": "diverse"})
-    for variable, value in environment_of(given).items():
+    arguments = load_settings(selections=rules, persona_sources={"math": "diverse"})
+    for variable, value in environment_of(arguments).items():
         monkeypatch.setenv(variable, value)
-    assert load_settings() == given
+    assert load_settings() == arguments

@@ -253,7 +253,10 @@ def test_a_big_batch_goes_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with serve_batches(BatchServer()) as server:
         assert len(texts(ask(open_client(server, tmp_path), *MANY))) == 7
     assert 1 < len(server.batches) < 7
-    assert max(len(server.files[made["input_file_id"]]) for made in server.batches.values()) <= 2000
+    assert (
+        max(len(server.files[result["input_file_id"]]) for result in server.batches.values())
+        <= 2000
+    )
 
 
 def test_a_purchase_that_was_left_in_its_event_loop_is_gone_on_with_in_another(

@@ -105,15 +105,15 @@ def test_a_request_that_was_not_sent_is_not_billed(
 )
 def test_an_answer_of_another_form_is_trouble_that_may_be_billed(body: str) -> None:
     with serve(Reply(200, body.encode())) as server:
-        found = outcome(DirectChatClient(api_base=server.url), "openai/served")
-    assert found == (TRANSIENT, None, True, False)
+        matches = outcome(DirectChatClient(api_base=server.url), "openai/served")
+    assert matches == (TRANSIENT, None, True, False)
 
 
 @pytest.mark.parametrize("body", ["null", "5", "[]", '{"error": {"code": {}}}', '{"error": [1]}'])
 def test_an_error_of_another_form_is_still_an_error(body: str) -> None:
     with serve(Reply(400, body.encode())) as server:
-        found = outcome(DirectChatClient(api_base=server.url), "openai/served")
-    assert found == (CallErrorKind.PERMANENT, None, False, False)
+        matches = outcome(DirectChatClient(api_base=server.url), "openai/served")
+    assert matches == (CallErrorKind.PERMANENT, None, False, False)
 
 
 @pytest.mark.parametrize("model", ["nonsense", "meta-llama/Llama-3", "openai_like/served"])
@@ -341,8 +341,8 @@ def test_the_version_of_litellm_is_the_one_that_was_read() -> None:
     ],
 )
 def test_what_is_used_of_litellms_inside_is_still_there(path: str, parameters: set[str]) -> None:
-    found = import_litellm()
+    matches = import_litellm()
     for name in path.split("."):
-        assert hasattr(found, name), f"{path} is gone. {MOVED}"
-        found = getattr(found, name)
-    assert parameters <= set(inspect.signature(found).parameters), f"{path}. {MOVED}"
+        assert hasattr(matches, name), f"{path} is gone. {MOVED}"
+        matches = getattr(matches, name)
+    assert parameters <= set(inspect.signature(matches).parameters), f"{path}. {MOVED}"

@@ -41,9 +41,9 @@ def buyer_of(
 
 def test_embeddings_are_unit_vectors_in_the_order_of_the_texts(tmp_path: Path) -> None:
     with serve(vectors([3.0, 4.0], [0.0, 2.0])) as server, buyer_of(server, tmp_path) as gateway:
-        found = ServedEmbedder(MODEL, gateway, "s").embed(["a", "b"])
-    assert found.dtype == np.float32
-    assert found == pytest.approx(np.array([[0.6, 0.8], [0.0, 1.0]]))
+        matches = ServedEmbedder(MODEL, gateway, "s").embed(["a", "b"])
+    assert matches.dtype == np.float32
+    assert matches == pytest.approx(np.array([[0.6, 0.8], [0.0, 1.0]]))
     assert server.bodies[0]["input"] == ["a", "b"]
 
 

@@ -52,8 +52,8 @@ def test_a_failure_an_unusable_answer_and_an_outage_go_to_the_next_model(
 ) -> None:
     clients = [ScriptedClient(first), ScriptedClient(WELL)]
     with open_gateway(clients[0], retry_policy=HASTY, fallbacks={SECOND: clients[1]}) as gateway:
-        found = gateway.answers([ONE], shard="s", stage="t")
-    answer = found[ONE.call_key]
+        matches = gateway.answers([ONE], shard="s", stage="t")
+    answer = matches[ONE.call_key]
     assert (answer.status, answer.model, answer.call_key) == ("ok", SECOND, by(SECOND))
     assert [client.asked.total() for client in clients] == [asked_first, 1]
     assert [client.is_closed for client in clients] == [True, True]
@@ -78,8 +78,8 @@ def test_models_are_asked_in_turn_until_one_answers() -> None:
 
 def test_a_model_that_answers_is_the_only_one_that_is_asked() -> None:
     second = ScriptedClient(WELL)
-    found = buy(ScriptedClient(WELL), MANY, fallbacks={SECOND: second})
-    assert {answer.model for answer in found.values()} == {ONE.model}
+    matches = buy(ScriptedClient(WELL), MANY, fallbacks={SECOND: second})
+    assert {answer.model for answer in matches.values()} == {ONE.model}
     assert not second.asked
 
 
@@ -91,8 +91,8 @@ def test_a_fallback_s_answer_is_reused_without_asking_the_first_model_again(
     if first_status:
         held[ONE.call_key] = stored(ONE.model, first_status)
     clients = [ScriptedClient(WELL), ScriptedClient(WELL)]
-    found = buy(clients[0], [ONE], stored=held, fallbacks={SECOND: clients[1]})
-    assert found == {ONE.call_key: stored(SECOND)}
+    matches = buy(clients[0], [ONE], stored=held, fallbacks={SECOND: clients[1]})
+    assert matches == {ONE.call_key: stored(SECOND)}
     assert not clients[0].asked
     assert not clients[1].asked
 
@@ -100,8 +100,8 @@ def test_a_fallback_s_answer_is_reused_without_asking_the_first_model_again(
 def test_a_stored_unusable_answer_of_the_first_model_goes_to_the_fallback_at_once() -> None:
     held = {ONE.call_key: stored(ONE.model, "invalid")}
     clients = [ScriptedClient(WELL), ScriptedClient(WELL)]
-    found = buy(clients[0], [ONE], stored=held, fallbacks={SECOND: clients[1]})
-    assert found[ONE.call_key].model == SECOND
+    matches = buy(clients[0], [ONE], stored=held, fallbacks={SECOND: clients[1]})
+    assert matches[ONE.call_key].model == SECOND
     assert not clients[0].asked
 
 
@@ -110,8 +110,8 @@ def test_when_no_model_gives_a_usable_answer_the_first_one_s_counts_and_is_not_b
 ) -> None:
     clients = [ScriptedClient(BAD), ScriptedClient(in_turn("nor this"))]
     for _ in range(2):
-        found = buy(clients[0], [ONE], tmp_path, fallbacks={SECOND: clients[1]})
-        answer = found[ONE.call_key]
+        matches = buy(clients[0], [ONE], tmp_path, fallbacks={SECOND: clients[1]})
+        answer = matches[ONE.call_key]
         assert (answer.model, answer.status, answer.response) == (ONE.model, "invalid", "no JSON")
     assert [client.asked.total() for client in clients] == [2, 2]
 
@@ -119,8 +119,8 @@ def test_when_no_model_gives_a_usable_answer_the_first_one_s_counts_and_is_not_b
 def test_a_model_that_is_down_is_skipped_for_later_rows() -> None:
     clients = [ScriptedClient(DOWN), ScriptedClient(WELL)]
     with open_gateway(clients[0], retry_policy=HASTY, fallbacks={SECOND: clients[1]}) as gateway:
-        found = gateway.answers(MANY, shard="s", stage="t")
-    assert {answer.model for answer in found.values()} == {SECOND}
+        matches = gateway.answers(MANY, shard="s", stage="t")
+    assert {answer.model for answer in matches.values()} == {SECOND}
     assert clients[0].asked.total() <= 2 * clients[0].max_concurrency < len(MANY)
     assert clients[1].asked.total() == len(MANY)
 

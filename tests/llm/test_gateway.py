@@ -261,8 +261,8 @@ PAGES = pl.DataFrame(
 
 
 def _reply(request: object) -> str:
-    made = instance_of_schema(request)  # type: ignore[arg-type]
-    return "broken" if json.loads(made)["persona"].endswith("r") else made
+    result = instance_of_schema(request)  # type: ignore[arg-type]
+    return "broken" if json.loads(result)["persona"].endswith("r") else result
 
 
 @settings(max_examples=10, deadline=None)
@@ -274,11 +274,11 @@ def test_the_tables_do_not_depend_on_the_order_in_which_answers_arrive(
     with open_gateway(FakeChatClient(_reply)) as gateway:
         expected = text_to_persona(PAGES, plan, gateway, "s")
     with open_gateway(ShufflingClient(seed, max_concurrency, _reply)) as gateway:
-        found = text_to_persona(PAGES, plan, gateway, "s")
+        matches = text_to_persona(PAGES, plan, gateway, "s")
         bought = journaled(gateway)
-    assert found.funnel == expected.funnel
+    assert matches.funnel == expected.funnel
     for name, frame in expected.tables.items():
-        assert found.tables[name].equals(frame)
+        assert matches.tables[name].equals(frame)
     assert len(bought) == 12
     assert not expected.tables["personas.rejected"].is_empty()
 

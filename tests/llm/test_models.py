@@ -53,8 +53,8 @@ def test_a_demonstration_has_near_copies_of_personas_at_several_similarities() -
     assert 30 < len(copied) < 70
     assert all(answers[n]["why"] == plain[n]["why"] for n in copied)
     sets = [set(answers[n]["persona"].lower().split()) for n in copied]
-    found = {round(len(a & b) / len(a | b), 2) for a, b in combinations(sets, 2)}
-    assert {1.0, 0.92, 0.83, 0.69} <= found
+    matches = {round(len(a & b) / len(a | b), 2) for a, b in combinations(sets, 2)}
+    assert {1.0, 0.92, 0.83, 0.69} <= matches
 
 
 @pytest.mark.parametrize(

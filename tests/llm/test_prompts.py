@@ -35,9 +35,11 @@ def load(name: str) -> Prompt:
     return load_prompt(PROMPTS / name, read_yaml(PROMPTS / name / "prompt.yaml", PromptFile))
 
 
-def ask_for_persona(document: str, title: str | None = None, **given: str) -> tuple[Message, ...]:
+def ask_for_persona(
+    document: str, title: str | None = None, **arguments: str
+) -> tuple[Message, ...]:
     prompt = load("text_to_persona")
-    asked = {"verb": "read", "granularity": "fine", **given}
+    asked = {"verb": "read", "granularity": "fine", **arguments}
     return prompt.messages(
         {"document": document, "title": title, "fence": fence(title or "", document), **asked},
         prompt.spec.examples,

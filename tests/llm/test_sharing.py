@@ -131,10 +131,10 @@ def test_when_one_of_two_is_killed_the_other_finishes_and_pays_again_only_for_ca
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere claims are between processes")
 def test_two_buyers_in_one_process_share_too(tmp_path: Path) -> None:
     clients = [FakeChatClient(seconds=0.002) for _ in range(2)]
-    found: list[list[str]] = []
+    matches: list[list[str]] = []
     threads = [
         threading.Thread(
-            target=lambda mine: found.append(list(buy(mine, MANY, tmp_path))), args=(client,)
+            target=lambda mine: matches.append(list(buy(mine, MANY, tmp_path))), args=(client,)
         )
         for client in clients
     ]
@@ -144,7 +144,7 @@ def test_two_buyers_in_one_process_share_too(tmp_path: Path) -> None:
         thread.join()
     asked = Counter(request.call_key for client in clients for request in client.requests)
     assert asked == dict.fromkeys(keys_of(MANY), 1)
-    assert found == [keys_of(MANY)] * 2
+    assert matches == [keys_of(MANY)] * 2
 
 
 def test_an_answer_that_another_process_commits_after_we_looked_is_found_in_the_store(

@@ -190,8 +190,8 @@ def test_every_persona_ends_as_a_candidate_or_with_a_reason(
     kept, rejected = rows.tables["personas.candidates"], rows.tables["personas.rejected"]
     assert rows.funnel is not None
     assert len(kept) + len(rejected) == rows.funnel.rows_in == len(extracted) + len(related)
-    found = {*kept["persona_id"], *rejected["persona_id"]}
-    assert len(found) == rows.funnel.rows_in
+    matches = {*kept["persona_id"], *rejected["persona_id"]}
+    assert len(matches) == rows.funnel.rows_in
     assert set(rejected["reason"]) <= set(PersonaReason)
 
 

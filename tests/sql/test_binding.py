@@ -114,13 +114,13 @@ def test_tables_have_no_keys_and_no_types_that_only_a_plain_file_has(tables: Tab
 
 
 def test_every_table_says_shard_run_and_time(tables: Tables) -> None:
-    found = tables.rows(
+    matches = tables.rows(
         "select schema_name, table_name, list(column_name) from duckdb_columns()"
         " where schema_name in ('corpus', 'personas', 'synthetic', 'llm', 'runs')"
         " and not internal group by all"
     )
-    assert len(found) >= 15
-    for schema, table, columns in found:
+    assert len(matches) >= 15
+    for schema, table, columns in matches:
         own = {"place"} if table == "files" else {"shard"}  # a file may be in several shards
         assert {*own, "run_id", "created_at"} <= set(columns), f"{schema}.{table}"
 

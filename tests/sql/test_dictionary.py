@@ -54,13 +54,13 @@ def file_rows() -> list[dict[str, str]]:
 
 
 def columns_of(connection: duckdb.DuckDBPyConnection) -> Mapping[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    matches: dict[str, set[str]] = {}
     for table, column in connection.sql(
         "select schema_name || '.' || table_name, column_name from duckdb_columns()"
         " where not internal"
     ).fetchall():
-        found.setdefault(table, set()).add(column)
-    return found
+        matches.setdefault(table, set()).add(column)
+    return matches
 
 
 def described(store: Store, table: str) -> dict[str, str]:
@@ -162,8 +162,8 @@ def test_a_description_may_hold_any_character_and_describes_any_column(tables: T
     tables.connection.execute('create table synthetic.haiku ("select" varchar, "a""b" varchar)')
     texts = {ROW: "One row is 'one'; or --two.", "select": "It's; a", 'a"b': "日本 %s $x"}
     describe(tables.connection, {"synthetic.haiku": texts})
-    found = tables.rows(
+    matches = tables.rows(
         "select column_name, description, row_description from marts.dictionary"
         " where table_name = 'haiku'"
     )
-    assert found == [("select", "It's; a", texts[ROW]), ('a"b', "日本 %s $x", texts[ROW])]
+    assert matches == [("select", "It's; a", texts[ROW]), ('a"b', "日本 %s $x", texts[ROW])]

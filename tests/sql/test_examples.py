@@ -200,8 +200,8 @@ EXPECTED: dict[str, tuple[list[str], list[tuple[Any, ...]]]] = {
 @pytest.mark.parametrize("name", example_names())
 def test_an_example_answers_its_question_from_the_snapshot(name: str, snapshot: Tables) -> None:
     columns, expected = EXPECTED[name]
-    found = snapshot.table(read_example(name), columns)
-    assert [tuple(row[column] for column in columns) for row in found] == expected
+    matches = snapshot.table(read_example(name), columns)
+    assert [tuple(row[column] for column in columns) for row in matches] == expected
 
 
 @pytest.mark.parametrize("name", example_names())
@@ -220,8 +220,8 @@ def test_a_document_that_gave_nothing_yet_is_one_without_a_persona(tables: Table
         {"persona_id": "p3", "document_id": "d3"},
     )
     tables.add("personas.hub", {"persona_id": "p3"})
-    found = tables.table(read_example("documents_without_persona"), ["document_id", "ends"])
-    assert found == [
+    matches = tables.table(read_example("documents_without_persona"), ["document_id", "ends"])
+    assert matches == [
         {"document_id": "d1", "ends": ["no_persona"]},
         {"document_id": "d2", "ends": ["not_decided"]},
     ]
@@ -276,8 +276,8 @@ def test_a_result_without_rows_prints_no_line(folder: Path) -> None:
 
 
 def test_the_command_runs_an_example_and_lists_all(folder: Path) -> None:
-    found = run_sql(folder, "--csv", "--example", "removed_personas").output
-    [row] = csv.DictReader(io.StringIO(found))
+    matches = run_sql(folder, "--csv", "--example", "removed_personas").output
+    [row] = csv.DictReader(io.StringIO(matches))
     assert (row["keeper"], row["persona_id"]) == (SINGER, "p3")
     listed = run_sql(folder, "--examples").output.splitlines()
     assert [line.split()[0] for line in listed] == example_names()

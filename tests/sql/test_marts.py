@@ -67,14 +67,14 @@ def test_the_funnel_says_where_every_row_of_every_stage_ended(filled: Tables) ->
 )
 def test_the_funnel_finds_the_stage_that_lost_a_row(filled: Tables, lost: str, stage: str) -> None:
     filled.connection.execute(f"delete from {lost}")
-    found = filled.rows("select stage from marts.funnel where not is_balanced")
-    assert found == [(stage,)]
+    matches = filled.rows("select stage from marts.funnel where not is_balanced")
+    assert matches == [(stage,)]
 
 
 def test_the_funnel_finds_a_row_too_many(filled: Tables) -> None:
     filled.add("personas.hub", {"persona_id": "p1"})
-    found = filled.rows("select stage from marts.funnel where not is_balanced")
-    assert found == [("deduplication",)]
+    matches = filled.rows("select stage from marts.funnel where not is_balanced")
+    assert matches == [("deduplication",)]
 
 
 @pytest.mark.parametrize(
@@ -97,18 +97,18 @@ def test_the_funnel_finds_the_stages_that_are_behind(
     filled: Tables, changed: str, behind: list[str]
 ) -> None:
     filled.connection.execute(changed)
-    found = filled.rows("select stage from marts.funnel where not is_current")
-    assert [stage for (stage,) in found] == behind
+    matches = filled.rows("select stage from marts.funnel where not is_current")
+    assert [stage for (stage,) in matches] == behind
 
 
 def test_the_funnel_keeps_shards_apart(filled: Tables) -> None:
     filled.add("runs.stages", {"stage": "corpus", "input_count": 1, "rows_in": 1}, shard="s2")
     filled.add("corpus.shards", {"shard_number": 1, "row_count": 1}, shard="s2")
     filled.add("corpus.documents", {"document_id": "d9"}, shard="s2")
-    found = filled.rows(
+    matches = filled.rows(
         "select shard, is_balanced, is_current from marts.funnel where stage = 'corpus'"
     )
-    assert found == [("s1", True, True), ("s2", True, True)]
+    assert matches == [("s1", True, True), ("s2", True, True)]
 
 
 def add_line(tables: Tables, hops: int) -> None:
@@ -178,8 +178,8 @@ def test_several_records_of_one_persona_each_have_their_line(tables: Tables) -> 
     add_line(tables, 2)
     for domain, record in (("poem", "r2"), ("riddle", "r3")):
         tables.add(f"synthetic.{domain}", {"record_id": record, "persona_id": "p2"})
-    found = tables.table("from marts.lineage", ["domain", "record_id", "root_id", "hop"])
-    assert found == [
+    matches = tables.table("from marts.lineage", ["domain", "record_id", "root_id", "hop"])
+    assert matches == [
         {"domain": "poem", "record_id": "r2", "root_id": "p0", "hop": 2},
         {"domain": "riddle", "record_id": "r1", "root_id": "p0", "hop": 2},
         {"domain": "riddle", "record_id": "r3", "root_id": "p0", "hop": 2},
@@ -226,8 +226,8 @@ def covered(tables: Tables) -> Tables:
 def test_coverage_shows_topics_without_personas_and_personas_without_records(
     covered: Tables,
 ) -> None:
-    found = covered.rows("select * exclude (char_count) from marts.coverage")
-    assert found == [
+    matches = covered.rows("select * exclude (char_count) from marts.coverage")
+    assert matches == [
         # documents: all, waiting, without a persona, not in the hub
         # personas: extracted, related, in the hub, without a record; records; means; shares
         ("pages", "Arts", "en", 3, 0, 1, 1, 3, 1, 2, 1, 3, 0.667, 1.5, 0.6, 0.6667),
@@ -272,10 +272,10 @@ def test_cost_sums_what_was_bought_and_an_unknown_price_is_not_zero(tables: Tabl
         call("d", "two", 0.5),
         call("e", "one", 0.125, shard="s2"),
     )
-    found = tables.rows(
+    matches = tables.rows(
         "select * exclude (created_at, domain, kept_rows, usd_per_kept) from marts.cost"
     )
-    assert found == [
+    assert matches == [
         ("s1", "one", "m", 2, 1, 3, 20, 4, 10, 0.75, 1.5),
         ("s1", "two", "m", 2, 2, 2, 20, 4, 10, None, 1.0),
         ("s2", "one", "m", 1, 1, 1, 10, 2, 5, 0.125, 1.0),
@@ -304,8 +304,8 @@ def test_cost_is_told_per_persona_and_record_that_was_kept(tables: Tables) -> No
     tables.add("personas.hub", *({"persona_id": name} for name in ("p1", "p3", "p4")))
     tables.add("synthetic.riddle", {"record_id": "r1", "persona_id": "p1", "call_key": "d"})
     tables.add("synthetic.poem", {"record_id": "o1", "persona_id": "p1", "call_key": "e"})
-    found = tables.rows("select stage, domain, kept_rows, usd_per_kept from marts.cost")
-    assert found == [
+    matches = tables.rows("select stage, domain, kept_rows, usd_per_kept from marts.cost")
+    assert matches == [
         ("persona_to_persona", None, 2, 0.25),
         ("synthetic.poem", "poem", 1, None),
         ("synthetic.riddle", "riddle", 1, 0.5),
@@ -317,7 +317,7 @@ def test_samples_are_five_records_of_each_domain_the_same_each_time(tables: Tabl
     for number in range(7):
         tables.add("synthetic.riddle", {"record_id": f"r{number}", "persona_id": "p"})
     tables.add("synthetic.poem", {"record_id": "o1", "persona_id": "p"})
-    found = tables.rows("select domain, record_id from marts.samples")
-    assert [domain for domain, _ in found] == ["poem"] + ["riddle"] * 5
-    assert len(set(found)) == 6
-    assert tables.rows("select domain, record_id from marts.samples") == found
+    matches = tables.rows("select domain, record_id from marts.samples")
+    assert [domain for domain, _ in matches] == ["poem"] + ["riddle"] * 5
+    assert len(set(matches)) == 6
+    assert tables.rows("select domain, record_id from marts.samples") == matches

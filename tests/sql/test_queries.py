@@ -18,8 +18,8 @@ def test_documents_of_a_shard(tables: Tables) -> None:
         {"document_id": "a", "title": None, "text": "one"},
         {"document_id": "c", "title": "C", "text": "other", "shard": "s2"},
     )
-    found = tables.rows(read_sql("corpus/documents_of_shard"), shard="s1")
-    assert found == [("a", None, "one"), ("b", "B", "two")]
+    matches = tables.rows(read_sql("corpus/documents_of_shard"), shard="s1")
+    assert matches == [("a", None, "one"), ("b", "B", "two")]
 
 
 def test_personas_of_a_shard(tables: Tables) -> None:
@@ -30,8 +30,8 @@ def test_personas_of_a_shard(tables: Tables) -> None:
             {"persona_id": "c", "persona": "other", "shard": "s2"},
         ]
         tables.add(f"personas.{table}", *rows)
-        found = tables.rows(read_sql(f"personas/{table}_of_shard"), shard="s1")
-        assert [row[:2] for row in found] == [("a", "one"), ("b", "two")]
+        matches = tables.rows(read_sql(f"personas/{table}_of_shard"), shard="s1")
+        assert [row[:2] for row in matches] == [("a", "one"), ("b", "two")]
 
 
 def add_shards(tables: Tables) -> None:
@@ -47,12 +47,12 @@ def add_shards(tables: Tables) -> None:
 
 def test_candidates_carry_the_number_of_their_shard(tables: Tables) -> None:
     add_shards(tables)
-    found = tables.rows(
+    matches = tables.rows(
         "select shard, shard_number, persona_id, persona from"
         f" ({read_sql('personas/candidates_of_shards')}) order by shard_number",
         shards=["s2", "s4"],
     )
-    assert found == [("s2", 0, "a", "one"), ("s4", 3, "d", "four")]
+    assert matches == [("s2", 0, "a", "one"), ("s4", 3, "d", "four")]
 
 
 def test_shards_with_candidates_or_a_former_comparison_stand_in_rank(tables: Tables) -> None:
@@ -60,9 +60,9 @@ def test_shards_with_candidates_or_a_former_comparison_stand_in_rank(tables: Tab
     vector = {"persona_id": "a", "model": "m", "embedding": [1.0]}
     tables.add("personas.embeddings", vector, shard="s2")
     tables.add("runs.compared", {"version": "v"}, shard="s3")
-    found = tables.rows(read_sql("personas/shard_states"), model="m")
+    matches = tables.rows(read_sql("personas/shard_states"), model="m")
     moment = "2026-01-01 12:00:00"
-    assert found == [
+    assert matches == [
         ("s2", 0, 1, moment, moment, None),
         ("s1", 1, 1, moment, None, None),
         ("s3", 2, 0, None, None, "v"),
@@ -131,13 +131,13 @@ def test_one_thread_reads_a_long_line_to_its_end(tables: Tables) -> None:
     )
     tables.connection.execute("set threads = 1")
     add_shards(tables)
-    found = list[int]()
+    matches = list[int]()
 
-    reading = Thread(target=lambda: found.append(len(read_line(tables, "s1"))), daemon=True)
+    reading = Thread(target=lambda: matches.append(len(read_line(tables, "s1"))), daemon=True)
     reading.start()
     reading.join(timeout=60)
 
-    assert found == [200_000]
+    assert matches == [200_000]
 
 
 def test_the_hub_keeps_what_is_no_duplicate_and_knows_its_document(tables: Tables) -> None:
@@ -162,8 +162,8 @@ def test_the_hub_keeps_what_is_no_duplicate_and_knows_its_document(tables: Table
 def test_answers_are_found_by_their_keys_and_failed_calls_are_none(tables: Tables) -> None:
     calls = {"b": "ok", "a": "invalid", "c": "ok", "d": "failed"}
     tables.add("llm.calls", *[{"call_key": key, "status": calls[key]} for key in calls])
-    found = tables.rows(read_sql("llm/answers_by_key"), keys="b,a,z,a,d")
-    assert found == [("a", None, "invalid", None, None), ("b", None, "ok", None, None)]
+    matches = tables.rows(read_sql("llm/answers_by_key"), keys="b,a,z,a,d")
+    assert matches == [("a", None, "invalid", None, None), ("b", None, "ok", None, None)]
 
 
 NUMBERS = ("tokens_in", "tokens_cached", "tokens_out", "cost_usd", "latency_ms", "attempts")
@@ -195,8 +195,8 @@ def test_of_the_lines_of_one_key_in_journals_the_answer_counts_with_what_all_use
     (tmp_path / "2.jsonl").write_text("\n".join(texts[5:]) + '\n{"call_key": "t", "stat')
     files = [str(tmp_path / name) for name in ("1.jsonl", "2.jsonl")]
     columns = ["call_key", "status", "response", "tokens_in", "cost_usd", "attempts"]
-    found = tables.table(read_sql("llm/journaled"), columns, files=files)
-    assert sorted(tuple(row.values()) for row in found) == [
+    matches = tables.table(read_sql("llm/journaled"), columns, files=files)
+    assert sorted(tuple(row.values()) for row in matches) == [
         ("a", "ok", "yes", 11, 11.0, 11),
         ("b", "ok", None, 11, 11.0, 11),
         ("c", "failed", None, 1, 1.0, 1),
@@ -226,18 +226,18 @@ def test_bought_calls_take_the_place_of_failures_and_of_nothing_else(
     )
     tables.connection.execute("insert into bought by name from calls")
     columns = ["call_key", "status", *NUMBERS]
-    found = tables.table(read_sql("llm/calls_to_add"), columns)
-    assert [(row["call_key"], row["status"], row["tokens_in"]) for row in found] == [
+    matches = tables.table(read_sql("llm/calls_to_add"), columns)
+    assert [(row["call_key"], row["status"], row["tokens_in"]) for row in matches] == [
         ("b", "ok", 11),
         ("d", "failed", 11),
         ("e", "failed", 10),
     ]
-    assert all(len({row[name] for name in NUMBERS}) == 1 for row in found)
+    assert all(len({row[name] for name in NUMBERS}) == 1 for row in matches)
 
 
 def test_the_columns_and_the_tables_of_domains_are_listed(tables: Tables) -> None:
-    found = tables.rows(read_sql("store/columns"), schema="runs", table="stages")
-    assert [name for name, _ in found] == [
+    matches = tables.rows(read_sql("store/columns"), schema="runs", table="stages")
+    assert [name for name, _ in matches] == [
         "shard", "stage", "input_count", "rows_in", "run_id", "created_at", "source",
         "input_version", "output_version",
     ]  # fmt: skip
@@ -297,10 +297,10 @@ def test_the_reasons_of_a_run_are_counted_the_most_frequent_first(tables: Tables
     )
     tables.add("personas.duplicates", {"persona_id": "a", "layer": "jaccard"})
     tables.add("synthetic.rejected", {"domain": "riddle", "reason": "failed_check"})
-    found = tables.rows(read_sql("cli/reasons"), shards=["s1"])
-    assert found[0] == ("quality_rules", "too_long", 2)
+    matches = tables.rows(read_sql("cli/reasons"), shards=["s1"])
+    assert matches[0] == ("quality_rules", "too_long", 2)
     assert {
-        (stage.removeprefix("synthetic."), reason, rows) for stage, reason, rows in found[1:]
+        (stage.removeprefix("synthetic."), reason, rows) for stage, reason, rows in matches[1:]
     } == {
         ("corpus", "too_short", 1),
         ("deduplication", "jaccard duplicate", 1),
@@ -321,12 +321,12 @@ def test_the_shown_records_are_of_different_domains_related_personas_first(
     tables.add("synthetic.poem", {"record_id": "o2", "persona_id": "b", "text": "second"})
     tables.add("synthetic.poem", {"record_id": "o3", "persona_id": "b"}, shard="s2")
     sql = read_sql("cli/sample_records")
-    found = tables.rows(sql, shards=["s1"], count=3)
-    assert found == [
+    matches = tables.rows(sql, shards=["s1"], count=3)
+    assert matches == [
         ("poem", "second", None, ["root", "related"]),
         ("riddle", "plain", None, ["root"]),
     ]
-    assert tables.rows(sql, shards=["s1"], count=1) == found[:1]
+    assert tables.rows(sql, shards=["s1"], count=1) == matches[:1]
 
 
 def test_spending_is_unknown_as_soon_as_one_price_is(tables: Tables) -> None:

@@ -45,8 +45,8 @@ def test_the_score_is_that_of_the_formula(tables: Tables) -> None:
         name: weight * times * 2.2 / (times + 1.2 * (0.25 + 0.75 * size / mean_size))
         for name, times, size in (("a", 2, 9), ("b", 1, 10))
     }
-    found = tables.rows("select text_id, score from marts.scores('personas', 'salt')")
-    assert dict(found) == pytest.approx(expected)
+    matches = tables.rows("select text_id, score from marts.scores('personas', 'salt')")
+    assert dict(matches) == pytest.approx(expected)
     shown = tables.rows("select persona_id, score from marts.search_personas('salt')")
     assert shown == [(name, round(expected[name], 3)) for name in ("a", "b")]
 
@@ -86,10 +86,10 @@ def test_a_part_that_stands_twice_in_a_row_is_not_found(
 def test_a_word_inside_longer_ones_does_not_count(tables: Tables) -> None:
     add_personas(tables, a="A basalt salter, salty salt, unsalted.")
     add_personas(tables, b="A wallet waller, wetly salt, unwanted.")
-    found = tables.rows(
+    matches = tables.rows(
         "select count(*), count(distinct score) from marts.scores('personas', 'salt')"
     )
-    assert found == [(2, 1)]
+    assert matches == [(2, 1)]
 
 
 @pytest.mark.parametrize("query", ["", " ", "''", '"', "%", "_", ".*", "\\", "xyzzy", None, "🚢"])
@@ -193,11 +193,11 @@ def test_words_and_scripts_are_those_of_deduplication() -> None:
 
 
 def test_a_search_reads_the_database_it_is_made_in(database: duckdb.DuckDBPyConnection) -> None:
-    made = database.sql(
+    result = database.sql(
         "select function_name, parameters from duckdb_functions()"
         " where schema_name = 'marts' order by all"
     ).fetchall()
-    assert made == [
+    assert result == [
         ("scores", ["collection", "query"]),
         ("search_personas", ["query"]),
         ("search_records", ["query"]),

@@ -34,12 +34,12 @@ def selected(tables: Tables) -> Tables:
 
 def test_selected_personas_of_a_shard_are_those_that_the_hub_still_has(selected: Tables) -> None:
     query = read_sql("personas/selected_of_shard")
-    found = {
+    matches = {
         (shard, name): selected.rows(query, shard=shard, name=name)
         for shard in ("s1", "s2")
         for name in ("diverse", "other")
     }
-    assert found == {
+    assert matches == {
         ("s1", "diverse"): [("a", "person a"), ("b", "person b")],
         ("s2", "diverse"): [("d", "person d")],
         ("s1", "other"): [("c", "person c")],
@@ -64,8 +64,8 @@ def test_the_shards_of_a_selection_and_how_many_it_has_in_the_hub(selected: Tabl
     assert selected.rows(shards, name="other") == [("s1",)]
     assert selected.rows(shards, name="none") == []
     selected.add("personas.selections", {"persona_id": "gone"}, name="lost")
-    made = {name: selected.rows(counting, name=name) for name in ("diverse", "none", "lost")}
-    assert made == {"diverse": [(3,)], "none": [(0,)], "lost": [(0,)]}
+    result = {name: selected.rows(counting, name=name) for name in ("diverse", "none", "lost")}
+    assert result == {"diverse": [(3,)], "none": [(0,)], "lost": [(0,)]}
 
 
 def test_the_hub_in_rank_has_what_decides_the_place(selected: Tables) -> None:
@@ -88,10 +88,10 @@ def test_lengths_of_vectors_are_those_of_the_wanted_and_the_model(tables: Tables
     wanted = pl.DataFrame({"shard": ["s1", "s1"], "persona_id": ["a", "b"]})
     tables.connection.register("wanted_personas", wanted)
     try:
-        found = tables.rows(read_sql("personas/lengths_of_personas"), model="m")
+        matches = tables.rows(read_sql("personas/lengths_of_personas"), model="m")
     finally:
         tables.connection.unregister("wanted_personas")
-    assert sorted(found) == [("s1", "a", 1), ("s1", "b", 1)]
+    assert sorted(matches) == [("s1", "a", 1), ("s1", "b", 1)]
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_the_funnel_compares_a_domain_with_what_it_draws_from(
     selected.add("synthetic.riddle", {"record_id": "r1", "persona_id": "a"})
     stage = {"stage": "synthetic.riddle", "input_count": input_count, "rows_in": 1}
     selected.add("runs.stages", {**stage, "source": source})
-    found = selected.rows(SYNTHETIC, stage="synthetic.riddle")
-    assert found == [(input_count, True, is_current)]
+    matches = selected.rows(SYNTHETIC, stage="synthetic.riddle")
+    assert matches == [(input_count, True, is_current)]
 
 
 def test_a_selection_made_again_leaves_its_domain_behind(selected: Tables) -> None:

@@ -19,15 +19,15 @@ from tests.support.stored_rows import ROOT, held, hub, rows_of, snapshot_rows, s
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """A data directory with two personas, an answer in the journal and a staged shard."""
-    made = load_settings(data_dir=tmp_path / "data", lock_timeout=0.2)
-    store = store_of(made)
+    result = load_settings(data_dir=tmp_path / "data", lock_timeout=0.2)
+    store = store_of(result)
     store.migrate()
     store.replace([hub("s1", "a", "b")], [], run_id="r")
-    with Journal(made.journal_dir) as journal:
+    with Journal(result.journal_dir) as journal:
         journal.append(some_calls(1)[0])
-    made.staging_dir.mkdir()
-    (made.staging_dir / "s1.parquet").write_bytes(b"staged")
-    return made
+    result.staging_dir.mkdir()
+    (result.staging_dir / "s1.parquet").write_bytes(b"staged")
+    return result
 
 
 def store_of(settings: Settings) -> Store:
@@ -134,8 +134,8 @@ def test_a_lost_or_broken_database_is_restored_beside_what_is_left(
         with pytest.raises(StoreError, match="is there already: use --replace"):
             restore(settings, tmp_path / "all.tar")
         restore(settings, tmp_path / "all.tar", replace=True)
-        found = rows_of(store_of(settings), "select persona_id from personas.hub")
-        assert found == [("a",), ("b",)]
+        matches = rows_of(store_of(settings), "select persona_id from personas.hub")
+        assert matches == [("a",), ("b",)]
         assert (settings.staging_dir / "s1.parquet").read_bytes() == b"staged"
         for old in settings.data_dir.glob("replaced-*"):
             shutil.rmtree(old)

@@ -56,9 +56,9 @@ def test_an_imported_answer_takes_the_place_of_a_failure_and_of_nothing_else(
     failed = replace(ANSWERS[2], status="failed", response=None)
     target = new_store(tmp_path / "target", other, failed)
     assert import_calls(target, tmp_path / "answers.parquet") == (3, 2)
-    found = target.answers([call.call_key for call in ANSWERS])
-    assert [found[call.call_key].status for call in ANSWERS] == ["ok", "invalid", "ok"]
-    assert found[other.call_key].response == "mine"
+    matches = target.answers([call.call_key for call in ANSWERS])
+    assert [matches[call.call_key].status for call in ANSWERS] == ["ok", "invalid", "ok"]
+    assert matches[other.call_key].response == "mine"
 
 
 @pytest.mark.parametrize(

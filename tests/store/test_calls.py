@@ -29,8 +29,8 @@ def test_calls_are_stored_as_they_were_journaled(store: Store) -> None:
     calls += [make_call("invalid", status="invalid"), make_call("failed", status="failed")]
     commit(store, *calls)
     columns = [field.name for field in fields(Call)]
-    found = [Call(*row) for row in rows_of(store, f"select {', '.join(columns)} from llm.calls")]
-    assert {call.call_key: call for call in found} == {call.call_key: call for call in calls}
+    matches = [Call(*row) for row in rows_of(store, f"select {', '.join(columns)} from llm.calls")]
+    assert {call.call_key: call for call in matches} == {call.call_key: call for call in calls}
     assert rows_of(store, "select distinct run_id from llm.calls") == [("r",)]
 
 
@@ -39,8 +39,8 @@ def test_answers_come_back_as_they_were_stored_and_failed_calls_do_not(store: St
     failed = make_call("failed", status="failed")
     commit(store, *calls, failed)
     keys = [call.call_key for call in calls]
-    found = store.answers([*keys, failed.call_key, "unknown"])
-    assert found == {call.call_key: answer_of(call) for call in calls}
+    matches = store.answers([*keys, failed.call_key, "unknown"])
+    assert matches == {call.call_key: answer_of(call) for call in calls}
     assert store.answers([]) == {}
 
 
@@ -122,9 +122,9 @@ def test_the_version_changes_with_every_commit_of_any_process(store: Store, jour
 
 def test_a_path_with_a_quote_in_it_works(tmp_path: Path) -> None:
     folder = tmp_path / "it's a folder"
-    made = Store(folder / "pipeline.duckdb", folder / "published.duckdb")
-    made.migrate()
-    assert made.snapshot.is_file()
+    result = Store(folder / "pipeline.duckdb", folder / "published.duckdb")
+    result.migrate()
+    assert result.snapshot.is_file()
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit])

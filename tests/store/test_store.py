@@ -35,16 +35,16 @@ from tests.support.stored_rows import (
 def test_a_stage_replaces_only_its_own_shard(store: Store) -> None:
     store.replace([hub("s1", "a", "b"), hub("s2", "c")], [], run_id="r1")
     store.replace([hub("s1", "d")], [], run_id="r2")
-    found = rows_of(store, "select shard, persona_id, run_id from personas.hub order by all")
-    assert found == [("s1", "d", "r2"), ("s2", "c", "r1")]
+    matches = rows_of(store, "select shard, persona_id, run_id from personas.hub order by all")
+    assert matches == [("s1", "d", "r2"), ("s2", "c", "r1")]
 
 
 def test_in_a_shared_table_a_stage_replaces_only_its_own_rows(store: Store) -> None:
     first = [rejected("s1", "one", "a"), rejected("s1", "two", "b"), rejected("s2", "one", "c")]
     store.replace(first, [], run_id="r1")
     store.replace([rejected("s1", "one", rows_in=4)], [], run_id="r2")
-    found = rows_of(store, "select shard, stage, persona_id from personas.rejected order by all")
-    assert found == [("s1", "two", "b"), ("s2", "one", "c")]
+    matches = rows_of(store, "select shard, stage, persona_id from personas.rejected order by all")
+    assert matches == [("s1", "two", "b"), ("s2", "one", "c")]
     counts = rows_of(store, "select shard, stage, rows_in, run_id from runs.stages order by all")
     assert counts == [("s1", "one", 4, "r2"), ("s1", "two", 9, "r1"), ("s2", "one", 9, "r1")]
 
@@ -193,8 +193,8 @@ def test_a_thread_that_waits_too_long_is_told_why(store: Store) -> None:
 
 def test_an_interrupt_at_any_moment_lets_go_of_the_file(store: Store) -> None:
     command = [sys.executable, "-m", "tests.support.interrupted_store", str(store.path), "40"]
-    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    assert json.loads(found.stdout) == []
+    matches = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert json.loads(matches.stdout) == []
 
 
 def test_a_file_that_was_opened_through_a_link_is_the_same_file(store: Store) -> None:
@@ -261,9 +261,9 @@ def test_migrating_twice_changes_nothing(store: Store) -> None:
 
 
 def test_the_folder_of_a_new_database_is_made(tmp_path: Path) -> None:
-    made = Store(tmp_path / "a" / "b" / "pipeline.duckdb", tmp_path / "a" / "b" / "p.duckdb")
-    made.migrate()
-    assert made.snapshot.is_file()
+    result = Store(tmp_path / "a" / "b" / "pipeline.duckdb", tmp_path / "a" / "b" / "p.duckdb")
+    result.migrate()
+    assert result.snapshot.is_file()
 
 
 def test_a_file_with_older_views_gets_the_new_ones_and_keeps_its_rows(
@@ -306,12 +306,12 @@ def test_a_table_that_is_there_gets_other_descriptions(store: Store, riddle: Dom
     columns, comments = table_columns(riddle), read_sql("store/comments")
     store.add_table("synthetic.riddle", columns, {"": "One row is one riddle.", "answer": "Old."})
     store.add_table("synthetic.riddle", columns, {"answer": "Its answer."})
-    found = {
+    matches = {
         column: comment
         for table, column, _, comment in rows_of(store, comments)
         if table == "synthetic.riddle" and comment
     }
-    assert found == {"": "One row is one riddle.", "answer": "Its answer."}
+    assert matches == {"": "One row is one riddle.", "answer": "Its answer."}
     before = store.path.read_bytes()
     store.add_table("synthetic.riddle", columns, {"answer": "Its answer."})
     assert store.path.read_bytes() == before

@@ -92,7 +92,7 @@ def count_prompt(body: Json, _before: int) -> str:
     return json.dumps({"persona": body["messages"][0]["content"]})
 
 
-def batch_settings(server: BatchServer, folder: Path, **given: object) -> Settings:
+def batch_settings(server: BatchServer, folder: Path, **arguments: object) -> Settings:
     return load_settings(
         **{
             "data_dir": folder,
@@ -100,6 +100,6 @@ def batch_settings(server: BatchServer, folder: Path, **given: object) -> Settin
             "api_base": server.url,
             "batch": True,
             "batch_poll_seconds": SOON,
-            **given,
+            **arguments,
         }
     )

@@ -131,12 +131,12 @@ class BatchServer:
             return
         lines = self._lines(batch)
         limit = len(lines) if batch["_limit"] is None else batch["_limit"]
-        made = [self._answer(line) for line in lines[:limit]] + [
+        result = [self._answer(line) for line in lines[:limit]] + [
             _line(line, error={"code": "batch_expired", "message": "not in time"})
             for line in lines[limit:]
         ]
-        good = [line for line in made if (line["response"] or {}).get("status_code") == 200]
-        bad = [line for line in made if line not in good]
+        good = [line for line in result if (line["response"] or {}).get("status_code") == 200]
+        bad = [line for line in result if line not in good]
         for name, group in (("output_file_id", good), ("error_file_id", bad)):
             if group:
                 batch[name] = self.put("\n".join(map(json.dumps, group)).encode())["id"]
@@ -197,9 +197,9 @@ def _handler(server: BatchServer) -> type[BaseHTTPRequestHandler]:
 def _post(server: BatchServer, path: str, form: str, data: bytes) -> Json | None:
     if path.endswith("/files"):
         return server.put(_uploaded(form, data))
-    made = server.create(json.loads(data))
+    result = server.create(json.loads(data))
     lost, server.loses_answer = server.loses_answer, False
-    return None if lost else made
+    return None if lost else result
 
 
 def _get(server: BatchServer, path: str) -> Json | bytes:
@@ -248,9 +248,9 @@ def _refusal(server: BatchServer, handler: BaseHTTPRequestHandler) -> int | None
 
 def _uploaded(content_type: str, data: bytes) -> bytes:
     """The file in a form."""
-    found = re.search(r'boundary="?([^";]+)', content_type)
-    assert found
-    for part in data.split(b"--" + found[1].encode())[1:-1]:
+    matches = re.search(r'boundary="?([^";]+)', content_type)
+    assert matches
+    for part in data.split(b"--" + matches[1].encode())[1:-1]:
         head, _, body = part.partition(b"\r\n\r\n")
         if b'name="file"' in head:
             return body.removesuffix(b"\r\n")

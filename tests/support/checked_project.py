@@ -77,7 +77,7 @@ def results(result: dg.ExecuteInProcessResult) -> dict[str, CheckResult]:
 def finish_project(folder: Path) -> tuple[CheckedProject, dict[str, str]]:
     """Two shards of six pages, with removed personas and records; and how all checks ended."""
     with dg.DagsterInstance.ephemeral() as instance:
-        made = Platform(
+        result = Platform(
             folder,
             instance,
             shard_size=6,
@@ -89,11 +89,11 @@ def finish_project(folder: Path) -> tuple[CheckedProject, dict[str, str]]:
             record_thresholds={"math": 0.1},
         )
         for number in range(12):
-            made.write_page(f"page{number:02}", f"Page {number} tells how a mill is built.")
-        found: dict[str, CheckResult] = {}
-        for shard in made.register():
-            found |= results(made.run(shard))
-    return CheckedProject(made.settings), {name: each.outcome for name, each in found.items()}
+            result.write_page(f"page{number:02}", f"Page {number} tells how a mill is built.")
+        matches: dict[str, CheckResult] = {}
+        for shard in result.register():
+            matches |= results(result.run(shard))
+    return CheckedProject(result.settings), {name: each.outcome for name, each in matches.items()}
 
 
 def copy_project(project: CheckedProject, folder: Path) -> CheckedProject:

@@ -113,12 +113,12 @@ def word_link(left: Row, right: Row, thresholds: Thresholds) -> Link | None:
 
 def links(left: Row, right: Row, thresholds: Thresholds) -> list[Link]:
     """In which layers the two are similar enough for one of them to go."""
-    found = [word_link(left, right, thresholds)]
+    matches = [word_link(left, right, thresholds)]
     if thresholds.cosine is not None and left.persona != right.persona:
         similarity = cosine(left, right)
         if similarity >= thresholds.cosine - TOLERANCE:
-            found.append(Link("semantic", similarity))
-    return [link for link in found if link]
+            matches.append(Link("semantic", similarity))
+    return [link for link in matches if link]
 
 
 def ranked(rows: Iterable[Row]) -> list[Row]:
@@ -139,15 +139,15 @@ def reference(rows: Iterable[Row], thresholds: Thresholds) -> list[Removed]:
         "semantic": thresholds.cosine,
     }
     for row in ranked(rows):
-        found = [
+        matches = [
             (link.order, place, link, keeper)
             for place, keeper in enumerate(kept)
             for link in links(row, keeper, thresholds)
         ]
-        if not found:
+        if not matches:
             kept.append(row)
             continue
-        _, _, link, keeper = min(found, key=lambda each: each[:2])
+        _, _, link, keeper = min(matches, key=lambda each: each[:2])
         level = levels[link.layer]
         assert level is not None
         removed.append(
@@ -184,10 +184,10 @@ def run(
 ) -> list[Removed]:
     """What the library finds."""
     rows = list(rows)
-    found = find_duplicates(personas_of(rows), vectors_of(rows), thresholds, resources=resources)
-    return removals(found)
+    matches = find_duplicates(personas_of(rows), vectors_of(rows), thresholds, resources=resources)
+    return removals(matches)
 
 
-def removals(found: pl.DataFrame) -> list[Removed]:
-    assert found.columns == list(Removed.__dataclass_fields__)
-    return [Removed(*row) for row in found.iter_rows()]
+def removals(matches: pl.DataFrame) -> list[Removed]:
+    assert matches.columns == list(Removed.__dataclass_fields__)
+    return [Removed(*row) for row in matches.iter_rows()]

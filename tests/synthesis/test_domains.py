@@ -64,13 +64,13 @@ def test_the_six_domains_load_and_their_examples_are_valid() -> None:
 def test_every_text_of_an_answer_has_a_length_that_the_model_cannot_exceed(name: str) -> None:
     def unbounded(schema: object, place: str) -> list[str]:
         if isinstance(schema, list):
-            return [found for item in schema for found in unbounded(item, place)]
+            return [matches for item in schema for matches in unbounded(item, place)]
         if not isinstance(schema, dict):
             return []
         bounded = {"maxLength", "pattern", "enum"} & set(schema)
         here = [place] if schema.get("type") == "string" and not bounded else []
         return here + [
-            found for key, item in schema.items() for found in unbounded(item, f"{place}.{key}")
+            matches for key, item in schema.items() for matches in unbounded(item, f"{place}.{key}")
         ]
 
     assert unbounded(built_in(name).prompt.schema, name) == []
@@ -142,11 +142,13 @@ def test_every_plan_of_math_comes_out_even() -> None:
         for focus in domain.file.options["focus"]:
             for small in domain.file.options["small"]:
                 for large in domain.file.options["large"]:
-                    given = {
+                    arguments = {
                         "difficulty": difficulty, "focus": focus, "numbers": "given",
                         "small": small, "large": large,
                     }  # fmt: skip
-                    question = domain.messages(PERSONA, given, Prompting.ZERO_SHOT)[-1]["content"]
+                    question = domain.messages(PERSONA, arguments, Prompting.ZERO_SHOT)[-1][
+                        "content"
+                    ]
                     (plan,) = [
                         line for line in question.splitlines() if line.startswith("Calculation:")
                     ]
@@ -174,8 +176,8 @@ def test_math_refuses_wrong_arithmetic_and_answers_from_nowhere(
 ) -> None:
     check = built_in("math").check
     assert check is not None
-    found = check({"solution": solution, "answer": answer})
-    assert (found is None) if problem is None else (found is not None and problem in found)
+    matches = check({"solution": solution, "answer": answer})
+    assert (matches is None) if problem is None else (matches is not None and problem in matches)
 
 
 def test_a_puzzle_with_an_open_blank_is_refused() -> None:

@@ -44,14 +44,14 @@ def tool(record_id: str, name: str, *parameters: str) -> dict[str, Any]:
 
 
 def duplicates(domain: str, *records: dict[str, Any], threshold: float | None = 0.9) -> list[Any]:
-    found = find_record_duplicates(DOMAINS[domain], pl.DataFrame(records), threshold)
-    return found.sort("record_id").select("record_id", "kept_id", "layer").rows()
+    matches = find_record_duplicates(DOMAINS[domain], pl.DataFrame(records), threshold)
+    return matches.sort("record_id").select("record_id", "kept_id", "layer").rows()
 
 
 def test_a_problem_that_another_record_has_goes_whatever_its_solution() -> None:
     changed = TIDES.replace("every one", "each one")
-    found = duplicates("math", problem("a", TIDES), problem("b", TIDES, 2, "Count."))
-    assert found == [("b", "a", "exact")]
+    matches = duplicates("math", problem("a", TIDES), problem("b", TIDES, 2, "Count."))
+    assert matches == [("b", "a", "exact")]
     assert duplicates("math", problem("a", TIDES), problem("b", changed, 2)) == [
         ("b", "a", "jaccard")
     ]
@@ -63,37 +63,37 @@ def test_without_a_threshold_all_problems_stay() -> None:
 
 
 def test_tools_with_the_same_name_and_parameters_are_one_whatever_they_say() -> None:
-    found = duplicates(
+    matches = duplicates(
         "tool",
         tool("a", "Find Tide", "port", "date"),
         tool("b", "find_tide", "date", "port"),
         tool("c", "find_tide", "port"),
     )
-    assert {layer for *_, layer in found} == {"signature"}
-    assert [{removed, kept} for removed, kept, _ in found] == [{"a", "b"}]
+    assert {layer for *_, layer in matches} == {"signature"}
+    assert [{removed, kept} for removed, kept, _ in matches] == [{"a", "b"}]
 
 
 def test_who_removed_a_record_is_kept_whatever_removed_the_record() -> None:
-    found = duplicates(
+    matches = duplicates(
         "tool",
         tool("a", "find_tide", "port"),
         tool("b", "find_port", "tide"),
         tool("c", "find_port", "tide"),
         threshold=0.5,
     )
-    kept = {"a", "b", "c"} - {removed for removed, *_ in found}
-    assert {keeper for _, keeper, _ in found} <= kept
+    kept = {"a", "b", "c"} - {removed for removed, *_ in matches}
+    assert {keeper for _, keeper, _ in matches} <= kept
 
 
 def test_a_signature_is_compared_as_it_stands_not_word_by_word() -> None:
-    found = duplicates(
+    matches = duplicates(
         "tool",
         tool("a", "copy_a", "b"),
         tool("b", "b", "copy_a"),
         tool("c", "b", "copy_a"),
         threshold=None,
     )
-    assert [{removed, keeper} for removed, keeper, _ in found] == [{"b", "c"}]
+    assert [{removed, keeper} for removed, keeper, _ in matches] == [{"b", "c"}]
 
 
 def test_another_threshold_rewrites_the_earlier_shards_too(store: Store) -> None:
@@ -103,8 +103,8 @@ def test_another_threshold_rewrites_the_earlier_shards_too(store: Store) -> None
         write(store, shard, problem(f"r{shard}", text, shard))
     domain = DOMAINS["math"]
     for threshold in (0.7, 0.95, 0.7):
-        found = deduplicate_records(store, [domain], {"math": threshold}, "s2")
-        store.replace(found, [], run_id="r")
+        matches = deduplicate_records(store, [domain], {"math": threshold}, "s2")
+        store.replace(matches, [], run_id="r")
         expected = [("r2", "r1")] if threshold < 0.8 else []
         assert rows(store, "select record_id, kept_id from synthetic.duplicates") in (
             expected,
@@ -122,14 +122,14 @@ def test_a_domain_without_records_has_no_duplicates() -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    made = Store(tmp_path / "pipeline.duckdb", tmp_path / "published.duckdb")
-    made.migrate()
-    made.add_table("synthetic.math", table_columns(DOMAINS["math"]))
-    with made.transaction() as connection:
+    result = Store(tmp_path / "pipeline.duckdb", tmp_path / "published.duckdb")
+    result.migrate()
+    result.add_table("synthetic.math", table_columns(DOMAINS["math"]))
+    with result.transaction() as connection:
         connection.execute(
             "insert into corpus.shards (shard, shard_number) values ('s1', 1), ('s2', 2)"
         )
-    return made
+    return result
 
 
 def write(store: Store, shard: int, *records: dict[str, Any]) -> None:
@@ -139,8 +139,8 @@ def write(store: Store, shard: int, *records: dict[str, Any]) -> None:
         pl.DataFrame(records).drop(columns) if records else pl.DataFrame(schema={"text": pl.String})
     )
     store.replace([StageRows(f"s{shard}", "t", {table_name(domain): rows})], [], run_id="r")
-    found = deduplicate_records(store, [domain], {}, f"s{shard}")
-    store.replace(found, [], run_id="r")
+    matches = deduplicate_records(store, [domain], {}, f"s{shard}")
+    store.replace(matches, [], run_id="r")
 
 
 def rows(store: Store, sql: str) -> list[Any]:

@@ -88,10 +88,10 @@ def test_a_whole_number_written_with_a_point_is_a_whole_number(riddle: Domain) -
 def test_records_of_every_type_reach_the_database(riddle: Domain, store: Store) -> None:
     store.add_table(table_name(riddle), table_columns(riddle))
     store.replace([write(riddle, answer_with())], [], run_id="r")
-    found = store.query(
+    matches = store.query(
         "select score, ratio, is_hard, tags, steps->>'$[0].text' from synthetic.riddle"
     )
-    assert found.row(0) == (3, 0.25, True, ["canal", "work"], "It opens: é.")
+    assert matches.row(0) == (3, 0.25, True, ["canal", "work"], "It opens: é.")
 
 
 def test_the_columns_of_the_table_are_those_of_the_rows(riddle: Domain) -> None:
@@ -173,12 +173,12 @@ def test_the_same_personas_are_chosen_in_any_order_of_input(
     riddle: Domain, order: list[int], limit: int
 ) -> None:
     plan = SynthesisPlan("fake/demo", records_per_shard=limit)
-    found = []
+    matches = []
     for frame in (personas(10), personas(10)[order]):
         with open_gateway(FakeChatClient()) as gateway:
-            found.append(kept(synthesize(riddle, frame, plan, gateway, "s")))
-    assert found[0].equals(found[1])
-    assert len(found[0]) == limit
+            matches.append(kept(synthesize(riddle, frame, plan, gateway, "s")))
+    assert matches[0].equals(matches[1])
+    assert len(matches[0]) == limit
 
 
 def test_asking_for_more_records_keeps_those_there_are(riddle: Domain) -> None:

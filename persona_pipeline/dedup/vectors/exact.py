@@ -181,14 +181,14 @@ class _PrefixSearch:
         from persona_pipeline.dedup.vectors.exact_kernel import search_prefixes  # noqa: PLC0415
 
         rows = (first, min(first + _ROWS, len(self.vectors.rows)))
-        found = make_room(2 * _ROWS * _TILE)
+        matches = make_room(2 * _ROWS * _TILE)
         tile = max(0, first + 1 - self.prefixes.first) // _TILE
         parts = []
         while tile < len(self.prefixes.columns):
             count, tile = search_prefixes(
-                rows, tile, self.prefixes, self.vectors, self.bounds, found
+                rows, tile, self.prefixes, self.vectors, self.bounds, matches
             )
-            parts.append(take_pairs(found, count))
+            parts.append(take_pairs(matches, count))
         return sort_pairs(join_pairs(parts), len(self.vectors.rows))
 
 
@@ -224,10 +224,10 @@ class _ProductSearch:
         from persona_pipeline.dedup.vectors.exact_kernel import search_products  # noqa: PLC0415
 
         rows = self.units[first : first + _PRODUCT_ROWS]
-        found = make_room(_PRODUCT_ROWS * _PRODUCT_COLUMNS)
+        matches = make_room(_PRODUCT_ROWS * _PRODUCT_COLUMNS)
         parts = []
         for left in range(max(first, self.known), len(self.units), _PRODUCT_COLUMNS):
             products = rows @ self.units[left : left + _PRODUCT_COLUMNS].T
-            count = search_products(products, (first, left), self.vectors, self.bounds, found)
-            parts.append(take_pairs(found, count))
+            count = search_products(products, (first, left), self.vectors, self.bounds, matches)
+            parts.append(take_pairs(matches, count))
         return sort_pairs(join_pairs(parts), len(self.units))

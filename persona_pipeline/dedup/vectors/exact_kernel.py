@@ -125,12 +125,12 @@ def _add_sums(row: Floats, tile: Floats, width: int, sums: Floats) -> None:
 @proposing
 def flag_sums(sums: Floats, width: int, bound: np.float32, flags: NDArray[np.uint8]) -> int:
     """Marks what reaches the bound, and counts it: a count, unlike a maximum, is vectorized."""
-    found = np.int32(0)
+    matches = np.int32(0)
     for n in range(width):
         reaches = sums[n] >= bound
         flags[n] = reaches
-        found += np.int32(reaches)
-    return int(found)
+        matches += np.int32(reaches)
+    return int(matches)
 
 
 @compiled
@@ -146,7 +146,7 @@ def propose(
 
 @compiled
 def decide(
-    vectors: Vectors, found: PairBuffer, count: int, pair: tuple[int, int], min_cosine: float
+    vectors: Vectors, matches: PairBuffer, count: int, pair: tuple[int, int], min_cosine: float
 ) -> int:
     """Adds the pair if it is close, and returns how many there are then.
 
@@ -157,7 +157,7 @@ def decide(
     cosine = min(dot(vectors.rows[i], vectors.rows[j]) / np.sqrt(lengths), 1.0)
     if cosine < min_cosine:
         return count
-    found.earlier[count], found.later[count], found.cosines[count] = i, j, cosine
+    matches.earlier[count], matches.later[count], matches.cosines[count] = i, j, cosine
     return count + 1
 
 
@@ -182,7 +182,7 @@ def search_prefixes(
     prefixes: Prefixes,
     vectors: Vectors,
     bounds: Bounds,
-    found: PairBuffer,
+    matches: PairBuffer,
 ) -> tuple[int, int]:
     """Pairs of the rows (from, to) with the columns from this tile on, while there is room.
 
@@ -194,7 +194,7 @@ def search_prefixes(
     words = flags.view(np.uint64)
     count = 0
     for number in range(tile, len(prefixes.columns)):
-        if count + (rows[1] - rows[0]) * size > len(found.earlier):
+        if count + (rows[1] - rows[0]) * size > len(matches.earlier):
             return count, number
         start = prefixes.first + number * size
         width = min(size, len(vectors.rows) - start)
@@ -207,14 +207,14 @@ def search_prefixes(
             while n < width:
                 product = dot_fast(prefixes.longer[i], prefixes.longer[start + n])
                 if product >= bounds.longer:
-                    count = decide(vectors, found, count, (i, start + n), bounds.cosine)
+                    count = decide(vectors, matches, count, (i, start + n), bounds.cosine)
                 n = next_flag(flags, words, n + 1)
     return count, len(prefixes.columns)
 
 
 @compiled
 def search_products(
-    products: Floats, corner: tuple[int, int], vectors: Vectors, bounds: Bounds, found: PairBuffer
+    products: Floats, corner: tuple[int, int], vectors: Vectors, bounds: Bounds, matches: PairBuffer
 ) -> int:
     """Pairs among the products of two blocks of vectors, which start at the corner (row, column).
 
@@ -230,6 +230,6 @@ def search_products(
             continue
         n = next_flag(flags, words, max(0, i + 1 - corner[1]))
         while n < width:
-            count = decide(vectors, found, count, (i, corner[1] + n), bounds.cosine)
+            count = decide(vectors, matches, count, (i, corner[1] + n), bounds.cosine)
             n = next_flag(flags, words, n + 1)
     return count

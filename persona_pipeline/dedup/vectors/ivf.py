@@ -270,7 +270,7 @@ class _IvfSearch:
         from persona_pipeline.dedup.vectors.ivf_kernel import search_list  # noqa: PLC0415
 
         queries = self.queries[1][which]
-        found = make_room(_ROOM)
+        matches = make_room(_ROOM)
         parts = []
         place, query, end = self.ends[cell], 0, self.ends[cell + 1]
         while place < end:
@@ -282,9 +282,9 @@ class _IvfSearch:
                 self.arranged,
                 self.usable.vectors,
                 self.bounds,
-                found,
+                matches,
             )
-            parts.append(take_pairs(found, count))
+            parts.append(take_pairs(matches, count))
         return join_pairs(parts)
 
 

@@ -135,7 +135,7 @@ def span(points: Floats, most: int, least: float) -> NDArray[np.float64]:
     Ends when no remainder has this length. In plain loops: the bits are the same everywhere.
     """
     rest = points.astype(np.float64)
-    found = np.empty((most, points.shape[1]))
+    matches = np.empty((most, points.shape[1]))
     for count in range(most):
         best, length = 0, -1.0
         for n in range(len(rest)):
@@ -143,16 +143,16 @@ def span(points: Floats, most: int, least: float) -> NDArray[np.float64]:
             if square > length:
                 best, length = n, square
         if length < least * least:
-            return found[:count]
+            return matches[:count]
         direction = rest[best] / np.sqrt(length)
         for _ in range(2):
             for n in range(count):
-                direction -= dot(direction, found[n]) * found[n]
+                direction -= dot(direction, matches[n]) * matches[n]
             direction /= np.sqrt(dot(direction, direction))
-        found[count] = direction
+        matches[count] = direction
         for n in range(len(rest)):
             rest[n] -= dot(rest[n], direction) * direction
-    return found
+    return matches
 
 
 @compiled
@@ -178,7 +178,7 @@ def _look_closer(
     arranged: Arranged,
     vectors: Vectors,
     bounds: Bounds,
-    found: PairBuffer,
+    matches: PairBuffer,
     count: int,
     ends: tuple[int, int],
 ) -> int:
@@ -189,7 +189,7 @@ def _look_closer(
     if product < bounds.longer or (not is_own and _is_found_there(arranged, query, place)):
         return count
     one, other = arranged.rows[query], arranged.rows[place]
-    return decide(vectors, found, count, (min(one, other), max(one, other)), bounds.cosine)
+    return decide(vectors, matches, count, (min(one, other), max(one, other)), bounds.cosine)
 
 
 @compiled
@@ -201,7 +201,7 @@ def search_list(
     arranged: Arranged,
     vectors: Vectors,
     bounds: Bounds,
-    found: PairBuffer,
+    matches: PairBuffer,
 ) -> tuple[int, int, int]:
     """Pairs of the queries with the places of one cell, up to this end, while there is room.
 
@@ -232,14 +232,14 @@ def search_list(
             first = max(0, query + 1 - start) if is_own else 0
             if first >= width:
                 continue
-            if count + width > len(found.earlier):
+            if count + width > len(matches.earlier):
                 return count, start, number
             if propose(arranged.prefixes[query], tile, width, bounds.prefix, sums, flags) == 0:
                 continue
             n = next_flag(flags, words, first)
             while n < width:
                 ends = (query, start + n)
-                count = _look_closer(arranged, vectors, bounds, found, count, ends)
+                count = _look_closer(arranged, vectors, bounds, matches, count, ends)
                 n = next_flag(flags, words, n + 1)
         start, next_query = start + width, 0
     return count, end, 0

@@ -26,9 +26,13 @@ def make_room(pairs: int) -> "PairBuffer":
     return PairBuffer(np.empty(pairs, np.int64), np.empty(pairs, np.int64), np.empty(pairs))
 
 
-def take_pairs(found: "PairBuffer", count: int) -> Pairs:
+def take_pairs(matches: "PairBuffer", count: int) -> Pairs:
     """The first of these, copied: the room is used again."""
-    return found.earlier[:count].copy(), found.later[:count].copy(), found.cosines[:count].copy()
+    return (
+        matches.earlier[:count].copy(),
+        matches.later[:count].copy(),
+        matches.cosines[:count].copy(),
+    )
 
 
 def sort_pairs(pairs: Pairs, count: int) -> Pairs:

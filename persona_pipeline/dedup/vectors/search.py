@@ -72,8 +72,8 @@ def similar_texts(
     vectors: TextVectors, min_cosine: float, resources: Resources | None = None
 ) -> pl.DataFrame:
     """The pairs of texts with at least this cosine, one of which is new."""
-    found = _search(vectors, min_cosine, resources or Resources())
-    parts = [_name(vectors.keys, pairs) for pairs in found]
+    matches = _search(vectors, min_cosine, resources or Resources())
+    parts = [_name(vectors.keys, pairs) for pairs in matches]
     return pl.concat([pl.DataFrame(schema=PAIRS), *parts])
 
 
@@ -90,14 +90,14 @@ def _search(vectors: TextVectors, min_cosine: float, resources: Resources) -> It
         return
     first = np.flatnonzero(early)
     if early[known:].any():
-        found = similar_pairs(
+        matches = similar_pairs(
             _take(rows, first, vectors.folder),
             min_cosine,
             known=int(early[:known].sum()),
             threads=resources.threads,
             check=check,
         )
-        yield first[found[0]], first[found[1]], found[2]
+        yield first[matches[0]], first[matches[1]], matches[2]
     in_order = first[np.argsort(vectors.keys[first])]  # the same cells, whoever is known
     cells = train_ivf(_take(rows, in_order, vectors.folder), min_cosine)
     logger.info(

@@ -79,8 +79,8 @@ def read_characters() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
             (IGNORED_RULE, IGNORED),
         ):
             query = f"select point from {SCALARS} and regexp_matches(chr(point::int), $rule)"
-            found = conn.execute(query, {"rule": rule}).fetchnumpy()["point"]
-            classes[found if kind != SPACELESS else found[classes[found] == WORD]] = kind
+            matches = conn.execute(query, {"rule": rule}).fetchnumpy()["point"]
+            classes[matches if kind != SPACELESS else matches[classes[matches] == WORD]] = kind
         query = f"select point, unicode(lower(chr(point::int))) as lower from {SCALARS}"
         cases = conn.execute(f"{query} and point < {CASED}").fetchnumpy()
         lower[cases["point"]] = cases["lower"]

@@ -52,7 +52,7 @@ def compare_words(first: str, second: str) -> Differences:
     """The words of each text that the other one lacks, wherever they stand."""
     texts = [unicodedata.normalize("NFC", text) for text in (first, second)]
     words = [list(cut_words(text)) for text in texts]
-    own, other = ({word.word for word in found} for found in words)
+    own, other = ({word.word for word in matches} for matches in words)
     return Differences(
         first=_pieces(texts[0], words[0], own - other),
         second=_pieces(texts[1], words[1], other - own),

@@ -32,6 +32,6 @@ def fuzzy_scores(pairs: pl.DataFrame, texts: pl.DataFrame, resources: Resources)
     scores = cpdist(
         first.to_list(), second.to_list(), scorer=ratio, workers=threads, dtype=np.float64
     )
-    found = pl.DataFrame({"first": first, "second": second, "score": scores})
+    matches = pl.DataFrame({"first": first, "second": second, "score": scores})
     is_known = pl.col("first").is_not_null() & pl.col("second").is_not_null()
-    return found.select(fuzzy_score=pl.when(is_known).then("score"))["fuzzy_score"]
+    return matches.select(fuzzy_score=pl.when(is_known).then("score"))["fuzzy_score"]

@@ -80,10 +80,10 @@ def are_shared(new: KeyedSets, known: Iterable[KeyedSets]) -> NDArray[np.bool_]:
     """Which of the new sets are among the known ones."""
     from persona_pipeline.dedup.words.join_kernel import mark_common  # noqa: PLC0415 - compiles
 
-    found = np.zeros(len(new.keys), np.bool_)
+    matches = np.zeros(len(new.keys), np.bool_)
     for part in known:
-        mark_common(new.keys, part.keys, found)
-    return found
+        mark_common(new.keys, part.keys, matches)
+    return matches
 
 
 def jaccard_pairs(
@@ -188,10 +188,10 @@ class _Join:
         wanted = self._index(new)
 
         def choose(part: KeyedSets) -> KeyedSets:
-            found = np.zeros(len(part.sets), np.bool_)
+            matches = np.zeros(len(part.sets), np.bool_)
             part_keys = part.keys_at(self._min_similarity)[1:]
-            find_near(part_keys, part.sets.starts, wanted, self._min_similarity, found)
-            rows = np.flatnonzero(found)
+            find_near(part_keys, part.sets.starts, wanted, self._min_similarity, matches)
+            rows = np.flatnonzero(matches)
             rows = rows[~are_among(part.keys[rows], new.keys)]
             return KeyedSets(part.keys[rows], part.sets.take(rows))
 
@@ -216,8 +216,8 @@ class _Join:
         rows = np.flatnonzero(hot)
         if len(rows):
             logger.info("a key has over %d sets: %d sets joined on %d words", HOT, len(rows), level)
-            found = self.pairs(ordered.take(rows), is_new[order][rows], level + 1)
-            parts.append(JoinPairs(rows[found.left], rows[found.right], found.shared))
+            matches = self.pairs(ordered.take(rows), is_new[order][rows], level + 1)
+            parts.append(JoinPairs(rows[matches.left], rows[matches.right], matches.shared))
         left, right, shared = _concat(parts)
         return JoinPairs(order[left], order[right], shared)
 
@@ -265,10 +265,10 @@ class _Join:
             while True:
                 pairs, shared = np.empty((room, 2), np.int32), np.empty(room, np.int32)
                 rules = (self._min_similarity, limit)
-                found = join_group(*columns, compared, *rules, pairs, shared, hot)
-                if found <= room:
-                    return _unique(pairs[:found], shared[:found])
-                room = found
+                matches = join_group(*columns, compared, *rules, pairs, shared, hot)
+                if matches <= room:
+                    return _unique(pairs[:matches], shared[:matches])
+                room = matches
 
         with ThreadPoolExecutor(self._resources.threads) as pool:
             yield from pool.map(join, range(1 << bits))
@@ -292,10 +292,10 @@ def _write_keys(sets: WordSets, shapes: JoinKeyTable, passes: int, number: int) 
     layout = (shapes.starts, shapes.places, shapes.levels, shapes.roles)
     while True:
         columns = Keys.allocate(room)
-        found = write_keys(sets.codes, sets.starts, *layout, passes, number, *columns)
-        if found <= room:
-            return columns.slice(0, found)
-        room = found
+        matches = write_keys(sets.codes, sets.starts, *layout, passes, number, *columns)
+        if matches <= room:
+            return columns.slice(0, matches)
+        room = matches
 
 
 def are_among(keys: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -309,8 +309,8 @@ def are_among(keys: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> NDArray[
 def _unique(pairs: NDArray[np.int32], shared: NDArray[np.int32]) -> JoinPairs:
     """Each pair once: it is found once for each level that both sets have."""
     codes = pairs[:, 0].astype(np.int64) << 32 | pairs[:, 1]
-    found, first = np.unique(codes, return_index=True)
-    return JoinPairs(found >> 32, found & 0xFFFFFFFF, shared[first].astype(np.int64))
+    matches, first = np.unique(codes, return_index=True)
+    return JoinPairs(matches >> 32, matches & 0xFFFFFFFF, shared[first].astype(np.int64))
 
 
 def _concat(parts: list[JoinPairs]) -> JoinPairs:

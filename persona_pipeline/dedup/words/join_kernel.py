@@ -74,14 +74,14 @@ def mark_keys(keys: Any, bits: Any) -> None:
 
 
 @compiled
-def mark_common(left: Any, right: Any, found: Any) -> None:
+def mark_common(left: Any, right: Any, matches: Any) -> None:
     """Which keys of `left` are in `right`, too; both are sorted."""
     at = 0
     for number in range(len(left)):
         while at < len(right) and right[at] < left[number]:
             at += 1
         if at < len(right) and right[at] == left[number]:
-            found[number] = True
+            matches[number] = True
 
 
 @compiled
@@ -227,7 +227,7 @@ def index_keys(keys: Any, bits: Any, groups: Any) -> None:
 
 
 @compiled
-def find_near(known: Any, starts: Any, new: Any, min_similarity: float, found: Any) -> None:
+def find_near(known: Any, starts: Any, new: Any, min_similarity: float, matches: Any) -> None:
     """Which known sets share a key with a new one that can be similar, by size and signature.
 
     `known`: their sorted keys, the set of each key, the signature of each set, and `starts` where
@@ -242,14 +242,14 @@ def find_near(known: Any, starts: Any, new: Any, min_similarity: float, found: A
     for number in range(len(keys)):
         key, row = keys[number], rows[number]
         slot = key >> slot_shift
-        if not (bits[slot >> U(6)] >> (slot & U(63))) & U(1) or found[row]:
+        if not (bits[slot >> U(6)] >> (slot & U(63))) & U(1) or matches[row]:
             continue
         size, group = starts[row + 1] - starts[row], np.int64(key >> group_shift)
         for at in range(groups[group], groups[group + 1]):
             both = size + new_sizes[at]
             is_like = min(size, new_sizes[at]) >= overlap * both - 1e-7
             if is_like and new_keys[at] == key:
-                found[row] |= may_be_similar(both, signatures[row], new_signatures[at], overlap)
+                matches[row] |= may_be_similar(both, signatures[row], new_signatures[at], overlap)
 
 
 @compiled

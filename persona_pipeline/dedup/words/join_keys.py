@@ -72,8 +72,8 @@ def _of_size(
         return []
     roles = dict[tuple[int, tuple[int, ...]], int]()
     for role in (PROBE, INDEX):
-        for found in _positions(size, min_similarity, level, role):
-            roles[found] = roles.get(found, 0) | role
+        for matches in _positions(size, min_similarity, level, role):
+            roles[matches] = roles.get(matches, 0) | role
     return [(words, positions, both) for (words, positions), both in roles.items()]
 
 

@@ -98,14 +98,14 @@ def join_band(
     with those before it. Returns where to go on, and how many pairs were written: arrays as long
     as `order` always hold those of one row. Without signatures, similarity is the true one.
     """
-    first, found = at, 0
+    first, matches = at, 0
     while first > 0 and keys[order[first - 1], band] == keys[order[at], band]:
         first -= 1
     while at < len(order):
         row = order[at]
         if keys[row, band] != keys[order[first], band]:
             first = at
-        if found + at - first > len(pairs):
+        if matches + at - first > len(pairs):
             break
         for place in range(first, at):
             other = order[place]
@@ -118,9 +118,9 @@ def join_band(
             else:
                 similarity = jaccard(codes, starts, row, other, min_similarity)
             if similarity >= min_similarity:
-                pairs[found, 0] = row
-                pairs[found, 1] = other
-                similarities[found] = similarity
-                found += 1
+                pairs[matches, 0] = row
+                pairs[matches, 1] = other
+                similarities[matches] = similarity
+                matches += 1
         at += 1
-    return at, found
+    return at, matches

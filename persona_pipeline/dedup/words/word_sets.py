@@ -142,12 +142,12 @@ def _composed(texts: pl.Series) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     from persona_pipeline.dedup.words.word_sets_kernel import find_composable  # noqa: PLC0415 - compiles
 
     data, offsets = _utf8(texts)
-    found = np.zeros(len(texts), np.bool_)
-    find_composable(data, offsets, FIRST_COMPOSABLE, found)
-    if not found.any():
+    matches = np.zeros(len(texts), np.bool_)
+    find_composable(data, offsets, FIRST_COMPOSABLE, matches)
+    if not matches.any():
         return data, offsets
-    parts = [texts.filter(~found), texts.filter(found).str.normalize("NFC")]
-    return _utf8(pl.concat(parts).gather(np.argsort(np.argsort(found, kind="stable"))))
+    parts = [texts.filter(~matches), texts.filter(matches).str.normalize("NFC")]
+    return _utf8(pl.concat(parts).gather(np.argsort(np.argsort(matches, kind="stable"))))
 
 
 def _utf8(texts: pl.Series) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

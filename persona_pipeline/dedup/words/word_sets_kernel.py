@@ -52,12 +52,12 @@ def decode(data: Any, at: int) -> Any:
 
 
 @compiled
-def find_composable(data: Any, offsets: Any, first: int, found: Any) -> None:
+def find_composable(data: Any, offsets: Any, first: int, matches: Any) -> None:
     """Which texts have a byte from `first` on."""
     for row in range(len(offsets) - 1):
         for at in range(offsets[row], offsets[row + 1]):
             if data[at] >= first:
-                found[row] = True
+                matches[row] = True
                 break
 
 

@@ -174,11 +174,11 @@ async def advance(record: BatchRecord, api: BatchApi) -> BatchState | None:
     if record.is_finished:
         return None
     if record.batch_id is None:
-        found = await api.find(submission)
-        if found is None:
+        matches = await api.find(submission)
+        if matches is None:
             record.drop()
             raise NeverSubmitted
-        record.note_batch(found)
+        record.note_batch(matches)
     state = await api.look(str(record.batch_id))
     if state.status == "failed":
         record.drop()

@@ -33,13 +33,13 @@ def collect_finished(settings: Settings) -> list[CollectedBatch]:
 
 
 async def _collect(settings: Settings, records: list[BatchRecord]) -> list[CollectedBatch]:
-    found = []
+    matches = []
     for record in records:
         try:
             if record.hold() and await _fetch(settings, record):
                 submission = record.submission
                 count = len(submission.requests)
-                found.append(CollectedBatch(str(record.batch_id), submission.shard, count))
+                matches.append(CollectedBatch(str(record.batch_id), submission.shard, count))
         except FileNotFoundError:
             continue
         except NeverSubmitted:
@@ -48,7 +48,7 @@ async def _collect(settings: Settings, records: list[BatchRecord]) -> list[Colle
             LOG.warning("batch %s of %s: %s", record.batch_id, record.submission.model, error)
         finally:
             record.release()
-    return found
+    return matches
 
 
 async def _fetch(settings: Settings, record: BatchRecord) -> bool:

@@ -91,7 +91,7 @@ class BatchUnderWay:
                 await asyncio.sleep(self.poll_seconds)
 
     def hand_out(
-        self, found: MutableMapping[str, ChatReply], errors: Mapping[str, CallError]
+        self, matches: MutableMapping[str, ChatReply], errors: Mapping[str, CallError]
     ) -> list[Waiting]:
         """Give everyone his answer or error; returns those for whom there is neither."""
         left = []
@@ -99,8 +99,8 @@ class BatchUnderWay:
             custom_id, reply = waiting.custom_id, waiting.reply
             if reply.done():
                 continue
-            if custom_id in found:
-                reply.set_result(found.pop(custom_id))
+            if custom_id in matches:
+                reply.set_result(matches.pop(custom_id))
             elif custom_id in errors:
                 reply.set_exception(errors[custom_id])
             else:

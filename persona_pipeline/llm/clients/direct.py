@@ -240,25 +240,25 @@ def _find_route(
 
 def find_endpoint(model: str, api_base: str | None, api_key: str | None) -> Endpoint | None:
     """Where the model answers; None: not on an OpenAI-compatible chat route."""
-    given = api_key or (api_base and "none")
+    arguments = api_key or (api_base and "none")
     name, provider, key, base = import_litellm().get_llm_provider(
-        model, api_base=api_base, api_key=given
+        model, api_base=api_base, api_key=arguments
     )
     if provider not in DIRECT_PROVIDERS or _is_bridged(name, provider, base):
         return None
-    key = (key or given or _key_in_environment(provider)).strip()
+    key = (key or arguments or _key_in_environment(provider)).strip()
     return Endpoint(name, provider, _address_of(provider, base), key)
 
 
 def _mapped(name: str, provider: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What is asked, in the model's parameters; without sampling that it does not let set."""
     litellm = import_litellm()
-    given = {"messages": [], "max_retries": 0, "stream": None, **asked}
+    arguments = {"messages": [], "max_retries": 0, "stream": None, **asked}
     find = partial(litellm.utils.get_optional_params, model=name, custom_llm_provider=provider)
     try:
-        params: dict[str, Any] = find(**given)
+        params: dict[str, Any] = find(**arguments)
     except litellm.UnsupportedParamsError:
-        params = find(**given, additional_drop_params=SAMPLING)
+        params = find(**arguments, additional_drop_params=SAMPLING)
     return params
 
 

@@ -90,9 +90,9 @@ class EmbeddingClient:
                 if not reply.done():
                     reply.set_exception(error)
         else:
-            for (_, reply), made in zip(batch, replies, strict=True):
+            for (_, reply), result in zip(batch, replies, strict=True):
                 if not reply.done():
-                    reply.set_result(made)
+                    reply.set_result(result)
 
     async def _embed(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         litellm = import_litellm()
@@ -126,15 +126,15 @@ class ServedEmbedder:
         """
         requests = [embedding_request(self.model, text) for text in texts]
         answers = self._gateway.answers(requests, shard=self._shard, stage=EMBEDDINGS)
-        found = [answers[request.call_key] for request in requests]
-        missing = [answer for answer in found if answer.status != "ok"]
+        matches = [answers[request.call_key] for request in requests]
+        missing = [answer for answer in matches if answer.status != "ok"]
         if missing:
             msg = (
                 f"embedding model {self.model} gave no vector for {len(missing)} of {len(texts)} "
                 f"texts ({missing[0].error}): run again, the others are kept"
             )
             raise ModelError(msg)
-        return unit_rows(np.array([read_vector(answer) for answer in found], dtype=np.float32))
+        return unit_rows(np.array([read_vector(answer) for answer in matches], dtype=np.float32))
 
 
 def read_vector(answer: Answer) -> Vectors:

@@ -157,14 +157,14 @@ def refused(
 def _error_in(body: str) -> Mapping[str, Any]:
     """The error object in an answer, however the server wraps it."""
     try:
-        found = json.loads(body)
+        matches = json.loads(body)
     except (ValueError, RecursionError):
-        found = without_markup(body)
-    if isinstance(found, list) and found:
-        found = found[0]
-    if isinstance(found, Mapping):
-        found = found.get("error") or found
-    return found if isinstance(found, Mapping) else {"message": found}
+        matches = without_markup(body)
+    if isinstance(matches, list) and matches:
+        matches = matches[0]
+    if isinstance(matches, Mapping):
+        matches = matches.get("error") or matches
+    return matches if isinstance(matches, Mapping) else {"message": matches}
 
 
 def without_markup(body: str) -> str:

@@ -46,9 +46,9 @@ class Gateway:
             BudgetExceeded: the budget does not cover the rest.
         """
         wanted = {request.call_key: request for request in requests}
-        found: dict[str, Answer] = {}
-        self.buy(wanted.values(), found.__setitem__, shard=shard, stage=stage, count=len(wanted))
-        return {key: found[key] for key in wanted}
+        matches: dict[str, Answer] = {}
+        self.buy(wanted.values(), matches.__setitem__, shard=shard, stage=stage, count=len(wanted))
+        return {key: matches[key] for key in wanted}
 
     def buy(
         self,

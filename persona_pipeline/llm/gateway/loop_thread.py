@@ -43,30 +43,30 @@ def run_in_loop_thread(
         raise thread.error
 
 
-async def in_daemon_thread(function: Callable[[Given], Made], given: Given) -> Made:
+async def in_daemon_thread(function: Callable[[Given], Made], arguments: Given) -> Made:
     """As `asyncio.to_thread`, for calls that take long: an interrupted process does not wait."""
     loop = asyncio.get_running_loop()
-    made: asyncio.Future[Made] = loop.create_future()
+    outcome: asyncio.Future[Made] = loop.create_future()
 
     def settle(result: Made | None, error: Exception | None) -> None:
-        if made.done():
+        if outcome.done():
             return
         if error:
-            made.set_exception(error)
+            outcome.set_exception(error)
         else:
-            made.set_result(cast("Made", result))
+            outcome.set_result(cast("Made", result))
 
     def work() -> None:
         result, error = None, None
         try:
-            result = function(given)
+            result = function(arguments)
         except Exception as raised:  # noqa: BLE001 - raised again where it is waited for
             error = raised
         with suppress(RuntimeError):  # the loop ended meanwhile
             loop.call_soon_threadsafe(settle, result, error)
 
     threading.Thread(target=work, daemon=True).start()
-    return await made
+    return await outcome
 
 
 class _LoopThread(threading.Thread):

@@ -227,15 +227,15 @@ class Purchase:
     async def _find_or_buy(self, request: ChatRequest, window: _Window) -> Answer:
         """Bought by us, or by another process since the window was looked up."""
         key_locks, key = self._context.journal.key_locks, request.call_key
-        if found := window.found.get(key):
+        if matches := window.found.get(key):
             self.totals.reused += 1
-            return found
+            return matches
         if not key_locks.take(key):
             raise _LockedElsewhere
         try:
-            if found := await self._look_again(key, window):
+            if matches := await self._look_again(key, window):
                 self.totals.reused += 1
-                return found
+                return matches
             call = await self._runner.buy(request)
         finally:
             key_locks.release(key)
@@ -246,8 +246,8 @@ class Purchase:
     async def _look_again(self, key: str, window: _Window) -> Answer | None:
         index = self._context.journal.index
         index.refresh()
-        if found := index.find(key):
-            return found
+        if matches := index.find(key):
+            return matches
         if self._context.store.version() != window.version:
             async with window.lock:
                 await self._refresh(window)
