@@ -41,8 +41,8 @@ def build_schedule(
         if not store.is_current():
             yield dg.SkipReason(f"there is no {settings.snapshot} of this version yet")
             return
-        unfinished = find_pending(store, stages)
-        for row in unfinished:
+        pending = find_pending(store, stages)
+        for row in pending:
             if row.stopped_stage:
                 context.log.warning(
                     "shard %s is left alone: its stage %s stopped (%s); run it by hand",
@@ -50,9 +50,9 @@ def build_schedule(
                     row.stopped_stage,
                     row.stopped_reason,
                 )
-        wanted = [row for row in unfinished if not row.stopped_stage]
+        wanted = [row for row in pending if not row.stopped_stage]
         if not wanted:
-            yield dg.SkipReason(f"nothing to run; {len(unfinished)} stopped shards left alone")
+            yield dg.SkipReason(f"nothing to run; {len(pending)} stopped shards left alone")
             return
         add_shards(context.instance, store)  # in a new instance, none is a partition
         day = context.scheduled_execution_time.isoformat()

@@ -69,8 +69,8 @@ def test_vectors_are_needed_to_compare_or_to_choose_by_meaning() -> None:
     assert load_settings().needs_vectors
     by_words: dict[str, Any] = {"cosine_threshold": None}
     assert not load_settings(**by_words).needs_vectors
-    spread = {"few": {"count": 3}}
-    assert load_settings(**by_words, selections=spread).needs_vectors
+    chosen = {"few": {"count": 3}}
+    assert load_settings(**by_words, selections=chosen).needs_vectors
     for rules in ({"count": 3, "method": "first"}, {"thresholds": [0.5]}):
         assert not load_settings(**by_words, selections={"few": rules}).needs_vectors
 
@@ -304,7 +304,7 @@ def test_a_stage_that_is_none_is_named_with_the_choices(setting: str) -> None:
 @hypothesis_settings(
     max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
-@given(given=st.fixed_dictionaries({}, optional=CHOICES))
+@given(arguments=st.fixed_dictionaries({}, optional=CHOICES))
 def test_settings_reach_a_child_process_through_its_environment_unchanged(
     arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,7 @@ def was(store: Store, **counts: int) -> RunBaseline:
     return replace(now, hubs=hubs)
 
 
-def aftermath(store: Store, before: RunBaseline | None = None, **settings: object) -> str:
+def side_effects(store: Store, before: RunBaseline | None = None, **settings: object) -> str:
     """What is said after a run of s1."""
     output = StringIO()
     chosen = load_settings(selections={"few": {"count": 1}}, **settings)
@@ -65,18 +65,18 @@ def test_a_run_that_changed_its_own_shard_only_says_nothing(store: Store) -> Non
     before = was(store, s1=9)
     counts = [(shard, hub.persona_count) for shard, hub in before.hubs.items()]
     assert counts == [("s2", 1), ("s1", 9), ("s3", 0)]
-    assert aftermath(store, before) == ""
+    assert side_effects(store, before) == ""
 
 
 def test_other_shards_whose_hub_has_changed_are_named_with_both_counts(store: Store) -> None:
     keep(store, a="s1", b="s2", c="new by another run", d="s2")
     before = was(store, s2=1, s3=1200)
-    assert aftermath(store, before) == (
+    assert side_effects(store, before) == (
         "All shards are deduplicated together, and the hub of others has changed, too: personas of "
         "s2 2 (was 1), s3 0 (was 1,200).\n"
     )
-    assert "personas of s2 2 (as many, others)." in aftermath(store, was(store, s2=2))
-    many = aftermath(store, was(store, **{f"t{number}": 1 for number in range(9)}))
+    assert "personas of s2 2 (as many, others)." in side_effects(store, was(store, s2=2))
+    many = side_effects(store, was(store, **{f"t{number}": 1 for number in range(9)}))
     assert "t3 0 (was 1), t4 0 (was 1) and 4 more." in many
 
 
@@ -85,10 +85,10 @@ def test_records_that_are_not_asked_for_any_more_are_told_by_domain(store: Store
         tables.add("personas.hub", {"persona_id": "p"})
         tables.add("synthetic.riddle", {"record_id": "r", "persona_id": "p"})
     before = replace(was(store), records={"riddle": 3, "toast": 2})
-    assert aftermath(store, before).startswith(
+    assert side_effects(store, before).startswith(
         "Fewer records of these shards than before: riddle 1 (was 3), toast 0 (was 2). What was"
     )
-    assert aftermath(store, replace(before, records={"riddle": 1})) == ""
+    assert side_effects(store, replace(before, records={"riddle": 1})) == ""
 
 
 def test_a_selection_that_the_run_has_made_is_told(store: Store) -> None:
@@ -97,7 +97,7 @@ def test_a_selection_that_the_run_has_made_is_told(store: Store) -> None:
             tables.add("personas.selections", {"name": "few", "persona_id": persona})
         tables.add("personas.hub", {"persona_id": "p"})
     before = replace(was(store), unmade=["few", "none"])
-    assert aftermath(store, before) == "Selection 'few' was made: 1 persona of the hub.\n"
+    assert side_effects(store, before) == "Selection 'few' was made: 1 persona of the hub.\n"
 
 
 def test_records_of_personas_that_a_selection_lost_are_counted(store: Store) -> None:
@@ -109,7 +109,7 @@ def test_records_of_personas_that_a_selection_lost_are_counted(store: Store) -> 
         for persona in ("a", "b"):
             record = {"record_id": persona, "persona_id": persona, "shard": "s2"}
             tables.add("synthetic.riddle", record)
-    assert "in their domain's selection, any more: 1 of s2." in aftermath(store)
+    assert "in their domain's selection, any more: 1 of s2." in side_effects(store)
 
 
 def test_records_whose_personas_left_the_hub_are_counted_by_shard(store: Store) -> None:
@@ -122,7 +122,7 @@ def test_records_whose_personas_left_the_hub_are_counted_by_shard(store: Store) 
             "synthetic.riddle",
             *({"record_id": r, "persona_id": p, "shard": shard} for r, p, shard in records),
         )
-    said = aftermath(store)
+    said = side_effects(store)
     assert "not in the hub, or in their domain's selection, any more: 2 of s2, 1 of s3." in said
     assert "--example shards_behind" in said
 
@@ -146,7 +146,7 @@ def test_a_selection_made_from_another_hub_is_named(
         hubs.append({"shard": "s2", "hub_version": "q d"})
         tables.add("runs.selected", *hubs, name="few", rules=rules)
     drawn = {"math": "few", "npc": "few"}
-    said = aftermath(store, persona_sources=drawn, domains=domains)
+    said = side_effects(store, persona_sources=drawn, domains=domains)
     assert ("Selection 'few' (math, npc) was made from another hub of s1 than" in said) == is_said
     assert ("'persona-pipeline select few' makes it again" in said) == is_said
 
@@ -154,11 +154,11 @@ def test_a_selection_made_from_another_hub_is_named(
 def test_a_selection_made_by_other_rules_is_named(store: Store) -> None:
     with writing(store) as tables:
         tables.add("runs.selected", {"name": "few", "hub_version": "d", "rules": '{"count":2}'})
-    said = aftermath(store, persona_sources={"math": "few"})
+    said = side_effects(store, persona_sources={"math": "few"})
     assert "Selection 'few' (math) was made by other rules than those of now, and stays" in said
 
 
 def test_nothing_is_said_of_a_selection_that_was_not_noted(store: Store) -> None:
     with writing(store) as tables:
         tables.add("runs.stages", {"stage": "deduplication", "output_version": "d1"})
-    assert aftermath(store, persona_sources={"math": "few"}) == ""
+    assert side_effects(store, persona_sources={"math": "few"}) == ""

@@ -64,10 +64,10 @@ def check_against_all_pairs(vectors: Floats, min_cosine: float, known: int = 0) 
     assert (np.diff(earlier * (len(vectors) + 1) + later) > 0).all()
 
 
-def clustered(count: int, dimensions: int, spread: float, seed: int = 0) -> Floats:
+def clustered(count: int, dimensions: int, width: float, seed: int = 0) -> Floats:
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((max(1, count // 10), dimensions))
-    noise = rng.standard_normal((count, dimensions)) * spread
+    noise = rng.standard_normal((count, dimensions)) * width
     return (centres[rng.integers(len(centres), size=count)] + noise).astype(np.float32)
 
 
@@ -125,13 +125,13 @@ def test_no_pair_is_lost_where_blocks_meet(name: str, size: int) -> None:
 def test_the_order_of_the_rows_does_not_show(name: str, vectors: Floats, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(vectors))
 
-    def found(rows: Floats, names: NDArray[np.int64]) -> dict[frozenset[int], float]:
+    def find(rows: Floats, names: NDArray[np.int64]) -> dict[frozenset[int], float]:
         pairs = similar_pairs(rows, 0.8)
         named = zip(names[pairs[0]].tolist(), names[pairs[1]].tolist(), strict=True)
         return {frozenset(pair): cosine for pair, cosine in zip(named, pairs[2], strict=True)}
 
     with way(name):
-        assert found(vectors[order], order) == found(vectors, np.arange(len(vectors)))
+        assert find(vectors[order], order) == find(vectors, np.arange(len(vectors)))
 
 
 @settings(max_examples=50, deadline=None)

@@ -40,11 +40,11 @@ def small_blocks(tile: int = 8, queries: int = 3, block: int = 5) -> Iterator[No
         yield
 
 
-def random_cells(count: int, dimensions: int, probes: int, seed: int = 0) -> IvfIndex:
+def random_index(count: int, dimensions: int, nprobe: int, seed: int = 0) -> IvfIndex:
     rng = np.random.default_rng(seed)
     centroids = rng.standard_normal((count, dimensions))
     centroids /= np.sqrt((centroids * centroids).sum(axis=1))[:, None]
-    return IvfIndex(centroids.astype(np.float32), probes, 1.0)
+    return IvfIndex(centroids.astype(np.float32), nprobe, 1.0)
 
 
 def nearest_cells(vector: Floats, frozen: IvfIndex) -> list[int]:
@@ -54,8 +54,8 @@ def nearest_cells(vector: Floats, frozen: IvfIndex) -> list[int]:
         return []
     projection = Projection.build(usable, frozen.centroids)
     coordinates = usable.project(slice(None), projection.basis)
-    nearest = Columns.of(projection.centroids).nearest(coordinates, frozen.probes)
-    return [int(cell) for cell in nearest[0]]
+    nearest = Columns.of(projection.centroids).nearest(coordinates, frozen.nprobe)
+    return [int(list_number) for list_number in nearest[0]]
 
 
 def lawful_pairs(vectors: Floats, min_cosine: float, frozen: IvfIndex) -> set[tuple[int, int]]:
@@ -91,8 +91,8 @@ def test_a_pair_is_found_if_it_is_close_and_one_cell_is_near_the_other_vector(
     blocks: tuple[int, int, int],
 ) -> None:
     """What is within 1e-12 of the line may fall on either side: the sums' orders differ."""
-    count, probes, seed = shape
-    frozen = random_cells(count, vectors.shape[1], probes, seed)
+    count, nprobe, seed = shape
+    frozen = random_index(count, vectors.shape[1], nprobe, seed)
     early = np.random.default_rng(seed).random(len(vectors)) < 0.3
     line = min_cosine - 1e-9
 
@@ -113,19 +113,19 @@ def test_a_pair_is_found_if_it_is_close_and_one_cell_is_near_the_other_vector(
 @given(vectors=vector_sets(), seed=st.integers(0, 2**32 - 1))
 def test_neither_the_order_nor_the_other_rows_show(vectors: Floats, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    frozen = random_cells(8, vectors.shape[1], 2)
+    frozen = random_index(8, vectors.shape[1], 2)
     order = rng.permutation(len(vectors))
     some = order[: len(order) // 2]
 
-    def found(names: NDArray[np.int64]) -> dict[frozenset[int], float]:
+    def find(names: NDArray[np.int64]) -> dict[frozenset[int], float]:
         earlier, later, cosines = ivf_pairs(vectors[names], 0.8, frozen)
         named = zip(names[earlier].tolist(), names[later].tolist(), strict=True)
         return {frozenset(pair): cosine for pair, cosine in zip(named, cosines, strict=True)}
 
-    everything = found(np.arange(len(vectors)))
-    assert found(order) == everything
+    everything = find(np.arange(len(vectors)))
+    assert find(order) == everything
     among_some = {pair: cos for pair, cos in everything.items() if pair <= set(some.tolist())}
-    assert found(some) == among_some
+    assert find(some) == among_some
 
 
 def test_searching_shard_after_shard_finds_what_one_search_finds() -> None:
@@ -140,13 +140,13 @@ def test_searching_shard_after_shard_finds_what_one_search_finds() -> None:
 
 def test_all_probes_find_what_the_exact_search_finds_with_the_same_bits() -> None:
     vectors = clustered(3000, 100, 0.3)
-    frozen = random_cells(40, 100, 40)
+    frozen = random_index(40, 100, 40)
     assert_same(ivf_pairs(vectors, CLOSE, frozen), similar_pairs(vectors, CLOSE))
 
 
-@pytest.mark.parametrize("spread", [0.1, 0.3])
-def test_learned_cells_find_nearly_all_pairs_of_clustered_vectors(spread: float) -> None:
-    vectors = clustered(6000, 120, spread)
+@pytest.mark.parametrize("width", [0.1, 0.3])
+def test_learned_cells_find_nearly_all_pairs_of_clustered_vectors(width: float) -> None:
+    vectors = clustered(6000, 120, width)
     frozen = train_ivf(vectors, CLOSE)
     matches, truth = (
         as_set(ivf_pairs(vectors, CLOSE, frozen)),
@@ -155,7 +155,7 @@ def test_learned_cells_find_nearly_all_pairs_of_clustered_vectors(spread: float)
     assert matches <= truth
     assert len(matches) >= 0.999 * len(truth) > 5000
     assert frozen.recall >= 0.999
-    assert frozen.probes < len(frozen.centroids) / 2
+    assert frozen.nprobe < len(frozen.centroids) / 2
 
 
 def test_vectors_without_main_directions_are_searched_too() -> None:
@@ -172,7 +172,7 @@ def test_learning_is_deterministic() -> None:
     vectors = clustered(2000, 60, 0.3)
     one, other = train_ivf(vectors, CLOSE), train_ivf(vectors.copy(), CLOSE)
     np.testing.assert_array_equal(one.centroids, other.centroids)
-    assert (one.probes, one.recall) == (other.probes, other.recall)
+    assert (one.nprobe, one.recall) == (other.nprobe, other.recall)
     lengths = np.sqrt((one.centroids.astype(np.float64) ** 2).sum(axis=1))
     np.testing.assert_allclose(lengths, 1, atol=1e-6)
     assert one.centroids.dtype == np.float32
@@ -182,11 +182,11 @@ def test_learning_is_deterministic() -> None:
 def test_cells_are_learned_from_very_few_vectors(count: int) -> None:
     vectors = clustered(count, 30, 0.1)
     frozen = train_ivf(vectors, CLOSE)
-    assert 1 <= frozen.probes <= len(frozen.centroids) <= max(1, count)
+    assert 1 <= frozen.nprobe <= len(frozen.centroids) <= max(1, count)
     more = np.concatenate([vectors, clustered(50, 30, 0.1)])
     matches = ivf_pairs(more, CLOSE, frozen)
     assert as_set(matches) <= as_set(similar_pairs(more, CLOSE))
-    if frozen.probes == len(frozen.centroids):
+    if frozen.nprobe == len(frozen.centroids):
         assert as_set(matches) == as_set(similar_pairs(more, CLOSE))
 
 
@@ -199,7 +199,7 @@ def test_cells_of_equal_vectors_are_one_cell() -> None:
 
 def test_cells_without_a_close_pair_to_learn_from_keep_some_probes() -> None:
     frozen = train_ivf(np.eye(400, dtype=np.float32), CLOSE)
-    assert frozen.probes == min(6, len(frozen.centroids))
+    assert frozen.nprobe == min(6, len(frozen.centroids))
     assert frozen.recall == 1.0
 
 
@@ -234,7 +234,7 @@ def test_too_few_vectors_have_no_pairs(shape: tuple[int, int]) -> None:
 
 def test_pairs_of_two_early_rows_are_left_out() -> None:
     vectors = np.ones((5, 8), np.float32)
-    frozen = random_cells(3, 8, 1)
+    frozen = random_index(3, 8, 1)
     early = np.array([True, False, True, False, True])
     matches = as_set(ivf_pairs(vectors, CLOSE, frozen, early=early, known=2))
     assert matches == {(0, 3), (1, 2), (1, 3), (1, 4), (2, 3), (3, 4)}
@@ -243,7 +243,7 @@ def test_pairs_of_two_early_rows_are_left_out() -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_number_of_threads_does_not_show(threads: int) -> None:
     vectors = clustered(400, 40, 0.2)
-    frozen = random_cells(9, 40, 3)
+    frozen = random_index(9, 40, 3)
     with small_blocks(queries=20, block=50):
         expected = ivf_pairs(vectors, CLOSE, frozen, threads=2)
         matches = ivf_pairs(vectors, CLOSE, frozen, threads=threads)
@@ -253,7 +253,7 @@ def test_the_number_of_threads_does_not_show(threads: int) -> None:
 def test_cells_are_met_in_the_order_of_their_distance() -> None:
     """On a grid: what differs by less than its step may be met in either order."""
     vectors = clustered(100, 96, 0.5)
-    frozen = random_cells(30, 96, 30)
+    frozen = random_index(30, 96, 30)
     wide = vectors.astype(np.float64)
     cosines = wide @ frozen.centroids.T / np.sqrt((wide * wide).sum(axis=1))[:, None]
     for vector, row in zip(vectors, cosines, strict=True):
@@ -264,7 +264,7 @@ def test_cells_are_met_in_the_order_of_their_distance() -> None:
 
 def test_cells_of_another_model_are_refused() -> None:
     with pytest.raises(ValueError, match="vectors have 5 dimensions and cells 4"):
-        ivf_pairs(np.ones((2, 5), np.float32), CLOSE, random_cells(2, 4, 1))
+        ivf_pairs(np.ones((2, 5), np.float32), CLOSE, random_index(2, 4, 1))
 
 
 def test_the_module_is_imported_without_numba() -> None:

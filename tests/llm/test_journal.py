@@ -68,7 +68,7 @@ def keys_of(*contents: str) -> list[str]:
     return [make_request(content).call_key for content in contents]
 
 
-def found(journal: Journal, *contents: str) -> dict[str, Answer]:
+def find(journal: Journal, *contents: str) -> dict[str, Answer]:
     journal.index.refresh()
     return journal.index.find_all(keys_of(*contents))
 
@@ -93,7 +93,7 @@ def test_a_killed_process_loses_no_more_than_the_calls_in_flight(tmp_path: Path)
 
     pages = [f"Page {number}" for number in range(300)]
     with Journal(folder) as journal:
-        assert len(paid) - len(found(journal, *pages)) <= FakeChatClient.max_concurrency
+        assert len(paid) - len(find(journal, *pages)) <= FakeChatClient.max_concurrency
     client = FakeChatClient()
     answers = buy(client, [make_request(page) for page in pages], folder)
     paid.update(request.call_key for request in client.requests)
@@ -121,10 +121,10 @@ def test_a_living_process_keeps_its_journal_while_another_reads_and_commits(tmp_
         assert process.stdout.readline() == "bought\n"
         with Journal(folder) as journal:
             journal.append(make_call("mine"))
-            assert len(found(journal, "mine", *pages)) == 6
+            assert len(find(journal, "mine", *pages)) == 6
             assert to_commit(journal) == [make_call("mine")]
             journal.committed()
-            assert found(journal, "mine", *pages).keys() == set(keys_of(*pages))
+            assert find(journal, "mine", *pages).keys() == set(keys_of(*pages))
     finally:
         kill(process)
     with Journal(folder) as journal:
@@ -165,7 +165,7 @@ def test_what_is_not_committed_is_there_for_the_next_process(tmp_path: Path) -> 
         journal.to_commit()
     with Journal(tmp_path) as journal:
         assert to_commit(journal) == [make_call("a")]
-        assert found(journal, "a") == {make_call("a").call_key: answer_of(make_call("a"))}
+        assert find(journal, "a") == {make_call("a").call_key: answer_of(make_call("a"))}
 
 
 def test_what_was_committed_is_not_committed_again(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_what_was_committed_is_not_committed_again(tmp_path: Path) -> None:
         assert to_commit(journal) == [make_call("a"), make_call("b")]
         journal.committed()
         assert journal.to_commit() == []
-        assert found(journal, "a", "b") == {}
+        assert find(journal, "a", "b") == {}
         journal.append(make_call("c"))
         assert to_commit(journal) == [make_call("c")]
 
@@ -224,7 +224,7 @@ def test_a_dead_process_s_lines_that_are_no_journal_s_are_kept_when_the_others_a
             journal.committed()
         assert (tmp_path / "1-1.unreadable").read_bytes() == lines
         assert journal.to_commit() == []
-        assert found(journal, "a", "b") == {}
+        assert find(journal, "a", "b") == {}
     assert caplog.messages == [
         f"1 of its lines are not a journal's: kept as {tmp_path / '1-1.unreadable'}"
     ]
@@ -258,7 +258,7 @@ def test_of_a_failure_and_an_answer_to_one_request_the_answer_counts(
     with Journal(tmp_path) as journal:
         for call in calls if failure_first else reversed(calls):
             journal.append(call)
-        assert found(journal, "a") == {answer.call_key: answer_of(answer)}
+        assert find(journal, "a") == {answer.call_key: answer_of(answer)}
         assert len(to_commit(journal)) == 2
 
 

@@ -24,7 +24,7 @@ def opened(folder: Path) -> Iterator[JournalIndex]:
         yield index
 
 
-def found(index: JournalIndex, *calls: Call) -> list[Answer]:
+def find(index: JournalIndex, *calls: Call) -> list[Answer]:
     """The answers that the index finds after a refresh, of those that these calls hold."""
     index.refresh()
     return list(index.find_all([call.call_key for call in calls]).values())
@@ -33,12 +33,12 @@ def found(index: JournalIndex, *calls: Call) -> list[Answer]:
 def test_an_answer_of_another_journal_is_found_after_a_refresh(tmp_path: Path) -> None:
     first, second = make_call("a"), make_call("b", status="invalid")
     with opened(tmp_path) as index, Journal(tmp_path) as other:
-        assert found(index, first, second) == []
+        assert find(index, first, second) == []
         other.append(first)
         assert index.find(first.call_key) is None
-        assert found(index, first, second) == [answer_of(first)]
+        assert find(index, first, second) == [answer_of(first)]
         other.append(second)
-        assert found(index, first, second) == [answer_of(first), answer_of(second)]
+        assert find(index, first, second) == [answer_of(first), answer_of(second)]
         assert index.find(make_request("unknown").call_key) is None
 
 
@@ -47,7 +47,7 @@ def test_a_failed_call_is_no_answer_and_hides_none(tmp_path: Path) -> None:
     with opened(tmp_path) as index, Journal(tmp_path) as other:
         for call in (make_call("b", status="failed"), answer, make_call("a", status="failed")):
             other.append(call)
-        assert found(index, answer, make_call("b")) == [answer_of(answer)]
+        assert find(index, answer, make_call("b")) == [answer_of(answer)]
 
 
 def test_what_another_journal_committed_is_found_no_more_and_what_it_bought_since_is(
@@ -56,11 +56,11 @@ def test_what_another_journal_committed_is_found_no_more_and_what_it_bought_sinc
     calls = [make_call(str(number)) for number in range(6)]
     with opened(tmp_path) as index, Journal(tmp_path) as other:
         other.append(calls[0])
-        assert found(index, *calls) == [answer_of(calls[0])]
+        assert find(index, *calls) == [answer_of(calls[0])]
         other.committed()
         for call in calls[1:]:
             other.append(call)
-        assert found(index, *calls) == [answer_of(call) for call in calls[1:]]
+        assert find(index, *calls) == [answer_of(call) for call in calls[1:]]
 
 
 def test_a_file_that_was_emptied_holds_nothing_until_it_is_written_again(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_a_file_that_was_emptied_holds_nothing_until_it_is_written_again(tmp_pat
     path.write_bytes(first.to_line())
     with opened(tmp_path) as index:
         os.truncate(path, 0)
-        assert found(index, first, second) == []
+        assert find(index, first, second) == []
         path.write_bytes(second.to_line())
-        assert found(index, first, second) == [answer_of(second)]
+        assert find(index, first, second) == [answer_of(second)]
 
 
 def test_a_file_that_was_deleted_holds_nothing(tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_a_file_that_was_deleted_holds_nothing(tmp_path: Path) -> None:
     for path, call in zip(paths, (first, second), strict=True):
         path.write_bytes(call.to_line())
     with opened(tmp_path) as index:
-        assert len(found(index, first, second)) == 2
+        assert len(find(index, first, second)) == 2
         paths[0].unlink()
-        assert found(index, first, second) == [answer_of(second)]
+        assert find(index, first, second) == [answer_of(second)]
 
 
 def test_a_file_made_in_the_same_tick_of_the_clock_as_the_last_look_is_found(
@@ -92,7 +92,7 @@ def test_a_file_made_in_the_same_tick_of_the_clock_as_the_last_look_is_found(
         seen_at = tmp_path.stat().st_mtime_ns
         (tmp_path / "1-1.jsonl").write_bytes(make_call("a").to_line())
         os.utime(tmp_path, ns=(seen_at, seen_at))
-        assert found(index, make_call("a")) == [answer_of(make_call("a"))]
+        assert find(index, make_call("a")) == [answer_of(make_call("a"))]
 
 
 def test_a_torn_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
@@ -101,10 +101,10 @@ def test_a_torn_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
     for cut in (1, 20, len(call.to_line()) - 1):
         path.write_bytes(whole + call.to_line()[:cut])
         with opened(tmp_path) as index:
-            assert found(index, call, make_call("a")) == [answer_of(make_call("a"))]
+            assert find(index, call, make_call("a")) == [answer_of(make_call("a"))]
             with path.open("ab") as file:
                 file.write(call.to_line()[cut:])
-            assert found(index, call) == [answer_of(call)]
+            assert find(index, call) == [answer_of(call)]
             assert index.unreadable_lines(path) == 0
 
 
@@ -118,7 +118,7 @@ def test_lines_longer_than_a_block_are_read(tmp_path: Path) -> None:
     with opened(tmp_path) as index, Journal(tmp_path) as other:
         for call in calls:
             other.append(call)
-        assert found(index, *calls) == [answer_of(call) for call in calls]
+        assert find(index, *calls) == [answer_of(call) for call in calls]
 
 
 def test_lines_are_read_whole_wherever_a_block_ends(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_lines_are_read_whole_wherever_a_block_ends(tmp_path: Path) -> None:
     calls = [make_call(str(number), text="x" * size) for number, size in enumerate(sizes)]
     (tmp_path / "1-1.jsonl").write_bytes(b"".join(call.to_line() for call in calls))
     with opened(tmp_path) as index:
-        assert found(index, *calls) == [answer_of(call) for call in calls]
+        assert find(index, *calls) == [answer_of(call) for call in calls]
 
 
 def test_lines_that_are_no_journal_s_are_counted_and_passed_over(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_lines_that_are_no_journal_s_are_counted_and_passed_over(tmp_path: Path)
     foreign = [b"\n", b"something else\n", b"[1]\n", b"\xff\xfe\n", b'{"call_key":"a"}\n']
     path.write_bytes(calls[0].to_line() + b"".join(foreign) + calls[1].to_line() + b"torn")
     with opened(tmp_path) as index:
-        assert found(index, *calls) == [answer_of(call) for call in calls]
+        assert find(index, *calls) == [answer_of(call) for call in calls]
         assert index.unreadable_lines(path) == len(foreign)
         assert index.unreadable_lines(tmp_path / "unknown.jsonl") == 0
 
@@ -145,14 +145,14 @@ def test_a_key_that_shares_its_first_half_with_another_is_not_taken_for_it(tmp_p
     twin = replace(call, call_key=call.call_key[:16] + "0" * 16)
     with opened(tmp_path) as index, Journal(tmp_path) as other:
         other.append(call)
-        assert found(index, twin) == []
+        assert find(index, twin) == []
 
 
 def test_what_is_no_journal_s_file_is_not_read(tmp_path: Path) -> None:
     for name in ("claims", "1-1.new", "1-1.unreadable"):
         (tmp_path / name).write_bytes(make_call("a").to_line())
     with opened(tmp_path) as index:
-        assert found(index, make_call("a")) == []
+        assert find(index, make_call("a")) == []
 
 
 STEPS = st.lists(

@@ -64,7 +64,7 @@ class Removed:
     fuzzy_score: float | None
 
 
-def spread(x: int) -> int:
+def mix64(x: int) -> int:
     x ^= x >> 30
     x = x * 0xBF58476D1CE4E5B9 & MASK
     x ^= x >> 27
@@ -77,7 +77,7 @@ def fnv(numbers: Iterable[int]) -> int:
     state = 14695981039346656037
     for number in numbers:
         state = (state ^ number) * 1099511628211 & MASK
-    return spread(state)
+    return mix64(state)
 
 
 def jaccard(left: Row, right: Row) -> float:

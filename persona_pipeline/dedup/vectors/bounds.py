@@ -77,8 +77,10 @@ def prefix_bounds(min_cosine: float, dimensions: int) -> "Bounds":
     """What a pair must reach: with so many dimensions, with the longer prefix, and in the end."""
     from persona_pipeline.dedup.vectors.exact_kernel import Bounds  # noqa: PLC0415
 
-    short, longer = (least_product(min_cosine, length) for length in (dimensions, LONG_PREFIX))
-    return Bounds(short, longer, min_cosine)
+    short, long_prefixes = (
+        least_product(min_cosine, length) for length in (dimensions, LONG_PREFIX)
+    )
+    return Bounds(short, long_prefixes, min_cosine)
 
 
 def cut_tiles(rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:

@@ -163,13 +163,13 @@ class _PrefixSearch:
 
         count = len(vectors.rows)
         rows = np.empty((count, dimensions), np.float32)
-        longer = np.empty((count, LONG_PREFIX), np.float32)
+        long_prefixes = np.empty((count, LONG_PREFIX), np.float32)
         for start in range(0, count, PROJECTED):
             block = slice(start, start + PROJECTED)
             projected = to_units(vectors, block) @ basis
             rows[block] = bounded_prefix(projected, dimensions)
-            longer[block] = bounded_prefix(projected, LONG_PREFIX)
-        prefixes = Prefixes(rows, cut_tiles(rows[known:], _TILE), known, longer)
+            long_prefixes[block] = bounded_prefix(projected, LONG_PREFIX)
+        prefixes = Prefixes(rows, cut_tiles(rows[known:], _TILE), known, long_prefixes)
         return cls(vectors, prefixes, prefix_bounds(min_cosine, dimensions))
 
     def iter_pairs(self, threads: int) -> Iterator[Pairs]:

@@ -29,7 +29,7 @@ class Prefixes(NamedTuple):
     columns: Floats
     """The same from column `first` on, transposed, in tiles: (tile, dimension, column)."""
     first: int
-    longer: Floats
+    long_prefixes: Floats
     """More dimensions, for what the rows propose."""
 
 
@@ -45,7 +45,7 @@ class Bounds(NamedTuple):
     """What a pair must reach: the products of prefixes, the longer ones, the cosine."""
 
     prefix: np.float32
-    longer: np.float32
+    long_prefixes: np.float32
     cosine: float
 
 
@@ -205,8 +205,8 @@ def search_prefixes(
                 continue
             n = next_flag(flags, words, max(0, i + 1 - start))
             while n < width:
-                product = dot_fast(prefixes.longer[i], prefixes.longer[start + n])
-                if product >= bounds.longer:
+                product = dot_fast(prefixes.long_prefixes[i], prefixes.long_prefixes[start + n])
+                if product >= bounds.long_prefixes:
                     count = decide(vectors, matches, count, (i, start + n), bounds.cosine)
                 n = next_flag(flags, words, n + 1)
     return count, len(prefixes.columns)

@@ -90,7 +90,7 @@ class IvfIndex:
 
     centroids: NDArray[np.float32]
     """Unit rows (cells, dimensions)."""
-    probes: int
+    nprobe: int
     recall: float
     """The share of the close pairs of a sample that these probes find."""
 
@@ -106,17 +106,17 @@ def train_ivf(vectors: NDArray[np.float32], min_cosine: float) -> IvfIndex:
     centroids = _find_centroids(usable)
     projection = Projection.build(usable, centroids)
     ranks = np.sort(_rank_pairs(usable, projection, min_cosine))
-    probes = _LEAST_NPROBE
+    nprobe = _LEAST_NPROBE
     if len(ranks):
-        probes = max(probes, int(ranks[-1 - len(ranks) // _MISSED_IN]) + 1)
-    recall = float((ranks < probes).mean()) if len(ranks) else 1.0
-    return IvfIndex(centroids, min(probes, len(centroids)), recall)
+        nprobe = max(nprobe, int(ranks[-1 - len(ranks) // _MISSED_IN]) + 1)
+    recall = float((ranks < nprobe).mean()) if len(ranks) else 1.0
+    return IvfIndex(centroids, min(nprobe, len(centroids)), recall)
 
 
 def ivf_pairs(  # noqa: PLR0913
     vectors: NDArray[np.float32],
     min_cosine: float,
-    cells: IvfIndex,
+    index: IvfIndex,
     *,
     known: int = 0,
     early: NDArray[np.bool_] | None = None,
@@ -142,9 +142,9 @@ def ivf_pairs(  # noqa: PLR0913
         threads: tasks at a time; the pairs are the same with any number.
         check: called with the number of pairs so far; may object.
     """
-    if vectors.shape[1] != cells.centroids.shape[1]:
+    if vectors.shape[1] != index.centroids.shape[1]:
         message = (
-            f"vectors have {vectors.shape[1]} dimensions and cells {cells.centroids.shape[1]};"
+            f"vectors have {vectors.shape[1]} dimensions and cells {index.centroids.shape[1]};"
             " learn cells from vectors of the same model"
         )
         raise ValueError(message)
@@ -154,8 +154,8 @@ def ivf_pairs(  # noqa: PLR0913
         groups += np.uint8(2) * early[usable.rows]
     if not len(usable.rows):
         return join_pairs([])
-    projection = Projection.build(usable, cells.centroids)
-    search = _IvfSearch.build(usable, projection, cells.probes, groups, min_cosine, threads)
+    projection = Projection.build(usable, index.centroids)
+    search = _IvfSearch.build(usable, projection, index.nprobe, groups, min_cosine, threads)
     return sort_pairs(join_pairs(search.iter_pairs(threads), check), len(vectors))
 
 
@@ -172,10 +172,10 @@ def _find_centroids(usable: Usable) -> NDArray[np.float32]:
     return normalize(centroids @ basis).astype(np.float32)
 
 
-def _average(points: NDArray[np.float64], cells: NDArray[np.int32]) -> NDArray[np.float64]:
+def _average(points: NDArray[np.float64], lists: NDArray[np.int32]) -> NDArray[np.float64]:
     """The direction of each cell's sum; an empty cell is gone."""
-    order = np.argsort(cells, kind="stable")
-    starts = np.flatnonzero(np.diff(cells[order], prepend=-1))
+    order = np.argsort(lists, kind="stable")
+    starts = np.flatnonzero(np.diff(lists[order], prepend=-1))
     return normalize(np.add.reduceat(points[order], starts, axis=0))
 
 
@@ -193,11 +193,11 @@ def _rank_pairs(usable: Usable, projection: Projection, min_cosine: float) -> ND
     rows, ends = np.unique(np.stack([pairs[0][some], pairs[1][some]]), return_inverse=True)
     left, right = ends.reshape(2, -1)
     places = replace(usable, rows=rows).project(slice(None), projection.basis)
-    cells = Columns.of(projection.centroids).nearest(places, 1)[:, 0]
+    lists = Columns.of(projection.centroids).nearest(places, 1)[:, 0]
     on_grid = to_grid(places[:, : projection.centroids.shape[1]]), to_grid(projection.centroids)
     return np.minimum(
-        _rank(*on_grid, left, cells[right]),
-        _rank(*on_grid, right, cells[left]),
+        _rank(*on_grid, left, lists[right]),
+        _rank(*on_grid, right, lists[left]),
     )
 
 
@@ -205,16 +205,16 @@ def _rank(
     places: NDArray[np.float32],
     centroids: NDArray[np.float32],
     which: NDArray[np.int64],
-    cells: NDArray[np.int32],
+    lists: NDArray[np.int32],
 ) -> NDArray[np.int64]:
     """How many cells are nearer to each of these places than this cell."""
     ranks = np.empty(len(which), np.int64)
     for start in range(0, len(which), BLOCK):
         block = slice(start, start + BLOCK)
         products = places[which[block]] @ centroids.T
-        cell = cells[block, None]
-        own = np.take_along_axis(products, cell, axis=1)
-        is_lower_tie = (products == own) & (np.arange(len(centroids)) < cell)
+        list_number = lists[block, None]
+        own = np.take_along_axis(products, list_number, axis=1)
+        is_lower_tie = (products == own) & (np.arange(len(centroids)) < list_number)
         ranks[block] = ((products > own) | is_lower_tie).sum(axis=1)
     return ranks
 
@@ -236,22 +236,27 @@ class _IvfSearch:
         cls,
         usable: Usable,
         projection: Projection,
-        probes: int,
+        nprobe: int,
         groups: NDArray[np.uint8],
         min_cosine: float,
         threads: int,
     ) -> "_IvfSearch":
         from persona_pipeline.dedup.vectors.ivf_kernel import Arranged, list_queries  # noqa: PLC0415
 
-        prefixes, longer, nearest = _project(usable, projection, probes, threads)
+        prefixes, long_prefixes, nearest = _project(usable, projection, nprobe, threads)
         order = np.argsort(nearest[:, 0] * np.int64(4) - groups, kind="stable")
-        for array in (prefixes, longer, nearest):
+        for array in (prefixes, long_prefixes, nearest):
             _reorder(array, order)
         arranged = Arranged(
-            usable.rows[order], nearest[:, 0].copy(), nearest, groups[order], prefixes, longer
+            usable.rows[order],
+            nearest[:, 0].copy(),
+            nearest,
+            groups[order],
+            prefixes,
+            long_prefixes,
         )
         count = len(projection.centroids)
-        ends = np.searchsorted(arranged.cells, np.arange(count + 1))
+        ends = np.searchsorted(arranged.lists, np.arange(count + 1))
         queries = list_queries(nearest, count)
         return cls(usable, arranged, ends, queries, prefix_bounds(min_cosine, _PREFIX))
 
@@ -259,20 +264,20 @@ class _IvfSearch:
         """Tasks of one cell and some queries each."""
         starts = self.queries[0].tolist()
         tasks = [
-            (cell, slice(start, min(start + _QUERIES, starts[cell + 1])))
-            for cell in range(len(starts) - 1)
-            for start in range(starts[cell], starts[cell + 1], _QUERIES)
+            (list_number, slice(start, min(start + _QUERIES, starts[list_number + 1])))
+            for list_number in range(len(starts) - 1)
+            for start in range(starts[list_number], starts[list_number + 1], _QUERIES)
         ]
         with ThreadPoolExecutor(threads) as executor:
             yield from executor.map(lambda task: self._search(*task), tasks)
 
-    def _search(self, cell: int, which: slice) -> Pairs:
+    def _search(self, list_number: int, which: slice) -> Pairs:
         from persona_pipeline.dedup.vectors.ivf_kernel import search_list  # noqa: PLC0415
 
         queries = self.queries[1][which]
         matches = make_room(_ROOM)
         parts = []
-        place, query, end = self.ends[cell], 0, self.ends[cell + 1]
+        place, query, end = self.ends[list_number], 0, self.ends[list_number + 1]
         while place < end:
             count, place, query = search_list(
                 queries,
@@ -289,26 +294,26 @@ class _IvfSearch:
 
 
 def _project(
-    usable: Usable, projection: Projection, probes: int, threads: int
+    usable: Usable, projection: Projection, nprobe: int, threads: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
     """The prefixes of the usable rows, the longer ones, and the nearest cells."""
     columns = Columns.of(projection.centroids)
     count = len(usable.rows)
     prefixes = np.empty((count, _PREFIX), np.float32)
-    longer = np.empty((count, LONG_PREFIX), np.float32)
-    nearest = np.empty((count, min(probes, columns.count)), np.int32)
+    long_prefixes = np.empty((count, LONG_PREFIX), np.float32)
+    nearest = np.empty((count, min(nprobe, columns.count)), np.int32)
 
     def project(start: int) -> None:
         block = slice(start, start + BLOCK)
         coordinates = usable.project(block, projection.basis)
-        nearest[block] = columns.nearest(coordinates, probes)
+        nearest[block] = columns.nearest(coordinates, nprobe)
         rotated = multiply_all(coordinates, projection.rotation)
         prefixes[block] = bounded_prefix(rotated, _PREFIX)
-        longer[block] = bounded_prefix(rotated, LONG_PREFIX)
+        long_prefixes[block] = bounded_prefix(rotated, LONG_PREFIX)
 
     with ThreadPoolExecutor(threads) as executor:
         list(executor.map(project, range(0, count, BLOCK)))
-    return prefixes, longer, nearest
+    return prefixes, long_prefixes, nearest
 
 
 def _reorder(array: NDArray[np.generic], order: NDArray[np.int64]) -> None:

@@ -30,13 +30,13 @@ class Arranged(NamedTuple):
 
     rows: NDArray[np.int64]
     """The row of each place."""
-    cells: Ints
-    probes: Ints
+    lists: Ints
+    nprobe: Ints
     """(place, probe): the nearest cells, its own first."""
     groups: NDArray[np.uint8]
     """Pairs of two places with a common bit are left out. Within a cell they are sorted by it."""
     prefixes: Floats
-    longer: Floats
+    long_prefixes: Floats
 
 
 @compiled
@@ -111,20 +111,20 @@ def _insert(best: Floats, nearest: Ints, product: np.float32, column: int) -> No
 
 
 @compiled
-def list_queries(probes: Ints, cells: int) -> tuple[NDArray[np.int64], Ints]:
+def list_queries(nprobe: Ints, lists: int) -> tuple[NDArray[np.int64], Ints]:
     """For each cell the places that have it among their probes: where its list starts, and all."""
-    starts = np.zeros(cells + 1, np.int64)
-    for place in range(len(probes)):
-        for cell in probes[place]:
-            starts[cell + 1] += 1
-    for cell in range(cells):
-        starts[cell + 1] += starts[cell]
+    starts = np.zeros(lists + 1, np.int64)
+    for place in range(len(nprobe)):
+        for list_number in nprobe[place]:
+            starts[list_number + 1] += 1
+    for list_number in range(lists):
+        starts[list_number + 1] += starts[list_number]
     ends = starts[:-1].copy()
-    places = np.empty(starts[cells], np.int32)
-    for place in range(len(probes)):
-        for cell in probes[place]:
-            places[ends[cell]] = place
-            ends[cell] += 1
+    places = np.empty(starts[lists], np.int32)
+    for place in range(len(nprobe)):
+        for list_number in nprobe[place]:
+            places[ends[list_number]] = place
+            ends[list_number] += 1
     return starts, places
 
 
@@ -167,10 +167,10 @@ def _end_tile(arranged: Arranged, start: int, end: int, size: int) -> int:
 @compiled
 def _is_found_there(arranged: Arranged, query: int, place: int) -> bool:
     """Whether the query's own cell, which comes later, meets the pair as well."""
-    cell = arranged.cells[query]
-    if cell < arranged.cells[place]:
+    list_number = arranged.lists[query]
+    if list_number < arranged.lists[place]:
         return False
-    return bool(np.any(arranged.probes[place] == cell))
+    return bool(np.any(arranged.nprobe[place] == list_number))
 
 
 @compiled
@@ -184,9 +184,9 @@ def _look_closer(
 ) -> int:
     """Adds the proposed pair if it is close and met here only; returns how many there are then."""
     query, place = ends
-    is_own = arranged.cells[query] == arranged.cells[place]
-    product = dot_fast(arranged.longer[query], arranged.longer[place])
-    if product < bounds.longer or (not is_own and _is_found_there(arranged, query, place)):
+    is_own = arranged.lists[query] == arranged.lists[place]
+    product = dot_fast(arranged.long_prefixes[query], arranged.long_prefixes[place])
+    if product < bounds.long_prefixes or (not is_own and _is_found_there(arranged, query, place)):
         return count
     one, other = arranged.rows[query], arranged.rows[place]
     return decide(vectors, matches, count, (min(one, other), max(one, other)), bounds.cosine)
@@ -228,7 +228,7 @@ def search_list(
             query = queries[number]
             if arranged.groups[query] & arranged.groups[start]:
                 continue
-            is_own = arranged.cells[query] == arranged.cells[start]
+            is_own = arranged.lists[query] == arranged.lists[start]
             first = max(0, query + 1 - start) if is_own else 0
             if first >= width:
                 continue

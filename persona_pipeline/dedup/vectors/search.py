@@ -99,18 +99,18 @@ def _search(vectors: TextVectors, min_cosine: float, resources: Resources) -> It
         )
         yield first[matches[0]], first[matches[1]], matches[2]
     in_order = first[np.argsort(vectors.keys[first])]  # the same cells, whoever is known
-    cells = train_ivf(_take(rows, in_order, vectors.folder), min_cosine)
+    index = train_ivf(_take(rows, in_order, vectors.folder), min_cosine)
     logger.info(
         "%d texts: compared in %d cells, with %d around each; they find %.2f %% of a sample",
         len(rows),
-        len(cells.centroids),
-        cells.probes,
-        100 * cells.recall,
+        len(index.centroids),
+        index.nprobe,
+        100 * index.recall,
     )
     yield ivf_pairs(
         rows,
         min_cosine,
-        cells,
+        index,
         known=known,
         early=early,
         threads=resources.threads,

@@ -60,14 +60,14 @@ class SetCache:
         learned = learn_vocabulary(texts())
         shutil.rmtree(self._folder, ignore_errors=True)  # sets in another order of words
         self._folder.mkdir(parents=True)
-        unfinished = path.with_suffix(f".{os.getpid()}.npz")
+        partial = path.with_suffix(f".{os.getpid()}.npz")
         np.savez(
-            unfinished,
+            partial,
             words=learned.words,
             ranks=learned.ranks,
             learned_texts=learned.learned_texts,
         )
-        unfinished.replace(path)
+        partial.replace(path)
         return learned
 
     def sets(
@@ -83,29 +83,29 @@ class SetCache:
         if self._min_similarity is None:
             return sets
         if not path.is_dir():  # they were kept for another similarity
-            unfinished = self._open_unfinished()
-            _write_join_keys(unfinished, sets.keys_at(self._min_similarity))
-            unfinished.replace(path)
+            partial = self._open_partial()
+            _write_join_keys(partial, sets.keys_at(self._min_similarity))
+            partial.replace(path)
         join_keys = JoinKeys(self._min_similarity, *_read(path, JOIN_COLUMNS))
         return KeyedSets(sets.keys, sets.sets, join_keys)
 
     def keep(self, batch: str, version: str, sets: KeyedSets) -> None:
         """Write the sets; those of other versions of the batch go."""
-        unfinished = self._open_unfinished()
+        partial = self._open_partial()
         own = sets.sets
-        _write(unfinished, {"keys": sets.keys, "codes": own.codes, "starts": own.starts})
+        _write(partial, {"keys": sets.keys, "codes": own.codes, "starts": own.starts})
         if self._min_similarity is not None:
             join_keys = sets.keys_at(self._min_similarity)
-            _write_join_keys(unfinished / self._join_keys, join_keys)
+            _write_join_keys(partial / self._join_keys, join_keys)
         self.forget(batch)
-        unfinished.replace(self._folder / f"{batch}.{version}")
+        partial.replace(self._folder / f"{batch}.{version}")
 
     def forget(self, batch: str) -> None:
         """Remove what is kept of a batch."""
         for folder in self._folder.glob(f"{escape(batch)}.*"):
             shutil.rmtree(folder)
 
-    def _open_unfinished(self) -> Path:
+    def _open_partial(self) -> Path:
         """A folder to write into; old ones go."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for folder in self._folder.glob(".*"):

@@ -154,8 +154,8 @@ class _Round:
         for waiting in gathered:
             if waiting.reply.done():  # its task was cancelled
                 continue
-            if waiting.custom_id in self.pending.found:
-                waiting.reply.set_result(self.pending.found.pop(waiting.custom_id))
+            if waiting.custom_id in self.pending.replies:
+                waiting.reply.set_result(self.pending.replies.pop(waiting.custom_id))
             elif record := self.pending.pending.get(waiting.custom_id):
                 self._join(record, waiting)
             else:
@@ -193,7 +193,7 @@ class _Round:
                 await batch.send(lines)
             await batch.wait()
             errors = self.pending.take_in(record)
-            left = batch.hand_out(self.pending.found, {} if is_old else errors)
+            left = batch.hand_out(self.pending.replies, {} if is_old else errors)
             if is_old:
                 self._gather_again(left)
             else:

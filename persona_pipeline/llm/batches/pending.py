@@ -22,7 +22,7 @@ class PendingBatches:
     model: str
     address: str
     read: Callable[[dict[str, Any]], ChatReply]
-    found: dict[str, ChatReply] = field(default_factory=dict)
+    replies: dict[str, ChatReply] = field(default_factory=dict)
     pending: dict[str, BatchRecord] = field(default_factory=dict)
     _known: dict[Path, BatchRecord] = field(default_factory=dict)
 
@@ -44,7 +44,7 @@ class PendingBatches:
         errors = {}
         for custom_id, line in record.read_results().items():
             try:
-                self.found[custom_id] = self.read(line)
+                self.replies[custom_id] = self.read(line)
             except CallError as error:
                 errors[custom_id] = error
         return errors

@@ -36,7 +36,7 @@ class _Window:
 
     keys: list[str]
     version: object = field(default_factory=object)
-    found: dict[str, Answer] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -130,7 +130,7 @@ class Purchase:
         await self._refresh(window)
         missing = []
         for key, options in distinct.items():
-            answers = [window.found.get(option.call_key) for option in options]
+            answers = [window.answers.get(option.call_key) for option in options]
             if answer := _chosen(answers):
                 self.totals.reused += 1
                 self._receive(key, answer)
@@ -142,11 +142,11 @@ class Purchase:
         """Journals first: what leaves them is in the store before it does."""
         index, bought = self._context.journal.index, self._context.store
         index.refresh()
-        window.found |= index.find_all(window.keys)
+        window.answers |= index.find_all(window.keys)
         version = bought.version()
         if version != window.version:
-            unknown = [key for key in window.keys if key not in window.found]
-            window.found |= await in_daemon_thread(bought.answers, unknown) if unknown else {}
+            unknown = [key for key in window.keys if key not in window.answers]
+            window.answers |= await in_daemon_thread(bought.answers, unknown) if unknown else {}
             window.version = version
 
     def _options(self, request: ChatRequest) -> Iterator[ChatRequest]:
@@ -227,7 +227,7 @@ class Purchase:
     async def _find_or_buy(self, request: ChatRequest, window: _Window) -> Answer:
         """Bought by us, or by another process since the window was looked up."""
         key_locks, key = self._context.journal.key_locks, request.call_key
-        if matches := window.found.get(key):
+        if matches := window.answers.get(key):
             self.totals.reused += 1
             return matches
         if not key_locks.take(key):
@@ -251,7 +251,7 @@ class Purchase:
         if self._context.store.version() != window.version:
             async with window.lock:
                 await self._refresh(window)
-        return window.found.get(key)
+        return window.answers.get(key)
 
     async def _sync_journal(self) -> None:
         while True:
