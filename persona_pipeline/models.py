@@ -7,7 +7,7 @@ from pathlib import Path
 
 from persona_pipeline.artifacts.packages import ARTIFACTS, Report, fetch, is_cached
 from persona_pipeline.errors import unknown_choice
-from persona_pipeline.llm.batches.api import check_batches
+from persona_pipeline.llm.batches.api import BatchApi, check_batches
 from persona_pipeline.llm.batches.client import BatchChatClient, Batching
 from persona_pipeline.llm.batches.limiter import BatchLimiter
 from persona_pipeline.llm.client import ChatClient
@@ -106,6 +106,16 @@ def open_batch_endpoint(
     return ModelEndpoint(
         model, client, BatchLimiter(settings.batch_size), price and price.in_batches()
     )
+
+
+def open_batch_api(settings: Settings, model: str) -> BatchApi:
+    """Open the batch API of a chat model's provider.
+
+    Raises:
+        CallError: the provider has no batch API that we can use, or its key is missing.
+    """
+    api_base, api_key = endpoint_of(settings, model)
+    return BatchApi(model, api_base=api_base, api_key=api_key)
 
 
 def check_prices(settings: Settings) -> None:

@@ -22,7 +22,7 @@ from adapter import (
 
 
 async def ask(
-    job: Job, session: aiohttp.ClientSession, gate: asyncio.Semaphore, prompt: str
+    job: Job, session: aiohttp.ClientSession, semaphore: asyncio.Semaphore, prompt: str
 ) -> str:
     """One call; anything but a 200 raises."""
     payload = {
@@ -32,7 +32,7 @@ async def ask(
         "temperature": TEMPERATURE,
         "response_format": RESPONSE_FORMAT,
     }
-    async with gate, session.post(f"{job.url}/chat/completions", json=payload) as response:
+    async with semaphore, session.post(f"{job.url}/chat/completions", json=payload) as response:
         response.raise_for_status()
         answer = await response.json()
     return str(answer["choices"][0]["message"]["content"])
@@ -40,11 +40,11 @@ async def ask(
 
 async def ask_all(job: Job) -> list[str]:
     """All rows, at most `job.concurrency` at once."""
-    gate = asyncio.Semaphore(job.concurrency)
+    semaphore = asyncio.Semaphore(job.concurrency)
     connector = aiohttp.TCPConnector(limit=job.concurrency)
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
-        return await asyncio.gather(*(ask(job, session, gate, row.prompt) for row in job.rows))
+        return await asyncio.gather(*(ask(job, session, semaphore, row.prompt) for row in job.rows))
 
 
 def main() -> None:

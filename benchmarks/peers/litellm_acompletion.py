@@ -25,9 +25,9 @@ from adapter import (
 )
 
 
-async def ask(job: Job, gate: asyncio.Semaphore, prompt: str) -> str:
+async def ask(job: Job, semaphore: asyncio.Semaphore, prompt: str) -> str:
     """One call through LiteLLM's OpenAI-compatible provider."""
-    async with gate:
+    async with semaphore:
         answer = await litellm.acompletion(
             model=f"openai/{MODEL}",
             api_base=job.url,
@@ -45,8 +45,8 @@ async def ask(job: Job, gate: asyncio.Semaphore, prompt: str) -> str:
 
 async def ask_all(job: Job) -> list[str]:
     """All rows, at most `job.concurrency` at once."""
-    gate = asyncio.Semaphore(job.concurrency)
-    return await asyncio.gather(*(ask(job, gate, row.prompt) for row in job.rows))
+    semaphore = asyncio.Semaphore(job.concurrency)
+    return await asyncio.gather(*(ask(job, semaphore, row.prompt) for row in job.rows))
 
 
 def main() -> None:

@@ -40,9 +40,9 @@ def build_router(job: Job) -> litellm.Router:
     return litellm.Router(model_list=[deployment], num_retries=0, timeout=60)
 
 
-async def ask(router: litellm.Router, gate: asyncio.Semaphore, prompt: str) -> str:
+async def ask(router: litellm.Router, semaphore: asyncio.Semaphore, prompt: str) -> str:
     """One call through the router."""
-    async with gate:
+    async with semaphore:
         answer = await router.acompletion(
             model=MODEL,
             messages=messages(prompt),
@@ -56,8 +56,8 @@ async def ask(router: litellm.Router, gate: asyncio.Semaphore, prompt: str) -> s
 async def ask_all(job: Job) -> list[str]:
     """All rows, at most `job.concurrency` at once."""
     router = build_router(job)
-    gate = asyncio.Semaphore(job.concurrency)
-    return await asyncio.gather(*(ask(router, gate, row.prompt) for row in job.rows))
+    semaphore = asyncio.Semaphore(job.concurrency)
+    return await asyncio.gather(*(ask(router, semaphore, row.prompt) for row in job.rows))
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ def local_name(root: Path, path: Path) -> str:
 
 def list_local(root: Path, paths: list[Path]) -> list[SourceFile]:
     """The files as they are now; one that goes away meanwhile is not there."""
-    matches = list[SourceFile]()
+    listed = list[SourceFile]()
     for path in paths:
         try:
             status = path.stat()
@@ -64,8 +64,8 @@ def list_local(root: Path, paths: list[Path]) -> list[SourceFile]:
             message = f"{path} cannot be looked at: {error.strerror}"
             raise SourceError(message) from error
         modified = datetime.fromtimestamp(status.st_mtime, UTC).replace(tzinfo=None)
-        matches.append(SourceFile(local_name(root, path), status.st_size, modified))
-    return matches
+        listed.append(SourceFile(local_name(root, path), status.st_size, modified))
+    return listed
 
 
 def _root_name(root: Path) -> str:

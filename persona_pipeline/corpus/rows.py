@@ -44,7 +44,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundText:
+class RawText:
     """A text as a reader found it, before normalization and length limits."""
 
     text: str
@@ -59,21 +59,21 @@ class FoundText:
 FileReader: TypeAlias = Callable[[Path, Place, CorpusOptions], Iterator[Row]]
 
 
-def build_row(matches: FoundText, place: Place, options: CorpusOptions) -> Row:
+def build_row(raw: RawText, place: Place, options: CorpusOptions) -> Row:
     """The document, if its normalized text is neither empty nor too short nor too long."""
-    text = normalize_text(matches.text)
+    text = normalize_text(raw.text)
     if problem := _check_length(len(text), options):
-        return place.reject(*problem, matches.line)
+        return place.reject(*problem, raw.line)
     return Document(
         text=text,
         source=place.source,
-        url=normalize_url(matches.url) or place.address(matches.line),
-        language=normalize_label(matches.language) or options.language,
-        license=normalize_label(matches.license) or options.license,
-        title=normalize_label(matches.title),
+        url=normalize_url(raw.url) or place.address(raw.line),
+        language=normalize_label(raw.language) or options.language,
+        license=normalize_label(raw.license) or options.license,
+        title=normalize_label(raw.title),
         file=place.file,
-        line=matches.line,
-        topic=normalize_label(matches.topic),
+        line=raw.line,
+        topic=normalize_label(raw.topic),
     )
 
 
@@ -92,7 +92,7 @@ def build_row_from_record(
         value = record.get(field)
         return value if isinstance(value, str) else None
 
-    matches = FoundText(
+    raw = RawText(
         text=text,
         line=line,
         url=read(options.url_field),
@@ -101,7 +101,7 @@ def build_row_from_record(
         title=read(options.title_field),
         topic=read(options.topic_field),
     )
-    return build_row(matches, place, options)
+    return build_row(raw, place, options)
 
 
 def describe_missing(fields: Mapping[str, object], options: CorpusOptions) -> str:

@@ -16,7 +16,7 @@ from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 from persona_pipeline.corpus.byte_streams import BrokenStreamError, ChunkStream, read_chunks
 from persona_pipeline.corpus.normalize import normalize_language
 from persona_pipeline.corpus.options import CorpusOptions
-from persona_pipeline.corpus.rows import MAX_RAW_BYTES, FoundText, Place, Row, build_row
+from persona_pipeline.corpus.rows import MAX_RAW_BYTES, Place, RawText, Row, build_row
 from persona_pipeline.corpus.web_pages import decode_page, extract_page
 from persona_pipeline.reasons import DocumentReason
 
@@ -113,12 +113,12 @@ def _build_page_row(
 ) -> Row:
     text = decode_page(page.body, page.charset)
     if not page.is_html:
-        return build_row(FoundText(text, number, url), place, options)
+        return build_row(RawText(text, number, url), place, options)
     web_page = extract_page(text)
     if not web_page.text.strip():
         return place.reject(DocumentReason.NO_MAIN_TEXT, f"{url} has no main text", number)
-    matches = FoundText(web_page.text, number, url, web_page.language, title=web_page.title)
-    return build_row(matches, place, options)
+    raw = RawText(web_page.text, number, url, web_page.language, title=web_page.title)
+    return build_row(raw, place, options)
 
 
 def _build_converted_row(
@@ -127,8 +127,8 @@ def _build_converted_row(
     if len(content) > MAX_RAW_BYTES:
         return place.reject_too_large(number)
     language = normalize_language(record.headers.get("WARC-Identified-Content-Language"))
-    matches = FoundText(decode_page(content, "utf-8"), number, _find_url(record), language)
-    return build_row(matches, place, options)
+    raw = RawText(decode_page(content, "utf-8"), number, _find_url(record), language)
+    return build_row(raw, place, options)
 
 
 def _find_url(record: WarcRecord) -> str | None:

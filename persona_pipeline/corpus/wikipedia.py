@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from persona_pipeline.corpus.options import CorpusOptions
-from persona_pipeline.corpus.rows import FoundText, Place, Row, build_row
+from persona_pipeline.corpus.rows import Place, RawText, Row, build_row
 from persona_pipeline.errors import SourceError
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.reasons import DocumentReason
@@ -35,15 +35,15 @@ def read_leads(path: Path, language: str, options: CorpusOptions) -> Iterator[Ro
     numbered = [(title, number, lead) for number, (title, lead) in enumerate(leads.items(), 1)]
     place = Place(f"wikipedia:{language}", path.name, path.absolute().as_uri())
     for title, number, lead in sorted(numbered, key=lambda entry: stable_id(entry[0])):
-        matches = _find_lead(title, number, lead, language)
-        if matches is None:
+        raw = _find_lead(title, number, lead, language)
+        if raw is None:
             detail = f"the lead {title!r} has no extract"
             yield place.reject(DocumentReason.MISSING_TEXT, detail, number)
         else:
-            yield build_row(matches, place, options)
+            yield build_row(raw, place, options)
 
 
-def _find_lead(title: str, number: int, lead: object, language: str) -> FoundText | None:
+def _find_lead(title: str, number: int, lead: object, language: str) -> RawText | None:
     extract = lead.get("extract") if isinstance(lead, dict) else None
     if not isinstance(lead, dict) or not isinstance(extract, str):
         return None
@@ -51,6 +51,6 @@ def _find_lead(title: str, number: int, lead: object, language: str) -> FoundTex
     name = str(lead.get("title") or title)
     url = f"https://{language}.wikipedia.org/wiki/{quote(name.replace(' ', '_'))}"
     topic = lead.get("topic")
-    return FoundText(
+    return RawText(
         extract, number, url, language, LICENSE, name, topic if isinstance(topic, str) else None
     )

@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jsonschema
 from pydantic import JsonValue
 
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Message, schema_json
+
+if TYPE_CHECKING:
+    import jsonschema
 
 FINISHED = {"stop", "eos", "tool_calls", "function_call"}
 REFUSED = {"refused", "content_filter"}
@@ -48,8 +50,8 @@ def check_reply(request: ChatRequest, reply: ChatReply) -> None:
         CallError: of kind invalid; the message says what was wrong.
     """
     if reply.finish_reason in REFUSED:
-        said = reply.text.strip()[:SHOWN] or reply.finish_reason
-        raise CallError(CallErrorKind.INVALID, f"the model refused: {said}")
+        refusal = reply.text.strip()[:SHOWN] or reply.finish_reason
+        raise CallError(CallErrorKind.INVALID, f"the model refused: {refusal}")
     if not reply.text.strip():
         raise CallError(CallErrorKind.INVALID, "empty answer")
     if reply.finish_reason not in FINISHED:
@@ -67,7 +69,7 @@ def ask_again(request: ChatRequest, reply: ChatReply, problem: str) -> ChatReque
     if reply.finish_reason not in FINISHED:
         room = replace(request.sampling, max_tokens=2 * request.sampling.max_tokens)
         return replace(request, sampling=room, origin=request.call_key)
-    said: list[Message] = [
+    turns: list[Message] = [
         {"role": "assistant", "content": reply.text},
         {
             "role": "user",
@@ -75,7 +77,7 @@ def ask_again(request: ChatRequest, reply: ChatReply, problem: str) -> ChatReque
             "JSON object of the given schema, and nothing else.",
         },
     ]
-    return replace(request, messages=(*request.messages, *said), origin=request.call_key)
+    return replace(request, messages=(*request.messages, *turns), origin=request.call_key)
 
 
 def _read_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
@@ -116,7 +118,7 @@ def _mended(text: str) -> Iterator[str]:
     if 0 <= start < end:
         inner = text[start : end + 1]
         yield inner
-        yield _TRAILING_COMMA.sub(lambda matches: matches[1] or "", inner)
+        yield _TRAILING_COMMA.sub(lambda match: match[1] or "", inner)
 
 
 def _read_integer(digits: str) -> int:
@@ -147,7 +149,9 @@ _LENIENT_DECODER = json.JSONDecoder(**_HOOKS, strict=False)
 
 
 @lru_cache(maxsize=256)
-def _validator(schema: str) -> jsonschema.Draft202012Validator:
+def _validator(schema: str) -> "jsonschema.Draft202012Validator":
+    import jsonschema  # noqa: PLC0415 - 0.2 s, for who checks an answer
+
     return jsonschema.Draft202012Validator(json.loads(schema))
 
 

@@ -95,21 +95,21 @@ class Prompt:
         spec = self.spec
         return Sampling(spec.temperature, spec.top_p, spec.max_tokens)
 
-    def messages(self, arguments: Variables, examples: list[Example]) -> tuple[Message, ...]:
+    def messages(self, variables: Variables, examples: list[Example]) -> tuple[Message, ...]:
         """System turn, the examples as turns, and the question."""
-        turns: list[Message] = [{"role": "system", "content": self._render(self.system, arguments)}]
+        turns: list[Message] = [{"role": "system", "content": self._render(self.system, variables)}]
         for example in examples:
-            question = self._render(self.user, {**arguments, **example.given})
+            question = self._render(self.user, {**variables, **example.given})
             turns.append({"role": "user", "content": question})
             turns.append({"role": "assistant", "content": canonical_answer(example.answer)})
-        turns.append({"role": "user", "content": self._render(self.user, arguments)})
+        turns.append({"role": "user", "content": self._render(self.user, variables)})
         return tuple(turns)
 
-    def _render(self, template: jinja2.Template, arguments: Variables) -> str:
+    def _render(self, template: jinja2.Template, variables: Variables) -> str:
         try:
-            return _CONTROL_TOKEN.sub(r"\g<0> ", template.render(arguments).strip())
+            return _CONTROL_TOKEN.sub(r"\g<0> ", template.render(variables).strip())
         except jinja2.UndefinedError as error:
-            msg = f"prompt {self.name}: {error}; given: {', '.join(sorted(arguments))}"
+            msg = f"prompt {self.name}: {error}; given: {', '.join(sorted(variables))}"
             raise DomainError(msg) from error
 
 

@@ -13,7 +13,7 @@ from persona_pipeline.estimate import estimate_run
 from persona_pipeline.llm.answers import ask_again
 from persona_pipeline.llm.batches.api import new_submission
 from persona_pipeline.llm.batches.client import BatchChatClient, Batching
-from persona_pipeline.llm.batches.collection import CollectedBatch, collect_finished
+from persona_pipeline.llm.batches.collection import CollectedBatch
 from persona_pipeline.llm.batches.limiter import BatchLimiter
 from persona_pipeline.llm.batches.records import (
     LONGEST_KEPT,
@@ -36,6 +36,7 @@ from tests.support.batch_clients import (
     SOON,
     ask,
     batch_settings,
+    collect,
     in_database,
     open_client,
     records,
@@ -44,7 +45,7 @@ from tests.support.batch_clients import (
     the_error,
 )
 from tests.support.batch_server import BatchServer, serve_batches
-from tests.support.purchases import GOOD, Shelf, buy
+from tests.support.purchases import GOOD, MemoryStore, buy
 
 
 def test_what_another_process_gives_up_is_bought(tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_records_of_living_processes_stay_and_very_old_ones_go(tmp_path: Path) -
         text = json.dumps({name: getattr(submission, name) for name in submission.__slots__})
         record.path.write_text(text + "\n")
     old.release()
-    forget_bought(folder, Shelf())
+    forget_bought(folder, MemoryStore())
     assert {record.path for record in find_records(folder)} == {new.path, held.path}
     held.release()
 
@@ -177,20 +178,20 @@ def test_trouble_with_the_disk_reaches_who_waits(tmp_path: Path) -> None:
 def test_batches_nobody_waits_for_are_collected_until_a_run_took_them(tmp_path: Path) -> None:
     with serve_batches(BatchServer(delay=60)) as server:
         settings = batch_settings(server, tmp_path)
-        assert collect_finished(settings) == []
+        assert collect(settings) == []
         stop_while_waiting(open_client(server, tmp_path), *MANY)
-        assert collect_finished(settings) == []
+        assert collect(settings) == []
         [living] = records(tmp_path)
         living.hold()
         server.finish()
-        assert collect_finished(settings) == []
+        assert collect(settings) == []
         living.release()
         collected = [CollectedBatch("batch_0", "pages-00000", 7)]
-        assert collect_finished(settings) == collected
-    assert collect_finished(settings) == collected  # from the disk: the server is gone
+        assert collect(settings) == collected
+    assert collect(settings) == collected  # from the disk: the server is gone
 
     forget_bought(settings.batches_dir, in_database(MANY))
-    assert collect_finished(settings) == []
+    assert collect(settings) == []
 
 
 def test_trouble_with_one_batch_does_not_keep_the_others(tmp_path: Path) -> None:
@@ -201,9 +202,9 @@ def test_trouble_with_one_batch_does_not_keep_the_others(tmp_path: Path) -> None
             start_record(settings.batches_dir, submission).release()
         ask(open_client(server, tmp_path), ONE)
         server.troubles += [500]
-        assert [batch.batch_id for batch in collect_finished(settings)] == ["batch_0"]
+        assert [batch.batch_id for batch in collect(settings)] == ["batch_0"]
         assert len(records(tmp_path)) == 3
-        assert [batch.batch_id for batch in collect_finished(settings)] == ["batch_0"]
+        assert [batch.batch_id for batch in collect(settings)] == ["batch_0"]
     assert len(records(tmp_path)) == 2  # what the provider never got is dropped
 
 
@@ -276,13 +277,13 @@ def test_an_open_gate_is_out_only_while_every_batch_is_refused() -> None:
 
     asyncio.run(call(Outcome.REFUSED))
     now[0] = 7.0
-    assert limiter.out_for == 7.0
+    assert limiter.silent_seconds == 7.0
     asyncio.run(call(Outcome.REFUSED))
-    assert limiter.out_for == 7.0
+    assert limiter.silent_seconds == 7.0
     permit = asyncio.run(limiter.enter())
-    assert (limiter.out_for, limiter.in_flight) == (0.0, 1)
+    assert (limiter.silent_seconds, limiter.in_flight) == (0.0, 1)
     limiter.leave(permit, Outcome.ANSWERED, tokens=3)
-    assert (limiter.out_for, limiter.answered) == (0.0, 1)
+    assert (limiter.silent_seconds, limiter.answered) == (0.0, 1)
     asyncio.run(call(Outcome.REFUSED))
     limiter.begin_stage()
-    assert limiter.out_for == 0.0
+    assert limiter.silent_seconds == 0.0

@@ -241,7 +241,7 @@ def test_a_batch_that_is_refused_for_its_pace_was_not_bought(tmp_path: Path) -> 
 def test_a_long_wait_is_told_of_now_and_then(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "SAY_EVERY", 0.0)
+    monkeypatch.setattr(waiting, "LOG_EVERY", 0.0)
     with serve_batches(BatchServer(delay=0.3)) as server:
         ask(open_client(server, tmp_path), *MANY)
     lines = [record.message for record in caplog.records]

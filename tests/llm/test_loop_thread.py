@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_pipeline.llm.gateway.loop_thread import run_in_loop_thread
+from persona_pipeline.llm.loop_thread import run_in_loop_thread
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,7 +80,7 @@ def test_nothing_of_the_thread_is_left() -> None:
 
 PROGRAM = """
 import asyncio, os, signal, sys, threading
-from persona_pipeline.llm.gateway.loop_thread import run_in_loop_thread
+from persona_pipeline.llm.loop_thread import run_in_loop_thread
 
 HOWS = {
     "process": lambda: os.kill(os.getpid(), signal.SIGINT),

@@ -19,12 +19,12 @@ from persona_pipeline.store.store import Store
 from tests.support.purchases import (
     GOOD,
     QUICK,
+    MemoryStore,
     ScriptedClient,
-    Shelf,
     answer_of,
     buy,
+    endpoints_of,
     in_turn,
-    lanes_of,
     make_call,
     make_request,
     open_gateway,
@@ -157,13 +157,13 @@ def test_an_answer_that_another_process_commits_after_we_looked_is_found_in_the_
             pending.put(theirs)
         return GOOD
 
-    pending, client = Shelf(), ScriptedClient(answer, max_concurrency=2)
+    pending, client = MemoryStore(), ScriptedClient(answer, max_concurrency=2)
     with Journal(tmp_path) as journal:
-        gateway = Gateway(lanes_of(client), journal, pending, retry_policy=QUICK)
+        gateway = Gateway(endpoints_of(client), journal, pending, retry_policy=QUICK)
         answers = gateway.answers(MANY, shard="s", stage="t")
     assert client.asked.keys() == set(keys_of(MANY[:10]))
     assert {key: answers[key] for key in theirs} == theirs
-    assert gateway.totals["t"].reused == len(theirs)
+    assert gateway.usage["t"].reused == len(theirs)
 
 
 def test_an_answer_that_another_process_buys_after_we_looked_is_found_in_its_journal(
@@ -186,7 +186,7 @@ def test_an_answer_that_another_process_buys_after_we_looked_is_found_in_its_jou
 def test_what_another_process_tried_and_did_not_get_is_asked_for_by_us(tmp_path: Path) -> None:
     with Journal(tmp_path) as other:
         other.append(make_call(PAGES[0], status="failed"))
-        assert other.key_locks.take(MANY[0].call_key)
+        assert other.key_locks.acquire(MANY[0].call_key)
         letting_go = threading.Timer(0.1, other.key_locks.release, [MANY[0].call_key])
         letting_go.start()
         client = ScriptedClient(in_turn(GOOD))
@@ -201,7 +201,7 @@ def test_what_another_process_tried_and_did_not_get_is_asked_for_by_us(tmp_path:
 def test_while_another_process_buys_an_answer_the_others_are_bought(tmp_path: Path) -> None:
     asked_meanwhile: list[int] = []
     with Journal(tmp_path) as other:
-        assert other.key_locks.take(MANY[0].call_key)
+        assert other.key_locks.acquire(MANY[0].call_key)
 
         def finish() -> None:
             asked_meanwhile.append(client.asked.total())
@@ -227,7 +227,7 @@ def test_what_is_in_the_store_is_found_although_nothing_is_published(
     store.snapshot.unlink()
     client = ScriptedClient(in_turn(GOOD))
     with Journal(tmp_path / "journal") as journal:
-        gateway = Gateway(lanes_of(client), journal, store, retry_policy=QUICK)
+        gateway = Gateway(endpoints_of(client), journal, store, retry_policy=QUICK)
         answers = gateway.answers(MANY[:2], shard="s", stage="t")
     assert client.asked.keys() == {MANY[1].call_key}
     assert answers[MANY[0].call_key] == answer_of(make_call(PAGES[0]))

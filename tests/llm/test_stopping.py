@@ -26,7 +26,7 @@ from tests.support.purchases import (
 )
 
 MANY = [make_request(f"Who reads page {number}?") for number in range(200)]
-PATIENCE = replace(QUICK, drain_seconds=2.0)
+LONG_DRAIN = replace(QUICK, drain_seconds=2.0)
 
 
 class Interrupting:
@@ -60,7 +60,7 @@ class Interrupting:
 
 @contextmanager
 def interrupted(
-    client: Interrupting, retry_policy: object = PATIENCE
+    client: Interrupting, retry_policy: object = LONG_DRAIN
 ) -> Iterator[tuple[Counter[str], int]]:
     """What the journal holds after the interrupt, by status, and the tokens of all of it."""
     with open_gateway(client, retry_policy=retry_policy) as gateway:  # type: ignore[arg-type]
@@ -105,7 +105,7 @@ def test_what_does_not_come_back_within_the_grace_is_given_up() -> None:
 
 def test_after_an_interrupt_the_rest_is_bought_by_the_next_run() -> None:
     client = Interrupting(30, in_turn(GOOD), seconds=0.002)
-    with open_gateway(client, retry_policy=PATIENCE) as gateway:
+    with open_gateway(client, retry_policy=LONG_DRAIN) as gateway:
         with pytest.raises(KeyboardInterrupt):
             gateway.buy(MANY, ignore, shard="s", stage="t")
         answers = gateway.answers(MANY, shard="s", stage="t")
@@ -120,7 +120,7 @@ def test_what_was_interrupted_while_its_client_was_loaded_is_never_sent() -> Non
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.3)  # the loop is busy, and does not hear of it
 
-    with open_gateway(client, retry_policy=PATIENCE) as gateway:
+    with open_gateway(client, retry_policy=LONG_DRAIN) as gateway:
         endpoints = gateway.endpoints
         gateway.endpoints = lambda model: replace(endpoints(model), prepare=load)
         with pytest.raises(KeyboardInterrupt):

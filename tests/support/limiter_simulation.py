@@ -48,7 +48,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def make_gate(ceiling: int, **settings: Any) -> RateLimiter:  # noqa: ANN401
+def make_limiter(ceiling: int, **settings: Any) -> RateLimiter:  # noqa: ANN401
     return RateLimiter(ceiling, clock=now, **settings)
 
 
@@ -81,7 +81,7 @@ async def run_stage(
 
     async def call() -> Outcome:
         permit = await limiter.enter()
-        report.outage_calls += limiter.is_out
+        report.outage_calls += limiter.is_outage
         outcome = await server()
         limiter.leave(permit, outcome, retry_after=1 if outcome is REFUSED else None)
         report.outcomes[outcome] += 1
@@ -100,7 +100,7 @@ async def run_stage(
 
 def simulate(server: Server, rows: int, ceiling: int, *, start: int = 32) -> Report:
     async def main() -> Report:
-        return await run_stage(make_gate(ceiling, start=start), server, rows)
+        return await run_stage(make_limiter(ceiling, start=start), server, rows)
 
     return run(main())
 
@@ -175,5 +175,5 @@ async def answer(limiter: RateLimiter, *outcomes: Outcome, is_busy: bool = True)
 
 
 async def break_down(limiter: RateLimiter) -> None:
-    while not limiter.is_out:
+    while not limiter.is_outage:
         limiter.leave(await limiter.enter(), TROUBLE)

@@ -161,7 +161,7 @@ PRICE = Price(input=0.01, cached_input=0.001, output=0.1)
 """USD per token: the scripted answer of 10 tokens in (1 cached) and 5 out costs 0.591."""
 
 
-class Shelf:
+class MemoryStore:
     """A store that holds the given answers; `put` is another process's commit."""
 
     def __init__(self, answers: Mapping[str, Answer] | None = None) -> None:
@@ -179,7 +179,7 @@ class Shelf:
         self.commits += 1
 
 
-def lanes_of(
+def endpoints_of(
     client: ChatClient, fallbacks: Mapping[str, ChatClient] = NO_FALLBACKS
 ) -> OpenEndpoint:
     """`client` for every model but the fallbacks; each with a gate of its own."""
@@ -210,9 +210,9 @@ def open_gateway(
         place = folder or Path(temporary) / "journal"
         with Journal(place) as journal:
             yield Gateway(
-                endpoints=lanes_of(client, fallbacks),
+                endpoints=endpoints_of(client, fallbacks),
                 journal=journal,
-                store=Shelf(stored),
+                store=MemoryStore(stored),
                 fallbacks=tuple(fallbacks),
                 retry_policy=retry_policy,
             )
@@ -247,7 +247,7 @@ def journaled(gateway: Gateway) -> dict[str, Call]:
     return {call.call_key: call for call in calls}
 
 
-def replace_lanes(gateway: Gateway, endpoint: ModelEndpoint) -> Gateway:
+def replace_endpoints(gateway: Gateway, endpoint: ModelEndpoint) -> Gateway:
     """The buyer with this lane for every model."""
     return replace(gateway, endpoints=lambda _model: endpoint)
 

@@ -117,7 +117,7 @@ class BatchApi:
                 return None
             after = page.data[-1].id
 
-    async def look(self, batch_id: str) -> BatchState:
+    async def retrieve(self, batch_id: str) -> BatchState:
         """How far a batch is."""
         batch = await self._call(import_litellm().aretrieve_batch, batch_id=batch_id)
         files = (batch.output_file_id, batch.error_file_id)
@@ -174,12 +174,12 @@ async def advance(record: BatchRecord, api: BatchApi) -> BatchState | None:
     if record.is_finished:
         return None
     if record.batch_id is None:
-        matches = await api.find(submission)
-        if matches is None:
+        batch_id = await api.find(submission)
+        if batch_id is None:
             record.drop()
             raise NeverSubmitted
-        record.note_batch(matches)
-    state = await api.look(str(record.batch_id))
+        record.note_batch(batch_id)
+    state = await api.retrieve(str(record.batch_id))
     if state.status == "failed":
         record.drop()
         raise _failed(record, state)

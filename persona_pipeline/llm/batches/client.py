@@ -14,7 +14,7 @@ from pathlib import Path
 from persona_pipeline.llm.batches.api import ENDPOINT, BatchApi, NeverSubmitted, new_submission
 from persona_pipeline.llm.batches.pending import PendingBatches
 from persona_pipeline.llm.batches.records import BatchRecord, start_record
-from persona_pipeline.llm.batches.waiting import BatchUnderWay, Waiting, fail
+from persona_pipeline.llm.batches.waiting import RunningBatch, Waiting, fail
 from persona_pipeline.llm.clients.direct import DirectChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
@@ -94,7 +94,7 @@ class _Round:
     _bytes: int = 0
     _last_asked: float = 0.0
     _answered: Counter[str] = field(default_factory=Counter)
-    _batches: dict[Path, BatchUnderWay] = field(default_factory=dict)
+    _batches: dict[Path, RunningBatch] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def ask(self, request: ChatRequest, body: bytes, *, is_first: bool) -> ChatReply:
@@ -180,19 +180,19 @@ class _Round:
         batch = self._under_way(record, new)
         self._start(self._follow(batch, b"".join(lines.values())), new)
 
-    def _under_way(self, record: BatchRecord, waiting: list[Waiting]) -> BatchUnderWay:
-        batch = BatchUnderWay(self.api, record, self.batching.poll_seconds, waiting)
+    def _under_way(self, record: BatchRecord, waiting: list[Waiting]) -> RunningBatch:
+        batch = RunningBatch(self.api, record, self.batching.poll_seconds, waiting)
         self._batches[record.path] = batch
         return batch
 
-    async def _follow(self, batch: BatchUnderWay, lines: bytes = b"") -> None:
+    async def _follow(self, batch: RunningBatch, lines: bytes = b"") -> None:
         """From its record to its answers."""
         record, is_old = batch.record, batch.record.is_finished
         try:
             if lines:
                 await batch.send(lines)
             await batch.wait()
-            errors = self.pending.take_in(record)
+            errors = self.pending.ingest(record)
             left = batch.hand_out(self.pending.replies, {} if is_old else errors)
             if is_old:
                 self._gather_again(left)
@@ -210,8 +210,8 @@ class _Round:
             del self._batches[record.path]
 
     def _gather_again(self, waiting: Sequence[Waiting]) -> None:
-        for someone in waiting:
-            self._gather(someone)
+        for waiter in waiting:
+            self._gather(waiter)
 
     def _start(self, work: Coroutine[object, object, None], waiting: Sequence[Waiting]) -> None:
         """Whoever waits learns what ended the work."""

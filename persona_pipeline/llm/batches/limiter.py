@@ -10,7 +10,7 @@ class BatchLimiter:
     """Admits every call at once; what a purchase has under way is bounded by its places."""
 
     refused_share = 0.0
-    is_out = False
+    is_outage = False
 
     def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         """`limit`: calls that one batch takes."""
@@ -21,7 +21,7 @@ class BatchLimiter:
         self._refused_since: float | None = None
 
     @property
-    def out_for(self) -> float:
+    def silent_seconds(self) -> float:
         """Seconds in which the provider took no batch, while no other is under way."""
         if self._refused_since is None or self.in_flight:
             return 0.0

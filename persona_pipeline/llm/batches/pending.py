@@ -38,7 +38,7 @@ class PendingBatches:
         if (submission.model, submission.address) == (self.model, self.address):
             self.pending |= dict.fromkeys(submission.requests, record)
 
-    def take_in(self, record: BatchRecord) -> dict[str, CallError]:
+    def ingest(self, record: BatchRecord) -> dict[str, CallError]:
         """Keep the answers of a batch that is over; returns its errors, by custom id."""
         self.forget(record)
         errors = {}

@@ -14,7 +14,7 @@ from persona_pipeline.llm.requests import ChatReply
 LOG = logging.getLogger(__name__)
 UPLOAD_SECONDS = 300.0
 """How long a server that does not answer is tried, before anything was bought from it."""
-SAY_EVERY = 300.0
+LOG_EVERY = 300.0
 """Seconds between two log lines while waiting."""
 PASSING = {CallErrorKind.RATE, CallErrorKind.TRANSIENT}
 
@@ -30,14 +30,14 @@ class Waiting:
 
 
 @dataclass(slots=True)
-class BatchUnderWay:
+class RunningBatch:
     """A record, and who waits for it."""
 
     api: BatchApi
     record: BatchRecord
     poll_seconds: float
     waiting: list[Waiting]
-    _said: float = 0.0
+    _logged_at: float = 0.0
     _is_troubled: bool = False
 
     def __str__(self) -> str:
@@ -63,11 +63,11 @@ class BatchUnderWay:
             if error.kind is not CallErrorKind.TRANSIENT:
                 self.record.drop()
                 raise _for_all(error) from None
-            self._say_trouble(error)
+            self._log_trouble(error)
         else:
             words = "%s submitted; run again or leave it: the answers are collected once"
             LOG.warning(words, self)
-            self._said = time.monotonic()
+            self._logged_at = time.monotonic()
         await asyncio.sleep(self.poll_seconds)
 
     async def wait(self) -> None:
@@ -84,14 +84,14 @@ class BatchUnderWay:
                 is_there = self.record.path.exists()
                 if error.kind not in PASSING or not is_there:
                     raise _for_all(error, self.record if is_there else None) from None
-                self._say_trouble(error)
+                self._log_trouble(error)
             else:
-                self._say_progress(state)
+                self._log_progress(state)
             if not self.record.is_finished:
                 await asyncio.sleep(self.poll_seconds)
 
     def hand_out(
-        self, matches: MutableMapping[str, ChatReply], errors: Mapping[str, CallError]
+        self, replies: MutableMapping[str, ChatReply], errors: Mapping[str, CallError]
     ) -> list[Waiting]:
         """Give everyone his answer or error; returns those for whom there is neither."""
         left = []
@@ -99,8 +99,8 @@ class BatchUnderWay:
             custom_id, reply = waiting.custom_id, waiting.reply
             if reply.done():
                 continue
-            if custom_id in matches:
-                reply.set_result(matches.pop(custom_id))
+            if custom_id in replies:
+                reply.set_result(replies.pop(custom_id))
             elif custom_id in errors:
                 reply.set_exception(errors[custom_id])
             else:
@@ -116,17 +116,17 @@ class BatchUnderWay:
                 is_passing = error.kind is CallErrorKind.TRANSIENT
                 if not is_passing or time.monotonic() - started > UPLOAD_SECONDS:
                     raise
-                self._say_trouble(error)
+                self._log_trouble(error)
             await asyncio.sleep(self.poll_seconds)
 
-    def _say_progress(self, state: BatchState | None) -> None:
+    def _log_progress(self, state: BatchState | None) -> None:
         self._is_troubled = False
         now = time.monotonic()
-        if state and not state.is_over and now - self._said >= SAY_EVERY:
-            self._said = now
+        if state and not state.is_over and now - self._logged_at >= LOG_EVERY:
+            self._logged_at = now
             LOG.warning("%s is %s, %s of them done", self, state.status, f"{state.done:,}")
 
-    def _say_trouble(self, error: CallError) -> None:
+    def _log_trouble(self, error: CallError) -> None:
         if not self._is_troubled:
             self._is_troubled = True
             LOG.warning("%s: %s; tried again every %g seconds", self, error, self.poll_seconds)
@@ -134,9 +134,9 @@ class BatchUnderWay:
 
 def fail(waiting: Sequence[Waiting], problem: BaseException) -> None:
     """Tell those who wait that nothing will come."""
-    for someone in waiting:
-        if not someone.reply.done():
-            someone.reply.set_exception(problem)
+    for waiter in waiting:
+        if not waiter.reply.done():
+            waiter.reply.set_exception(problem)
 
 
 def _for_all(error: CallError, record: BatchRecord | None = None) -> CallError:

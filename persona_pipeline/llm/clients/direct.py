@@ -49,8 +49,8 @@ whose token counts LiteLLM rewrites."""
 ADDRESSES = {"openrouter": "https://openrouter.ai/api/v1"}
 """Where `get_llm_provider` gives none."""
 
-OURS = {"temperature", "top_p", "max_tokens", "max_completion_tokens", "response_format"}
-LITELLMS_OWN = {"max_retries", "fake_stream", "extra_body"}
+SENT_PARAMS = {"temperature", "top_p", "max_tokens", "max_completion_tokens", "response_format"}
+LITELLM_PARAMS = {"max_retries", "fake_stream", "extra_body"}
 """Parameters that LiteLLM takes out before it sends the rest."""
 
 ROUTES = 1024
@@ -222,7 +222,7 @@ def _find_route(
         model=name, provider=litellm.LlmProviders(provider)
     )
     params = _mapped(name, provider, asked)
-    if params.keys() - OURS - LITELLMS_OWN:
+    if params.keys() - SENT_PARAMS - LITELLM_PARAMS:
         return None  # tools in place of a schema: the answer is not where we look
     url = config.get_complete_url(endpoint.address, endpoint.key, name, params, {}, stream=False)
     headers = config.validate_environment(
@@ -234,31 +234,31 @@ def _find_route(
         api_key=endpoint.key,
         api_base=endpoint.address,
     )
-    sent = {name: value for name, value in params.items() if name in OURS}
+    sent = {name: value for name, value in params.items() if name in SENT_PARAMS}
     return _Route(name, config, url, proxy_of(url), headers, sent)
 
 
 def find_endpoint(model: str, api_base: str | None, api_key: str | None) -> Endpoint | None:
     """Where the model answers; None: not on an OpenAI-compatible chat route."""
-    arguments = api_key or (api_base and "none")
+    known_key = api_key or (api_base and "none")
     name, provider, key, base = import_litellm().get_llm_provider(
-        model, api_base=api_base, api_key=arguments
+        model, api_base=api_base, api_key=known_key
     )
     if provider not in DIRECT_PROVIDERS or _is_bridged(name, provider, base):
         return None
-    key = (key or arguments or _key_in_environment(provider)).strip()
+    key = (key or known_key or _key_in_environment(provider)).strip()
     return Endpoint(name, provider, _address_of(provider, base), key)
 
 
 def _mapped(name: str, provider: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What is asked, in the model's parameters; without sampling that it does not let set."""
     litellm = import_litellm()
-    arguments = {"messages": [], "max_retries": 0, "stream": None, **asked}
+    options = {"messages": [], "max_retries": 0, "stream": None, **asked}
     find = partial(litellm.utils.get_optional_params, model=name, custom_llm_provider=provider)
     try:
-        params: dict[str, Any] = find(**arguments)
+        params: dict[str, Any] = find(**options)
     except litellm.UnsupportedParamsError:
-        params = find(**arguments, additional_drop_params=SAMPLING)
+        params = find(**options, additional_drop_params=SAMPLING)
     return params
 
 

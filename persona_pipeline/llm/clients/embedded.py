@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
-from persona_pipeline.llm.gateway.loop_thread import in_daemon_thread
+from persona_pipeline.llm.loop_thread import in_daemon_thread
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 
 SLOTS = 2

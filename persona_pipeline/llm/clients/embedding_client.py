@@ -17,7 +17,7 @@ from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.clients.embeddings import BATCH, Vectors, unit_rows
 from persona_pipeline.llm.clients.litellm_client import import_litellm, translate
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
-from persona_pipeline.llm.gateway.gateway import Gateway
+from persona_pipeline.llm.gateway.context import AnswerSource
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
 from persona_pipeline.stage_names import EMBEDDINGS
 
@@ -86,13 +86,13 @@ class EmbeddingClient:
         try:
             replies = await self._embed([request for request, _ in batch])
         except Exception as error:  # noqa: BLE001 - raised again in each text's own task
-            for _, reply in batch:
-                if not reply.done():
-                    reply.set_exception(error)
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
         else:
-            for (_, reply), result in zip(batch, replies, strict=True):
-                if not reply.done():
-                    reply.set_result(result)
+            for (_, future), reply in zip(batch, replies, strict=True):
+                if not future.done():
+                    future.set_result(reply)
 
     async def _embed(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         litellm = import_litellm()
@@ -113,10 +113,10 @@ class EmbeddingClient:
 class ServedEmbedder:
     """Vectors that are bought: an embedder for one shard's stage."""
 
-    def __init__(self, model: str, gateway: Gateway, shard: str) -> None:
+    def __init__(self, model: str, source: AnswerSource, shard: str) -> None:
         """`model`: its LiteLLM name."""
         self.model = model
-        self._gateway, self._shard = gateway, shard
+        self._source, self._shard = source, shard
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Shape (texts, dimensions), rows of length 1.
@@ -125,16 +125,16 @@ class ServedEmbedder:
             ModelError: a text got no vector; those that were bought are kept.
         """
         requests = [embedding_request(self.model, text) for text in texts]
-        answers = self._gateway.answers(requests, shard=self._shard, stage=EMBEDDINGS)
-        matches = [answers[request.call_key] for request in requests]
-        missing = [answer for answer in matches if answer.status != "ok"]
+        answers = self._source.answers(requests, shard=self._shard, stage=EMBEDDINGS)
+        bought = [answers[request.call_key] for request in requests]
+        missing = [answer for answer in bought if answer.status != "ok"]
         if missing:
             msg = (
                 f"embedding model {self.model} gave no vector for {len(missing)} of {len(texts)} "
                 f"texts ({missing[0].error}): run again, the others are kept"
             )
             raise ModelError(msg)
-        return unit_rows(np.array([read_vector(answer) for answer in matches], dtype=np.float32))
+        return unit_rows(np.array([read_vector(answer) for answer in bought], dtype=np.float32))
 
 
 def read_vector(answer: Answer) -> Vectors:

@@ -61,12 +61,12 @@ class MiniLMEmbedder:
     def _embed_batch(self, texts: list[str]) -> Vectors:
         encoded = self._tokenizer.encode_batch(texts)
         mask = np.array([item.attention_mask for item in encoded], dtype=np.int64)
-        arguments = {
+        inputs = {
             "input_ids": np.array([item.ids for item in encoded], dtype=np.int64),
             "attention_mask": mask,
             "token_type_ids": np.zeros_like(mask),
         }
-        used = {name: value for name, value in arguments.items() if name in self._inputs}
+        used = {name: value for name, value in inputs.items() if name in self._inputs}
         tokens = self._session.run(None, used)[0]
         weights = mask[:, :, None].astype(np.float32)
         return unit_rows((tokens * weights).sum(axis=1) / weights.sum(axis=1))

@@ -157,14 +157,14 @@ def refused(
 def _error_in(body: str) -> Mapping[str, Any]:
     """The error object in an answer, however the server wraps it."""
     try:
-        matches = json.loads(body)
+        error = json.loads(body)
     except (ValueError, RecursionError):
-        matches = without_markup(body)
-    if isinstance(matches, list) and matches:
-        matches = matches[0]
-    if isinstance(matches, Mapping):
-        matches = matches.get("error") or matches
-    return matches if isinstance(matches, Mapping) else {"message": matches}
+        error = without_markup(body)
+    if isinstance(error, list) and error:
+        error = error[0]
+    if isinstance(error, Mapping):
+        error = error.get("error") or error
+    return error if isinstance(error, Mapping) else {"message": error}
 
 
 def without_markup(body: str) -> str:

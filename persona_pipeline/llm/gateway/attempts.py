@@ -37,7 +37,7 @@ class RequestRunner:
 
     def __init__(self, context: StageContext) -> None:
         """`terms`: those of the stage."""
-        self.totals = StageUsage()
+        self.stage_usage = StageUsage()
         self.sending: set[asyncio.Task[object] | None] = set()
         self.is_stopping = False
         self._context = context
@@ -76,7 +76,7 @@ class RequestRunner:
                 self._refuse_hopeless(endpoint, error)
                 self._count(error, endpoint, usage, retry_state)
                 unusable = error if error.kind is CallErrorKind.INVALID else unusable
-                if retry_state.are_over(error):
+                if retry_state.is_exhausted(error):
                     is_refused = error.kind is CallErrorKind.PERMANENT and unusable
                     return self._record(request, usage, unusable if is_refused else error)
                 if self.is_stopping:
@@ -113,7 +113,7 @@ class RequestRunner:
         await budget.reserve(stage, worst)
         actual, task = NOTHING, asyncio.current_task()
         try:
-            reply = await self._pass_gate(endpoint, request, usage, worst)
+            reply = await self._send_when_admitted(endpoint, request, usage, worst)
             actual = _amount(endpoint, reply) if reply.is_metered else worst
         except CallError as error:
             actual = worst if error.maybe_billed else NOTHING
@@ -126,7 +126,7 @@ class RequestRunner:
             budget.settle(stage, worst, actual)
         return reply
 
-    async def _pass_gate(
+    async def _send_when_admitted(
         self, endpoint: ModelEndpoint, request: ChatRequest, usage: RequestUsage, worst: Amount
     ) -> ChatReply:
         permit = await endpoint.limiter.enter(worst.tokens)
@@ -156,9 +156,9 @@ class RequestRunner:
         usage: RequestUsage,
         retry_state: RetryState,
     ) -> None:
-        is_outage = error.kind is CallErrorKind.TRANSIENT and endpoint.limiter.is_out
+        is_outage = error.kind is CallErrorKind.TRANSIENT and endpoint.limiter.is_outage
         usage.attempts += error.kind is not CallErrorKind.RATE and not is_outage
-        self.totals.refused += error.kind is CallErrorKind.RATE
+        self.stage_usage.refused += error.kind is CallErrorKind.RATE
         retry_state.count(error, is_outage=is_outage)
 
     def _refuse_hopeless(self, endpoint: ModelEndpoint, error: CallError) -> None:
@@ -168,33 +168,30 @@ class RequestRunner:
             raise end from error
 
     def _end_of(self, endpoint: ModelEndpoint, error: CallError) -> ModelError | None:
-        retry_policy, limiter, kept = (
-            self._context.retry_policy,
-            endpoint.limiter,
-            "What was bought is kept.",
-        )
-        silent, wait = limiter.out_for, error.retry_after or 0.0
+        retry_policy, limiter = self._context.retry_policy, endpoint.limiter
+        model, kept = endpoint.model, "What was bought is kept."
+        silent, wait = limiter.silent_seconds, error.retry_after or 0.0
         is_too_long = wait > retry_policy.refused_seconds and not limiter.answered
         match error.kind:
             case CallErrorKind.FATAL:
                 return ModelError(
-                    f"model {endpoint.model} cannot be used: {error}. Check --model, --api-base and "
-                    f"the API key, then 'persona-pipeline doctor'. {kept}"
+                    f"model {model} cannot be used: {error}. Check --model, --api-base and the API "
+                    f"key, then run 'persona-pipeline doctor'. {kept}"
                 )
             case CallErrorKind.PERMANENT if self._is_always_refused(endpoint):
                 return ModelError(
-                    f"model {endpoint.model} turns every request down: {error}. Look at one with "
+                    f"model {model} turns every request down: {error}. Look at one with "
                     f"'persona-pipeline preview'. {kept}"
                 )
             case CallErrorKind.RATE if is_too_long or silent > retry_policy.refused_seconds:
                 return ModelDown(
-                    f"model {endpoint.model} refuses every request for its pace, or asks to wait "
+                    f"model {model} refuses every request for its pace, or asks to wait "
                     f"{max(silent, wait):.0f} s: {error}. Run again when its quota is back. {kept}"
                 )
             case CallErrorKind.TRANSIENT if silent > self._outage_limit(endpoint):
                 return ModelDown(
-                    f"model {endpoint.model} has given no answer for {silent:.0f} s; the last error "
-                    f"was: {error}. Run again when it answers. {kept}"
+                    f"model {model} has given no answer for {silent:.0f} s; the last error was: "
+                    f"{error}. Run again when it answers. {kept}"
                 )
         return None
 
@@ -206,8 +203,8 @@ class RequestRunner:
 
     def _outage_limit(self, endpoint: ModelEndpoint) -> float:
         retry_policy = self._context.retry_policy
-        is_patient = endpoint.limiter.answered and not self._context.fallbacks
-        return retry_policy.outage_seconds if is_patient else retry_policy.first_answer_seconds
+        can_wait = endpoint.limiter.answered and not self._context.fallbacks
+        return retry_policy.outage_seconds if can_wait else retry_policy.first_answer_seconds
 
     def _record(self, request: ChatRequest, usage: RequestUsage, error: CallError | None) -> Call:
         reply = usage.reply
@@ -233,7 +230,7 @@ class RequestRunner:
             attempts=usage.attempts + (error is None),
         )
         self._context.journal.append(call)
-        self.totals.add(call)
+        self.stage_usage.add(call)
         return call
 
 

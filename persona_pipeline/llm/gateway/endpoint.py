@@ -9,7 +9,7 @@ from persona_pipeline.llm.gateway.concurrency import Outcome, Permit
 from persona_pipeline.llm.prices import Price
 
 
-class Admission(Protocol):
+class Limiter(Protocol):
     """What lets calls through: a gate that finds out the server's pace, or an open one."""
 
     answered: int
@@ -26,12 +26,12 @@ class Admission(Protocol):
         ...
 
     @property
-    def is_out(self) -> bool:
+    def is_outage(self) -> bool:
         """Whether a failure says nothing about its row."""
         ...
 
     @property
-    def out_for(self) -> float:
+    def silent_seconds(self) -> float:
         """Seconds without an answer while calls fail or are refused."""
         ...
 
@@ -65,7 +65,7 @@ class ModelEndpoint:
 
     model: str
     client: ChatClient
-    limiter: Admission
+    limiter: Limiter
     price: Price | None
     prepare: Callable[[], object] = no_preparation
     """Loads what the client needs, which takes seconds: done beside the event loop, and before the

@@ -10,9 +10,9 @@ from persona_pipeline.llm.gateway.budget import Budget
 from persona_pipeline.llm.gateway.context import AnswerStore, Receive, StageContext, StageUsage
 from persona_pipeline.llm.gateway.endpoint import OpenEndpoint
 from persona_pipeline.llm.gateway.journal import Journal
-from persona_pipeline.llm.gateway.loop_thread import run_in_loop_thread
 from persona_pipeline.llm.gateway.purchase import Purchase
 from persona_pipeline.llm.gateway.retry_policy import RetryPolicy
+from persona_pipeline.llm.loop_thread import run_in_loop_thread
 from persona_pipeline.llm.progress import stage_progress
 from persona_pipeline.llm.requests import ChatRequest
 
@@ -34,7 +34,7 @@ class Gateway:
     budget: Budget = field(default_factory=Budget)
     fallbacks: tuple[str, ...] = ()
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
-    totals: dict[str, StageUsage] = field(default_factory=dict)
+    usage: dict[str, StageUsage] = field(default_factory=dict)
 
     def answers(
         self, requests: Iterable[ChatRequest], *, shard: str, stage: str
@@ -46,9 +46,9 @@ class Gateway:
             BudgetExceeded: the budget does not cover the rest.
         """
         wanted = {request.call_key: request for request in requests}
-        matches: dict[str, Answer] = {}
-        self.buy(wanted.values(), matches.__setitem__, shard=shard, stage=stage, count=len(wanted))
-        return {key: matches[key] for key in wanted}
+        received: dict[str, Answer] = {}
+        self.buy(wanted.values(), received.__setitem__, shard=shard, stage=stage, count=len(wanted))
+        return {key: received[key] for key in wanted}
 
     def buy(
         self,
@@ -82,7 +82,7 @@ class Gateway:
         endpoint = self.endpoints(first.model)
         with stage_progress(stage, 0) as tracker:
             purchase = Purchase(context, endpoint, tracker, receive, count)
-            self.totals[stage] = purchase.totals
+            self.usage[stage] = purchase.stage_usage
             started = time.monotonic()
             try:
                 run_in_loop_thread(
@@ -92,5 +92,5 @@ class Gateway:
                     grace=self.retry_policy.drain_seconds + LAST_SECONDS,
                 )
             finally:
-                purchase.totals.seconds = time.monotonic() - started
-        return purchase.totals
+                purchase.stage_usage.seconds = time.monotonic() - started
+        return purchase.stage_usage

@@ -22,7 +22,7 @@ class KeyLocks:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self._held: set[str] = set()
 
-    def take(self, key: str) -> bool:
+    def acquire(self, key: str) -> bool:
         """Claim the key; False when someone is buying it, we ourselves included."""
         if key in self._held:  # the kernel would lock it once more
             return False

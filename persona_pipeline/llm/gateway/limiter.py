@@ -72,12 +72,12 @@ class RateLimiter:
         return self._concurrency.refused_share
 
     @property
-    def is_out(self) -> bool:
+    def is_outage(self) -> bool:
         """An outage is going on: a failure says nothing about its row."""
         return self._breaker.pauses > 0
 
     @property
-    def out_for(self) -> float:
+    def silent_seconds(self) -> float:
         """Seconds without an answer while calls fail or are refused."""
         since = self._breaker.silent_since
         return 0.0 if since is None else self._clock() - since
@@ -100,7 +100,7 @@ class RateLimiter:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
-                self._take_back(waiter.result())
+                self._withdraw(waiter.result())
             self._serve()
             raise
 
@@ -118,7 +118,7 @@ class RateLimiter:
             self._tokens.take(tokens - permit.tokens, now)
         self.answered += outcome is Outcome.ANSWERED
         is_current = permit.epoch == self._concurrency.epoch
-        if not self._mind_outage(permit, outcome, now, is_current=is_current) and is_current:
+        if not self._track_outage(permit, outcome, now, is_current=is_current) and is_current:
             pause = self._concurrency.note(permit, outcome, self.in_flight, now, retry_after)
             if pause:
                 self._closed_until = max(self._closed_until, now + pause)
@@ -126,20 +126,20 @@ class RateLimiter:
         if self._waiters:
             self._serve()
 
-    def _mind_outage(
+    def _track_outage(
         self, permit: Permit, outcome: Outcome, now: float, *, is_current: bool
     ) -> bool:
         """Begin, prolong or end an outage; True while it is going on."""
         breaker = self._breaker
-        was_out = self.is_out
+        was_out = self.is_outage
         pause = breaker.note(permit, outcome, now, self.limit, is_current=is_current)
         if pause:
             self._closed_until = now + pause
             self._concurrency.restart()
-        elif was_out and not self.is_out:
+        elif was_out and not self.is_outage:
             self._closed_until = now
             self._concurrency.recover()
-        return was_out or self.is_out
+        return was_out or self.is_outage
 
     def _has_slot(self) -> bool:
         return self.in_flight < self._concurrency.limit and (
@@ -165,7 +165,7 @@ class RateLimiter:
             self._breaker.probes_left -= 1
         return Permit(now, tokens, self._concurrency.epoch)
 
-    def _take_back(self, permit: Permit) -> None:
+    def _withdraw(self, permit: Permit) -> None:
         """A waiter was admitted and cancelled in one turn of the loop: its call is not sent."""
         if self._requests is not None:
             self._requests.take(-1, self._clock())

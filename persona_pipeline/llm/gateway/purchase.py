@@ -16,7 +16,7 @@ from persona_pipeline.llm.gateway.attempts import ModelDown, RequestRunner, Stop
 from persona_pipeline.llm.gateway.context import Receive, StageContext
 from persona_pipeline.llm.gateway.endpoint import ModelEndpoint
 from persona_pipeline.llm.gateway.journal import Journal
-from persona_pipeline.llm.gateway.loop_thread import in_daemon_thread
+from persona_pipeline.llm.loop_thread import in_daemon_thread
 from persona_pipeline.llm.progress import Tracker
 from persona_pipeline.llm.requests import ChatRequest
 
@@ -63,10 +63,10 @@ class Purchase:
         self._context, self._endpoint = context, endpoint
         self._tracker, self._receive = tracker, receive
         self._runner = RequestRunner(context)
-        self.totals = self._runner.totals
+        self.stage_usage = self._runner.stage_usage
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._deferred: dict[str, tuple[ChatRequest, _Window]] = {}
-        self._places = asyncio.Semaphore(2 * endpoint.client.max_concurrency)
+        self._slots = asyncio.Semaphore(2 * endpoint.client.max_concurrency)
         self._stopping = asyncio.Event()
         self._problem: BaseException | None = None
         self._down: set[str] = set()
@@ -79,14 +79,14 @@ class Purchase:
             ModelError, BudgetExceeded: what was bought until then is in the journal.
         """
         feeding = asyncio.create_task(self._feed(requests))
-        beside = [
+        background = [
             asyncio.create_task(self._sync_journal()),
             asyncio.create_task(self._stopping.wait()),
         ]
-        await asyncio.wait({feeding, beside[-1]}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (feeding, *beside):
+        await asyncio.wait({feeding, background[-1]}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (feeding, *background):
             task.cancel()
-        [fed, *_] = await asyncio.gather(feeding, *beside, return_exceptions=True)
+        [fed, *_] = await asyncio.gather(feeding, *background, return_exceptions=True)
         await self._drain()
         self._context.journal.sync()
         await self._runner.close()
@@ -132,7 +132,7 @@ class Purchase:
         for key, options in distinct.items():
             answers = [window.answers.get(option.call_key) for option in options]
             if answer := _chosen(answers):
-                self.totals.reused += 1
+                self.stage_usage.reused += 1
                 self._receive(key, answer)
             elif key not in self._under_way and key not in self._deferred:
                 missing.append(options[0])
@@ -157,7 +157,7 @@ class Purchase:
                 yield replace(request, model=model)
 
     async def _start(self, request: ChatRequest, window: _Window) -> None:
-        await self._places.acquire()
+        await self._slots.acquire()
         key = request.call_key
         task = asyncio.create_task(self._answer(request, window))
         self._under_way[key] = task
@@ -165,7 +165,7 @@ class Purchase:
 
     def _finish(self, key: str, task: asyncio.Task[None]) -> None:
         del self._under_way[key]
-        self._places.release()
+        self._slots.release()
         problem = None if task.cancelled() else task.exception()
         if problem and not isinstance(problem, Stopping):
             self._end(problem)
@@ -227,15 +227,15 @@ class Purchase:
     async def _find_or_buy(self, request: ChatRequest, window: _Window) -> Answer:
         """Bought by us, or by another process since the window was looked up."""
         key_locks, key = self._context.journal.key_locks, request.call_key
-        if matches := window.answers.get(key):
-            self.totals.reused += 1
-            return matches
-        if not key_locks.take(key):
+        if answer := window.answers.get(key):
+            self.stage_usage.reused += 1
+            return answer
+        if not key_locks.acquire(key):
             raise _LockedElsewhere
         try:
-            if matches := await self._look_again(key, window):
-                self.totals.reused += 1
-                return matches
+            if answer := await self._check_again(key, window):
+                self.stage_usage.reused += 1
+                return answer
             call = await self._runner.buy(request)
         finally:
             key_locks.release(key)
@@ -243,11 +243,11 @@ class Purchase:
         self._tracker.spend(call.tokens_in + call.tokens_out, call.cost_usd)
         return call
 
-    async def _look_again(self, key: str, window: _Window) -> Answer | None:
+    async def _check_again(self, key: str, window: _Window) -> Answer | None:
         index = self._context.journal.index
         index.refresh()
-        if matches := index.find(key):
-            return matches
+        if answer := index.find(key):
+            return answer
         if self._context.store.version() != window.version:
             async with window.lock:
                 await self._refresh(window)

@@ -30,7 +30,7 @@ class RetryState:
 
     retry_policy: RetryPolicy
     refusals: int = 0
-    troubles: int = 0
+    transient: int = 0
     invalid: int = 0
 
     def count(self, error: CallError, *, is_outage: bool) -> None:
@@ -40,15 +40,15 @@ class RetryState:
         elif error.kind is CallErrorKind.INVALID:
             self.invalid += 1
         elif not is_outage:
-            self.troubles += 1
+            self.transient += 1
 
-    def are_over(self, error: CallError) -> bool:
+    def is_exhausted(self, error: CallError) -> bool:
         """Whether this request will not be asked for again."""
         match error.kind:
             case CallErrorKind.RATE:
                 return False
             case CallErrorKind.TRANSIENT:
-                return self.troubles >= self.retry_policy.transient_attempts
+                return self.transient >= self.retry_policy.transient_attempts
             case CallErrorKind.INVALID:
                 return self.invalid >= self.retry_policy.invalid_attempts
             case _:
@@ -58,7 +58,7 @@ class RetryState:
         """Seconds until the next try: what the provider says, or longer and longer."""
         if error.kind is CallErrorKind.INVALID:
             return 0.0
-        count = self.refusals if error.kind is CallErrorKind.RATE else self.troubles
+        count = self.refusals if error.kind is CallErrorKind.RATE else self.transient
         doubled = self.retry_policy.first_delay * 2.0 ** min(max(count - 1, 0), 30)
         jitter = random.uniform(0.5, 1.0)  # noqa: S311 - not secret
         backoff = min(doubled, self.retry_policy.longest_delay) * jitter

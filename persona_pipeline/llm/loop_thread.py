@@ -7,10 +7,10 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
-LOOK_EVERY = 0.2
+SIGNAL_POLL_SECONDS = 0.2
 """Seconds until a signal is noticed that the system gave to another thread; one that it gave to
 this thread ends the waiting at once."""
 
@@ -32,7 +32,7 @@ def run_in_loop_thread(
     thread = _LoopThread(work)
     thread.start()
     try:
-        while not thread.over.wait(LOOK_EVERY):
+        while not thread.over.wait(SIGNAL_POLL_SECONDS):
             pass
     except BaseException:
         hold()
@@ -43,23 +43,23 @@ def run_in_loop_thread(
         raise thread.error
 
 
-async def in_daemon_thread(function: Callable[[Given], Made], arguments: Given) -> Made:
+async def in_daemon_thread(function: Callable[[Argument], Result], argument: Argument) -> Result:
     """As `asyncio.to_thread`, for calls that take long: an interrupted process does not wait."""
     loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[Made] = loop.create_future()
+    outcome: asyncio.Future[Result] = loop.create_future()
 
-    def settle(result: Made | None, error: Exception | None) -> None:
+    def settle(result: Result | None, error: Exception | None) -> None:
         if outcome.done():
             return
         if error:
             outcome.set_exception(error)
         else:
-            outcome.set_result(cast("Made", result))
+            outcome.set_result(cast("Result", result))
 
     def work() -> None:
         result, error = None, None
         try:
-            result = function(arguments)
+            result = function(argument)
         except Exception as raised:  # noqa: BLE001 - raised again where it is waited for
             error = raised
         with suppress(RuntimeError):  # the loop ended meanwhile
