@@ -1,4 +1,4 @@
-"""From what a reader found to a document, or to a row turned away with its reason."""
+"""Turn what a reader read into a document, or into a rejection with its reason."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Row: TypeAlias = Document | RejectedDocument
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The file that rows are read from; `uri` is the address of a row that has none of its own."""
+    """Name the file that rows are read from. `uri` is the address of a row without its own."""
 
     source: str
     file: str
@@ -30,22 +30,22 @@ class Place:
     def reject(
         self, reason: DocumentReason, detail: str, line: int | None = None
     ) -> RejectedDocument:
-        """A row of this file turned away; `line` None means the whole file."""
+        """Return the rejection of a row of this file. `line` None means the whole file."""
         return RejectedDocument(reason, detail, self.source, self.file, line)
 
     def reject_too_large(self, line: int | None = None) -> RejectedDocument:
-        """A row too large to be read at all."""
+        """Return the rejection of a row that is too large to be read."""
         detail = f"larger than {MAX_RAW_BYTES // 1024**2} MB; split it into smaller texts"
         return self.reject(DocumentReason.TOO_LONG, detail, line)
 
     def address(self, line: int | None) -> str:
-        """The URL of a row without one."""
+        """Return the URL of a row without its own."""
         return self.uri if line is None else f"{self.uri}#L{line}"
 
 
 @dataclass(frozen=True, slots=True)
 class RawText:
-    """A text as a reader found it, before normalization and length limits."""
+    """Hold a text as it was read, before normalization and length limits."""
 
     text: str
     line: int | None = None
@@ -60,7 +60,7 @@ FileReader: TypeAlias = Callable[[Path, Place, CorpusOptions], Iterator[Row]]
 
 
 def build_row(raw: RawText, place: Place, options: CorpusOptions) -> Row:
-    """The document, if its normalized text is neither empty nor too short nor too long."""
+    """Return the document, or a rejection if the normalized text is empty or of a wrong length."""
     text = normalize_text(raw.text)
     if problem := _check_length(len(text), options):
         return place.reject(*problem, raw.line)
@@ -80,7 +80,10 @@ def build_row(raw: RawText, place: Place, options: CorpusOptions) -> Row:
 def build_row_from_record(
     record: Mapping[str, object], line: int, place: Place, options: CorpusOptions
 ) -> Row:
-    """A row of a JSON or Parquet file; anything but a string beside the text counts as absent."""
+    """Return the row of a JSON or Parquet record.
+
+    Values of the other fields that are not strings count as absent.
+    """
     text = record.get(options.text_field)
     if text is None:
         return place.reject(DocumentReason.MISSING_TEXT, describe_missing(record, options), line)
@@ -105,7 +108,7 @@ def build_row_from_record(
 
 
 def describe_missing(fields: Mapping[str, object], options: CorpusOptions) -> str:
-    """Says whether the text is null or absent, and then which fields there are to choose from."""
+    """Say whether the text is null or absent, and which fields there are to choose from."""
     if options.text_field in fields:
         return f"{options.text_field!r} is null"
     if not fields:

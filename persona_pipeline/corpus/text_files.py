@@ -1,4 +1,4 @@
-"""Files that are one document each: plain text, Markdown, HTML."""
+"""Read files that are one document each: plain text, Markdown, HTML."""
 
 import re
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ _FENCES = ("```", "~~~")
 
 
 def read_text(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
-    """One document titled with the file's name."""
+    """Yield one document, titled with the file's name."""
     return _read_plain(path, place, options, markdown=False)
 
 
 def read_markdown(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
-    """One document titled with its first heading, or with the file's name."""
+    """Yield one document, titled with its first heading or else with the file's name."""
     return _read_plain(path, place, options, markdown=True)
 
 
 def read_html(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
-    """The main text of one saved page."""
+    """Yield the main text of one saved page."""
     if path.stat().st_size > MAX_RAW_BYTES:
         yield place.reject_too_large()
         return

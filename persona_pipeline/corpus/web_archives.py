@@ -1,8 +1,8 @@
-"""WARC and WET: what a crawler stored.
+"""Read WARC and WET, which hold the pages that a crawler stored.
 
 Documents are `response` records with status 200 whose content is HTML or plain text, and
-`conversion` records (WET). Requests, metadata, other statuses and other content are not texts:
-they are passed over, and only counted in the record number that `line` holds.
+`conversion` records (WET). Requests, metadata, other statuses and other content are not texts. They
+are skipped, and only count for the record number in `line`.
 """
 
 import re
@@ -28,7 +28,7 @@ _LENGTH = re.compile(r"[ \t]*([0-9]{1,18})[ \t]*")
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """A body that a server sent with status 200 as HTML or plain text."""
+    """Hold a body that a server sent with status 200 as HTML or plain text."""
 
     body: bytes
     charset: str | None
@@ -36,7 +36,7 @@ class _Page:
 
 
 def read_web_archive(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
-    """One row a page; `line` is the number of the record in the archive, from 1."""
+    """Yield one row per page. `line` is the number of the record in the archive, from 1."""
     records: Iterator[WarcRecord] | None = None
     for number in count(1):
         try:
@@ -58,7 +58,10 @@ def read_web_archive(path: Path, place: Place, options: CorpusOptions) -> Iterat
 
 
 def _read_content(record: WarcRecord) -> bytes:
-    """The whole block; FastWARC returns a shorter one, or one without length, when a file ends."""
+    """Return the whole block.
+
+    At the end of a file, FastWARC returns a shorter block, or one without length.
+    """
     declared = _LENGTH.fullmatch(record.headers.get("Content-Length") or "")
     if declared is None:
         message = "a record header without Content-Length; the file was not copied completely"
@@ -89,9 +92,10 @@ def _build_record_row(
 
 
 def _read_page(content: bytes) -> _Page | None:
-    """The page in an HTTP response, or None when that is an error, an image and the like.
+    """Return the page in an HTTP response, or None if it is an error, an image or the like.
 
-    Parsed apart from the archive: a body that cannot be decoded would end FastWARC's iteration.
+    It is parsed apart from the archive: a body that cannot be decoded would end FastWARC's
+    iteration.
     """
     response = WarcRecord()
     response.is_http = True
@@ -132,5 +136,5 @@ def _build_converted_row(
 
 
 def _find_url(record: WarcRecord) -> str | None:
-    """Older crawlers put the address between angle brackets."""
+    """Return the address, without the angle brackets of older crawlers."""
     return (record.headers.get("WARC-Target-URI") or "").strip("<> ") or None

@@ -1,4 +1,4 @@
-"""The packaged Wikipedia lead sections: the corpus that needs no download of one's own."""
+"""Read the packaged Wikipedia lead sections, the corpus that users need not bring."""
 
 import json
 from collections.abc import Iterator
@@ -16,16 +16,17 @@ LICENSE = "CC BY-SA 4.0"
 
 
 def read_wikipedia(language: str, options: CorpusOptions) -> Iterator[Row]:
-    """The leads of one language, fetched on first use."""
+    """Yield the leads of one language, fetched on first use."""
     from persona_pipeline.artifacts.packages import wikipedia_leads  # noqa: PLC0415  # other sources need no artifact
 
     return read_leads(wikipedia_leads(language), language, options)
 
 
 def read_leads(path: Path, language: str, options: CorpusOptions) -> Iterator[Row]:
-    """The leads in a JSON file, ordered by a hash of their titles: any prefix is a fair sample.
+    """Yield the leads in a JSON file, ordered by a hash of their titles.
 
-    The file is sorted by topic. `line` is the position in the file, from 1.
+    So any prefix is a fair sample, though the file itself is sorted by topic. `line` is the
+    position in the file, from 1.
     """
     try:
         leads = json.loads(path.read_bytes())

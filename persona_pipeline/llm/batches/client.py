@@ -1,7 +1,7 @@
-"""The batch client: requests gathered, bought as one batch, and answered when it is over.
+"""Gather requests, buy them as one batch, and answer them when the batch is over.
 
-What was submitted stays submitted: a run that ends while it waits, in whatever way, leaves a
-record, and the next one that asks for the same answers takes them from there.
+A submission outlives the run. A run that ends while it waits, for whatever reason, leaves a record,
+and the next run that asks for the same answers takes them from there.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 
 GATHERING = 1.0
-"""Seconds without another request after which a batch goes out."""
+"""Seconds without another request after which a batch is sent."""
 MOST_BYTES = 150_000_000
-"""Of one batch's requests; OpenAI takes files of 200 MB."""
+"""The most bytes of one batch's requests. OpenAI accepts files of 200 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How batches are made up and waited for.
+    """Set how batches are gathered and waited for.
 
-    `shard`: whose requests these are, asked when a batch is submitted.
+    `shard`: returns the shard whose requests these are, called when a batch is submitted.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class Batching:
 
 
 class BatchChatClient:
-    """One model's chat requests, bought in batches."""
+    """Buy one model's chat requests in batches."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class BatchChatClient:
         api_base: str | None = None,
         api_key: str | None = None,
     ) -> None:
-        """As for a chat client, but for one model: a batch cannot ask two."""
+        """Take the arguments of a chat client, for one model: a batch cannot ask two."""
         self.max_concurrency = batching.size
         self._model, self._batching = model, batching
         self._api_base, self._api_key = api_base, (api_key or "").strip() or None
@@ -58,7 +58,7 @@ class BatchChatClient:
         self._rounds: dict[asyncio.AbstractEventLoop, _Round] = {}
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:
-        """The answer, hours later, or from a batch that an earlier process submitted."""
+        """Return the answer hours later, or from a batch that an earlier process submitted."""
         awaited = self._round()
         body = self._direct.body_of(request)
         if body is None:
@@ -67,7 +67,7 @@ class BatchChatClient:
         return await awaited.ask(request, body, is_first=attempt == 0)
 
     async def close(self) -> None:
-        """Stop waiting in this event loop; what was submitted stays."""
+        """Stop waiting in this event loop. The submissions stay."""
         ended = self._rounds.pop(asyncio.get_running_loop(), None)
         if ended is not None:
             await ended.close()
@@ -85,7 +85,7 @@ class BatchChatClient:
 
 @dataclass(slots=True)
 class _Round:
-    """What one event loop waits for."""
+    """Gather and follow the batches of one event loop."""
 
     api: BatchApi
     batching: Batching
@@ -98,10 +98,10 @@ class _Round:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def ask(self, request: ChatRequest, body: bytes, *, is_first: bool) -> ChatReply:
-        """Gather the request; its answer, when there is one.
+        """Gather the request, and return its answer when it arrives.
 
-        The custom id names one purchase: the key, and how many answers to it came before and were
-        of no use. A later process counts the same, and so finds each of them.
+        The custom id names one purchase: the key, and how many unusable answers came before. A
+        later process counts in the same way, and so finds each of them.
         """
         key = request.call_key
         if is_first:
@@ -115,7 +115,7 @@ class _Round:
         return answer
 
     async def close(self) -> None:
-        """Wait for nothing any more."""
+        """Stop waiting."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -145,9 +145,10 @@ class _Round:
         self._start(self._distribute(gathered), gathered)
 
     async def _distribute(self, gathered: list[Waiting]) -> None:
-        """Answer what was bought before; join the batches under way; submit the rest.
+        """Answer what was bought before, join the running batches, and submit the rest.
 
-        Only who holds a request's claim submits it, so no record of it comes after this look.
+        Only the holder of a request's key lock submits it, so no record of it appears after this
+        check.
         """
         self.pending.refresh()
         new = []
@@ -186,7 +187,7 @@ class _Round:
         return batch
 
     async def _follow(self, batch: RunningBatch, lines: bytes = b"") -> None:
-        """From its record to its answers."""
+        """Follow a batch from its record to its answers."""
         record, is_old = batch.record, batch.record.is_finished
         try:
             if lines:
@@ -214,7 +215,7 @@ class _Round:
             self._gather(waiter)
 
     def _start(self, work: Coroutine[object, object, None], waiting: Sequence[Waiting]) -> None:
-        """Whoever waits learns what ended the work."""
+        """Start the work. Its error, if any, reaches everyone who waits."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._end(ended, waiting))
@@ -227,6 +228,6 @@ class _Round:
 
 
 def _line(custom_id: str, body: bytes) -> bytes:
-    """One line of the file that is uploaded."""
+    """Return one line of the uploaded file."""
     head = f'{{"custom_id":"{custom_id}","method":"POST","url":"{ENDPOINT}","body":'
     return head.encode() + body + b"}\n"

@@ -1,4 +1,4 @@
-"""Looking after batches that nobody waits for: their answers are fetched, and a run takes them."""
+"""Collect batches that no run waits for, so that the next run takes their answers."""
 
 import asyncio
 import logging
@@ -13,12 +13,12 @@ from persona_pipeline.llm.errors import CallError
 LOG = logging.getLogger(__name__)
 
 OpenApi = Callable[[str], BatchApi]
-"""Opens the batch API of a model, by its LiteLLM name."""
+"""Opens the batch API of a model, by its LiteLLM name. May raise a CallError."""
 
 
 @dataclass(frozen=True, slots=True)
 class CollectedBatch:
-    """A batch whose answers are on disk, for a run over its shard to take."""
+    """Name a batch whose answers are on disk, ready for a run over its shard."""
 
     batch_id: str
     shard: str
@@ -26,10 +26,10 @@ class CollectedBatch:
 
 
 def collect_finished(folder: Path, open_api: OpenApi) -> list[CollectedBatch]:
-    """Look at every batch that no living process waits for, and fetch what is finished.
+    """Check every batch in `folder` that no living process waits for, and fetch the finished ones.
 
-    A batch stays in the list until a run has taken its answers into the database. Trouble with one
-    is logged, and does not keep the others.
+    A batch is returned until a run has moved its answers into the database. Trouble with one batch
+    is logged, and does not hold up the others.
     """
     records = [*find_records(folder)]
     return asyncio.run(_collect(records, open_api)) if records else []
@@ -55,7 +55,7 @@ async def _collect(records: list[BatchRecord], open_api: OpenApi) -> list[Collec
 
 
 async def _fetch(record: BatchRecord, open_api: OpenApi) -> bool:
-    """Whether its answers are here now; those of another server's batch never are."""
+    """Return whether the answers are on disk now. Those of another server's batch never are."""
     if not record.is_finished:
         api = open_api(record.submission.model)
         if api.address == record.submission.address:

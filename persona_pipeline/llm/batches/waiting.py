@@ -1,4 +1,4 @@
-"""One batch under way: sent, waited for, and handed out to those who wait for its answers."""
+"""Follow one running batch: send it, wait for it, and hand out its answers."""
 
 import asyncio
 import logging
@@ -13,7 +13,8 @@ from persona_pipeline.llm.requests import ChatReply
 
 LOG = logging.getLogger(__name__)
 UPLOAD_SECONDS = 300.0
-"""How long a server that does not answer is tried, before anything was bought from it."""
+"""Seconds for which a server that does not answer is retried, before anything was bought from
+it."""
 LOG_EVERY = 300.0
 """Seconds between two log lines while waiting."""
 PASSING = {CallErrorKind.RATE, CallErrorKind.TRANSIENT}
@@ -21,7 +22,7 @@ PASSING = {CallErrorKind.RATE, CallErrorKind.TRANSIENT}
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Someone who waits for one answer; `line`: what is sent for it."""
+    """Wait for one answer. `line`: what is sent for it."""
 
     custom_id: str
     key: str
@@ -31,7 +32,7 @@ class Waiting:
 
 @dataclass(slots=True)
 class RunningBatch:
-    """A record, and who waits for it."""
+    """Hold a record and the callers that wait for its answers."""
 
     api: BatchApi
     record: BatchRecord
@@ -41,16 +42,16 @@ class RunningBatch:
     _is_troubled: bool = False
 
     def __str__(self) -> str:
-        """`batch batch_123 of 120 requests`."""
+        """Return `batch batch_123 of 120 requests`."""
         record = self.record
         count = len(record.submission.requests)
         return f"batch {record.batch_id or record.submission.submission} of {count:,} requests"
 
     async def send(self, lines: bytes) -> None:
-        """Upload, then buy; whether a purchase without an answer was made is found out later.
+        """Upload, then buy. If the purchase got no answer, `wait` finds out whether it was made.
 
         Raises:
-            CallError: it was not made.
+            CallError: the purchase was not made.
         """
         try:
             file_id = await self._upload(lines)
@@ -71,11 +72,11 @@ class RunningBatch:
         await asyncio.sleep(self.poll_seconds)
 
     async def wait(self) -> None:
-        """Until its results are on disk, brought by us or by another process.
+        """Wait until the results are on disk, written by us or by another process.
 
         Raises:
             NeverSubmitted, FileNotFoundError: there is no such batch any more.
-            CallError: it cannot be waited for.
+            CallError: waiting is of no use.
         """
         while not self.record.is_finished:
             try:
@@ -93,7 +94,7 @@ class RunningBatch:
     def hand_out(
         self, replies: MutableMapping[str, ChatReply], errors: Mapping[str, CallError]
     ) -> list[Waiting]:
-        """Give everyone his answer or error; returns those for whom there is neither."""
+        """Give each waiter its reply or error. Return the waiters that got neither."""
         left = []
         for waiting in self.waiting:
             custom_id, reply = waiting.custom_id, waiting.reply
@@ -133,14 +134,14 @@ class RunningBatch:
 
 
 def fail(waiting: Sequence[Waiting], problem: BaseException) -> None:
-    """Tell those who wait that nothing will come."""
+    """Raise the problem for all that wait."""
     for waiter in waiting:
         if not waiter.reply.done():
             waiter.reply.set_exception(problem)
 
 
 def _for_all(error: CallError, record: BatchRecord | None = None) -> CallError:
-    """What a provider refuses in a batch as a whole, it refuses for every request."""
+    """Make the refusal of a whole batch fatal: the provider would refuse every request."""
     if error.kind in PASSING:
         return error
     noted = f" (it was submitted, as {record.path} notes)" if record else ""

@@ -1,7 +1,7 @@
-"""Embedding models of a provider: bought text by text, sent in batches.
+"""Buy embeddings from a provider: text by text, sent in batches.
 
-A text is a request like any other: it has a call key, is journaled, counted against the budget and
-never bought twice. Only on the wire do texts travel together.
+A text is a request like any other: it has a call key, is journaled, counts against the budget and
+is never bought twice. Texts travel together only on the wire.
 """
 
 import asyncio
@@ -26,16 +26,16 @@ SCHEMA: dict[str, JsonValue] = {
     "properties": {"embedding": {"type": "string"}},
     "required": ["embedding"],
 }
-"""What is kept of an answer: the vector as base64 of little-endian float32. Part of the call key,
-so that a text asked of a chat model is another purchase."""
+"""The stored answer: the vector as base64 of little-endian float32. The schema is part of the call
+key, so a text sent to a chat model is another purchase."""
 GATHERING = 0.005
-"""Seconds a text waits for others to travel with."""
+"""Seconds for which a text waits for others to travel with."""
 BATCHES = 8
-"""Batches in flight: a provider works on each in parallel anyway."""
+"""Batches in flight. A provider works on each in parallel anyway."""
 
 
 def embedding_request(model: str, text: str) -> ChatRequest:
-    """The request for one text's vector."""
+    """Return the request for one text's vector."""
     return ChatRequest(
         model=model,
         messages=({"role": "user", "content": text},),
@@ -46,14 +46,14 @@ def embedding_request(model: str, text: str) -> ChatRequest:
 
 
 class EmbeddingClient:
-    """Sends the texts of requests that come within a few milliseconds as one call."""
+    """Send the texts of requests that arrive within a few milliseconds as one call."""
 
     max_concurrency = BATCH * BATCHES
 
     def __init__(
         self, *, api_base: str | None = None, api_key: str | None = None, timeout: float = 120.0
     ) -> None:
-        """As for a chat model."""
+        """Take the arguments of a chat client."""
         self._api_key = api_key
         self._settings = {"timeout": timeout, "max_retries": 0}
         self._endpoint = {"api_base": api_base, "api_key": api_key or (api_base and "none")}
@@ -61,7 +61,7 @@ class EmbeddingClient:
         self._sending: set[asyncio.Task[None]] = set()
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:  # noqa: ARG002 - the protocol's
-        """The vector of the request's text, as the JSON of `SCHEMA`."""
+        """Return the vector of the request's text, as the JSON of `SCHEMA`."""
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[ChatReply] = loop.create_future()
         self._gathered.append((request, reply))
@@ -72,7 +72,7 @@ class EmbeddingClient:
         return await reply
 
     async def close(self) -> None:
-        """Close the connections LiteLLM keeps."""
+        """Close the connections that LiteLLM keeps."""
         await import_litellm().close_litellm_async_clients()
 
     def _send_gathered(self) -> None:
@@ -111,18 +111,18 @@ class EmbeddingClient:
 
 
 class ServedEmbedder:
-    """Vectors that are bought: an embedder for one shard's stage."""
+    """Embed the texts of one shard's stage with vectors that are bought."""
 
     def __init__(self, model: str, source: AnswerSource, shard: str) -> None:
-        """`model`: its LiteLLM name."""
+        """Take the model's LiteLLM name and the source of its answers."""
         self.model = model
         self._source, self._shard = source, shard
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Shape (texts, dimensions), rows of length 1.
+        """Return an array of shape (texts, dimensions) with rows of length 1.
 
         Raises:
-            ModelError: a text got no vector; those that were bought are kept.
+            ModelError: a text got no vector. The vectors that were bought are kept.
         """
         requests = [embedding_request(self.model, text) for text in texts]
         answers = self._source.answers(requests, shard=self._shard, stage=EMBEDDINGS)
@@ -138,7 +138,7 @@ class ServedEmbedder:
 
 
 def read_vector(answer: Answer) -> Vectors:
-    """The vector that an answer holds."""
+    """Return the vector in an answer."""
     encoded = json.loads(answer.response or "")["embedding"]
     vector: Vectors = np.frombuffer(base64.b64decode(encoded), dtype="<f4")
     return vector

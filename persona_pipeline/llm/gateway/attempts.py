@@ -1,4 +1,4 @@
-"""One request until it is over: sent, checked, asked again if need be, and journaled."""
+"""Take one request to its end: send it, check the reply, retry if needed, and journal the call."""
 
 import asyncio
 import json
@@ -19,24 +19,24 @@ from persona_pipeline.llm.gateway.retry_policy import RetryState
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
 
 TURNED_DOWN, TURNED_DOWN_AFTER_ANSWERS = 20, 200
-"""Requests turned down for good in a row, without an answer between them, after which it is not the
-requests: a wrong parameter, or an account that was closed."""
+"""Permanent failures in a row after which the requests are not to blame, but a wrong parameter or a
+closed account. The second number holds once the model has answered."""
 OUTCOMES = {CallErrorKind.RATE: Outcome.REFUSED, CallErrorKind.TRANSIENT: Outcome.TROUBLE}
 
 
 class ModelDown(ModelError):  # noqa: N818 - a state, of which an error message tells
-    """The model does not answer at all; another one may."""
+    """Report a model that does not answer at all. Another model may."""
 
 
 class Stopping(Exception):  # noqa: N818 - not an error
-    """No new request is sent any more."""
+    """Say that no new request is sent any more."""
 
 
 class RequestRunner:
-    """Asks models for one stage; many requests are in its hands at once."""
+    """Send the requests of one stage to their models. Many requests run at once."""
 
     def __init__(self, context: StageContext) -> None:
-        """`terms`: those of the stage."""
+        """Take what all requests of the stage share."""
         self.stage_usage = StageUsage()
         self.sending: set[asyncio.Task[object] | None] = set()
         self.is_stopping = False
@@ -45,12 +45,12 @@ class RequestRunner:
         self._turned_down: Counter[str] = Counter()
 
     async def buy(self, request: ChatRequest) -> Call:
-        """The call that ends this request, usable or not; it is in the journal.
+        """Return the call that ends this request, usable or not. The call is in the journal.
 
         Raises:
-            ModelError: no request to this model will be answered (now).
-            BudgetExceeded: the request could pass the cap.
-            Stopping: the purchase was stopped before an answer came.
+            ModelError: this model answers no request (now).
+            BudgetExceeded: the request could exceed the cap.
+            Stopping: the purchase was stopped before an answer arrived.
         """
         endpoint = self._endpoint(request.model)
         usage = RequestUsage(endpoint.price)
@@ -88,7 +88,7 @@ class RequestRunner:
                 return self._record(request, usage, None)
 
     async def close(self) -> None:
-        """Let go of the connections of all models that were asked."""
+        """Close the connections of all models that were asked."""
         for endpoint in self._used.values():
             await endpoint.client.close()
 
@@ -103,7 +103,10 @@ class RequestRunner:
     async def _send(
         self, endpoint: ModelEndpoint, request: ChatRequest, usage: RequestUsage
     ) -> ChatReply:
-        """Within the budget: what is not known to be free counts as spent."""
+        """Send the request within the budget.
+
+        A cost that is not known to be zero counts as spent.
+        """
         budget, stage = self._context.budget, request.stage or self._context.stage
         worst = (
             worst_case(request, endpoint.price)
@@ -162,7 +165,7 @@ class RequestRunner:
         retry_state.count(error, is_outage=is_outage)
 
     def _refuse_hopeless(self, endpoint: ModelEndpoint, error: CallError) -> None:
-        """Stop the run for what concerns every request to this model."""
+        """Stop the run for an error that concerns every request to this model."""
         if end := self._end_of(endpoint, error):
             self.is_stopping |= not isinstance(end, ModelDown)
             raise end from error
@@ -196,7 +199,7 @@ class RequestRunner:
         return None
 
     def _is_always_refused(self, endpoint: ModelEndpoint) -> bool:
-        """Count one more request turned down for good since the last answer."""
+        """Count a permanent failure, and say whether there were too many since the last answer."""
         self._turned_down[endpoint.model] += 1
         allowed = TURNED_DOWN_AFTER_ANSWERS if endpoint.limiter.answered else TURNED_DOWN
         return self._turned_down[endpoint.model] >= allowed
@@ -235,7 +238,10 @@ class RequestRunner:
 
 
 def _of_request(error: CallError, endpoint: ModelEndpoint) -> CallError:
-    """A status that means a wrong key or model at first is one request's own trouble later."""
+    """Blame a doubtful status on this one request, if the model has answered another.
+
+    The same status means a wrong key or model name before the first answer.
+    """
     if error.kind is CallErrorKind.FATAL and error.is_doubtful and endpoint.limiter.answered:
         return CallError(CallErrorKind.PERMANENT, str(error))
     return error
@@ -253,5 +259,5 @@ def _params(sampling: Sampling, sample: int) -> str:
 
 
 def _storable(text: str) -> str:
-    """Without half characters, which no table holds."""
+    """Replace lone surrogates, which no table can store."""
     return text.encode("utf-8", "replace").decode()

@@ -1,8 +1,9 @@
-"""One stage's purchase: requests in, an answer for each of them out, whatever goes wrong.
+"""Buy the answers of one stage: each request gets its answer, whatever goes wrong.
 
-A request waits for its claim (no other process is buying it), its budget and its place in the
-model's gate; then it is asked until it is over. Bounded in memory: a window of requests is looked
-up at once, twice what the model takes is under way, and only the journal keeps what is done.
+A request waits for the lock of its key (no other process is buying it), for its budget and for a
+permit of the model's limiter. Then it is sent until it is over. Memory is bounded: requests are
+looked up a window at a time, twice as many run as the model takes at once, and only the journal
+keeps the calls that are done.
 """
 
 import asyncio
@@ -21,18 +22,19 @@ from persona_pipeline.llm.progress import Tracker
 from persona_pipeline.llm.requests import ChatRequest
 
 WINDOW = 1000
-"""Requests looked up at once: one query of the store takes 10 ms for one key or a thousand."""
+"""Requests looked up at once: one query of the store takes 10 ms, for one key or a thousand."""
 DEFERRED = 4096
-"""Requests that other processes are buying; when there are more, wait for them."""
+"""Requests that other processes are buying. When there are more, wait for them."""
 FIRST_WAIT, LONGEST_WAIT = 0.02, 0.5
-"""Seconds between two looks at whether another process has bought what we wait for."""
+"""Seconds between two checks whether another process has bought what we wait for: first and
+longest."""
 SYNC_EVERY = 1.0
 """Seconds between two fsyncs of the journal: what a power cut (not a kill) can lose."""
 
 
 @dataclass(slots=True)
 class _Window:
-    """Requests that were looked up together, with what was found then or since."""
+    """Hold the keys that were looked up together, and their answers found then or since."""
 
     keys: list[str]
     version: object = field(default_factory=object)
@@ -45,7 +47,7 @@ class _LockedElsewhere(Exception):  # noqa: N818 - not an error: another process
 
 
 class Purchase:
-    """The requests of one stage, bought side by side in one event loop."""
+    """Buy the requests of one stage concurrently in one event loop."""
 
     def __init__(
         self,
@@ -55,9 +57,10 @@ class Purchase:
         receive: Receive,
         count: int = 0,
     ) -> None:
-        """`lane`: that of the stage's own model; what it takes at once bounds what is under way.
+        """Take the stage's context and the endpoint of its own model.
 
-        `count`: the requests, where that is known.
+        The endpoint's concurrency bounds the requests under way. `count`: the number of requests,
+        if known.
         """
         self._count = count
         self._context, self._endpoint = context, endpoint
@@ -73,10 +76,10 @@ class Purchase:
         self._is_interrupted = False
 
     async def run(self, requests: Iterable[ChatRequest]) -> None:
-        """Buy what is missing; every distinct request is received.
+        """Buy the missing answers. `receive` gets the answer of every distinct request.
 
         Raises:
-            ModelError, BudgetExceeded: what was bought until then is in the journal.
+            ModelError, BudgetExceeded: the answers bought until then are in the journal.
         """
         feeding = asyncio.create_task(self._feed(requests))
         background = [
@@ -96,11 +99,11 @@ class Purchase:
             raise fed
 
     def hold(self) -> None:
-        """Send nothing new from now on; may be called in any thread."""
+        """Send no new request from now on. Any thread may call this."""
         self._runner.is_stopping = True
 
     def stop(self) -> None:
-        """Send nothing new, and end when what is in flight has come back, or soon."""
+        """Send no new request, and end once the calls in flight are back or out of time."""
         self._is_interrupted = True
         self._end()
 
@@ -124,7 +127,7 @@ class Purchase:
         await self._finish_deferred()
 
     async def _look_up(self, requests: list[ChatRequest]) -> tuple[_Window, list[ChatRequest]]:
-        """What of these must be bought; the rest is received at once."""
+        """Receive the answers that are known, and return the requests that must be bought."""
         distinct = {request.call_key: list(self._options(request)) for request in requests}
         window = _Window([option.call_key for listed in distinct.values() for option in listed])
         await self._refresh(window)
@@ -139,7 +142,7 @@ class Purchase:
         return window, missing
 
     async def _refresh(self, window: _Window) -> None:
-        """Journals first: what leaves them is in the store before it does."""
+        """Read the journals first: an answer is in the store before it leaves them."""
         index, bought = self._context.journal.index, self._context.store
         index.refresh()
         window.answers |= index.find_all(window.keys)
@@ -150,7 +153,7 @@ class Purchase:
             window.version = version
 
     def _options(self, request: ChatRequest) -> Iterator[ChatRequest]:
-        """The request to each model in turn."""
+        """Yield the request to each model in turn."""
         yield request
         for model in self._context.fallbacks:
             if model != request.model:
@@ -171,7 +174,7 @@ class Purchase:
             self._end(problem)
 
     async def _finish_deferred(self) -> None:
-        """Wait for what others are buying; buy what they let go of without an answer."""
+        """Wait for what other processes are buying, and buy what they release without an answer."""
         wait = FIRST_WAIT
         while self._under_way or self._deferred:
             if self._under_way:
@@ -184,7 +187,7 @@ class Purchase:
                 await self._start(request, window)
 
     async def _drain(self) -> None:
-        """What is in flight is paid for: let it come back; all else ends at once."""
+        """Wait for the calls in flight, which are paid for. End everything else at once."""
         self.hold()
         limit = self._context.retry_policy.drain_seconds if self._is_interrupted else None
         tasks = set(self._under_way.values())
@@ -198,7 +201,7 @@ class Purchase:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _answer(self, request: ChatRequest, window: _Window) -> None:
-        """One row: answered by its model, else by the first fallback with a usable answer."""
+        """Answer one row by its own model, else by the first fallback with a usable answer."""
         try:
             answer = await self._first_usable(request, window)
         except _LockedElsewhere:
@@ -225,7 +228,7 @@ class Purchase:
         return answers[0]
 
     async def _find_or_buy(self, request: ChatRequest, window: _Window) -> Answer:
-        """Bought by us, or by another process since the window was looked up."""
+        """Return the answer that we buy, or that another process has bought since the lookup."""
         key_locks, key = self._context.journal.key_locks, request.call_key
         if answer := window.answers.get(key):
             self.stage_usage.reused += 1
@@ -263,6 +266,6 @@ class Purchase:
 
 
 def _chosen(answers: list[Answer | None]) -> Answer | None:
-    """The first usable answer; else the first model's, once every model's was bought."""
+    """Return the first usable answer, else the first model's once every model's was bought."""
     usable = next((answer for answer in answers if answer and answer.status == "ok"), None)
     return usable or (answers[0] if all(answers) else None)

@@ -1,4 +1,4 @@
-"""How long a request is asked for again, and how long a silent model is waited for."""
+"""Decide how often a request is retried, and how long an outage is waited for."""
 
 import random
 from dataclasses import dataclass
@@ -8,25 +8,31 @@ from persona_pipeline.llm.errors import CallError, CallErrorKind
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Attempts are counted per request; refusals for pace and outages never use one up."""
+    """Set the limits of retrying.
+
+    Attempts are counted per request. Refusals for pace and outages never use one up. All times are
+    seconds.
+    """
 
     transient_attempts: int = 5
     invalid_attempts: int = 2
     first_delay: float = 0.5
     longest_delay: float = 30.0
     first_answer_seconds: float = 10.0
-    """A model that never answered and only fails is a wrong address, not an outage."""
+    """How long a model that has never answered may fail. Longer, it is a wrong address, not an
+    outage."""
     outage_seconds: float = 300.0
-    """A model that answered before is waited for this long."""
+    """How long a model that has answered before is waited for."""
     refused_seconds: float = 900.0
-    """Nothing but refusals for pace: a daily quota is used up, not a minute's."""
+    """How long a model may refuse every call for its pace. Longer, a daily quota is used up, not
+    that of a minute."""
     drain_seconds: float = 0.8
-    """What is left to calls in flight when the run is interrupted or cannot go on."""
+    """How long calls in flight may take when the run is interrupted or cannot go on."""
 
 
 @dataclass(slots=True)
 class RetryState:
-    """What one request has met so far."""
+    """Count the failures of one request so far."""
 
     retry_policy: RetryPolicy
     refusals: int = 0
@@ -34,7 +40,7 @@ class RetryState:
     invalid: int = 0
 
     def count(self, error: CallError, *, is_outage: bool) -> None:
-        """One more failure; one of an outage is not the request's own."""
+        """Count one failure. A transient failure during an outage is not the request's own."""
         if error.kind is CallErrorKind.RATE:
             self.refusals += 1
         elif error.kind is CallErrorKind.INVALID:
@@ -43,7 +49,7 @@ class RetryState:
             self.transient += 1
 
     def is_exhausted(self, error: CallError) -> bool:
-        """Whether this request will not be asked for again."""
+        """Return whether this request is not retried any more."""
         match error.kind:
             case CallErrorKind.RATE:
                 return False
@@ -55,7 +61,10 @@ class RetryState:
                 return True
 
     def delay(self, error: CallError) -> float:
-        """Seconds until the next try: what the provider says, or longer and longer."""
+        """Return the seconds until the next attempt.
+
+        The provider's own value counts, else an exponential backoff.
+        """
         if error.kind is CallErrorKind.INVALID:
             return 0.0
         count = self.refusals if error.kind is CallErrorKind.RATE else self.transient
