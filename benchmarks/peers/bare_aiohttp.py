@@ -2,7 +2,10 @@
 # requires-python = ">=3.11,<3.12"
 # dependencies = ["aiohttp==3.14.5"]
 # ///
-"""Bare aiohttp: one session, one semaphore, no retry, no cache; the floor for a Python client."""
+"""Call with bare aiohttp: one session, one semaphore, no retry, no cache.
+
+This is the floor for a Python client.
+"""
 
 import asyncio
 
@@ -24,7 +27,7 @@ from adapter import (
 async def ask(
     job: Job, session: aiohttp.ClientSession, semaphore: asyncio.Semaphore, prompt: str
 ) -> str:
-    """One call; anything but a 200 raises."""
+    """Make one call. Any status but 200 raises."""
     payload = {
         "model": MODEL,
         "messages": messages(prompt),
@@ -39,7 +42,7 @@ async def ask(
 
 
 async def ask_all(job: Job) -> list[str]:
-    """All rows, at most `job.concurrency` at once."""
+    """Ask all rows, at most `job.concurrency` at once."""
     semaphore = asyncio.Semaphore(job.concurrency)
     connector = aiohttp.TCPConnector(limit=job.concurrency)
     headers = {"Authorization": f"Bearer {API_KEY}"}

@@ -16,7 +16,7 @@ _PACKED_CHUNK = 4 * 1024
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_ZSTD_SKIPPABLE_MAGIC = 0x184D2A5  # without its last digit, which is any; pzstd starts with it
+_ZSTD_SKIPPABLE_MAGIC = 0x184D2A5  # pzstd starts with it; its last digit varies and is left out
 
 
 class BrokenStreamError(OSError):

@@ -94,7 +94,10 @@ def _parse(data: bytes | str, line: int | None, place: Place) -> object:
         if line is None:
             detail += f" of line {error.lineno}"
         return place.reject(DocumentReason.BROKEN_JSON, detail, line)
-    except (ValueError, RecursionError) as error:  # a number of 4,301 digits; 1,000 brackets
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # such as a number of 4,301 digits, or 1,000 brackets
         return place.reject(DocumentReason.BROKEN_JSON, str(error), line)
 
 

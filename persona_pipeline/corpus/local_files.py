@@ -68,7 +68,7 @@ def list_local(root: Path, paths: list[Path]) -> list[SourceFile]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            message = f"{path} cannot be looked at: {error.strerror}"
+            message = f"{path} cannot be read: {error.strerror}"
             raise SourceError(message) from error
         modified = datetime.fromtimestamp(status.st_mtime, UTC).replace(tzinfo=None)
         listed.append(SourceFile(local_name(root, path), status.st_size, modified))

@@ -22,7 +22,7 @@ from persona_pipeline.corpus.tables import (
 )
 from persona_pipeline.errors import SourceError
 
-# One string literal and nothing else, so that no SQL can come in through a spec.
+# One string literal and nothing else, so that a spec cannot contain SQL.
 _CALL = re.compile(r"(read_parquet|read_json)\(\s*'([^'\x00-\x1f]+)'\s*\)")
 
 _READERS = {"read_parquet": read_parquet_rows, "read_json": read_json_rows}
@@ -96,7 +96,7 @@ def list_remote(remote: RemoteSource) -> list[SourceFile]:
         SourceError: the place cannot be reached.
     """
     address = remote.address
-    # only the columns that are asked for are fetched: no content
+    # DuckDB fetches only the selected columns, so no content
     query = (
         "select filename, size, last_modified at time zone 'UTC' as modified_at "
         "from read_blob($1) order by filename"

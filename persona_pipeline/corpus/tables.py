@@ -50,7 +50,7 @@ def read_parquet_rows(
     A file without the text column is rejected once.
     """
     number = 0
-    # A folder named text=x would override the column: hence no Hive partitions.
+    # No Hive partitions: a folder named text=x would override the column.
     table = "read_parquet($1, hive_partitioning = false)"
     try:
         columns = _list_columns(connection, f"select * from {table} limit 0", address)

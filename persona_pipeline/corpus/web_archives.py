@@ -40,7 +40,7 @@ def read_web_archive(path: Path, place: Place, options: CorpusOptions) -> Iterat
     records: Iterator[WarcRecord] | None = None
     for number in count(1):
         try:
-            # Decompressed here: FastWARC takes the end of a truncated gzip for the end of the file.
+            # Decompress here: FastWARC takes the end of a truncated gzip for the end of the file.
             records = records or iter(
                 ArchiveIterator(
                     ChunkStream(read_chunks(path)), parse_http=False, stream_detect=False

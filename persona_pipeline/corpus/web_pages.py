@@ -10,7 +10,7 @@ from resiliparse.parse.html import HTMLTree
 
 from persona_pipeline.corpus.normalize import normalize_language
 
-# The order in which browsers believe them: a byte order mark beats the header, the header the page.
+# As in browsers: a byte order mark beats the header, and the header beats the page.
 _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 # Finding the main text takes more than quadratic time in the nesting (measured: 1,000 elements

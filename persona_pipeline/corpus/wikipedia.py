@@ -17,7 +17,7 @@ LICENSE = "CC BY-SA 4.0"
 
 def read_wikipedia(language: str, options: CorpusOptions) -> Iterator[Row]:
     """Yield the leads of one language, fetched on first use."""
-    from persona_pipeline.artifacts.packages import wikipedia_leads  # noqa: PLC0415  # other sources need no artifact
+    from persona_pipeline.artifacts.packages import wikipedia_leads  # noqa: PLC0415 - other sources need no artifact
 
     return read_leads(wikipedia_leads(language), language, options)
 
@@ -48,7 +48,7 @@ def _find_lead(title: str, number: int, lead: object, language: str) -> RawText 
     extract = lead.get("extract") if isinstance(lead, dict) else None
     if not isinstance(lead, dict) or not isinstance(extract, str):
         return None
-    # The key is what the topic list called the article; "title" is what Wikipedia calls it.
+    # The key is the name in the topic list; "title" is the name in Wikipedia.
     name = str(lead.get("title") or title)
     url = f"https://{language}.wikipedia.org/wiki/{quote(name.replace(' ', '_'))}"
     topic = lead.get("topic")

@@ -161,7 +161,7 @@ _LENIENT_DECODER = json.JSONDecoder(**_HOOKS, strict=False)
 
 @lru_cache(maxsize=256)
 def _validator(schema: str) -> "jsonschema.Draft202012Validator":
-    import jsonschema  # noqa: PLC0415 - 0.2 s, for who checks an answer
+    import jsonschema  # noqa: PLC0415 - 0.2 s, needed only once an answer is checked
 
     return jsonschema.Draft202012Validator(json.loads(schema))
 

@@ -25,7 +25,7 @@ class CallErrorKind(StrEnum):
 class CallError(Exception):
     """Report one failed call."""
 
-    def __init__(  # noqa: PLR0913 - what is known of a failure
+    def __init__(  # noqa: PLR0913 - all that can be known of a failure
         self,
         kind: CallErrorKind,
         message: str,

@@ -63,7 +63,7 @@ async def in_daemon_thread(function: Callable[[Argument], Result], argument: Arg
         result, error = None, None
         try:
             result = function(argument)
-        except Exception as raised:  # noqa: BLE001 - raised again where it is waited for
+        except Exception as raised:  # noqa: BLE001 - raised again in the coroutine that waits
             error = raised
         with suppress(RuntimeError):  # the loop ended meanwhile
             loop.call_soon_threadsafe(settle, result, error)
@@ -82,7 +82,7 @@ class _LoopThread(threading.Thread):
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        gc.freeze()  # LiteLLM's objects: looking at them again and again takes a quarter of a call
+        gc.freeze()  # else collections over LiteLLM's objects take a quarter of a call
         try:
             asyncio.run(self._main())
         except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread

@@ -1,4 +1,4 @@
-"""WARC and WET files, as warcio writes them."""
+"""Test WARC and WET files as warcio writes them."""
 
 import gzip
 import io
@@ -21,7 +21,7 @@ SENTENCE = "L'été est là, et la forêt s'éveille doucement. "
 
 
 class Archive:
-    """A WARC file under construction."""
+    """Build a WARC file."""
 
     def __init__(self, *, packed: bool = False) -> None:
         self._buffer = io.BytesIO()
@@ -82,7 +82,7 @@ def read(path: Path, data: bytes) -> list[Document | RejectedDocument]:
 
 
 def summarize(rows: list[Document | RejectedDocument]) -> list[tuple[int | None, str]]:
-    """Each row as its record number and its title, or its reason."""
+    """Return each row as its record number and its title, or its reason."""
     return [(row.line, str(row.title) if isinstance(row, Document) else row.reason) for row in rows]
 
 

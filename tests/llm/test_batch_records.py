@@ -1,4 +1,4 @@
-"""Batches between processes: records on disk, what is collected, what a run is told."""
+"""Test batches between processes: records on disk, collection, and what a run reports."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ from tests.support.batch_server import BatchServer, serve_batches
 from tests.support.purchases import GOOD, MemoryStore, buy
 
 
-def test_what_another_process_gives_up_is_bought(tmp_path: Path) -> None:
+def test_a_batch_that_another_process_drops_is_bought(tmp_path: Path) -> None:
     with serve_batches(BatchServer()) as server:
         submission = new_submission(MODEL, address_of(server.url), "s", {ONE.call_key: "k"})
         other = start_record(tmp_path / "batches", submission)
@@ -111,7 +111,7 @@ def test_a_batch_that_another_process_waits_for_is_not_bought_again(tmp_path: Pa
     assert len(server.batches) == 1
 
 
-def test_batches_of_another_model_or_address_are_none_of_ours(tmp_path: Path) -> None:
+def test_batches_of_another_model_or_address_are_ignored(tmp_path: Path) -> None:
     with serve_batches(BatchServer()) as server:
         for model, address in [("openai/other", address_of(server.url)), (MODEL, "elsewhere/v1")]:
             submission = new_submission(model, address, "s", {ONE.call_key: ONE.call_key})
@@ -160,7 +160,7 @@ def test_records_of_living_processes_stay_and_very_old_ones_go(tmp_path: Path) -
     held.release()
 
 
-def test_a_file_that_is_no_record_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_no_record_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "batches").mkdir()
     strange = tmp_path / "batches" / "x.batch.jsonl"
     strange.write_text("{}\n")
@@ -168,14 +168,16 @@ def test_a_file_that_is_no_record_is_left_alone(tmp_path: Path) -> None:
     assert strange.exists()
 
 
-def test_trouble_with_the_disk_reaches_who_waits(tmp_path: Path) -> None:
+def test_a_disk_error_reaches_whoever_waits(tmp_path: Path) -> None:
     (tmp_path / "batches").write_text("not a folder")
     with serve_batches(BatchServer()) as server:
         [error] = ask(open_client(server, tmp_path), ONE)
     assert isinstance(error, OSError)
 
 
-def test_batches_nobody_waits_for_are_collected_until_a_run_took_them(tmp_path: Path) -> None:
+def test_batches_that_no_process_waits_for_are_collected_until_a_run_has_the_answers(
+    tmp_path: Path,
+) -> None:
     with serve_batches(BatchServer(delay=60)) as server:
         settings = batch_settings(server, tmp_path)
         assert collect(settings) == []
@@ -194,7 +196,7 @@ def test_batches_nobody_waits_for_are_collected_until_a_run_took_them(tmp_path: 
     assert collect(settings) == []
 
 
-def test_trouble_with_one_batch_does_not_keep_the_others(tmp_path: Path) -> None:
+def test_an_error_of_one_batch_does_not_hold_up_the_others(tmp_path: Path) -> None:
     with serve_batches(BatchServer()) as server:
         settings = batch_settings(server, tmp_path)
         for address in ("elsewhere/v1", address_of(server.url)):
@@ -208,7 +210,7 @@ def test_trouble_with_one_batch_does_not_keep_the_others(tmp_path: Path) -> None
     assert len(records(tmp_path)) == 2  # what the provider never got is dropped
 
 
-def test_a_lane_for_batches_costs_half_and_admits_a_whole_batch() -> None:
+def test_a_batch_endpoint_costs_half_and_admits_a_whole_batch() -> None:
     settings = load_settings(batch=True, batch_size=70)
     endpoint = Endpoints(settings)("openai/gpt-4o-mini")
     full = open_endpoint(settings, "openai/gpt-4o-mini").price
@@ -260,7 +262,7 @@ def test_a_name_without_a_provider_is_refused_when_it_is_asked(tmp_path: Path) -
     assert the_error(ask(client, ONE)).kind is CallErrorKind.FATAL
 
 
-def test_the_request_that_asks_again_names_its_origin() -> None:
+def test_a_rephrased_request_names_its_origin() -> None:
     cut_off = ChatReply("{", "length")
     wrong = ChatReply('{"persona": 3}')
     empty = ChatReply("")
@@ -268,7 +270,7 @@ def test_the_request_that_asks_again_names_its_origin() -> None:
     assert origins == [ONE.call_key, ONE.call_key, ""]
 
 
-def test_an_open_gate_is_out_only_while_every_batch_is_refused() -> None:
+def test_a_batch_limiter_reports_silence_only_while_every_batch_is_refused() -> None:
     now = [0.0]
     limiter = BatchLimiter(10, clock=lambda: now[0])
 

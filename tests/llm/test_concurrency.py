@@ -1,4 +1,4 @@
-"""The gate's outages, quotas and waiters."""
+"""Test the limiter's outages, quotas and waiters."""
 
 import asyncio
 import random
@@ -172,7 +172,7 @@ def test_tokens_per_minute_are_kept_whatever_was_estimated(error: float) -> None
     assert run(main()) == pytest.approx(60_000, rel=0.05)
 
 
-def test_a_request_bigger_than_the_burst_is_let_through_and_paid_for_afterwards() -> None:
+def test_a_request_bigger_than_the_burst_is_admitted_and_paid_for_afterwards() -> None:
     async def main() -> list[float]:
         limiter, began, entered = make_limiter(8, tokens_per_minute=600), now(), []
         for _ in range(3):
@@ -183,7 +183,7 @@ def test_a_request_bigger_than_the_burst_is_let_through_and_paid_for_afterwards(
     assert run(main()) == pytest.approx([0, 10, 20])
 
 
-def test_those_behind_a_pause_come_when_the_pace_allows_and_not_when_the_pause_would_end() -> None:
+def test_waiters_behind_a_pause_enter_when_the_quota_allows_not_when_the_pause_would_end() -> None:
     async def main() -> float:
         limiter = make_limiter(64, requests_per_minute=600)
         old = await limiter.enter()
@@ -231,7 +231,7 @@ def test_a_cancelled_waiter_neither_takes_a_slot_nor_blocks_the_next() -> None:
 
 
 @pytest.mark.parametrize("per_minute", [None, 60])
-def test_a_waiter_cancelled_in_the_turn_of_its_admission_passes_its_slot_on(
+def test_a_waiter_cancelled_in_the_turn_of_its_admission_returns_its_slot(
     per_minute: int | None,
 ) -> None:
     async def main() -> None:
@@ -264,7 +264,7 @@ def test_a_cancelled_waiter_leaves_no_alarm() -> None:
     assert run(main()) == 1
 
 
-def test_a_gate_is_used_in_one_event_loop_after_the_other() -> None:
+def test_one_limiter_serves_one_event_loop_after_the_other() -> None:
     clock = {"now": 0.0}
     limiter = RateLimiter(4, requests_per_minute=60_000, clock=lambda: clock["now"])
 

@@ -1,4 +1,4 @@
-"""A provider's embeddings: bought text by text, sent in batches."""
+"""Test a provider's embeddings: bought text by text, sent in batches."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Buying answers: each once, whatever goes wrong, and with the same outcome in any order."""
+"""Test that each answer is bought once, whatever fails, and with the same result in any order."""
 
 import json
 import time
@@ -160,7 +160,7 @@ def test_an_invalid_answer_is_asked_for_twice_then_kept_and_never_bought_again(
     assert client.asked[ONE.call_key] == 2
 
 
-def test_a_second_try_can_mend_an_invalid_answer() -> None:
+def test_a_retry_can_repair_an_invalid_answer() -> None:
     call = buy_one(ScriptedClient(in_turn(ChatReply(GOOD, "length"), GOOD)), ONE)
     assert (call.status, call.attempts) == ("ok", 2)
 
@@ -190,7 +190,7 @@ def test_a_fatal_error_stops_at_once_and_keeps_what_was_bought(tmp_path: Path) -
         assert len(journaled(gateway)) == len(MANY) - 1
 
 
-def test_a_fatal_error_stops_the_requests_beside_it() -> None:
+def test_a_fatal_error_stops_the_other_requests() -> None:
     client = ScriptedClient(in_turn(fails(FATAL)), max_concurrency=4)
     with pytest.raises(ModelError):
         buy(client, MANY)
@@ -331,7 +331,7 @@ def test_answers_that_were_bought_are_received_without_reading_all_requests() ->
     assert order.index("received") <= WINDOW + 1
 
 
-def test_what_the_maker_of_requests_raises_is_raised_and_what_was_bought_is_kept() -> None:
+def test_an_error_of_the_request_iterator_is_raised_and_bought_answers_are_kept() -> None:
     def requests() -> Iterator[ChatRequest]:
         yield from MANY
         msg = "no such page"
@@ -343,7 +343,7 @@ def test_what_the_maker_of_requests_raises_is_raised_and_what_was_bought_is_kept
         assert journaled(gateway).keys() <= {request.call_key for request in MANY}
 
 
-def test_what_the_receiver_raises_is_raised_and_the_answer_is_kept() -> None:
+def test_an_error_of_the_receiver_is_raised_and_the_answer_is_kept() -> None:
     def receive(_key: str, _answer: Answer) -> None:
         msg = "no place for it"
         raise ValueError(msg)
@@ -354,7 +354,7 @@ def test_what_the_receiver_raises_is_raised_and_the_answer_is_kept() -> None:
         assert journaled(gateway)
 
 
-def test_the_totals_say_what_a_stage_s_purchase_came_to() -> None:
+def test_the_usage_of_a_stage_counts_its_calls_tokens_and_cost() -> None:
     held = answer_of(make_call("Who reads page 0?"))
     refused = in_turn(fails(RATE), GOOD)
     outcomes = by_outcome(["good", "bad", "failed"])

@@ -1,4 +1,4 @@
-"""The gate against simulated servers, in virtual time: an hour of calls takes a moment."""
+"""Test the limiter against simulated servers in virtual time: an hour of calls takes a moment."""
 
 import asyncio
 from collections.abc import Callable
@@ -99,7 +99,7 @@ def test_a_timeout_counts_as_a_refusal() -> None:
 
 
 @pytest.mark.parametrize(("refused", "pause"), [(32, 7), (12, 0)])
-def test_everybody_pauses_once_when_most_slots_are_refused(refused: int, pause: float) -> None:
+def test_all_calls_pause_once_when_most_slots_are_refused(refused: int, pause: float) -> None:
     async def main() -> list[float]:
         limiter = make_limiter(100)
         outcomes = [REFUSED] * refused + [ANSWERED] * (32 - refused)
@@ -114,7 +114,7 @@ def test_everybody_pauses_once_when_most_slots_are_refused(refused: int, pause: 
     assert run(main()) == pytest.approx([pause, pause])
 
 
-def test_the_limit_does_not_grow_when_it_was_not_what_kept_us() -> None:
+def test_the_limit_does_not_grow_when_there_was_a_lack_of_rows() -> None:
     async def main() -> RateLimiter:
         limiter = make_limiter(100)
         for _ in range(10):

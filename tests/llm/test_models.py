@@ -1,4 +1,4 @@
-"""From the name of a model to what answers, and what must be fetched for it."""
+"""Test what a model's name opens, and which files are fetched for it."""
 
 import json
 from itertools import combinations
@@ -80,7 +80,7 @@ def test_under_a_cap_in_usd_an_embedding_model_of_unknown_price_is_not_asked_eit
         open_embedder(settings, gateway, "s")
 
 
-def test_a_lane_is_opened_once_and_keeps_to_the_settings_quotas() -> None:
+def test_an_endpoint_is_opened_once_and_enforces_the_settings_quotas() -> None:
     endpoints = Endpoints(load_settings(max_concurrency=7, tokens_per_minute=100))
     endpoint = endpoints("openai/gpt-4o")
     assert endpoints("openai/gpt-4o") is endpoint
@@ -104,7 +104,7 @@ def test_under_a_cap_in_usd_a_model_of_unknown_price_is_not_asked_unless_it_is_a
     assert open_endpoint(load_settings(**cap), "fake/demo").price == NO_COST
 
 
-def test_a_buyer_has_the_settings_journal_budget_and_fallbacks(tmp_path: Path) -> None:
+def test_a_gateway_has_the_settings_journal_budget_and_fallbacks(tmp_path: Path) -> None:
     settings = load_settings(
         data_dir=tmp_path,
         fallback_models=["fake/slow"],

@@ -1,4 +1,4 @@
-"""A client of the batch API before a server of our own, and what is asked of it."""
+"""Open clients of the batch API on a test server, and ask them."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ def open_client(
 
 
 def ask(client: BatchChatClient, *requests: ChatRequest, attempt: int = 0) -> Outcomes:
-    """What each of them gets in one process."""
+    """Return the outcome of each request in one process."""
 
     async def all_of_them() -> Outcomes:
         calls = [client.complete(request, attempt=attempt) for request in requests]
@@ -57,7 +57,7 @@ def ask(client: BatchChatClient, *requests: ChatRequest, attempt: int = 0) -> Ou
 
 
 def stop_while_waiting(client: BatchChatClient, *requests: ChatRequest) -> None:
-    """A process that goes once its batch is submitted."""
+    """Act as a process that ends once its batch is submitted."""
 
     async def wait_a_little() -> None:
         waiting = [asyncio.create_task(client.complete(request)) for request in requests]
@@ -86,7 +86,7 @@ def the_error(outcomes: Outcomes) -> CallError:
 
 
 def in_database(requests: Sequence[ChatRequest]) -> MemoryStore:
-    """A database that holds answers to these requests."""
+    """Return a database that holds answers to these requests."""
     keys = [request.call_key for request in requests]
     return MemoryStore({key: Answer(key, MODEL, "ok", GOOD, None) for key in keys})
 

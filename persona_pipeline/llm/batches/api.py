@@ -80,7 +80,7 @@ class BatchApi:
         self.model, self.address = model, address_of(endpoint.address)
         self._key = endpoint.key
         self._server = {
-            "custom_llm_provider": "openai",  # the others' own addresses would not be used
+            "custom_llm_provider": "openai",  # with another provider, LiteLLM ignores the address
             "api_base": endpoint.address,
             "api_key": endpoint.key,
             "timeout": TRANSFER_SECONDS,
@@ -111,7 +111,7 @@ class BatchApi:
         after = None
         while True:
             page = await self._call(import_litellm().alist_batches, limit=PAGE, after=after)
-            await page._client.close()  # noqa: SLF001 - this call takes no headers: see CLOSE
+            await page._client.close()  # noqa: SLF001 - this call accepts no headers: see CLOSE
             for batch in page.data:
                 if (batch.metadata or {}).get("submission") == submission.submission:
                     return str(batch.id)
@@ -155,7 +155,7 @@ class BatchApi:
             problem = (line.get("error") or {}).get("message") or "the batch ended without it"
             raise CallError(CallErrorKind.TRANSIENT, shown(str(problem), self._key))
         error = refused(status, {}, json.dumps(response.get("body")), self._key)
-        if error.kind is CallErrorKind.RATE:  # of another's pace: asked again, but not for ever
+        if error.kind is CallErrorKind.RATE:  # not our pace: retried, but not for ever
             error.kind = CallErrorKind.TRANSIENT
         raise error
 
@@ -163,7 +163,7 @@ class BatchApi:
         try:
             return await _settled(function(**asked, **self._server))
         except import_litellm().exceptions.openai.OpenAIError as error:
-            raise translate(error, self._key) from None  # its text may hold the key
+            raise translate(error, self._key) from None  # its text may contain the key
 
 
 async def advance(record: BatchRecord, api: BatchApi) -> BatchState | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from persona_pipeline.llm.batches.api import ENDPOINT, BatchApi, NeverSubmitted, new_submission
 from persona_pipeline.llm.batches.pending import PendingBatches
 from persona_pipeline.llm.batches.records import BatchRecord, start_record
-from persona_pipeline.llm.batches.waiting import RunningBatch, Waiting, fail
+from persona_pipeline.llm.batches.waiting import RunningBatch, Waiter, fail
 from persona_pipeline.llm.clients.direct import DirectChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
@@ -90,7 +90,7 @@ class _Round:
     api: BatchApi
     batching: Batching
     pending: PendingBatches
-    _gathered: list[Waiting] = field(default_factory=list)
+    _gathered: list[Waiter] = field(default_factory=list)
     _bytes: int = 0
     _last_asked: float = 0.0
     _answered: Counter[str] = field(default_factory=Counter)
@@ -109,7 +109,7 @@ class _Round:
         count = self._answered[key]
         custom_id = f"{key}-{count}" if count else key
         reply: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
-        self._gather(Waiting(custom_id, request.origin or key, _line(custom_id, body), reply))
+        self._gather(Waiter(custom_id, request.origin or key, _line(custom_id, body), reply))
         answer = await reply
         self._answered[key] += 1
         return answer
@@ -121,7 +121,7 @@ class _Round:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.pending.release()
 
-    def _gather(self, waiting: Waiting) -> None:
+    def _gather(self, waiting: Waiter) -> None:
         self._last_asked = time.monotonic()
         if self._gathered and self._bytes + len(waiting.line) > MOST_BYTES:
             self._send_gathered()
@@ -132,7 +132,7 @@ class _Round:
         elif len(self._gathered) == 1:
             self._start(self._send_when_quiet(self._gathered), self._gathered)
 
-    async def _send_when_quiet(self, gathered: list[Waiting]) -> None:
+    async def _send_when_quiet(self, gathered: list[Waiter]) -> None:
         while gathered is self._gathered:
             quiet = time.monotonic() - self._last_asked
             if quiet >= self.batching.gathering:
@@ -144,7 +144,7 @@ class _Round:
         gathered, self._gathered, self._bytes = self._gathered, [], 0
         self._start(self._distribute(gathered), gathered)
 
-    async def _distribute(self, gathered: list[Waiting]) -> None:
+    async def _distribute(self, gathered: list[Waiter]) -> None:
         """Answer what was bought before, join the running batches, and submit the rest.
 
         Only the holder of a request's key lock submits it, so no record of it appears after this
@@ -164,14 +164,14 @@ class _Round:
         if new:
             self._submit(new)
 
-    def _join(self, record: BatchRecord, waiting: Waiting) -> None:
+    def _join(self, record: BatchRecord, waiting: Waiter) -> None:
         batch = self._batches.get(record.path)
         if batch is None:
             batch = self._under_way(record, [])
             self._start(self._follow(batch), batch.waiting)
         batch.waiting.append(waiting)
 
-    def _submit(self, new: list[Waiting]) -> None:
+    def _submit(self, new: list[Waiter]) -> None:
         requests = {waiting.custom_id: waiting.key for waiting in new}
         lines = {waiting.custom_id: waiting.line for waiting in new}
         api, shard = self.api, self.batching.shard()
@@ -181,7 +181,7 @@ class _Round:
         batch = self._under_way(record, new)
         self._start(self._follow(batch, b"".join(lines.values())), new)
 
-    def _under_way(self, record: BatchRecord, waiting: list[Waiting]) -> RunningBatch:
+    def _under_way(self, record: BatchRecord, waiting: list[Waiter]) -> RunningBatch:
         batch = RunningBatch(self.api, record, self.batching.poll_seconds, waiting)
         self._batches[record.path] = batch
         return batch
@@ -210,17 +210,17 @@ class _Round:
         finally:
             del self._batches[record.path]
 
-    def _gather_again(self, waiting: Sequence[Waiting]) -> None:
+    def _gather_again(self, waiting: Sequence[Waiter]) -> None:
         for waiter in waiting:
             self._gather(waiter)
 
-    def _start(self, work: Coroutine[object, object, None], waiting: Sequence[Waiting]) -> None:
+    def _start(self, work: Coroutine[object, object, None], waiting: Sequence[Waiter]) -> None:
         """Start the work. Its error, if any, reaches everyone who waits."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._end(ended, waiting))
 
-    def _end(self, task: asyncio.Task[None], waiting: Sequence[Waiting]) -> None:
+    def _end(self, task: asyncio.Task[None], waiting: Sequence[Waiter]) -> None:
         self._tasks.discard(task)
         problem = None if task.cancelled() else task.exception()
         if problem is not None:

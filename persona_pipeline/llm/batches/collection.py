@@ -46,7 +46,9 @@ async def _collect(records: list[BatchRecord], open_api: OpenApi) -> list[Collec
         except FileNotFoundError:
             continue
         except NeverSubmitted:
-            LOG.warning("the provider has no batch of %s: it will be asked again", record.path)
+            LOG.warning(
+                "the provider has no batch of %s: the next run submits it again", record.path
+            )
         except CallError as error:
             LOG.warning("batch %s of %s: %s", record.batch_id, record.submission.model, error)
         finally:

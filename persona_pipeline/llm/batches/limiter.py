@@ -38,11 +38,11 @@ class BatchLimiter:
 
     def leave(
         self,
-        permit: Permit,  # noqa: ARG002 - another gate's
+        permit: Permit,  # noqa: ARG002 - the protocol's
         outcome: Outcome,
         *,
-        retry_after: float | None = None,  # noqa: ARG002 - another gate's
-        tokens: int | None = None,  # noqa: ARG002 - another gate's
+        retry_after: float | None = None,  # noqa: ARG002 - the protocol's
+        tokens: int | None = None,  # noqa: ARG002 - the protocol's
     ) -> None:
         """Report the outcome."""
         self.in_flight -= 1

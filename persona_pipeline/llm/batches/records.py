@@ -94,10 +94,10 @@ class BatchRecord:
     def note_batch(self, batch_id: str) -> None:
         """Write the batch's id to disk before anything else is done."""
         if self._file is None:
-            msg = "a record is held by who writes to it"
+            msg = "lock a record with hold() before writing to it"
             raise RuntimeError(msg)
         self.batch_id = batch_id
-        os.write(self._file, b"\n" + _line({"batch_id": batch_id}))  # after a line cut off, too
+        os.write(self._file, b"\n" + _line({"batch_id": batch_id}))  # in case the last line is torn
         os.fsync(self._file)
 
     def save_results(self, lines: bytes) -> None:
@@ -127,7 +127,7 @@ def start_record(folder: Path, submission: Submission) -> BatchRecord:
     unseen = path.with_suffix(".new")
     _write(unseen, _line(asdict(submission)))
     record = BatchRecord(unseen, submission)
-    record.hold()  # before it can be seen: without its lock it would be a dead process's
+    record.hold()  # before it is visible: without its lock it would look abandoned
     record.path = unseen.rename(path)
     _sync_folder(folder)
     return record
@@ -142,7 +142,7 @@ def find_records(folder: Path, known: Mapping[Path, object] | None = None) -> It
             except FileNotFoundError:
                 continue
             except (ValueError, LookupError, TypeError):
-                LOG.warning("%s is no record of a batch; it is left alone", path)
+                LOG.warning("%s is not the record of a batch; it is ignored", path)
 
 
 def forget_bought(folder: Path, bought: AnswerStore) -> None:

@@ -21,7 +21,7 @@ PASSING = {CallErrorKind.RATE, CallErrorKind.TRANSIENT}
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiter:
     """Wait for one answer. `line`: what is sent for it."""
 
     custom_id: str
@@ -37,7 +37,7 @@ class RunningBatch:
     api: BatchApi
     record: BatchRecord
     poll_seconds: float
-    waiting: list[Waiting]
+    waiting: list[Waiter]
     _logged_at: float = 0.0
     _is_troubled: bool = False
 
@@ -93,7 +93,7 @@ class RunningBatch:
 
     def hand_out(
         self, replies: MutableMapping[str, ChatReply], errors: Mapping[str, CallError]
-    ) -> list[Waiting]:
+    ) -> list[Waiter]:
         """Give each waiter its reply or error. Return the waiters that got neither."""
         left = []
         for waiting in self.waiting:
@@ -133,7 +133,7 @@ class RunningBatch:
             LOG.warning("%s: %s; tried again every %g seconds", self, error, self.poll_seconds)
 
 
-def fail(waiting: Sequence[Waiting], problem: BaseException) -> None:
+def fail(waiting: Sequence[Waiter], problem: BaseException) -> None:
     """Raise the problem for all that wait."""
     for waiter in waiting:
         if not waiter.reply.done():

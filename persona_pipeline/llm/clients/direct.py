@@ -188,7 +188,9 @@ class DirectChatClient:
             message = f"the server's answer is not JSON: {words}"
             raise unanswered(error, message, self._api_key) from None
         trouble = answer.get("error") if isinstance(answer, Mapping) else None
-        if isinstance(trouble, Mapping) and isinstance(trouble.get("code"), int):  # OpenRouter's
+        if isinstance(trouble, Mapping) and isinstance(
+            trouble.get("code"), int
+        ):  # OpenRouter sends this
             raise refused(trouble["code"], {}, json.dumps(answer), self._api_key)
         return read_reply(answer)
 
@@ -230,7 +232,7 @@ def _find_route(
     )
     params = _mapped(name, provider, asked)
     if params.keys() - SENT_PARAMS - LITELLM_PARAMS:
-        return None  # tools in place of a schema: the answer is not where we look
+        return None  # tools instead of a schema: the answer is in another place
     url = config.get_complete_url(endpoint.address, endpoint.key, name, params, {}, stream=False)
     headers = config.validate_environment(
         headers=account_headers(provider),

@@ -102,7 +102,7 @@ class EmbeddingClient:
                 model=requests[0].model, input=texts, **self._settings, **self._endpoint
             )
         except litellm.exceptions.openai.OpenAIError as error:
-            raise translate(error, self._api_key) from None  # its text may hold the key
+            raise translate(error, self._api_key) from None  # its text may contain the key
         try:
             return _replies(answer, len(texts))
         except (KeyError, TypeError, ValueError, AttributeError) as error:

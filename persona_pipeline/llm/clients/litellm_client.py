@@ -70,10 +70,10 @@ class LiteLLMChatClient:
         try:
             try:
                 response = await self._ask(asked)
-            except litellm.UnsupportedParamsError:  # found out before anything is sent
+            except litellm.UnsupportedParamsError:  # raised before anything is sent
                 response = await self._ask({**asked, "additional_drop_params": SAMPLING})
-        except litellm.exceptions.openai.OpenAIError as error:  # the base of all of LiteLLM's own
-            raise translate(error, self._api_key) from None  # its text may hold the key
+        except litellm.exceptions.openai.OpenAIError as error:  # the base of all errors of LiteLLM
+            raise translate(error, self._api_key) from None  # its text may contain the key
         return read_reply(response.model_dump())
 
     async def _ask(self, asked: Mapping[str, Any]) -> Any:  # noqa: ANN401 - LiteLLM's types are partial
@@ -89,8 +89,8 @@ def import_litellm() -> Any:  # noqa: ANN401 - LiteLLM's types are partial
 
     This takes 3 seconds and 165 MB, so it happens only when LiteLLM is used.
     """
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # no download of a price list
-    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # no .env of its own
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # do not download prices
+    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # do not load .env
     import litellm  # noqa: PLC0415
 
     litellm.suppress_debug_info = True

@@ -105,7 +105,7 @@ def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
     try:
         choice, usage = answer["choices"][0], answer.get("usage") or {}
         message, reason = choice["message"], choice.get("finish_reason") or "stop"
-        more = message.get("provider_specific_fields") or {}  # LiteLLM's place for it
+        more = message.get("provider_specific_fields") or {}  # where LiteLLM puts it
         refusal = _text(message.get("refusal") or more.get("refusal"))
         return ChatReply(
             text=_text(message.get("content")) or refusal,
@@ -113,7 +113,9 @@ def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
             tokens_in=int(usage.get("prompt_tokens") or 0),
             tokens_cached=_cached_tokens(usage),
             tokens_out=int(usage.get("completion_tokens") or 0),
-            is_metered=bool(usage.get("prompt_tokens")),  # LiteLLM puts 0 where none came
+            is_metered=bool(
+                usage.get("prompt_tokens")
+            ),  # LiteLLM reports 0 if the server reports none
         )
     except (AttributeError, LookupError, TypeError, ValueError):
         words = "the server's answer holds no choices"

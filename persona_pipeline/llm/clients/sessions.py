@@ -22,12 +22,14 @@ CONNECT_SECONDS = 15.0
 DNS_SECONDS = 300
 
 
-async def open_session(timeout: float) -> AsyncGenerator["ClientSession", None]:  # noqa: ASYNC109 - of each call
+async def open_session(timeout: float) -> AsyncGenerator["ClientSession", None]:  # noqa: ASYNC109 - the time-out of each call
     """Open a session that ends with its event loop, which closes the generators left open in it."""
     import aiohttp  # noqa: PLC0415 - 0.3 seconds
 
     inside = import_litellm().llms.custom_httpx.http_handler
-    connect = min(CONNECT_SECONDS, timeout / 2)  # so that a time-out of the whole means: sent
+    connect = min(
+        CONNECT_SECONDS, timeout / 2
+    )  # so that a time-out of the whole call means that it was sent
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit=0, ttl_dns_cache=DNS_SECONDS, ssl=inside.get_ssl_configuration()

@@ -24,11 +24,11 @@ closed account. The second number holds once the model has answered."""
 OUTCOMES = {CallErrorKind.RATE: Outcome.REFUSED, CallErrorKind.TRANSIENT: Outcome.TROUBLE}
 
 
-class ModelDown(ModelError):  # noqa: N818 - a state, of which an error message tells
+class ModelDown(ModelError):  # noqa: N818 - the name of a state
     """Report a model that does not answer at all. Another model may."""
 
 
-class Stopping(Exception):  # noqa: N818 - not an error
+class Stopping(Exception):  # noqa: N818 - a signal, not an error
     """Say that no new request is sent any more."""
 
 
@@ -57,8 +57,8 @@ class RequestRunner:
         try:
             return await self._ask(endpoint, request, usage)
         except (PipelineError, Stopping, asyncio.CancelledError) as end:
-            if usage.reply:  # billed and unusable: noted, and asked for again in the next run
-                why = str(end) or "stopped before it was asked again"
+            if usage.reply:  # billed and unusable: journaled, and retried by the next run
+                why = str(end) or "stopped before the retry"
                 self._record(request, usage, CallError(CallErrorKind.TRANSIENT, why))
             raise
 

@@ -14,7 +14,7 @@ TURN_TOKENS = 16
 """More tokens than any chat template adds around one turn."""
 
 
-class BudgetExceeded(PipelineError):  # noqa: N818 - an end that was asked for, not an error
+class BudgetExceeded(PipelineError):  # noqa: N818 - the end that the user asked for
     """Report that the next request could exceed the cap. The run stops, and can be continued."""
 
 
@@ -115,7 +115,7 @@ class Budget:
             account.reserved -= worst
             account.spent += actual
             if not account.reserved.tokens:
-                account.reserved = NOTHING  # without what rounding left
+                account.reserved = NOTHING  # drop what rounding left
         self._wake()
 
     def _wake(self) -> None:

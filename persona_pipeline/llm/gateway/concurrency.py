@@ -223,7 +223,9 @@ class AdaptiveConcurrency:
         self._measured.merge(window)
         if self._measured.seen >= self._needed():
             rate, self._measured = self._measured.throughput, _Window()
-            is_refused = 0 < self._refused_windows <= HOLD  # for longer: it is not our doing
+            is_refused = (
+                0 < self._refused_windows <= HOLD
+            )  # if refusals last longer, they are not our doing
             self._weigh(rate, may_grow=not self._hold and not is_refused)
 
     def _needed(self) -> int:
@@ -266,7 +268,7 @@ class AdaptiveConcurrency:
                 self._grow()
             return
         self._step = PROBE
-        if was_doubled:  # the rates of slow start are rough: look again before holding
+        if was_doubled:  # the rates of slow start are rough: measure again before holding
             self._move(needed)
         else:
             self._try_half(_Throughput(needed, max(rate, before.rate)))

@@ -16,6 +16,8 @@ from persona_pipeline.llm.gateway.key_locks import KeyLocks
 
 CLOSED = -1
 """No file has this number. So a thread that outlives the journal writes to no other file."""
+LOCK_FILE = "claims"
+"""The name never changes: versions that run at the same time must lock the same file."""
 LOG = logging.getLogger(__name__)
 
 
@@ -42,7 +44,7 @@ class Journal:
         self._orphans: list[_Orphan] = []
         self._is_dirty = False
         self.index = JournalIndex(folder)
-        self.key_locks = KeyLocks(folder / "claims")
+        self.key_locks = KeyLocks(folder / LOCK_FILE)
 
     def __enter__(self) -> Self:
         """Return the journal itself."""
@@ -91,7 +93,7 @@ class Journal:
             try:
                 os.fsync(self._file)
             except OSError as error:
-                msg = f"{self._path} cannot be brought to the disk: {error}"
+                msg = f"{self._path} cannot be flushed to disk: {error}; check the disk"
                 raise StoreError(msg) from error
             self._is_dirty = False
 
@@ -117,7 +119,7 @@ class Journal:
         for orphan in self._orphans:
             if count := self.index.unreadable_lines(orphan.path):
                 kept = orphan.path.rename(orphan.path.with_suffix(".unreadable"))
-                LOG.warning("%s of its lines are not a journal's: kept as %s", count, kept)
+                LOG.warning("%s lines are not journal lines: their file is kept as %s", count, kept)
             else:
                 orphan.path.unlink(missing_ok=True)
         self._release_orphans()

@@ -27,7 +27,7 @@ class _Tail:
 
     def read_on(self) -> None:
         size = os.fstat(self.file).st_size
-        if size < self.read_to:  # committed and emptied by its owner
+        if size < self.read_to:  # its owner committed and emptied it
             self.starts.clear()
             self.read_to = 0
         while self.read_to < size and self._read_block():
@@ -37,7 +37,7 @@ class _Tail:
         """Index the complete lines of one block. Return False if only a torn line is left."""
         length = READ_SIZE
         block = os.pread(self.file, length, self.read_to)
-        while len(block) == length and b"\n" not in block:  # one line may be longer than a block
+        while len(block) == length and b"\n" not in block:  # a line longer than a block
             length *= 2
             block = os.pread(self.file, length, self.read_to)
         end = block.rfind(b"\n") + 1
@@ -134,7 +134,7 @@ class JournalIndex:
         for name in names - self._tails.keys():
             try:
                 self._tails[name] = _Tail(os.open(self._folder / name, os.O_RDONLY))
-            except FileNotFoundError:  # committed and deleted by its owner meanwhile
+            except FileNotFoundError:  # its owner committed and deleted it meanwhile
                 continue
 
 

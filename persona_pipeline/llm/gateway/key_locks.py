@@ -24,7 +24,7 @@ class KeyLocks:
 
     def acquire(self, key: str) -> bool:
         """Lock the key. Return False if anyone holds it, ourselves included."""
-        if key in self._held:  # the kernel would lock it once more
+        if key in self._held:  # the kernel would grant the lock once more
             return False
         try:
             self._lock(fcntl.F_WRLCK, key)

@@ -181,7 +181,7 @@ class RateLimiter:
         """Admit the first waiters. If only time helps, set the alarm for the first of them."""
         while self._waiters:
             waiter, tokens = self._waiters[0]
-            if not waiter.done():  # done: its task was cancelled
+            if not waiter.done():  # a done waiter was cancelled with its task
                 if not self._has_slot():
                     return
                 now = self._clock()
@@ -190,7 +190,7 @@ class RateLimiter:
                     return
                 waiter.set_result(self._admit(tokens, now))
             self._waiters.popleft()
-        if self._alarm is not None:  # nothing of this event loop stays in an idle gate
+        if self._alarm is not None:  # an idle limiter keeps nothing of this event loop
             self._alarm.cancel()
             self._alarm = None
 

@@ -42,7 +42,7 @@ class _Window:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class _LockedElsewhere(Exception):  # noqa: N818 - not an error: another process is buying it
+class _LockedElsewhere(Exception):  # noqa: N818 - not an error: another process holds the lock
     pass
 
 
@@ -118,7 +118,9 @@ class Purchase:
             window, missing = await self._look_up(listed)
             looked_up, to_buy = looked_up + len(listed), to_buy + len(missing)
             self._tracker.expect(to_buy + max(0, self._count - looked_up))
-            if missing and to_buy == len(missing):  # beside the loop, which an interrupt must reach
+            if missing and to_buy == len(
+                missing
+            ):  # outside the loop, so that an interrupt reaches it
                 await in_daemon_thread(lambda endpoint: endpoint.prepare(), self._endpoint)
             for request in missing:
                 await self._start(request, window)
