@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from persona_pipeline.cli.run import environment_of
 from persona_pipeline.errors import DomainError, SettingsError, tell_renamed
 from persona_pipeline.hub.selection_rules import Selection
 from persona_pipeline.llm.prices import PriceSetting
@@ -21,6 +20,7 @@ from persona_pipeline.settings import (
     load_settings,
 )
 from persona_pipeline.synthesis.domain import Prompting
+from tests.support.variables import environment_of
 
 CANARY = "sk-canary-5f1d"
 

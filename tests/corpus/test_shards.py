@@ -14,6 +14,7 @@ from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.registration import register_source
 from persona_pipeline.corpus.shards import Row, StagedShard, load_shard, stage_shards
 from persona_pipeline.errors import SettingsError, SourceError
+from persona_pipeline.project import Project
 from persona_pipeline.reasons import DocumentReason
 from persona_pipeline.settings import load_settings
 from persona_pipeline.store.store import Store
@@ -199,7 +200,7 @@ def register(store: Store, source: Path, **arguments: object) -> list[str]:
     chosen: dict[str, object] = {"shard_size": 2, "min_chars": 5, "documents": "all", **arguments}
     data_dir = store.path.parent
     settings = load_settings(source=str(source), data_dir=data_dir, **chosen)
-    return register_source(settings, store, run_id="r")
+    return register_source(Project(settings).source_plan, settings, store, run_id="r")
 
 
 def numbers(store: Store) -> list[tuple[str, int]]:
@@ -259,7 +260,7 @@ def test_two_spellings_of_one_path_are_one_source(store: Store, tmp_path: Path) 
     write_pages(tmp_path / "a.jsonl", 3)
     plain = register(store, Path("a.jsonl"))
     spelled = load_settings(source="./a.jsonl", data_dir=store.path.parent, min_chars=5)
-    assert register_source(spelled, store, run_id="r") == plain
+    assert register_source(Project(spelled).source_plan, spelled, store, run_id="r") == plain
 
 
 def registered_documents(store: Store) -> list[str]:

@@ -27,6 +27,7 @@ from persona_pipeline.llm.gateway.concurrency import Outcome
 from persona_pipeline.llm.prices import Price
 from persona_pipeline.llm.requests import ChatReply
 from persona_pipeline.models import Endpoints, open_batch_endpoint, open_endpoint
+from persona_pipeline.project import Project
 from persona_pipeline.settings import load_settings
 from persona_pipeline.store.store import Store
 from tests.support.batch_clients import (
@@ -235,9 +236,9 @@ def test_an_estimate_in_batches_is_half_and_of_unknown_time(tmp_path: Path, stor
         embedding_model="fake/embedder",
         domains=["math"],
     )
-    shards = register_source(plain, store, run_id="r")
-    full = estimate_run(plain, store, shards)
-    batched = estimate_run(plain.model_copy(update={"batch": True}), store, shards)
+    shards = register_source(Project(plain).source_plan, plain, store, run_id="r")
+    full = estimate_run(Project(plain), shards)
+    batched = estimate_run(Project(plain.model_copy(update={"batch": True})), shards)
     assert full.usd
     assert batched.usd == pytest.approx(full.usd / 2)
     assert batched.calls == full.calls
