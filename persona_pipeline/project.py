@@ -6,6 +6,8 @@ snapshot 0.5.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +17,12 @@ from persona_pipeline.errors import PipelineError, StoreError
 from persona_pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from persona_pipeline.corpus.options import CorpusOptions
     from persona_pipeline.corpus.registration import SourcePlan
     from persona_pipeline.hub.plan import DedupPlan
+    from persona_pipeline.llm.gateway.gateway import Gateway
     from persona_pipeline.personas.plan import PersonaPlan
     from persona_pipeline.store.store import Store
     from persona_pipeline.synthesis.domain import Domain
@@ -152,6 +157,38 @@ class Project:
             records_per_shard=settings.records_per_shard,
             selection=settings.persona_sources.get(domain.name),
         )
+
+    def query(self, sql: str, **parameters: object) -> "pl.DataFrame":
+        """Return the rows of one SELECT on the newest snapshot. It blocks no run.
+
+        Args:
+            sql: for example `from marts.funnel`, or `from personas.hub where shard = $shard`.
+            parameters: the values of its `$names`.
+
+        Raises:
+            PipelineError: nothing has been run yet.
+            duckdb.Error: DuckDB does not accept the statement.
+        """
+        from persona_pipeline.sql import fetch, open_duckdb  # noqa: PLC0415
+
+        with open_duckdb(self.newest_snapshot(), read_only=True) as connection:
+            return fetch(connection, sql, parameters)
+
+    @contextmanager
+    def open_gateway(self) -> Iterator["Gateway"]:
+        """Open what answers requests: from this project's data, else from its models.
+
+        Every answer that is bought goes into the journal at once, and is never bought again. The
+        caps of the settings hold for as long as it is open.
+
+        Raises:
+            ModelError: a model cannot be used, or has no known price under a cap in USD.
+        """
+        from persona_pipeline.models import check_prices, open_gateway  # noqa: PLC0415
+
+        check_prices(self.settings)
+        with open_gateway(self.settings, self.store) as gateway:
+            yield gateway
 
     def unmade_selections(self) -> list[str]:
         """The selections that the chosen domains draw from and that hold nobody, sorted."""

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import dotenv
@@ -37,7 +37,10 @@ from persona_pipeline.stage_names import (
     domain_stage,
 )
 from persona_pipeline.store.data_folder import DataFolder
-from persona_pipeline.synthesis.domain import Domain, Prompting, load_domains
+from persona_pipeline.synthesis.prompting import Prompting
+
+if TYPE_CHECKING:
+    from persona_pipeline.synthesis.domain import Domain
 
 PREFIX = "PERSONA_PIPELINE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
@@ -298,8 +301,10 @@ class Settings(DataFolder, BaseSettings):
                 drawn.setdefault(selection, []).append(domain)
         return drawn
 
-    def load_domains(self) -> dict[str, Domain]:
+    def load_domains(self) -> dict[str, "Domain"]:
         """The chosen domains, with their options narrowed; settings may name no others."""
+        from persona_pipeline.synthesis.domain import load_domains  # noqa: PLC0415 - 0.25 s
+
         known = load_domains(self.domain_dirs)
         named = [*self.domains, *self.domain_options, *self.record_thresholds]
         for name in [*named, *self.persona_sources]:

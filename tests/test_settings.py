@@ -19,7 +19,7 @@ from persona_pipeline.settings import (
     Verb,
     load_settings,
 )
-from persona_pipeline.synthesis.domain import Prompting
+from persona_pipeline.synthesis.prompting import Prompting
 from tests.support.variables import environment_of
 
 CANARY = "sk-canary-5f1d"
@@ -46,8 +46,8 @@ def test_what_is_given_wins_over_the_environment_which_wins_over_the_file(
 ) -> None:
     write_toml('model = "toml"\nsource = "toml"\nhops = 3\n')
     set_variables(monkeypatch, model="env", source="env")
-    settings = load_settings(model="given")
-    assert (settings.model, settings.source, settings.hops) == ("given", "env", 3)
+    settings = load_settings(model="arguments")
+    assert (settings.model, settings.source, settings.hops) == ("arguments", "env", 3)
 
 
 def test_what_has_names_inside_is_taken_whole_from_the_first_that_has_it(
@@ -172,7 +172,7 @@ def test_a_variable_that_is_not_json_is_named_and_no_file_is_blamed(
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         ({"documents": "few"}, r"setting 'documents': .*integer.*\(got 'few'\)"),
         ({"documents": 0}, r"setting 'documents': .*greater than or equal to 1 \(got 0\)"),
@@ -335,7 +335,7 @@ def test_the_options_of_a_domain_are_narrowed(domain_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         ({"domains": ["maths"]}, "unknown domain 'maths'; did you mean 'math'.; known: "),
         ({"domain_options": {"maths": {}}}, "unknown domain 'maths'"),

@@ -14,7 +14,8 @@ import persona_pipeline
 from persona_pipeline.errors import DomainError
 from persona_pipeline.llm.prompts import Prompt, PromptFile, fence, load_prompt, read_yaml
 from persona_pipeline.llm.requests import Message
-from persona_pipeline.synthesis.domain import Prompting, load_domains
+from persona_pipeline.synthesis.domain import load_domains
+from persona_pipeline.synthesis.prompting import Prompting
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 PROMPTS = Path(persona_pipeline.__file__).parent / "personas" / "prompts"
