@@ -38,7 +38,7 @@ FAKE_SECONDS = {"fake/demo": 0.0, "fake/slow": 0.05}
 
 @dataclass
 class Endpoints:
-    """The lanes of the settings, each opened when its model is first asked; kept for a process.
+    """Open the endpoints of the settings, each when its model is first asked, and keep them.
 
     `shard`: what is being bought for; noted with the batches that are submitted.
     """
@@ -61,7 +61,7 @@ class Endpoints:
 
 @contextmanager
 def open_gateway(settings: Settings, store: AnswerStore) -> Iterator[Gateway]:
-    """A buyer on the settings' models, journal and budget, for use without Dagster."""
+    """Open a gateway with the settings' models, journal and budget, for use without Dagster."""
     with Journal(settings.journal_dir) as journal:
         yield Gateway(
             endpoints=Endpoints(settings),
@@ -187,7 +187,7 @@ def open_chat_client(settings: Settings, name: str, report: Report | None = None
 def open_embedder(
     settings: Settings, gateway: Gateway, shard: str, report: Report | None = None
 ) -> Embedder:
-    """The embedder for `settings.embedding_model`; a provider's vectors are bought by `buyer`."""
+    """Open the embedder of the settings. A provider's vectors are bought through `gateway`."""
     name = settings.embedding_model
     if name.startswith("fake/"):
         return FakeEmbedder(name)

@@ -59,7 +59,7 @@ def list_local(root: Path, paths: list[Path]) -> list[SourceFile]:
     """Return the files as they are now, without those that vanish meanwhile.
 
     Raises:
-        SourceError: a file cannot be looked at. The message names it.
+        SourceError: a file cannot be read. The message names it.
     """
     listed = list[SourceFile]()
     for path in paths:

@@ -10,8 +10,8 @@ from persona_pipeline.corpus.normalize import normalize_label, normalize_text, n
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.reasons import DocumentReason
 
-# A larger line, page or text file is rejected unread: a text of 100,000 characters has 0.4 MB, and a
-# decompression bomb would take all memory.
+# A larger line, page or text file is rejected unread: a text of 100,000 characters has 0.4 MB,
+# and a decompression bomb would take all memory.
 MAX_RAW_BYTES = 64 * 1024 * 1024
 
 _FIELDS_SHOWN = 12

@@ -263,7 +263,7 @@ def test_a_page_is_decoded_by_the_most_reliable_sign(body: bytes, charset: str |
 
 @pytest.mark.parametrize("nested", ["<div>", "<div></b>", "<x-y>"])
 def test_a_page_nested_to_exhaust_us_yields_its_text_at_once(nested: str) -> None:
-    # Would take many minutes if the main text were looked for.
+    # The search for the main text would take many minutes.
     assert extract_page(nested * 60_000 + "the text").text == "the text"
 
 

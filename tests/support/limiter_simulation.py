@@ -29,7 +29,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         really_select = selector.select
 
         def select(timeout: float | None = None) -> list[Any]:
-            assert timeout is not None, "everybody waits for ever"
+            assert timeout is not None, "all tasks wait for ever"
             self.now += max(0, timeout)
             return list(really_select(0))
 
@@ -90,7 +90,7 @@ async def run_stage(
 
     async def work() -> None:
         for _ in unanswered:
-            while await call() is not ANSWERED:  # noqa: ASYNC110 - a row tries again
+            while await call() is not ANSWERED:  # noqa: ASYNC110 - a row is retried
                 await asyncio.sleep(1)
 
     await asyncio.gather(*(work() for _ in range(workers)))

@@ -121,12 +121,12 @@ class _Round:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.pending.release()
 
-    def _gather(self, waiting: Waiter) -> None:
+    def _gather(self, waiter: Waiter) -> None:
         self._last_asked = time.monotonic()
-        if self._gathered and self._bytes + len(waiting.line) > MOST_BYTES:
+        if self._gathered and self._bytes + len(waiter.line) > MOST_BYTES:
             self._send_gathered()
-        self._gathered.append(waiting)
-        self._bytes += len(waiting.line)
+        self._gathered.append(waiter)
+        self._bytes += len(waiter.line)
         if len(self._gathered) >= self.batching.size:
             self._send_gathered()
         elif len(self._gathered) == 1:
@@ -152,28 +152,28 @@ class _Round:
         """
         self.pending.refresh()
         new = []
-        for waiting in gathered:
-            if waiting.reply.done():  # its task was cancelled
+        for waiter in gathered:
+            if waiter.reply.done():  # its task was cancelled
                 continue
-            if waiting.custom_id in self.pending.replies:
-                waiting.reply.set_result(self.pending.replies.pop(waiting.custom_id))
-            elif record := self.pending.pending.get(waiting.custom_id):
-                self._join(record, waiting)
+            if waiter.custom_id in self.pending.replies:
+                waiter.reply.set_result(self.pending.replies.pop(waiter.custom_id))
+            elif record := self.pending.pending.get(waiter.custom_id):
+                self._join(record, waiter)
             else:
-                new.append(waiting)
+                new.append(waiter)
         if new:
             self._submit(new)
 
-    def _join(self, record: BatchRecord, waiting: Waiter) -> None:
+    def _join(self, record: BatchRecord, waiter: Waiter) -> None:
         batch = self._batches.get(record.path)
         if batch is None:
             batch = self._under_way(record, [])
             self._start(self._follow(batch), batch.waiting)
-        batch.waiting.append(waiting)
+        batch.waiting.append(waiter)
 
     def _submit(self, new: list[Waiter]) -> None:
-        requests = {waiting.custom_id: waiting.key for waiting in new}
-        lines = {waiting.custom_id: waiting.line for waiting in new}
+        requests = {waiter.custom_id: waiter.key for waiter in new}
+        lines = {waiter.custom_id: waiter.line for waiter in new}
         api, shard = self.api, self.batching.shard()
         submission = new_submission(api.model, api.address, shard, requests)
         record = start_record(self.batching.folder, submission)

@@ -96,8 +96,8 @@ class RunningBatch:
     ) -> list[Waiter]:
         """Give each waiter its reply or error. Return the waiters that got neither."""
         left = []
-        for waiting in self.waiting:
-            custom_id, reply = waiting.custom_id, waiting.reply
+        for waiter in self.waiting:
+            custom_id, reply = waiter.custom_id, waiter.reply
             if reply.done():
                 continue
             if custom_id in replies:
@@ -105,7 +105,7 @@ class RunningBatch:
             elif custom_id in errors:
                 reply.set_exception(errors[custom_id])
             else:
-                left.append(waiting)
+                left.append(waiter)
         return left
 
     async def _upload(self, lines: bytes) -> str:

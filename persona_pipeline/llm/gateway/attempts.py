@@ -18,7 +18,7 @@ from persona_pipeline.llm.gateway.endpoint import ModelEndpoint
 from persona_pipeline.llm.gateway.retry_policy import RetryState
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
 
-TURNED_DOWN, TURNED_DOWN_AFTER_ANSWERS = 20, 200
+MOST_PERMANENT, MOST_PERMANENT_ONCE_ANSWERED = 20, 200
 """Permanent failures in a row after which the requests are not to blame, but a wrong parameter or a
 closed account. The second number holds once the model has answered."""
 OUTCOMES = {CallErrorKind.RATE: Outcome.REFUSED, CallErrorKind.TRANSIENT: Outcome.TROUBLE}
@@ -42,7 +42,7 @@ class RequestRunner:
         self.is_stopping = False
         self._context = context
         self._used: dict[str, ModelEndpoint] = {}
-        self._turned_down: Counter[str] = Counter()
+        self._permanent_failures: Counter[str] = Counter()
 
     async def buy(self, request: ChatRequest) -> Call:
         """Return the call that ends this request, usable or not. The call is in the journal.
@@ -141,7 +141,7 @@ class RequestRunner:
                 raise Stopping
             reply = await endpoint.client.complete(request, attempt=usage.attempts)
             usage.add(reply, time.monotonic() - started)
-            self._turned_down[endpoint.model] = 0
+            self._permanent_failures[endpoint.model] = 0
             outcome, used = Outcome.ANSWERED, reply.tokens_in + reply.tokens_out
         except CallError as error:
             by_kind = OUTCOMES.get(error.kind, Outcome.OTHER)
@@ -200,9 +200,9 @@ class RequestRunner:
 
     def _is_always_refused(self, endpoint: ModelEndpoint) -> bool:
         """Count a permanent failure, and say whether there were too many since the last answer."""
-        self._turned_down[endpoint.model] += 1
-        allowed = TURNED_DOWN_AFTER_ANSWERS if endpoint.limiter.answered else TURNED_DOWN
-        return self._turned_down[endpoint.model] >= allowed
+        self._permanent_failures[endpoint.model] += 1
+        allowed = MOST_PERMANENT_ONCE_ANSWERED if endpoint.limiter.answered else MOST_PERMANENT
+        return self._permanent_failures[endpoint.model] >= allowed
 
     def _outage_limit(self, endpoint: ModelEndpoint) -> float:
         retry_policy = self._context.retry_policy
