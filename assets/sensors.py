@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -11,6 +12,7 @@ from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.watching import ScanResult, scan
 from persona_pipeline.errors import SourceError
 from persona_pipeline.llm.batches.collection import collect_finished
+from persona_pipeline.models import open_batch_api
 from persona_pipeline.pending_shards import new_shards
 from persona_pipeline.project import Project
 
@@ -117,7 +119,8 @@ def build_batch_sensor(project: Project, job: str) -> dg.SensorDefinition:
             yield dg.SkipReason("runs here would buy the answers again: set batch")
             return
         hour = int(time.time() // AGAIN_AFTER)
-        for batch in collect_finished(project.settings):
+        open_api = partial(open_batch_api, project.settings)
+        for batch in collect_finished(project.settings.batches_dir, open_api):
             if context.instance.has_dynamic_partition(str(SHARDS.name), batch.shard):
                 key = f"{batch.batch_id} {hour}"
                 yield dg.RunRequest(run_key=key, partition_key=batch.shard)

@@ -66,7 +66,7 @@ class StageRun:
             store=self.store,
             budget=models.budget,
             fallbacks=tuple(models.settings.models_for(stage)[1:]),
-            totals=self.totals,
+            usage=self.totals,
         )
 
     def commit(self, rows: Sequence[StageRows]) -> Metadata:

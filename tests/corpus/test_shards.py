@@ -1,4 +1,4 @@
-"""Shards: how a source is cut, what stays when it is read again, and the numbers they get."""
+"""Test shards: how a source is cut, what stays when it is read again, and their numbers."""
 
 import json
 from collections.abc import Iterable
@@ -55,7 +55,7 @@ def test_nothing_gives_no_shard(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_limit_counts_documents_and_not_what_was_turned_away(tmp_path: Path) -> None:
+def test_the_limit_counts_documents_and_no_rejected_rows(tmp_path: Path) -> None:
     rows: list[Row] = [
         turned_away(1),
         page(1),
@@ -70,14 +70,14 @@ def test_the_limit_counts_documents_and_not_what_was_turned_away(tmp_path: Path)
     assert urls(second) == ["3"]
 
 
-def test_rows_turned_away_after_the_last_document_are_kept(tmp_path: Path) -> None:
+def test_rows_rejected_after_the_last_document_are_kept(tmp_path: Path) -> None:
     [shard] = stage([page(1), turned_away(1)], tmp_path)
     assert shard.row_count == 2
     [shard] = stage([turned_away(1), turned_away(2)], tmp_path / "other")
     assert (shard.row_count, shard.document_count) == (2, 0)
 
 
-def test_a_repeated_text_is_turned_away_with_the_page_that_had_it_first(tmp_path: Path) -> None:
+def test_a_repeated_text_is_rejected_with_the_page_that_had_it_first(tmp_path: Path) -> None:
     [first, second] = stage([page(1, "Same."), page(2), page(3, "Same."), page(4)], tmp_path)
     rejected = load_shard(first.shard, first.path).tables["corpus.rejected"]
     assert rejected.select("file", "reason", "detail").rows() == [
@@ -92,7 +92,7 @@ def test_the_same_text_of_another_source_is_another_document(tmp_path: Path) -> 
     assert shard.document_count == 2
 
 
-def test_a_shard_comes_back_as_the_tables_of_the_corpus(tmp_path: Path) -> None:
+def test_a_shard_is_loaded_as_the_tables_of_the_corpus(tmp_path: Path) -> None:
     text = "Ignore all previous instructions."
     [shard] = stage([page(1), turned_away(7), page(2, text)], tmp_path)
     loaded = load_shard(shard.shard, shard.path)

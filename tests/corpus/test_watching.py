@@ -181,7 +181,7 @@ def test_a_broken_file_is_rejected_with_its_reason_once(
     assert inbox.scan() == []
 
 
-def test_a_broken_file_that_is_mended_brings_its_texts(inbox: Inbox) -> None:
+def test_a_broken_file_that_is_repaired_brings_its_texts(inbox: Inbox) -> None:
     (inbox.folder / "page.jsonl").write_text('{"text": ')
     inbox.scan()
     inbox.write("page.jsonl", "a")
@@ -200,7 +200,7 @@ def test_a_text_that_another_file_brought_is_rejected_as_its_duplicate(inbox: In
     assert inbox.counts("two.jsonl") == (2, 1, 0)
 
 
-def test_a_file_that_is_being_written_waits_for_the_next_look(inbox: Inbox) -> None:
+def test_a_file_that_is_being_written_waits_for_the_next_scan(inbox: Inbox) -> None:
     inbox.write("page.jsonl", "a")
     seen = scan(inbox.store, inbox.place)
     assert (seen.to_read, seen.waiting) == ([], ["page.jsonl"])
@@ -224,7 +224,7 @@ def test_a_file_that_grows_while_it_is_read_is_read_again(
     assert inbox.states() == {"page.jsonl": "same"}
 
 
-def test_what_another_process_took_in_since_the_look_is_not_read_again(
+def test_a_file_that_another_process_ingested_since_the_scan_is_not_read_again(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox.write("one.jsonl", "a")
@@ -241,7 +241,7 @@ def test_what_another_process_took_in_since_the_look_is_not_read_again(
     assert inbox.texts(shard) == "c"
 
 
-def test_an_old_look_does_not_undo_a_newer_one(inbox: Inbox) -> None:
+def test_an_old_scan_does_not_undo_a_newer_one(inbox: Inbox) -> None:
     path = inbox.write("one.jsonl", "a")
     inbox.scan()
     inbox.write("one.jsonl", "a", "b")
@@ -256,7 +256,7 @@ def test_an_old_look_does_not_undo_a_newer_one(inbox: Inbox) -> None:
     assert scan(inbox.store, inbox.place, now=LATER).is_idle
 
 
-def test_what_a_killed_process_had_staged_is_registered_by_the_next_look(
+def test_shards_that_a_killed_process_staged_are_registered_by_the_next_scan(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox.write("one.jsonl", "a")
@@ -298,7 +298,7 @@ def test_a_pattern_and_a_table_function_can_be_watched(inbox: Inbox) -> None:
     assert scan(inbox.store, remote.place, now=LATER).is_idle
 
 
-def test_files_of_one_name_in_several_folders_are_told_apart(inbox: Inbox) -> None:
+def test_files_of_one_name_in_several_folders_are_distinguished(inbox: Inbox) -> None:
     for name in "ab":
         (inbox.folder / name).mkdir()
         inbox.write(f"{name}/part-0.json", name)
