@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 from pydantic import JsonValue
@@ -81,6 +81,16 @@ def synthesize(
     )
 
 
+HUB_OF_SHARD_SQL: Final = """
+-- One row per kept persona of a shard.
+-- reads: personas.hub   params: $shard
+select persona_id, persona
+from personas.hub
+where shard = $shard
+order by persona_id
+"""
+
+
 def read_personas(store: Store, plan: SynthesisPlan, shard: str) -> pl.DataFrame:
     """persona_id and persona of those that a domain may ask: of the hub, or of its selection.
 
@@ -88,7 +98,7 @@ def read_personas(store: Store, plan: SynthesisPlan, shard: str) -> pl.DataFrame
         StoreError: the selection has nobody, and the hub has somebody; says how to make it.
     """
     if plan.selection is None:
-        return store.query(read_sql("personas/hub_of_shard"), {"shard": shard})
+        return store.query(HUB_OF_SHARD_SQL, {"shard": shard})
     require_made(store, plan.selection)
     parameters = {"shard": shard, "name": plan.selection}
     return store.query(read_sql("personas/selected_of_shard"), parameters)
