@@ -112,7 +112,7 @@ class DatabaseFile:
             raise
 
     def _end(self) -> None:
-        """Interrupt, roll back and close: closing alone waits for queries and keeps the file open."""
+        """Interrupt, roll back and close: closing alone waits for queries and keeps the file."""
         for connection in (self._connection, self._empty):
             if connection is not None:
                 with suppress(duckdb.Error):

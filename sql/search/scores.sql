@@ -3,8 +3,8 @@
 -- k1 = 1.2 and b = 0.75, of the ranges given there; a text's length is in bytes, as good a unit as words, and
 -- known without cutting words. The 1 that is added in the logarithm keeps frequent words above 0.
 -- Words are compared whole, in lower case and without accents. What is written without spaces (Chinese,
--- Japanese, Thai, ...) is found wherever it stands, so a phrase of it is one word.
--- No index: all texts are looked through for the words, and only around these it is seen whether they are whole.
+-- Japanese, Thai, ...) matches wherever it stands, so a phrase of it is one word.
+-- No index: all texts are scanned for the words, and only around these whole words are checked.
 -- reads: personas.hub, synthetic.records   params: $collection, $query
 with words as (
     select distinct
