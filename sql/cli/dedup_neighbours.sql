@@ -1,6 +1,5 @@
--- One row per other persona that is known to be like this one, the most similar first: by a stored
--- pair, or by having the same words. jaccard, fuzzy_score: of the word sets; cosine: of the embeddings.
--- kept_id: because of which it was removed; null: it is kept.
+-- One row per other persona with a stored pair or the same words, the most similar first.
+-- jaccard, fuzzy_score: of the word sets. cosine: of the embeddings. kept_id: its keeper, null if it is kept.
 -- reads: personas.fingerprints, personas.pairs, personas.candidates, personas.duplicates
 -- params: $persona_id
 with this as (

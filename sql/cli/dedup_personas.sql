@@ -1,5 +1,5 @@
--- One row per candidate whose id begins so: where it comes from, and because of which it was removed.
--- is_decided: its shard has been deduplicated.
+-- One row per candidate whose id begins with the prefix: its origin, and its keeper if it was removed.
+-- is_decided: the duplicates of its shard are decided.
 -- reads: personas.candidates, personas.duplicates, personas.extracted, personas.related,
 -- corpus.documents, runs.resolved   params: $prefix, $count
 with matches as (

@@ -165,3 +165,12 @@ def test_views_hold_nothing_before_the_first_run(tables: Tables) -> None:
 def test_a_view_with_a_wrong_column_would_not_be_made(tables: Tables) -> None:
     with pytest.raises(duckdb.BinderException):
         tables.connection.execute("create view marts.wrong as select no_such from llm.calls")
+
+
+def test_one_module_connects_to_duckdb_since_every_connection_needs_its_settings() -> None:
+    connecting = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if re.search(r"\bduckdb\.connect\(", path.read_text(encoding="utf-8"))
+    ]
+    assert connecting == ["sql.py"]

@@ -10,6 +10,7 @@ def layer_of(name: str) -> exp.Expression:
     """The expression by which a statement puts a stored pair into a layer."""
     query = sqlglot.parse_one(read_sql(name), dialect="duckdb")
     [cte] = [cte for cte in query.find_all(exp.CTE) if cte.alias == "decided"]
+    layer: exp.Expression
     [layer] = [column.this for column in cte.this.expressions if column.alias == "layer"]
     return layer
 

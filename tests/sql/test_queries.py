@@ -107,7 +107,7 @@ def test_a_hub_is_written_where_it_is_not_what_is_left_of_the_candidates(tables:
     assert tables.rows(read_sql("personas/hub_shards"), shard="s2") == [("s2",)]
 
 
-def read_line(tables: Tables, *shards: str) -> list[str]:
+def read_ranked_ids(tables: Tables, *shards: str) -> list[str]:
     parameters = {"shards": list(shards)}
     pairs = fetch(tables.connection, read_sql("personas/ranked_pairs"), parameters)
     tables.connection.register("ranked_pairs", pairs)
@@ -125,14 +125,14 @@ def test_only_who_is_like_another_one_has_a_rank(tables: Tables) -> None:
     tables.add("personas.pairs", {"layer": "semantic", "first_key": 3, "second_key": 5})
     tables.add("personas.duplicates", {"persona_id": "a", "kept_id": "e"}, shard="s2")
 
-    assert set(read_line(tables, "s4")) == {"d"}
-    assert set(read_line(tables, "s1")) == {"b", "c", "e"}
-    assert set(read_line(tables, "s2", "s1", "s3", "s4")) == {"a", "b", "c", "d", "e"}
+    assert set(read_ranked_ids(tables, "s4")) == {"d"}
+    assert set(read_ranked_ids(tables, "s1")) == {"b", "c", "e"}
+    assert set(read_ranked_ids(tables, "s2", "s1", "s3", "s4")) == {"a", "b", "c", "d", "e"}
     pairs = tables.rows(read_sql("personas/ranked_pairs"), shards=["s4"])
     assert [(layer, first, second) for layer, first, second, *_ in pairs] == [("jaccard", 1, 4)]
 
 
-def test_one_thread_reads_a_long_line_to_its_end(tables: Tables) -> None:
+def test_one_thread_reads_many_ranked_personas_to_their_end(tables: Tables) -> None:
     """Where results are streamed, DuckDB 1.5 hangs here: see `open_duckdb`."""
     rows = (
         "select 's1' as shard, 'p' || range as persona_id, range // 2 as set_key, range as text_key"
@@ -144,7 +144,7 @@ def test_one_thread_reads_a_long_line_to_its_end(tables: Tables) -> None:
     add_shards(tables)
     matches = list[int]()
 
-    reading = Thread(target=lambda: matches.append(len(read_line(tables, "s1"))), daemon=True)
+    reading = Thread(target=lambda: matches.append(len(read_ranked_ids(tables, "s1"))), daemon=True)
     reading.start()
     reading.join(timeout=60)
 

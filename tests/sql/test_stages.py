@@ -32,7 +32,7 @@ def part_of_funnel(name: str) -> Mapping[str, set[str]]:
     return tables
 
 
-def selects_of(query: exp.Expression) -> list[exp.Expression]:
+def selects_of(query: exp.Expr) -> list[exp.Expr]:
     """The parts of a UNION ALL, in order."""
     if not isinstance(query, exp.Union):
         return [query]
