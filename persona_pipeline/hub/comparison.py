@@ -89,7 +89,7 @@ def _compare(
     _keep_sets(plan, states, fingerprints, sets)
     fingerprints = fingerprints.with_columns(is_repeated=_are_repeated(fingerprints, sets, known))
     texts = personas.select("persona").with_columns(key=fingerprints["set_key"])
-    matches = [
+    parts = [
         _jaccard(store, plan, texts, word_set_pairs(sets, known, plan.comparison, plan.resources))
     ]
     if plan.comparison.min_cosine is not None:
@@ -97,8 +97,8 @@ def _compare(
         early = early_shards(states, plan)
         vectors = read_vectors(store, plan.embedding_model, fingerprints, known_shards, early)
         least = plan.comparison.min_cosine - TOLERANCE
-        matches += [similar_texts(each, least, plan.resources) for each in vectors]
-    pairs = _with_holders(pl.concat(matches), fingerprints, is_all=not unchanged)
+        parts += [similar_texts(each, least, plan.resources) for each in vectors]
+    pairs = _with_holders(pl.concat(parts), fingerprints, is_all=not unchanged)
     return _by_shard(fingerprints.drop("shard_number")), _by_shard(pairs)
 
 

@@ -9,7 +9,7 @@ import polars as pl
 from persona_pipeline.dedup.resolve import open_resolver
 from persona_pipeline.dedup.rules import Thresholds
 from persona_pipeline.hub.plan import DedupPlan
-from persona_pipeline.hub.state import decision_bases, read_decisions
+from persona_pipeline.hub.state import Decision, decision_bases, read_decisions
 from persona_pipeline.sql import fetch, read_sql
 from persona_pipeline.stage_names import DEDUPLICATION
 from persona_pipeline.store.stage_rows import FunnelCounts, StageRows
@@ -29,16 +29,6 @@ NUMBERS = {"shard": pl.String, "shard_number": pl.Int64}
 """Columns of the frame that gives each shard its number."""
 
 
-CANDIDATE_COUNTS_SQL: Final = """
--- One row per shard of these that has candidates.
--- reads: personas.candidates   params: $shards
-select shard, count(*) as candidate_count
-from personas.candidates
-where shard in (select unnest($shards))
-group by shard
-"""
-
-
 def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
     """Decide the duplicates of this shard, and of every shard that is out of date.
 
@@ -51,21 +41,16 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
     with store.connect(read_only=True) as connection:
         decisions = read_decisions(connection)
         bases = decision_bases(decisions, plan)
-        outdated = [
-            decision.shard_number
-            for decision in decisions
-            if decision.shard == shard or decision.basis != bases.get(decision.shard)
-        ]
-        first = min(outdated, default=LAST)
+        first = _first_outdated(decisions, bases, shard)
         shards = [each.shard for each in decisions if each.shard_number >= first]
         if shard not in shards:  # it was never compared
             shards.append(shard)
-        counts = fetch(connection, CANDIDATE_COUNTS_SQL, {"shards": shards})
+        candidates = _candidate_counts(connection, shards)
         numbers = {decision.shard: decision.shard_number for decision in decisions}
         ranked, pairs = read_ranked(connection, shards, numbers)
-    matches = _decide(plan, ranked, pairs, first)
-    of_shard = matches.partition_by("shard", as_dict=True, include_key=False)
-    nothing, candidates = matches.drop("shard").clear(), dict(counts.iter_rows())
+    duplicates = _decide(plan, ranked, pairs, first)
+    of_shard = duplicates.partition_by("shard", as_dict=True, include_key=False)
+    nothing = duplicates.drop("shard").clear()
     return [
         StageRows(
             shard=each,
@@ -113,6 +98,32 @@ def read_ranked(
     # not in SQL, where this join on strings takes four times as long
     places = pl.DataFrame(list(numbers.items()), NUMBERS, orient="row")
     return ranked.join(places, on="shard"), pairs
+
+
+def _first_outdated(decisions: Sequence[Decision], bases: Mapping[str, str], shard: str) -> int:
+    """Return the lowest number among this shard and those out of date; LAST if there is none."""
+    outdated = [
+        decision.shard_number
+        for decision in decisions
+        if decision.shard == shard or decision.basis != bases.get(decision.shard)
+    ]
+    return min(outdated, default=LAST)
+
+
+CANDIDATE_COUNTS_SQL: Final = """
+-- One row per shard of these that has candidates.
+-- reads: personas.candidates   params: $shards
+select shard, count(*) as candidate_count
+from personas.candidates
+where shard in (select unnest($shards))
+group by shard
+"""
+
+
+def _candidate_counts(
+    connection: duckdb.DuckDBPyConnection, shards: Sequence[str]
+) -> Mapping[str, int]:
+    return dict(fetch(connection, CANDIDATE_COUNTS_SQL, {"shards": list(shards)}).iter_rows())
 
 
 def _decide(plan: DedupPlan, ranked: pl.DataFrame, pairs: pl.DataFrame, first: int) -> pl.DataFrame:

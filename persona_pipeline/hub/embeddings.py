@@ -130,9 +130,9 @@ def read_rows(
     connection.register("places", places)
     batches = connection.execute(VECTORS_IN_PLACE_SQL, {"model": model}).to_arrow_reader(BATCH)
     for batch in batches:
-        matches = pl.DataFrame(batch)
-        vectors = matches["embedding"].list.to_array(rows.shape[1])
-        rows[matches["place"].to_numpy()] = vectors.to_numpy()
+        placed = pl.DataFrame(batch)
+        vectors = placed["embedding"].list.to_array(rows.shape[1])
+        rows[placed["place"].to_numpy()] = vectors.to_numpy()
     return rows
 
 

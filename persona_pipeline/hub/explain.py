@@ -75,15 +75,15 @@ def explain(store: Store, prefix: str) -> Explanation:
     persona = _origin(row)
     query = read_sql("cli/dedup_neighbours")
     rows = store.query(query, {"persona_id": persona.persona_id}).to_dicts()
-    matches = [Neighbour(**neighbour) for neighbour in rows]
-    removed = [other for other in reversed(matches) if other.kept_id == persona.persona_id]
-    aside = {other.persona_id for other in removed} | {row["kept_id"]}
+    similar = [Neighbour(**neighbour) for neighbour in rows]
+    removed = [other for other in reversed(similar) if other.kept_id == persona.persona_id]
+    shown = {other.persona_id for other in removed} | {row["kept_id"]}
     return Explanation(
         persona=persona,
         is_decided=row["is_decided"],
         removal=_removal(store, row),
         removed=removed,
-        neighbours=[other for other in matches if other.persona_id not in aside],
+        neighbours=[other for other in similar if other.persona_id not in shown],
     )
 
 

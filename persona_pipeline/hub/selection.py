@@ -112,22 +112,11 @@ def select_personas(store: Store, plan: DedupPlan, name: str, rules: Selection) 
     chosen = _spread(store, plan, left, rules) if is_spread else _first(left, rules.count)
     chosen = chosen.with_columns(pl.lit(name).alias("name"), pl.arange(pl.len()).alias("place"))
     before = store.query(SHARDS_OF_SELECTION_SQL, {"name": name})["shard"]
-    rows = [
-        StageRows(
-            shard=shard,
-            stage=STAGE,
-            tables={
-                "personas.selections": chosen.filter(pl.col("shard") == shard).select(SELECTED),
-                "runs.selected": hubs.filter(pl.col("shard") == shard).select(
-                    pl.lit(name).alias("name"),
-                    "hub_version",
-                    pl.lit(rules.model_dump_json()).alias("rules"),
-                ),
-            },
-            scope=dict.fromkeys(("personas.selections", "runs.selected"), ("name", name)),
-        )
-        for shard in sorted({*chosen["shard"], *before, *hubs["shard"]})
-    ]
+    made_from = hubs.with_columns(
+        pl.lit(name).alias("name"), pl.lit(rules.model_dump_json()).alias("rules")
+    )
+    shards = sorted({*chosen["shard"], *before, *hubs["shard"]})
+    rows = [_rows_of_shard(name, shard, chosen, made_from) for shard in shards]
     return Chosen(rows, len(ranked), removed)
 
 
@@ -195,6 +184,22 @@ where selections.name = $name
 def selected_count(store: Store, selection: str) -> int:
     """Count the personas of the selection that are in the hub."""
     return int(store.query(SELECTED_COUNT_SQL, {"name": selection}).item())
+
+
+def _rows_of_shard(
+    name: str, shard: str, chosen: pl.DataFrame, made_from: pl.DataFrame
+) -> StageRows:
+    """Build the shard's rows of a selection, from all chosen personas and all hub versions."""
+    is_own = pl.col("shard") == shard
+    return StageRows(
+        shard=shard,
+        stage=STAGE,
+        tables={
+            "personas.selections": chosen.filter(is_own).select(SELECTED),
+            "runs.selected": made_from.filter(is_own).select("name", "hub_version", "rules"),
+        },
+        scope=dict.fromkeys(("personas.selections", "runs.selected"), ("name", name)),
+    )
 
 
 def _read_ranked(store: Store) -> pl.DataFrame:
