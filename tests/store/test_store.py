@@ -123,7 +123,7 @@ def test_what_a_killed_writer_committed_is_published(store: Store) -> None:
 
 
 def test_a_commit_that_the_file_has_no_room_for_stays_in_its_log(store: Store) -> None:
-    assert "cannot be taken into" in commit_without_room(store, rows=2)
+    assert "cannot be merged into" in commit_without_room(store, rows=2)
     assert store.path.with_name("pipeline.duckdb.wal").is_file()
     store.publish()
     assert snapshot_rows(store, "select count(*) from corpus.shards") == [(2,)]
