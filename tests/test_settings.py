@@ -172,7 +172,7 @@ def test_a_variable_that_is_not_json_is_named_and_no_file_is_blamed(
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         ({"documents": "few"}, r"setting 'documents': .*integer.*\(got 'few'\)"),
         ({"documents": 0}, r"setting 'documents': .*greater than or equal to 1 \(got 0\)"),
@@ -301,9 +301,7 @@ def test_a_stage_that_is_none_is_named_with_the_choices(setting: str) -> None:
         settings.load_domains()
 
 
-@hypothesis_settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arguments=st.fixed_dictionaries({}, optional=CHOICES))
 def test_settings_reach_a_child_process_through_its_environment_unchanged(
     arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -335,7 +333,7 @@ def test_the_options_of_a_domain_are_narrowed(domain_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         ({"domains": ["maths"]}, "unknown domain 'maths'; did you mean 'math'.; known: "),
         ({"domain_options": {"maths": {}}}, "unknown domain 'maths'"),

@@ -74,7 +74,7 @@ def test_a_finished_batch_is_fetched_and_its_shard_is_run_without_paying(
         shard = register(settings, instance)
 
         def lock_out() -> None:  # so that the run ends and its batch goes on
-            server.is_asked.wait(60)
+            server.is_asked.wait(600)
             server.key = "sk-another"
 
         locker = threading.Thread(target=lock_out)

@@ -67,7 +67,7 @@ def test_what_another_process_gives_up_is_bought(tmp_path: Path) -> None:
 
 def test_another_key_stops_the_run_and_the_record_stays(tmp_path: Path) -> None:
     with serve_batches(BatchServer(delay=60, key="sk-first-account")) as server:
-        stop_while_waiting(open_client(server, tmp_path, api_key="sk-first-account"), ONE)
+        stop_while_waiting(open_client(server, tmp_path, api_key="sk-first-account"), tmp_path, ONE)
         error = the_error(ask(open_client(server, tmp_path, api_key="sk-other-account"), ONE))
 
     [record] = records(tmp_path)
@@ -85,7 +85,7 @@ def test_a_server_that_refuses_the_key_was_sent_nothing(tmp_path: Path) -> None:
 
 def test_a_batch_that_another_process_waits_for_is_not_bought_again(tmp_path: Path) -> None:
     with serve_batches(BatchServer(delay=60)) as server:
-        stop_while_waiting(open_client(server, tmp_path), *MANY)
+        stop_while_waiting(open_client(server, tmp_path), tmp_path, *MANY)
         [other] = records(tmp_path)
         assert other.hold()
         client = open_client(server, tmp_path)
@@ -178,7 +178,7 @@ def test_batches_nobody_waits_for_are_collected_until_a_run_took_them(tmp_path: 
     with serve_batches(BatchServer(delay=60)) as server:
         settings = batch_settings(server, tmp_path)
         assert collect_finished(settings) == []
-        stop_while_waiting(open_client(server, tmp_path), *MANY)
+        stop_while_waiting(open_client(server, tmp_path), tmp_path, *MANY)
         assert collect_finished(settings) == []
         [living] = records(tmp_path)
         living.hold()
