@@ -12,8 +12,8 @@ from assets.definitions import build_definitions
 from assets.jobs import MAIN_JOB, REGISTER_JOB
 from assets.sensors import BATCH_SENSOR
 from persona_pipeline.settings import Settings, load_settings
-from tests.assets.conftest import QUIET
 from tests.support.batch_server import BatchServer, serve_batches
+from tests.support.platform import QUIET
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest
 
 from assets.definitions import build_definitions
 from persona_pipeline.settings import Settings
-from tests.assets.conftest import Platform
 from tests.support.checked_project import (
     LATER,
     NAMES,
@@ -19,6 +18,10 @@ from tests.support.checked_project import (
     kept_pair,
     results,
 )
+from tests.support.platform import Platform
+
+
+pytestmark = pytest.mark.xdist_group("checks")  # they share the finished project
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ import dagster as dg
 import duckdb
 import pytest
 
-from tests.e2e.conftest import read_tables
-from tests.e2e.deployment import Deployment, deployed
-from tests.e2e.served_model import ServedModel, serve_model
-from tests.e2e.small_job import IN_FLIGHT, SmallJob, make_small_job
+from tests.support.commands import read_tables
+from tests.support.deployment import Deployment, deployed
+from tests.support.served_model import ServedModel, serve_model
+from tests.support.small_job import IN_FLIGHT, SmallJob, make_small_job
 
 LOG = logging.getLogger(__name__)
 SHARDS = 8

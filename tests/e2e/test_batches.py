@@ -6,8 +6,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.e2e.conftest import COMMAND, ROOT, command_environment, read_tables, run_command
 from tests.support.batch_server import BatchServer, serve_batches
+from tests.support.commands import COMMAND, ROOT, command_environment, read_tables, run_command
 
 STAGES = 3
 """Batches of an undisturbed run: text to persona, persona to persona, math."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import read_tables, run_command, start_command, wait_until
-from tests.e2e.served_model import ServedModel, serve_model
-from tests.e2e.small_job import IN_FLIGHT, SmallJob, make_small_job
+from tests.support.commands import read_tables, run_command, start_command, wait_until
+from tests.support.served_model import ServedModel, serve_model
+from tests.support.small_job import IN_FLIGHT, SmallJob, make_small_job
 
 KEY = "sk-canary-9f1c27d4e05b8a63"
 USD_PER_MILLION = 2.0

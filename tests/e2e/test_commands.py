@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import read_tables, run_command
-from tests.e2e.served_model import serve_model
+from tests.support.commands import read_tables, run_command
+from tests.support.served_model import serve_model
 
 FREE = {"model": "fake/demo", "embedding_model": "fake/embedder"}
 DOMAINS = ["instruction", "knowledge", "logical_reasoning", "math", "npc", "tool"]

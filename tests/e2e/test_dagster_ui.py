@@ -9,8 +9,8 @@ import duckdb
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from tests.e2e.conftest import run_command
-from tests.e2e.dagster_server import copy_checkout, dagster_dev
+from tests.support.commands import run_command
+from tests.support.dagster_server import copy_checkout, dagster_dev
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 QUIET_BROWSER = [

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import run_command, start_command, wait_until
-from tests.e2e.served_model import serve_model
-from tests.e2e.small_job import IN_FLIGHT, journaled, make_small_job
+from tests.support.commands import run_command, start_command, wait_until
+from tests.support.served_model import serve_model
+from tests.support.small_job import IN_FLIGHT, journaled, make_small_job
 
 LONGEST_END = 2.5
 """Seconds: 0.8 are left to the calls in flight."""

@@ -4,8 +4,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.e2e.conftest import COMMAND, ROOT, command_environment, read_tables, run_command
-from tests.e2e.served_model import ServedModel, serve_model
+from tests.support.commands import COMMAND, ROOT, command_environment, read_tables, run_command
+from tests.support.served_model import ServedModel, serve_model
 
 IN_FLIGHT = 4
 KILLS = 3

@@ -7,10 +7,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.e2e.conftest import command_environment, run_command
-from tests.e2e.dagster_server import ask, copy_checkout, dagster_dev, register_source
-from tests.e2e.served_model import serve_model
-from tests.e2e.small_job import IN_FLIGHT, journaled, make_small_job
+from tests.support.commands import command_environment, run_command
+from tests.support.dagster_server import ask, copy_checkout, dagster_dev, register_source
+from tests.support.served_model import serve_model
+from tests.support.small_job import IN_FLIGHT, journaled, make_small_job
 
 LAUNCH = """
 mutation ($job: JobOrPipelineSelector!, $tags: [ExecutionTag!]) {

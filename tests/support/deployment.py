@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import command_environment
-from tests.e2e.dagster_server import ask, copy_checkout, free_port, register_source, wait_for
+from tests.support.commands import command_environment
+from tests.support.dagster_server import ask, copy_checkout, free_port, register_source, wait_for
 
 REPOSITORY = {"repositoryLocationName": "persona_pipeline", "repositoryName": "__repository__"}
 BACKFILL = """

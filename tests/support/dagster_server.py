@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import ROOT, command_environment
+from tests.support.commands import ROOT, command_environment
 
 
 def copy_checkout(copy: Path) -> Path:
