@@ -22,12 +22,18 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         parser.addoption("--dist", help="nothing: xdist is off")
 
 
+SHARED = ("finished_project", "finished", "served_files", "done", "dev_server")
+"""Fixtures that take ten seconds and more: all tests of one go to one worker, which makes it."""
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests that need the machine's time for themselves to one worker."""
+    """Group tests that share a costly fixture, and those that may not run beside each other."""
     for item in items:
-        if item.get_closest_marker("serial"):
-            item.add_marker(pytest.mark.xdist_group("serial"))
+        serial = ["serial"] if item.get_closest_marker("serial") else []
+        shared = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
+        for name in [*serial, *shared][:1]:
+            item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(autouse=True)

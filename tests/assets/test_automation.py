@@ -15,7 +15,6 @@ from persona_pipeline.llm.gateway.attempts import ModelDown
 from persona_pipeline.pending_shards import stop_of
 from tests.support.platform import QUIET, KeptProject, Platform
 
-pytestmark = pytest.mark.xdist_group("automation")  # they share `served_files`
 NIGHT = datetime(2026, 11, 23, 2, tzinfo=UTC)
 TEXT = "Inbox page {} tells how a ferry of {} decks crosses the river in winter."
 

@@ -51,7 +51,7 @@ class Watcher:
         with duckdb.connect(str(snapshot), read_only=True) as connection:
             return connection.sql(sql).fetchall()
 
-    def wait(self, is_so: Callable[[], bool], seconds: float = 120) -> None:
+    def wait(self, is_so: Callable[[], bool], seconds: float = 1200) -> None:
         deadline = time.monotonic() + seconds
         while not is_so():
             if time.monotonic() > deadline:

@@ -15,9 +15,12 @@ pytest.importorskip("dagster_postgres", reason="not installed: uv sync --extra p
 from tests.support.postgres_server import postgres_programs, rows, serve_postgres
 
 PROGRAMS = postgres_programs()
-pytestmark = pytest.mark.skipif(
-    PROGRAMS is None, reason="no PostgreSQL on this machine: apt-get install postgresql"
-)
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.skipif(
+        PROGRAMS is None, reason="no PostgreSQL on this machine: apt-get install postgresql"
+    ),
+]
 TRADES = ("mill", "forge", "dye")
 
 
