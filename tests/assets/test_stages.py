@@ -2,6 +2,7 @@
 
 from assets.definitions import build_definitions
 from assets.resources import Models
+from persona_pipeline.project import open_project
 from persona_pipeline.stage_names import DEDUPLICATION, HUB_STAGES, STAGES, stages_before, stages_of
 
 DOMAINS = ["math", "npc"]
@@ -10,8 +11,8 @@ TABLES = {stage.name: stage.table for stage in stages_of(DOMAINS)}
 
 def parents() -> dict[str, set[str]]:
     """The assets that each asset depends on, by their tables."""
-    settings = load_settings(source="pages", model="fake/demo", domains=DOMAINS)
-    graph = build_definitions(settings, Models(settings)).resolve_asset_graph()
+    project = open_project(source="pages", model="fake/demo", domains=DOMAINS)
+    graph = build_definitions(project, Models(project.settings)).resolve_asset_graph()
     return {
         ".".join(key.path): {".".join(parent.path) for parent in graph.get(key).parent_keys}
         for key in graph.get_all_asset_keys()
