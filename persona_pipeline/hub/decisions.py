@@ -30,33 +30,36 @@ NUMBERS = {"shard": pl.String, "shard_number": pl.Int64}
 
 
 def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
-    """Decide the duplicates of this shard, and of every shard that is out of date.
+    """Decide the duplicates of every shard that is out of date; return this shard's in any case.
 
     An earlier shard has priority, so a shard's duplicates depend only on it and on the shards
     before it. The first shard that is out of date and all shards after it are decided again.
 
     Returns:
-        One item per decided shard, with its rows of `personas.duplicates` and `runs.resolved`.
+        One item per decided shard, with its rows of `personas.duplicates` and `runs.resolved`. One
+        of this shard, with the rows that are stored where these are up to date.
     """
     with store.connect(read_only=True) as connection:
         decisions = read_decisions(connection)
         bases = decision_bases(decisions, plan)
-        first = _first_outdated(decisions, bases, shard)
-        shards = [each.shard for each in decisions if each.shard_number >= first]
-        if shard not in shards:  # it was never compared
-            shards.append(shard)
-        candidates = _candidate_counts(connection, shards)
+        first = _first_outdated(decisions, bases)
         numbers = {decision.shard: decision.shard_number for decision in decisions}
+        shards = [each.shard for each in decisions if each.shard_number >= first]
+        candidates = _candidate_counts(connection, [*shards, shard])
         ranked, pairs = read_ranked(connection, shards, numbers)
-    duplicates = _decide(plan, ranked, pairs, first)
-    of_shard = duplicates.partition_by("shard", as_dict=True, include_key=False)
-    nothing = duplicates.drop("shard").clear()
+        stored = fetch(connection, STORED_DUPLICATES_SQL, {"shard": shard})
+    duplicates = _decide(plan, ranked, pairs, first).partition_by(
+        "shard", as_dict=True, include_key=False
+    )
+    if shard not in shards:  # up to date, or it was never compared
+        duplicates[(shard,)] = stored if shard in numbers else stored.clear()
+        shards.append(shard)
     return [
         StageRows(
             shard=each,
             stage=STAGE,
             tables={
-                "personas.duplicates": of_shard.get((each,), nothing),
+                "personas.duplicates": duplicates.get((each,), stored.clear()),
                 "runs.resolved": _resolved(bases.get(each), plan.thresholds),
             },
             funnel=FunnelCounts(candidates.get(each, 0), candidates.get(each, 0)),
@@ -100,14 +103,24 @@ def read_ranked(
     return ranked.join(places, on="shard"), pairs
 
 
-def _first_outdated(decisions: Sequence[Decision], bases: Mapping[str, str], shard: str) -> int:
-    """Return the lowest number among this shard and those out of date; LAST if there is none."""
+def _first_outdated(decisions: Sequence[Decision], bases: Mapping[str, str]) -> int:
+    """Return the lowest number of a shard that is out of date; LAST if none is."""
     outdated = [
         decision.shard_number
         for decision in decisions
-        if decision.shard == shard or decision.basis != bases.get(decision.shard)
+        if decision.basis != bases.get(decision.shard)
     ]
     return min(outdated, default=LAST)
+
+
+STORED_DUPLICATES_SQL: Final = """
+-- One row per persona of the shard that was removed as a duplicate.
+-- reads: personas.duplicates   params: $shard
+select persona_id, kept_id, layer, similarity, threshold, fuzzy_score
+from personas.duplicates
+where shard = $shard
+order by persona_id
+"""
 
 
 CANDIDATE_COUNTS_SQL: Final = """

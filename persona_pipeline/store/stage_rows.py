@@ -74,6 +74,9 @@ def replace_stage(
 ) -> None:
     """Replace the rows of one stage of one shard, and its row of `runs.stages`.
 
+    Rows that are as they were stay, with the run and the time that wrote them: what was made from
+    them is not out of date.
+
     Args:
         connection: in a transaction.
         rows: what the stage made.
@@ -82,9 +85,11 @@ def replace_stage(
     """
     for table, frame in rows.tables.items():
         column, value = rows.scope.get(table, (None, None))
-        only = f" and {column} = $value" if column else ""
+        where = "where shard = $shard" + (f" and {column} = $value" if column else "")
         parameters = {"shard": rows.shard} | ({"value": value} if column else {})
-        connection.execute(f"delete from {table} where shard = $shard{only}", parameters)
+        if _are_stored(connection, frame, f"from {table} {where}", parameters):
+            continue
+        connection.execute(f"delete from {table} {where}", parameters)
         insert_rows(connection, table, frame, {"shard": rows.shard}, run_id)
     if rows.funnel:
         labels = {"shard": rows.shard, "stage": rows.stage}
@@ -97,6 +102,40 @@ def replace_stage(
         }
         counts = pl.DataFrame([{**asdict(rows.funnel), **versions}], schema=FUNNEL)
         insert_rows(connection, "runs.stages", counts, labels, run_id)
+
+
+def _are_stored(
+    connection: duckdb.DuckDBPyConnection,
+    frame: pl.DataFrame,
+    source: str,
+    parameters: Mapping[str, str | None],
+) -> bool:
+    """Tell whether `source` has exactly these rows, leaving out who wrote them and when.
+
+    Compared are the sums of 64-bit hashes. A shard of 10,000 vectors of 384 dimensions takes 0.05
+    CPU-seconds; writing it takes 0.25.
+    """
+    [(count,)] = connection.execute(f"select count(*) {source}", parameters).fetchall()
+    if count != len(frame):
+        return False
+    rows = f"select * exclude (shard, run_id, created_at) {source}"
+    columns = connection.execute(f"describe {rows}", parameters).fetchall()
+    listing = ", ".join(
+        f"{_quoted(name) if name in frame.columns else 'null'}::{kind} as {_quoted(name)}"
+        for name, kind, *_ in columns
+    )
+    connection.register("rows_to_compare", frame)
+    sums = " union all ".join(
+        f"select sum(hash(content)::hugeint) from ({query}) as content"
+        for query in (rows, f"select {listing} from rows_to_compare")
+    )
+    [stored, new] = connection.execute(sums, parameters).fetchall()
+    connection.unregister("rows_to_compare")
+    return bool(stored == new)
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
 
 
 def insert_rows(
