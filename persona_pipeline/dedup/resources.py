@@ -30,8 +30,9 @@ class Resources:
         if 8 * count * length > max(self.memory_bytes, LEAST_MEMORY):
             msg = (
                 f"to spread {count:,} personas takes {8 * count * length / 1e9:.1f} GB for their "
-                f"vectors, and dedup_memory is {self.memory_bytes / 1e9:.1f} GB. Set it higher, give "
-                "the selection lower thresholds, or choose the first of the hub (method = 'first')"
+                f"vectors, and dedup_memory is {self.memory_bytes / 1e9:.1f} GB. Set it higher, "
+                "give the selection lower thresholds, or choose the first of the hub "
+                "(method = 'first')"
             )
             raise MemoryLimitError(msg)
 
@@ -43,9 +44,9 @@ class Resources:
         """
         if count * PAIR_BYTES > max(self.memory_bytes, LEAST_MEMORY):
             msg = (
-                f"over {count:,} pairs of personas have a {at_least}: more than fit into a memory "
-                f"of {self.memory_bytes / 1e9:.1f} GB. Set dedup_memory higher, or look for fewer "
-                "pairs: store_pairs_from and the thresholds higher. Most come from a few templates that differ "
-                "in a word"
+                f"over {count:,} pairs of texts have a {at_least}: more than fit into a memory "
+                f"of {self.memory_bytes / 1e9:.1f} GB. Set dedup_memory higher, or search for fewer "
+                "pairs: set store_pairs_from and the thresholds higher. Most pairs come from a few "
+                "templates that differ in a word"
             )
             raise MemoryLimitError(msg)

@@ -66,8 +66,8 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
 def _decide(plan: DedupPlan, ranked: pl.DataFrame, pairs: pl.DataFrame, first: int) -> pl.DataFrame:
     """The rows of personas.duplicates of the shards from number `first` on."""
     with open_resolver(ranked, pairs, plan.resources) as resolver:
-        matches = resolver.resolve(plan.thresholds, from_shard=first)
-    return matches.join(ranked.select("persona_id", "shard"), on="persona_id")
+        removed = resolver.resolve(plan.thresholds, from_rank=first)
+    return removed.join(ranked.select("id", "shard"), on="id").rename({"id": "persona_id"})
 
 
 def _resolved(basis: str | None, thresholds: Thresholds) -> pl.DataFrame:
@@ -92,14 +92,16 @@ def _of_shard(rows: pl.DataFrame, shard: str) -> pl.DataFrame:
 
 
 NUMBERS = {"shard": pl.String, "shard_number": pl.Int64}
+ENGINE_NAMES = {"persona_id": "id", "shard_number": "rank"}
 
 
 def read_ranked(
     connection: duckdb.DuckDBPyConnection, shards: Sequence[str], numbers: Mapping[str, int]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The fingerprints and the pairs that may decide about these shards.
+    """Read the fingerprints and the pairs that may decide about these shards.
 
-    Of other shards only those that were kept; `numbers` has the place of every shard.
+    Of other shards only those that were kept; `numbers` has the number of every shard. The columns
+    persona_id and shard_number are id and rank here, as the engine calls them.
     """
     parameters = {"shards": list(shards)}
     pairs = fetch(connection, read_sql("personas/ranked_pairs"), parameters).unique()
@@ -109,4 +111,4 @@ def read_ranked(
     )
     # not in SQL: a join on strings takes four times as long there
     places = pl.DataFrame(list(numbers.items()), NUMBERS, orient="row")
-    return ranked.join(places, on="shard"), pairs
+    return ranked.join(places, on="shard").rename(ENGINE_NAMES), pairs

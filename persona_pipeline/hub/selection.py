@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from persona_pipeline.dedup.duplicates import find_duplicates
 from persona_pipeline.dedup.rules import Thresholds
+from persona_pipeline.dedup.vectors.farthest import farthest_points
 from persona_pipeline.dedup.vectors.search import allocate_rows
 from persona_pipeline.dedup.words.word_sets import hash_texts
 from persona_pipeline.errors import StoreError
@@ -144,11 +145,16 @@ def _chain(
     """
     removed = dict[float, int]()
     for threshold in rules.thresholds:
-        gone = find_duplicates(
-            ranked, None, Thresholds(threshold, cosine=None), resources=plan.resources
+        duplicates = find_duplicates(
+            ranked,
+            id="persona_id",
+            text="persona",
+            rank="shard_number",
+            quality="quality",
+            thresholds=Thresholds(threshold, cosine=None),
+            resources=plan.resources,
         )
-        ranked = ranked.join(gone, on="persona_id", how="anti", maintain_order="left")
-        removed[threshold] = len(gone)
+        ranked, removed[threshold] = duplicates.kept, len(duplicates)
     return ranked, removed
 
 
@@ -158,8 +164,6 @@ def _first(ranked: pl.DataFrame, count: int | None) -> pl.DataFrame:
 
 def _spread(store: Store, plan: DedupPlan, ranked: pl.DataFrame, rules: Selection) -> pl.DataFrame:
     """The farthest from those before, one by one; those without a vector last, as ranked."""
-    from persona_pipeline.dedup.vectors.farthest import farthest_points  # noqa: PLC0415 - compiles
-
     placed, matrix = _vectors(store, plan, ranked)
     count = rules.count or len(ranked)
     picks = farthest_points(matrix, count, seed=rules.seed)

@@ -14,28 +14,28 @@ from persona_pipeline.dedup.rules import FUZZY_FROM, Thresholds
 TOLERANCE = 1e-9
 LAYERS = ["exact", "jaccard", "fuzzy", "semantic"]
 MASK = (1 << 64) - 1
-PERSONAS = {
-    "persona_id": pl.String(),
-    "persona": pl.String(),
-    "shard_number": pl.Int64(),
+TABLE = {
+    "id": pl.String(),
+    "text": pl.String(),
+    "rank": pl.Int64(),
     "quality": pl.Float64(),
 }
-VECTORS = {"persona_id": pl.String(), "embedding": pl.List(pl.Float32)}
+VECTORS = {"id": pl.String(), "embedding": pl.List(pl.Float32)}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A candidate whose words stand between spaces."""
 
-    persona_id: str
-    persona: str
-    shard_number: int = 1
+    id: str
+    text: str
+    rank: int = 1
     quality: float = 0.0
     embedding: tuple[float, ...] = ()
 
     @property
     def words(self) -> list[str]:
-        return self.persona.split()
+        return self.text.split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Link:
 class Removed:
     """Who goes, and because of whom."""
 
-    persona_id: str
+    id: str
     kept_id: str
     layer: str
     similarity: float
@@ -99,7 +99,7 @@ def fuzzy_score(left: Row, right: Row) -> float:
 
 
 def word_link(left: Row, right: Row, thresholds: Thresholds) -> Link | None:
-    if left.words == right.words and (left.words or left.persona == right.persona):
+    if left.words == right.words and (left.words or left.text == right.text):
         return Link("exact", 1.0)
     similarity, fuzzy = jaccard(left, right), thresholds.fuzzy
     is_asked = fuzzy is not None and similarity >= min(FUZZY_FROM, thresholds.jaccard) - TOLERANCE
@@ -114,7 +114,7 @@ def word_link(left: Row, right: Row, thresholds: Thresholds) -> Link | None:
 def links(left: Row, right: Row, thresholds: Thresholds) -> list[Link]:
     """In which layers the two are similar enough for one of them to go."""
     matches = [word_link(left, right, thresholds)]
-    if thresholds.cosine is not None and left.persona != right.persona:
+    if thresholds.cosine is not None and left.text != right.text:
         similarity = cosine(left, right)
         if similarity >= thresholds.cosine - TOLERANCE:
             matches.append(Link("semantic", similarity))
@@ -125,7 +125,7 @@ def ranked(rows: Iterable[Row]) -> list[Row]:
     """Whoever stands first is kept."""
     return sorted(
         rows,
-        key=lambda r: (r.shard_number, -r.quality, fnv(r.persona.encode()), r.persona_id),
+        key=lambda r: (r.rank, -r.quality, fnv(r.text.encode()), r.id),
     )
 
 
@@ -152,28 +152,28 @@ def reference(rows: Iterable[Row], thresholds: Thresholds) -> list[Removed]:
         assert level is not None
         removed.append(
             Removed(
-                row.persona_id,
-                keeper.persona_id,
+                row.id,
+                keeper.id,
                 link.layer,
                 link.similarity,
                 level,
                 link.fuzzy_score,
             )
         )
-    return sorted(removed, key=lambda r: r.persona_id)
+    return sorted(removed, key=lambda r: r.id)
 
 
-def personas_of(rows: Iterable[Row]) -> pl.DataFrame:
+def table_of(rows: Iterable[Row]) -> pl.DataFrame:
     return pl.DataFrame(
-        [(r.persona_id, r.persona, r.shard_number, r.quality) for r in rows],
-        schema=PERSONAS,
+        [(r.id, r.text, r.rank, r.quality) for r in rows],
+        schema=TABLE,
         orient="row",
     )
 
 
 def vectors_of(rows: Iterable[Row]) -> pl.DataFrame:
     return pl.DataFrame(
-        [(r.persona_id, list(r.embedding)) for r in rows if r.embedding],
+        [(r.id, list(r.embedding)) for r in rows if r.embedding],
         schema=VECTORS,
         orient="row",
     )
@@ -184,8 +184,15 @@ def run(
 ) -> list[Removed]:
     """What the library finds."""
     rows = list(rows)
-    matches = find_duplicates(personas_of(rows), vectors_of(rows), thresholds, resources=resources)
-    return removals(matches)
+    matches = find_duplicates(
+        table_of(rows),
+        vectors_of(rows),
+        rank="rank",
+        quality="quality",
+        thresholds=thresholds,
+        resources=resources,
+    )
+    return removals(matches.removed)
 
 
 def removals(matches: pl.DataFrame) -> list[Removed]:

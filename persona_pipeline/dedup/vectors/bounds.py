@@ -4,14 +4,10 @@ Unit vectors x and y are split along an orthonormal basis of a few dimensions: p
 remainders of the lengths r and s outside it. Then cos(x, y) <= p . q + r s (Cauchy-Schwarz).
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from persona_pipeline.dedup.vectors.exact_kernel import Bounds, Vectors
-
+from persona_pipeline.dedup import kernels
 
 LONG_PREFIX = 64
 """Dimensions of the longer prefix. Of 1.25 billion pairs of sentences it leaves 0.13 million, of
@@ -46,7 +42,9 @@ def evenly_spaced(count: int, wanted: int) -> NDArray[np.int64]:
     return np.linspace(0, count, min(count, wanted), endpoint=False).astype(np.int64)
 
 
-def to_units(vectors: "Vectors", rows: NDArray[np.int64] | slice) -> NDArray[np.float64]:
+def to_units(
+    vectors: "kernels.exact.Vectors", rows: NDArray[np.int64] | slice
+) -> NDArray[np.float64]:
     """These rows, each divided by its length."""
     units: NDArray[np.float64] = vectors.rows[rows] / np.sqrt(vectors.lengths[rows])[:, None]
     return units
@@ -73,14 +71,12 @@ def least_product(min_cosine: float, dimensions: int) -> np.float32:
     return np.float32(min_cosine - (dimensions + 4) * _STEP)
 
 
-def prefix_bounds(min_cosine: float, dimensions: int) -> "Bounds":
+def prefix_bounds(min_cosine: float, dimensions: int) -> "kernels.exact.Bounds":
     """What a pair must reach: with so many dimensions, with the longer prefix, and in the end."""
-    from persona_pipeline.dedup.vectors.exact_kernel import Bounds  # noqa: PLC0415
-
     short, long_prefixes = (
         least_product(min_cosine, length) for length in (dimensions, LONG_PREFIX)
     )
-    return Bounds(short, long_prefixes, min_cosine)
+    return kernels.exact.Bounds(short, long_prefixes, min_cosine)
 
 
 def cut_tiles(rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:

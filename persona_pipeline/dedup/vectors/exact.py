@@ -17,11 +17,11 @@ in NumPy 13, faiss IndexFlatIP 20. The cost grows with the square of the number.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from persona_pipeline.dedup import kernels
 from persona_pipeline.dedup.vectors.bounds import (
     BASIS_SAMPLE,
     LONG_PREFIX,
@@ -42,10 +42,6 @@ from persona_pipeline.dedup.vectors.pairs import (
     sort_pairs,
     take_pairs,
 )
-
-if TYPE_CHECKING:
-    from persona_pipeline.dedup.vectors.exact_kernel import Bounds, Prefixes, Vectors
-
 
 _ROWS = 1024
 """Rows a task: their prefixes take 96 KiB, and stay in the L2 cache while the tiles pass."""
@@ -92,15 +88,13 @@ def similar_pairs(
         threads: tasks at a time; the pairs are the same with any number.
         check: called with the number of pairs so far; may object.
     """
-    from persona_pipeline.dedup.vectors.exact_kernel import Vectors, squares  # noqa: PLC0415 - numba
-
     rows = np.ascontiguousarray(vectors, dtype=np.float32)
-    lengths = squares(rows)
+    lengths = kernels.exact.squares(rows)
     usable = np.flatnonzero(np.isfinite(lengths) & (lengths > 0))
     known = int(np.searchsorted(usable, known))
     if len(usable) < len(rows):
         rows, lengths = rows[usable], lengths[usable]
-    search = _choose_search(Vectors(rows, lengths), min_cosine, known)
+    search = _choose_search(kernels.exact.Vectors(rows, lengths), min_cosine, known)
     earlier, later, cosines = join_pairs(search.iter_pairs(threads), check)
     if len(usable) == len(vectors):
         return earlier, later, cosines
@@ -108,7 +102,7 @@ def similar_pairs(
 
 
 def _choose_search(
-    vectors: "Vectors", min_cosine: float, known: int
+    vectors: "kernels.exact.Vectors", min_cosine: float, known: int
 ) -> "_PrefixSearch | _ProductSearch":
     """Prefixes, where a sample of pairs says that they cost less than whole products."""
     if len(vectors.rows) >= _PREFIX_FROM:
@@ -120,7 +114,7 @@ def _choose_search(
 
 
 def _choose_dimensions(
-    vectors: "Vectors", basis: NDArray[np.float64], min_cosine: float
+    vectors: "kernels.exact.Vectors", basis: NDArray[np.float64], min_cosine: float
 ) -> int | None:
     """The length of prefix that costs least by a sample of pairs; None: whole products do."""
     places = evenly_spaced(len(vectors.rows), _PAIR_SAMPLE)
@@ -146,21 +140,19 @@ def _choose_dimensions(
 class _PrefixSearch:
     """Short products in tiles, from the diagonal on."""
 
-    vectors: "Vectors"
-    prefixes: "Prefixes"
-    bounds: "Bounds"
+    vectors: "kernels.exact.Vectors"
+    prefixes: "kernels.exact.Prefixes"
+    bounds: "kernels.exact.Bounds"
 
     @classmethod
     def build(
         cls,
-        vectors: "Vectors",
+        vectors: "kernels.exact.Vectors",
         basis: NDArray[np.float64],
         dimensions: int,
         min_cosine: float,
         known: int,
     ) -> "_PrefixSearch":
-        from persona_pipeline.dedup.vectors.exact_kernel import Prefixes  # noqa: PLC0415
-
         count = len(vectors.rows)
         rows = np.empty((count, dimensions), np.float32)
         long_prefixes = np.empty((count, LONG_PREFIX), np.float32)
@@ -169,7 +161,9 @@ class _PrefixSearch:
             projected = to_units(vectors, block) @ basis
             rows[block] = bounded_prefix(projected, dimensions)
             long_prefixes[block] = bounded_prefix(projected, LONG_PREFIX)
-        prefixes = Prefixes(rows, cut_tiles(rows[known:], _TILE), known, long_prefixes)
+        prefixes = kernels.exact.Prefixes(
+            rows, cut_tiles(rows[known:], _TILE), known, long_prefixes
+        )
         return cls(vectors, prefixes, prefix_bounds(min_cosine, dimensions))
 
     def iter_pairs(self, threads: int) -> Iterator[Pairs]:
@@ -178,14 +172,12 @@ class _PrefixSearch:
             yield from executor.map(self._search_rows, range(0, len(self.vectors.rows), _ROWS))
 
     def _search_rows(self, first: int) -> Pairs:
-        from persona_pipeline.dedup.vectors.exact_kernel import search_prefixes  # noqa: PLC0415
-
         rows = (first, min(first + _ROWS, len(self.vectors.rows)))
         matches = make_room(2 * _ROWS * _TILE)
         tile = max(0, first + 1 - self.prefixes.first) // _TILE
         parts = []
         while tile < len(self.prefixes.columns):
-            count, tile = search_prefixes(
+            count, tile = kernels.exact.search_prefixes(
                 rows, tile, self.prefixes, self.vectors, self.bounds, matches
             )
             parts.append(take_pairs(matches, count))
@@ -199,21 +191,21 @@ class _ProductSearch:
     BLAS brings its own threads.
     """
 
-    vectors: "Vectors"
+    vectors: "kernels.exact.Vectors"
     units: NDArray[np.float32]
     known: int
-    bounds: "Bounds"
+    bounds: "kernels.exact.Bounds"
 
     @classmethod
-    def build(cls, vectors: "Vectors", min_cosine: float, known: int) -> "_ProductSearch":
-        from persona_pipeline.dedup.vectors.exact_kernel import Bounds  # noqa: PLC0415
-
+    def build(
+        cls, vectors: "kernels.exact.Vectors", min_cosine: float, known: int
+    ) -> "_ProductSearch":
         units = np.empty_like(vectors.rows)
         for start in range(0, len(units), PROJECTED):
             block = slice(start, start + PROJECTED)
             units[block] = to_units(vectors, block)
         bound = least_product(min_cosine, units.shape[1])
-        return cls(vectors, units, known, Bounds(bound, bound, min_cosine))
+        return cls(vectors, units, known, kernels.exact.Bounds(bound, bound, min_cosine))
 
     def iter_pairs(self, threads: int) -> Iterator[Pairs]:
         """Some rows at a time, in order."""
@@ -221,13 +213,13 @@ class _ProductSearch:
         yield from map(self._search_rows, range(0, len(self.units), _PRODUCT_ROWS))
 
     def _search_rows(self, first: int) -> Pairs:
-        from persona_pipeline.dedup.vectors.exact_kernel import search_products  # noqa: PLC0415
-
         rows = self.units[first : first + _PRODUCT_ROWS]
         matches = make_room(_PRODUCT_ROWS * _PRODUCT_COLUMNS)
         parts = []
         for left in range(max(first, self.known), len(self.units), _PRODUCT_COLUMNS):
             products = rows @ self.units[left : left + _PRODUCT_COLUMNS].T
-            count = search_products(products, (first, left), self.vectors, self.bounds, matches)
+            count = kernels.exact.search_products(
+                products, (first, left), self.vectors, self.bounds, matches
+            )
             parts.append(take_pairs(matches, count))
         return sort_pairs(join_pairs(parts), len(self.units))

@@ -22,11 +22,11 @@ all of the placing, since nothing about a known vector is kept but itself.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from persona_pipeline.dedup import kernels
 from persona_pipeline.dedup.vectors.bounds import (
     LONG_PREFIX,
     bounded_prefix,
@@ -52,11 +52,6 @@ from persona_pipeline.dedup.vectors.quantizer import (
     pad,
     to_grid,
 )
-
-if TYPE_CHECKING:
-    from persona_pipeline.dedup.vectors.exact_kernel import Bounds
-    from persona_pipeline.dedup.vectors.ivf_kernel import Arranged
-
 
 _LISTS_PER_ROOT = 0.7
 """Cells, by the root of the number of vectors. At a million 0.5, 0.7 and 1 cost 36, 31 and 27
@@ -224,12 +219,12 @@ class _IvfSearch:
     """Short products of the vectors of each cell with those that have it near."""
 
     usable: Usable
-    arranged: "Arranged"
+    arranged: "kernels.ivf.Arranged"
     ends: NDArray[np.int64]
     """Where the places of each cell end, after a zero."""
     queries: tuple[NDArray[np.int64], NDArray[np.int32]]
     """Where those of each cell start, and all: places that have the cell near."""
-    bounds: "Bounds"
+    bounds: "kernels.exact.Bounds"
 
     @classmethod
     def build(  # noqa: PLR0913, PLR0917
@@ -241,13 +236,11 @@ class _IvfSearch:
         min_cosine: float,
         threads: int,
     ) -> "_IvfSearch":
-        from persona_pipeline.dedup.vectors.ivf_kernel import Arranged, list_queries  # noqa: PLC0415
-
         prefixes, long_prefixes, nearest = _project(usable, projection, nprobe, threads)
         order = np.argsort(nearest[:, 0] * np.int64(4) - groups, kind="stable")
         for array in (prefixes, long_prefixes, nearest):
             _reorder(array, order)
-        arranged = Arranged(
+        arranged = kernels.ivf.Arranged(
             usable.rows[order],
             nearest[:, 0].copy(),
             nearest,
@@ -257,7 +250,7 @@ class _IvfSearch:
         )
         count = len(projection.centroids)
         ends = np.searchsorted(arranged.lists, np.arange(count + 1))
-        queries = list_queries(nearest, count)
+        queries = kernels.ivf.list_queries(nearest, count)
         return cls(usable, arranged, ends, queries, prefix_bounds(min_cosine, _PREFIX))
 
     def iter_pairs(self, threads: int) -> Iterator[Pairs]:
@@ -272,14 +265,12 @@ class _IvfSearch:
             yield from executor.map(lambda task: self._search(*task), tasks)
 
     def _search(self, list_number: int, which: slice) -> Pairs:
-        from persona_pipeline.dedup.vectors.ivf_kernel import search_list  # noqa: PLC0415
-
         queries = self.queries[1][which]
         matches = make_room(_ROOM)
         parts = []
         place, query, end = self.ends[list_number], 0, self.ends[list_number + 1]
         while place < end:
-            count, place, query = search_list(
+            count, place, query = kernels.ivf.search_list(
                 queries,
                 end,
                 (place, query),

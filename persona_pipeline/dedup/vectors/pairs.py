@@ -1,14 +1,12 @@
 """Pairs on their way from a kernel to the caller."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from persona_pipeline.dedup.vectors.exact_kernel import PairBuffer
-
+from persona_pipeline.dedup import kernels
 
 _Number = TypeVar("_Number", np.int64, np.float64)
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
@@ -19,14 +17,14 @@ def accept(_count: int) -> None:
     """However many pairs there are."""
 
 
-def make_room(pairs: int) -> "PairBuffer":
+def make_room(pairs: int) -> "kernels.exact.PairBuffer":
     """Room for as many pairs as a kernel may find before it comes back."""
-    from persona_pipeline.dedup.vectors.exact_kernel import PairBuffer  # noqa: PLC0415
+    return kernels.exact.PairBuffer(
+        np.empty(pairs, np.int64), np.empty(pairs, np.int64), np.empty(pairs)
+    )
 
-    return PairBuffer(np.empty(pairs, np.int64), np.empty(pairs, np.int64), np.empty(pairs))
 
-
-def take_pairs(matches: "PairBuffer", count: int) -> Pairs:
+def take_pairs(matches: "kernels.exact.PairBuffer", count: int) -> Pairs:
     """The first of these, copied: the room is used again."""
     return (
         matches.earlier[:count].copy(),

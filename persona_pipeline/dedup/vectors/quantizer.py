@@ -8,11 +8,11 @@ billions to the next point of the grid.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from persona_pipeline.dedup import kernels
 from persona_pipeline.dedup.vectors.bounds import (
     BASIS_SAMPLE,
     LONG_PREFIX,
@@ -21,10 +21,6 @@ from persona_pipeline.dedup.vectors.bounds import (
     find_directions,
     to_units,
 )
-
-if TYPE_CHECKING:
-    from persona_pipeline.dedup.vectors.exact_kernel import Vectors
-
 
 BLOCK = 1024
 """Rows at a time: at 384 dimensions 1.5 MiB, which stay near the core."""
@@ -39,18 +35,19 @@ _LEAST_REMAINDER = 1e-3
 class Usable:
     """The rows that have a direction. The vectors stay where they are, perhaps on a disk."""
 
-    vectors: "Vectors"
+    vectors: "kernels.exact.Vectors"
     rows: NDArray[np.int64]
 
     @classmethod
     def of(cls, vectors: NDArray[np.float32]) -> "Usable":
         """Reads all vectors once."""
-        from persona_pipeline.dedup.vectors.exact_kernel import Vectors, squares  # noqa: PLC0415
-
         rows = np.ascontiguousarray(vectors, dtype=np.float32).view()
         rows.flags.writeable = False  # as a read-only file is: numba compiles for one kind only
-        lengths = squares(rows)
-        return cls(Vectors(rows, lengths), np.flatnonzero(np.isfinite(lengths) & (lengths > 0)))
+        lengths = kernels.exact.squares(rows)
+        return cls(
+            kernels.exact.Vectors(rows, lengths),
+            np.flatnonzero(np.isfinite(lengths) & (lengths > 0)),
+        )
 
     def sample(self) -> NDArray[np.float64]:
         """Some unit vectors from all over the rows."""
@@ -80,11 +77,9 @@ class Projection:
     @classmethod
     def build(cls, usable: Usable, centroids: NDArray[np.float32]) -> "Projection":
         """The first directions and the centroids depend on the centroids only."""
-        from persona_pipeline.dedup.vectors.ivf_kernel import span  # noqa: PLC0415
-
         most = min(LONG_PREFIX - 1, centroids.shape[1])
         centroids = np.array(centroids, np.float32)
-        spanning = span(centroids, most, _LEAST_REMAINDER)
+        spanning = kernels.ivf.span(centroids, most, _LEAST_REMAINDER)
         sample = usable.sample()
         basis = pad(_complete(spanning, most, sample))
         projected = sample @ basis.T
@@ -108,11 +103,9 @@ class Columns:
 
     def nearest(self, coordinates: NDArray[np.float64], count: int) -> NDArray[np.int32]:
         """So many cells for each row, nearest first, ties to the lower number."""
-        from persona_pipeline.dedup.vectors.ivf_kernel import choose_nearest  # noqa: PLC0415
-
         nearest = np.empty((len(coordinates), min(count, self.count)), np.int32)
         used = coordinates[:, : self.tiles.shape[1]]
-        choose_nearest(to_grid(used), self.tiles, self.count, nearest)
+        kernels.ivf.choose_nearest(to_grid(used), self.tiles, self.count, nearest)
         return nearest
 
 
@@ -137,10 +130,8 @@ def multiply_all(
     rows: NDArray[np.float32] | NDArray[np.float64], columns: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Each row with each of the columns, which are given as rows."""
-    from persona_pipeline.dedup.vectors.ivf_kernel import multiply  # noqa: PLC0415
-
     products = np.empty((len(rows), len(columns)))
-    multiply(rows, columns, products)
+    kernels.ivf.multiply(rows, columns, products)
     return products
 
 

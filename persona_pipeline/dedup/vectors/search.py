@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from persona_pipeline.dedup.resolve import PAIRS
 from persona_pipeline.dedup.resources import Resources
+from persona_pipeline.dedup.vectors.exact import similar_pairs
+from persona_pipeline.dedup.vectors.ivf import ivf_pairs, train_ivf
 from persona_pipeline.dedup.vectors.pairs import Pairs
 from persona_pipeline.errors import StoreError
 
@@ -78,9 +80,6 @@ def similar_texts(
 
 
 def _search(vectors: TextVectors, min_cosine: float, resources: Resources) -> Iterator[Pairs]:
-    from persona_pipeline.dedup.vectors.exact import similar_pairs  # noqa: PLC0415 - compiles
-    from persona_pipeline.dedup.vectors.ivf import ivf_pairs, train_ivf  # noqa: PLC0415 - compiles
-
     def check(count: int) -> None:
         resources.check_pairs(count, f"cosine of {min_cosine:.3g} and more")
 

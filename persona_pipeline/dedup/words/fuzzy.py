@@ -17,7 +17,7 @@ def fuzzy_scores(pairs: pl.DataFrame, texts: pl.DataFrame, resources: Resources)
 
     Args:
         pairs: first_key, second_key: keys of word sets.
-        texts: key, persona: one text of each of these word sets, whichever.
+        texts: key, text: one text of each of these word sets, whichever.
         resources: memory and threads.
     """
     threads = resources.threads

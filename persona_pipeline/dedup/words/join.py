@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from persona_pipeline.dedup import kernels
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.words.join_keys import LEVEL, MAX_LEVEL, JoinKeyTable, build_key_table
 from persona_pipeline.dedup.words.word_sets import EncodedTexts, WordSets, concat_sets
@@ -78,11 +79,9 @@ def distinct_sets(texts: EncodedTexts) -> KeyedSets:
 
 def are_shared(new: KeyedSets, known: Iterable[KeyedSets]) -> NDArray[np.bool_]:
     """Which of the new sets are among the known ones."""
-    from persona_pipeline.dedup.words.join_kernel import mark_common  # noqa: PLC0415 - compiles
-
     matches = np.zeros(len(new.keys), np.bool_)
     for part in known:
-        mark_common(new.keys, part.keys, matches)
+        kernels.join.mark_common(new.keys, part.keys, matches)
     return matches
 
 
@@ -183,14 +182,14 @@ class _Join:
         Of 1.8 million known sets, 364,000 share a key with one of 180,000 new ones; few of them are
         alike in size and signature, too. Finding these takes 0.07 CPU-seconds, and saves 0.15.
         """
-        from persona_pipeline.dedup.words.join_kernel import find_near  # noqa: PLC0415 - compiles
-
         wanted = self._index(new)
 
         def choose(part: KeyedSets) -> KeyedSets:
             matches = np.zeros(len(part.sets), np.bool_)
             part_keys = part.keys_at(self._min_similarity)[1:]
-            find_near(part_keys, part.sets.starts, wanted, self._min_similarity, matches)
+            kernels.join.find_near(
+                part_keys, part.sets.starts, wanted, self._min_similarity, matches
+            )
             rows = np.flatnonzero(matches)
             rows = rows[~are_among(part.keys[rows], new.keys)]
             return KeyedSets(part.keys[rows], part.sets.take(rows))
@@ -199,13 +198,11 @@ class _Join:
             yield from pool.map(choose, known)
 
     def _index(self, new: KeyedSets) -> "Wanted":
-        from persona_pipeline.dedup.words.join_kernel import index_keys  # noqa: PLC0415 - compiles
-
         _, keys, rows, signatures = new.keys_at(self._min_similarity)
         width = max(6, len(keys).bit_length())
         bits = np.zeros(SLOTS << (width - 6), np.uint64)
         groups = np.empty((1 << width) + 1, np.int64)
-        index_keys(keys, bits, groups)
+        kernels.join.index_keys(keys, bits, groups)
         return Wanted(bits, groups, keys, new.sets.sizes[rows], signatures[rows])
 
     def pairs(self, sets: WordSets, is_new: NDArray[np.bool_], level: int) -> JoinPairs:
@@ -233,10 +230,8 @@ class _Join:
     def _passes(
         self, sets: WordSets, is_new: NDArray[np.bool_], level: int, hot: NDArray[np.bool_]
     ) -> Iterator[JoinPairs]:
-        from persona_pipeline.dedup.words.join_kernel import count_keys  # noqa: PLC0415 - compiles
-
         shapes = build_key_table(sets.sizes, self._min_similarity, level)
-        total = count_keys(sets.starts, shapes.starts)
+        total = kernels.join.count_keys(sets.starts, shapes.starts)
         keys_at_a_time = max(self._resources.memory_bytes // 4 // KEY_BYTES, GROUP_KEYS)
         passes = max(1, ceil(total / keys_at_a_time))
         limit = HOT if level < MAX_LEVEL else UNLIMITED
@@ -254,18 +249,16 @@ class _Join:
         limit: int,
         hot: NDArray[np.bool_],
     ) -> Iterator[JoinPairs]:
-        from persona_pipeline.dedup.words.join_kernel import join_group, partition_keys  # noqa: PLC0415
-
         bits = max(1, (len(keys.keys) // GROUP_KEYS).bit_length())
         grouped = Keys.allocate(len(keys.keys))
-        starts = partition_keys(*keys, bits, grouped)
+        starts = kernels.join.partition_keys(*keys, bits, grouped)
 
         def join(group: int) -> JoinPairs:
             columns, room = grouped.slice(starts[group], starts[group + 1]), 1024
             while True:
                 pairs, shared = np.empty((room, 2), np.int32), np.empty(room, np.int32)
                 rules = (self._min_similarity, limit)
-                matches = join_group(*columns, compared, *rules, pairs, shared, hot)
+                matches = kernels.join.join_group(*columns, compared, *rules, pairs, shared, hot)
                 if matches <= room:
                     return _unique(pairs[:matches], shared[:matches])
                 room = matches
@@ -275,24 +268,22 @@ class _Join:
 
 
 def _sign(sets: WordSets) -> NDArray[np.uint64]:
-    from persona_pipeline.dedup.words.join_kernel import sign_sets  # noqa: PLC0415 - compiles
-
     signatures = np.empty(len(sets), np.uint64)
-    sign_sets(sets.codes, sets.starts, signatures)
+    kernels.join.sign_sets(sets.codes, sets.starts, signatures)
     return signatures
 
 
 def _write_keys(sets: WordSets, shapes: JoinKeyTable, passes: int, number: int) -> Keys:
     """The keys of this pass, one of `passes` parts of all keys."""
-    from persona_pipeline.dedup.words.join_kernel import count_keys, write_keys  # noqa: PLC0415
-
-    room = count_keys(sets.starts, shapes.starts)
+    room = kernels.join.count_keys(sets.starts, shapes.starts)
     if passes > 1:
         room = room // passes + room // passes // 8 + 1024
     layout = (shapes.starts, shapes.places, shapes.levels, shapes.roles)
     while True:
         columns = Keys.allocate(room)
-        matches = write_keys(sets.codes, sets.starts, *layout, passes, number, *columns)
+        matches = kernels.join.write_keys(
+            sets.codes, sets.starts, *layout, passes, number, *columns
+        )
         if matches <= room:
             return columns.slice(0, matches)
         room = matches

@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from persona_pipeline.dedup import kernels
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.words.join import PAIRS, KeyedSets, are_among
-from persona_pipeline.dedup.words.minhash_kernel import HASHES
 from persona_pipeline.dedup.words.word_sets import WordSets, concat_sets
 
 FILTER_BITS = 32
@@ -34,7 +34,11 @@ def choose_bands(threshold: float) -> tuple[int, int]:
     integral below the threshold (false positives) and that of the rest above it (false negatives)
     have equal weight.
     """
-    choices = [(b, r) for b in range(1, HASHES + 1) for r in range(1, HASHES // b + 1)]
+    choices = [
+        (b, r)
+        for b in range(1, kernels.minhash.HASHES + 1)
+        for r in range(1, kernels.minhash.HASHES // b + 1)
+    ]
     bands, hashes = np.array(choices, np.float64).T[:, :, np.newaxis]
     middles = (np.arange(STEPS) + 0.5) / STEPS
     below, above = threshold * middles, threshold + (1 - threshold) * middles
@@ -65,7 +69,9 @@ def minhash_pairs(
     keys = np.concatenate([new.keys, *(part.keys for part, _ in similar)])
     sets = concat_sets([new.sets, *(part.sets for part, _ in similar)])
     band_keys = np.concatenate([new_keys, *(part_keys for _, part_keys in similar)])
-    signatures = np.empty((0, HASHES), np.uint32) if is_verified else join.signatures(sets)
+    signatures = (
+        np.empty((0, kernels.minhash.HASHES), np.uint32) if is_verified else join.signatures(sets)
+    )
     rows, similarity = join.pairs(sets, band_keys, signatures, len(new.keys))
     left, right = keys[rows].T
     columns = {
@@ -97,13 +103,13 @@ class _Join:
 
     def band_keys(self, sets: WordSets) -> NDArray[np.uint64]:
         """One row per set, one column per band."""
-        from persona_pipeline.dedup.words.minhash_kernel import write_band_keys  # noqa: PLC0415 - compiles
-
         keys = np.empty((len(sets), self._bands), np.uint64)
 
         def write(start: int) -> None:
             starts = sets.starts[start : start + CHUNK + 1]
-            write_band_keys(sets.codes, starts, self._hashes, keys[start : start + CHUNK])
+            kernels.minhash.write_band_keys(
+                sets.codes, starts, self._hashes, keys[start : start + CHUNK]
+            )
 
         with ThreadPoolExecutor(self._resources.threads) as pool:
             list(pool.map(write, range(0, len(sets), CHUNK)))
@@ -111,13 +117,11 @@ class _Join:
 
     def signatures(self, sets: WordSets) -> NDArray[np.uint32]:
         """One row per set, one column per hash."""
-        from persona_pipeline.dedup.words.minhash_kernel import write_signatures  # noqa: PLC0415 - compiles
-
-        signatures = np.empty((len(sets), HASHES), np.uint32)
+        signatures = np.empty((len(sets), kernels.minhash.HASHES), np.uint32)
 
         def write(start: int) -> None:
             starts = sets.starts[start : start + CHUNK + 1]
-            write_signatures(sets.codes, starts, signatures[start : start + CHUNK])
+            kernels.minhash.write_signatures(sets.codes, starts, signatures[start : start + CHUNK])
 
         with ThreadPoolExecutor(self._resources.threads) as pool:
             list(pool.map(write, range(0, len(sets), CHUNK)))
@@ -127,11 +131,9 @@ class _Join:
         self, new: KeyedSets, new_keys: NDArray[np.uint64], known: Iterable[KeyedSets]
     ) -> Iterator[tuple[KeyedSets, NDArray[np.uint64]]]:
         """Of each part, the sets that share a band with a new one, or seem to, and their bands."""
-        from persona_pipeline.dedup.words.join_kernel import mark_keys  # noqa: PLC0415 - compiles
-
         slots = max(6, (FILTER_BITS * new_keys.size).bit_length())
         bits = np.zeros(1 << (slots - 6), np.uint64)
-        mark_keys(new_keys.ravel(), bits)
+        kernels.join.mark_keys(new_keys.ravel(), bits)
         for part in known:
             keys = self.band_keys(part.sets)
             places = keys & np.uint64((1 << slots) - 1)
@@ -147,8 +149,6 @@ class _Join:
         new: int,
     ) -> BandPairs:
         """Each similar pair once. Sets of one key are compared without a list of candidates."""
-        from persona_pipeline.dedup.words.minhash_kernel import join_band  # noqa: PLC0415 - compiles
-
         rules = (sets.codes, sets.starts, signatures, new, self._min_similarity)
 
         def join(band: int) -> BandPairs:
@@ -156,7 +156,9 @@ class _Join:
             rows, similarity = np.empty((len(order), 2), np.int32), np.empty(len(order), np.float64)
             parts, at = [BandPairs(rows[:0], similarity[:0])], 0
             while at < len(order):
-                at, count = join_band(band_keys, band, order, at, *rules, rows, similarity)
+                at, count = kernels.minhash.join_band(
+                    band_keys, band, order, at, *rules, rows, similarity
+                )
                 parts.append(BandPairs(rows[:count].copy(), similarity[:count].copy()))
             return _concat(parts)
 

@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from persona_pipeline.dedup import kernels
 from persona_pipeline.dedup.words.characters import load_characters
 
 TOKENIZER_VERSION = 3
@@ -58,11 +59,9 @@ class WordSets:
 
     def take(self, rows: NDArray[np.int64]) -> "WordSets":
         """These sets, in this order."""
-        from persona_pipeline.dedup.words.word_sets_kernel import gather_sets  # noqa: PLC0415 - compiles
-
         starts = np.concatenate([np.zeros(1, np.int64), self.sizes[rows]]).cumsum()
         codes = np.empty(starts[-1], np.uint64)
-        gather_sets(self.codes, self.starts, rows, starts, codes)
+        kernels.word_sets.gather_sets(self.codes, self.starts, rows, starts, codes)
         return WordSets(codes, starts)
 
 
@@ -81,12 +80,10 @@ class EncodedTexts:
 
 def learn_vocabulary(texts: pl.Series) -> Vocabulary:
     """The frequency of words in the first texts."""
-    from persona_pipeline.dedup.words.word_sets_kernel import count_words  # noqa: PLC0415 - compiles
-
     sample = texts.head(LEARNED_TEXTS)
     data, offsets = _composed(sample)
     words, counts = np.zeros(VOCABULARY, np.uint64), np.zeros(VOCABULARY, np.int32)
-    count_words(data, offsets, *load_characters(), words, counts)
+    kernels.word_sets.count_words(data, offsets, *load_characters(), words, counts)
     ranks, known = np.zeros(VOCABULARY, np.uint8), counts > 0
     ranks[known] = np.minimum(1 + RANK_STEPS * np.log2(counts[known]), 255)
     return Vocabulary(words, ranks, len(sample))
@@ -116,34 +113,30 @@ def concat_sets(parts: Sequence[WordSets]) -> WordSets:
 
 def hash_texts(texts: pl.Series) -> NDArray[np.uint64]:
     """A stable hash of each text as it stands: texts of one hash have one embedding."""
-    from persona_pipeline.dedup.words.word_sets_kernel import hash_bytes  # noqa: PLC0415 - compiles
-
     data, offsets = _utf8(texts)
     hashes = np.empty(len(texts), np.uint64)
-    hash_bytes(data, offsets, 0, hashes)
+    kernels.word_sets.hash_bytes(data, offsets, 0, hashes)
     return hashes
 
 
 def _encode_chunk(texts: pl.Series, vocabulary: Vocabulary) -> EncodedTexts:
-    from persona_pipeline.dedup.words.word_sets_kernel import encode_texts  # noqa: PLC0415 - compiles
-
     data, offsets = _composed(texts)
     most = int(offsets[-1] - offsets[0]) // 2 + len(texts) + 1
     codes, starts = np.empty(most, np.uint64), np.zeros(len(texts) + 1, np.int64)
     sequence_keys = np.empty(len(texts), np.uint64)
     set_keys = np.empty(len(texts), np.uint64)
     tables = (*load_characters(), vocabulary.words, vocabulary.ranks)
-    total = encode_texts(data, offsets, *tables, starts[1:], codes, sequence_keys, set_keys)
+    total = kernels.word_sets.encode_texts(
+        data, offsets, *tables, starts[1:], codes, sequence_keys, set_keys
+    )
     return EncodedTexts(WordSets(codes[:total].copy(), starts), sequence_keys, set_keys)
 
 
 def _composed(texts: pl.Series) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The bytes of the texts in NFC."""
-    from persona_pipeline.dedup.words.word_sets_kernel import find_composable  # noqa: PLC0415 - compiles
-
     data, offsets = _utf8(texts)
     matches = np.zeros(len(texts), np.bool_)
-    find_composable(data, offsets, FIRST_COMPOSABLE, matches)
+    kernels.word_sets.find_composable(data, offsets, FIRST_COMPOSABLE, matches)
     if not matches.any():
         return data, offsets
     parts = [texts.filter(~matches), texts.filter(matches).str.normalize("NFC")]
