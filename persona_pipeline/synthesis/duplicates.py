@@ -96,7 +96,7 @@ def find_record_duplicates(
         resources=resources,
     )
     removed = duplicates.removed.with_columns(threshold=pl.lit(threshold or 1.0))
-    return removed.join(ranked, on="record_id").select("shard", *DUPLICATES)
+    return removed.join(ranked, on="record_id", maintain_order="left").select("shard", *DUPLICATES)
 
 
 def _differing(rows: pl.DataFrame, others: pl.DataFrame) -> list[str]:
