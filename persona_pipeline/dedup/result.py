@@ -1,4 +1,4 @@
-"""The result of a deduplication: what is kept, what is removed and why, at one set of thresholds."""
+"""Say what is kept, what is removed, and why: the result of a deduplication."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace

@@ -62,9 +62,9 @@ def find_record_duplicates(
     """Return one row per record to remove, and because of which.
 
     A record stays unless one that stayed before it has its signature or similar words. The ranking
-    is that of `find_duplicates`: the earlier shard, then a hash of the text, then the id. The keeper
-    is the one of the same signature, else the most similar one by words, and of equally similar
-    ones the first.
+    is that of `find_duplicates`: the earlier shard, then a hash of the text, then the id. The
+    keeper is the one of the same signature, else the most similar one by words. Of equally similar
+    ones, it is the first in the ranking.
 
     Args:
         domain: says what is compared.

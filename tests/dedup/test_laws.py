@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persona_pipeline.dedup.comparison import (
+    find_exact_keys,
     fingerprint,
     keyed_vectors,
     semantic_pairs,
@@ -54,7 +55,8 @@ def row_lists(draw: st.DrawFn) -> list[Row]:
         if text not in vector_of:
             vector_of[text] = draw(vectors)
         shard, quality = draw(st.integers(1, 3)), draw(st.sampled_from([0.0, 0.5]))
-        rows.append(Row(f"p{number}", text, shard, quality, vector_of[text]))
+        key = draw(st.none() | st.integers(1, 8))
+        rows.append(Row(f"p{number}", text, shard, quality, vector_of[text], key))
     return rows
 
 
@@ -194,7 +196,9 @@ class Library:
         self.fingerprints = self.fingerprints.filter(~pl.col("id").is_in(personas))
 
     def resolve(self, thresholds: Thresholds, *, from_rank: int | None = None) -> pl.DataFrame:
-        with open_resolver(self.fingerprints, self.pairs, Resources()) as resolver:
+        table = table_of(self.rows).join(self.fingerprints, on="id", how="semi")
+        keys = find_exact_keys(table["id"], table.select("key"))
+        with open_resolver(self.fingerprints, self.pairs, Resources(), keys) as resolver:
             return resolver.resolve(thresholds, from_rank=from_rank)
 
 

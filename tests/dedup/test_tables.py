@@ -7,10 +7,10 @@ import sys
 import polars as pl
 import pytest
 
-from persona_pipeline.dedup import comparison as engine
 from persona_pipeline.dedup import kernels
 from persona_pipeline.dedup.duplicates import Duplicates, find_duplicates
 from persona_pipeline.dedup.rules import Comparison, Thresholds
+from persona_pipeline.dedup.words.join import jaccard_pairs
 from persona_pipeline.errors import SettingsError, tell_renamed
 
 TEN = "one two three four five six seven eight nine ten"
@@ -194,7 +194,7 @@ def test_a_kept_row_is_explained_by_those_that_it_removed(explained: Duplicates)
         *(True, False)
     ]
     assert str(explanation).splitlines()[0].endswith("is kept; 2 rows were removed because of it")
-    assert "fuzzy 0.8182, threshold 90, fuzzy score 98.9" in str(explanation)
+    assert "fuzzy 0.8182, threshold 90, fuzzy score 99.0" in str(explanation)
 
 
 def test_a_row_that_is_like_no_other_is_kept_and_removed_none(explained: Duplicates) -> None:
@@ -225,13 +225,13 @@ def test_an_id_of_another_type_is_named_with_the_type_of_the_column() -> None:
 @pytest.fixture(name="joins")
 def _joins(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The similarities from which word sets were joined, one per join."""
-    joins, join = list[float](), engine.jaccard_pairs
+    joins = list[float]()
 
     def counted(*arguments: object) -> pl.DataFrame:
         joins.append(round(float(arguments[2]), 6))  # type: ignore[arg-type]
-        return join(*arguments)  # type: ignore[arg-type]
+        return jaccard_pairs(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(engine, "jaccard_pairs", counted)
+    monkeypatch.setattr("persona_pipeline.dedup.comparison.jaccard_pairs", counted)
     return joins
 
 
@@ -436,5 +436,5 @@ def test_no_module_but_a_kernel_imports_numba() -> None:
 
 def test_an_unknown_kernel_is_no_attribute() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'cosine'"):
-        _ = kernels.cosine  # type: ignore[attr-defined]
+        _ = kernels.cosine
     assert {name for name in kernels.__all__ if hasattr(kernels, name)} == {*kernels.__all__}

@@ -12,13 +12,14 @@ from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import FUZZY_FROM, Thresholds
 
 TOLERANCE = 1e-9
-LAYERS = ["exact", "jaccard", "fuzzy", "semantic"]
+LAYERS = ["key", "exact", "jaccard", "fuzzy", "semantic"]
 MASK = (1 << 64) - 1
 TABLE = {
     "id": pl.String(),
     "text": pl.String(),
     "rank": pl.Int64(),
     "quality": pl.Float64(),
+    "key": pl.Int64(),
 }
 VECTORS = {"id": pl.String(), "embedding": pl.List(pl.Float32)}
 
@@ -32,6 +33,7 @@ class Row:
     rank: int = 1
     quality: float = 0.0
     embedding: tuple[float, ...] = ()
+    key: int | None = None
 
     @property
     def words(self) -> list[str]:
@@ -118,6 +120,8 @@ def links(left: Row, right: Row, thresholds: Thresholds) -> list[Link]:
         similarity = cosine(left, right)
         if similarity >= thresholds.cosine - TOLERANCE:
             matches.append(Link("semantic", similarity))
+    if left.key is not None and left.key == right.key:
+        matches.append(Link("key", 1.0))
     return [link for link in matches if link]
 
 
@@ -130,9 +134,10 @@ def ranked(rows: Iterable[Row]) -> list[Row]:
 
 
 def reference(rows: Iterable[Row], thresholds: Thresholds) -> list[Removed]:
-    """walks down the ranking: a row stays unless it is similar to one that stayed."""
+    """Walk down the ranking: a row stays unless it is similar to one that stayed."""
     kept, removed = list[Row](), list[Removed]()
     levels = {
+        "key": 1.0,
         "exact": 1.0,
         "jaccard": thresholds.jaccard,
         "fuzzy": thresholds.fuzzy,
@@ -165,7 +170,7 @@ def reference(rows: Iterable[Row], thresholds: Thresholds) -> list[Removed]:
 
 def table_of(rows: Iterable[Row]) -> pl.DataFrame:
     return pl.DataFrame(
-        [(r.id, r.text, r.rank, r.quality) for r in rows],
+        [(r.id, r.text, r.rank, r.quality, r.key) for r in rows],
         schema=TABLE,
         orient="row",
     )
@@ -189,6 +194,7 @@ def run(
         vectors_of(rows),
         rank="rank",
         quality="quality",
+        keys=["key"],
         thresholds=thresholds,
         resources=resources,
     )

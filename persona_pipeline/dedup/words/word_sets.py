@@ -1,4 +1,4 @@
-"""Texts as sets of word codes, and the frozen vocabulary that orders the codes."""
+"""Encode texts as sets of word codes, ordered by a frozen vocabulary."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,26 +18,26 @@ LEARNED_TEXTS = 25_000
 """Measured: the word order of the first 25,000 of 2 million texts costs 3 % more candidates than
 that of all of them."""
 VOCABULARY = 1 << 17
-"""Slots of the table: 25,000 personas have some 30,000 words."""
+"""Slots of the table: 25,000 personas have some 30,000 distinct words."""
 FIRST_COMPOSABLE = 0xCC
 """The first byte of U+0300, the first combining mark: text of lesser bytes is NFC. NFC of 200,000
 ASCII personas takes 0.24 CPU-seconds, as long as all the rest of encoding them."""
 CHUNK = 50_000
-"""Texts a thread encodes at a time."""
+"""Texts that a thread encodes at a time."""
 RANK_STEPS = 8
 """Frequency classes per doubling of the frequency."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """How frequent words are: learned once, then frozen. Any order is correct; rare first is fast.
-
-    An open-addressed table of word hashes, and the frequency class of each; 0 where there is none.
-    """
+    """How frequent words are, learned once and frozen. Any order is correct; rare first is fast."""
 
     words: NDArray[np.uint64]
+    """(slot): an open-addressed table of word hashes."""
     ranks: NDArray[np.uint8]
+    """(slot): the frequency class of its word; 0 where there is none."""
     learned_texts: int
+    """The number of texts that it was learned from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +49,16 @@ class WordSets:
     """Set n is codes[starts[n]:starts[n + 1]]."""
 
     def __len__(self) -> int:
-        """How many sets there are."""
+        """Return the number of sets."""
         return len(self.starts) - 1
 
     @property
     def sizes(self) -> NDArray[np.int64]:
-        """How many words each set has."""
+        """(set): how many words it has."""
         return np.diff(self.starts)
 
     def take(self, rows: NDArray[np.int64]) -> "WordSets":
-        """These sets, in this order."""
+        """Return these sets, in this order."""
         starts = np.concatenate([np.zeros(1, np.int64), self.sizes[rows]]).cumsum()
         codes = np.empty(starts[-1], np.uint64)
         kernels.word_sets.gather_sets(self.codes, self.starts, rows, starts, codes)
@@ -67,19 +67,17 @@ class WordSets:
 
 @dataclass(frozen=True, slots=True)
 class EncodedTexts:
-    """What the Jaccard layer knows of texts.
-
-    `sequence_keys` are equal for texts of the same words in the same order, `set_keys` for texts
-    of the same set of words; both are hashes, and depend on the text and the tokenizer only.
-    """
+    """What the word layers know of texts; the keys depend on the text and the tokenizer only."""
 
     sets: WordSets
     sequence_keys: NDArray[np.uint64]
+    """(text): equal for texts of the same words in the same order."""
     set_keys: NDArray[np.uint64]
+    """(text): equal for texts of the same set of words."""
 
 
 def learn_vocabulary(texts: pl.Series) -> Vocabulary:
-    """The frequency of words in the first texts."""
+    """Count the words of the first `LEARNED_TEXTS` texts (String, no nulls)."""
     sample = texts.head(LEARNED_TEXTS)
     data, offsets = _composed(sample)
     words, counts = np.zeros(VOCABULARY, np.uint64), np.zeros(VOCABULARY, np.int32)
@@ -90,7 +88,7 @@ def learn_vocabulary(texts: pl.Series) -> Vocabulary:
 
 
 def encode(texts: pl.Series, vocabulary: Vocabulary, *, threads: int = 2) -> EncodedTexts:
-    """The sets and keys of texts (String, no nulls)."""
+    """Return the sets and keys of texts (String, no nulls)."""
     chunks = [texts.slice(start, CHUNK) for start in range(0, len(texts), CHUNK)]
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(lambda chunk: _encode_chunk(chunk, vocabulary), chunks))
@@ -103,7 +101,7 @@ def encode(texts: pl.Series, vocabulary: Vocabulary, *, threads: int = 2) -> Enc
 
 
 def concat_sets(parts: Sequence[WordSets]) -> WordSets:
-    """The sets of all parts, in order."""
+    """Join the sets of all parts, in order."""
     if len(parts) == 1:
         return parts[0]
     sizes = [part.sizes for part in parts]
@@ -112,7 +110,7 @@ def concat_sets(parts: Sequence[WordSets]) -> WordSets:
 
 
 def hash_texts(texts: pl.Series) -> NDArray[np.uint64]:
-    """A stable hash of each text as it stands: texts of one hash have one embedding."""
+    """Return a stable hash of each text as it stands: texts of one hash have one embedding."""
     data, offsets = _utf8(texts)
     hashes = np.empty(len(texts), np.uint64)
     kernels.word_sets.hash_bytes(data, offsets, 0, hashes)
@@ -133,7 +131,7 @@ def _encode_chunk(texts: pl.Series, vocabulary: Vocabulary) -> EncodedTexts:
 
 
 def _composed(texts: pl.Series) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The bytes of the texts in NFC."""
+    """Return the bytes of the texts in NFC, as `_utf8` does."""
     data, offsets = _utf8(texts)
     matches = np.zeros(len(texts), np.bool_)
     kernels.word_sets.find_composable(data, offsets, FIRST_COMPOSABLE, matches)
@@ -144,7 +142,7 @@ def _composed(texts: pl.Series) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def _utf8(texts: pl.Series) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The bytes of all texts, one after the other, and where each starts."""
+    """Return the bytes of all texts, one after the other, and where each starts and ends."""
     arrow = texts.to_arrow()
     array = (arrow.combine_chunks() if isinstance(arrow, pa.ChunkedArray) else arrow).cast(
         pa.large_string()
