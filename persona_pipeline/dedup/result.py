@@ -172,10 +172,14 @@ class Duplicates:
             return self.compared.decide(thresholds)
         except SettingsError as error:
             least = Comparison.for_thresholds(thresholds).min_jaccard
-            is_lower = least < self.compared.comparison.min_jaccard
+            compared = self.compared.comparison.min_jaccard
+            if least >= compared:
+                message = f"{error}. Call find_duplicates with these thresholds"
+                raise SettingsError(message) from None
             message = (
-                f"{error}. Call find_duplicates {f'with compare_from={least:g} or ' * is_lower}"
-                "with these thresholds; then higher ones need no comparison"
+                f"pairs were searched for from a Jaccard similarity of {compared:g} on, and"
+                f" {thresholds} needs those from {least:g} on: call find_duplicates with"
+                f" compare_from={least:g}; then no higher threshold needs a comparison"
             )
             raise SettingsError(message) from None
 

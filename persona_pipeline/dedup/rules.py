@@ -90,7 +90,9 @@ class Comparison:
             or needed.has_scores > self.has_scores
             or (cosines[1] is not None and (cosines[0] is None or cosines[0] > cosines[1]))
         ):
-            message = f"{self} finds less than {thresholds} asks for; at least {needed}"
+            message = (
+                f"{self} finds less than {thresholds} asks for: compare with {needed}"
+            )
             raise SettingsError(message)
 
     @property

@@ -1,6 +1,5 @@
 """Check a caller's table, and bring its columns to the names that the engine works with."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +12,7 @@ LAYERS: Final = ("exact", "jaccard", "fuzzy", "semantic")
 REMOVED: Final = ("kept_id", "layer", "similarity", "threshold", "fuzzy_score")
 """The columns that a removed row has beside its id."""
 OLD_ID, OLD_TEXT = "persona_id", "persona"
+OLD_RANK, OLD_QUALITY = "shard_number", "quality"
 """What the columns were called before they could be named."""
 
 
@@ -27,10 +27,12 @@ class Columns:
     keys: tuple[str, ...] = ()
 
 
-def name_columns(
-    texts: pl.DataFrame, names: Columns, *, old_columns: Sequence[str] = ("shard_number", "quality")
-) -> Columns:
-    """Return the names, or the old ones where the caller named none and the table has those."""
+def name_columns(texts: pl.DataFrame, names: Columns) -> Columns:
+    """Return the names, or the old ones where the caller named none and the table has those.
+
+    Raises:
+        TypeError: the table is not a Polars DataFrame.
+    """
     check_frame(texts, "texts")
     columns = set(texts.columns)
     is_old = (names.id, names.text) == ("id", "text") and {OLD_ID, OLD_TEXT} <= columns
@@ -40,7 +42,7 @@ def name_columns(
         "the table of persona_id and persona that find_duplicates takes",
         "a table of id and text (or id='persona_id', text='persona')",
     )
-    rank, quality = (name if name in columns else None for name in old_columns)
+    rank, quality = (name if name in columns else None for name in (OLD_RANK, OLD_QUALITY))
     return Columns(OLD_ID, OLD_TEXT, names.rank or rank, names.quality or quality, names.keys)
 
 

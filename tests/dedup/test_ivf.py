@@ -262,9 +262,7 @@ def test_lists_are_met_in_the_order_of_their_distance() -> None:
 
 
 def test_an_index_of_another_model_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match="have 5 dimensions, and the index has 4: train an"
-    ):
+    with pytest.raises(ValueError, match="have 5 dimensions, and the index has 4: train an"):
         ivf_pairs(np.ones((2, 5), np.float32), CLOSE, random_index(2, 4, 1))
 
 

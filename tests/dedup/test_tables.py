@@ -101,6 +101,19 @@ def test_vectors_are_joined_by_the_id_column_of_the_table() -> None:
     assert removed(duplicates) == [(2, 1, "semantic")]
 
 
+def test_the_example_of_the_documentation_runs() -> None:
+    lines = (find_duplicates.__doc__ or "").splitlines()
+    code = "\n".join(line.strip() for line in lines if line.startswith(" " * 8))
+    example = code[: code.index("kept = ") + len("kept = duplicates.kept")]
+
+    run = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, text=True, check=True
+    )
+
+    assert run.stdout.splitlines()[0] == "1 of 2 removed: exact 1"
+    assert "was removed because of" in run.stdout
+
+
 # exact keys
 
 
@@ -265,9 +278,9 @@ def test_keys_and_vectors_are_decided_again_too() -> None:
 @pytest.mark.parametrize(
     ("thresholds", "message"),
     [
-        (0.8, "with compare_from=0.8 or with these thresholds"),
-        (Thresholds(0.9, 0.9), r"find_duplicates with these thresholds"),
-        (Thresholds(0.9, None, fuzzy=90), "with compare_from=0.7 or"),
+        (0.8, r"from a Jaccard similarity of 0\.9 on, .* compare_from=0\.8;"),
+        (Thresholds(0.9, 0.9), r"finds less than .*\. Call find_duplicates with these"),
+        (Thresholds(0.9, None, fuzzy=90), r"compare_from=0\.7;"),
     ],
 )
 def test_thresholds_below_what_was_compared_say_how_to_compare(

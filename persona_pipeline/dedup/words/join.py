@@ -117,7 +117,7 @@ def jaccard_pairs(
 def _sort_pairs(
     left: NDArray[np.uint64], right: NDArray[np.uint64], similarity: NDArray[np.float64]
 ) -> pl.DataFrame:
-    """The pairs, each once, the lesser key first."""
+    """Return each pair once, the lesser key first."""
     first, second = np.minimum(left, right), np.maximum(left, right)
     order = np.lexsort((second, first))
     first, second = first[order], second[order]
