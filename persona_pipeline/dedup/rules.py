@@ -90,9 +90,7 @@ class Comparison:
             or needed.has_scores > self.has_scores
             or (cosines[1] is not None and (cosines[0] is None or cosines[0] > cosines[1]))
         ):
-            message = (
-                f"{self} finds less than {thresholds} asks for: compare with {needed}"
-            )
+            message = f"{self} finds less than {thresholds} asks for: compare with {needed}"
             raise SettingsError(message)
 
     @property

@@ -54,7 +54,7 @@ def read_table(texts: pl.DataFrame, names: Columns) -> pl.DataFrame:
     """
     used = {"id": names.id, "text": names.text, "rank": names.rank, "quality": names.quality}
     named = {parameter: name for parameter, name in used.items() if name is not None}
-    for parameter, name in named.items() | {("keys", key) for key in names.keys}:
+    for parameter, name in [*named.items(), *(("keys", key) for key in names.keys)]:
         _check_column(texts, parameter, name)
     _check_id(texts[names.id], "texts")
     _check_reserved(names)

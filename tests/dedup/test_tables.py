@@ -207,7 +207,7 @@ def test_a_kept_row_is_explained_by_those_that_it_removed(explained: Duplicates)
         *(True, False)
     ]
     assert str(explanation).splitlines()[0].endswith("is kept; 2 rows were removed because of it")
-    assert "fuzzy 0.8182, threshold 90, fuzzy score 99.0" in str(explanation)
+    assert "fuzzy 0.8333, threshold 90, fuzzy score 99.0" in str(explanation)
 
 
 def test_a_row_that_is_like_no_other_is_kept_and_removed_none(explained: Duplicates) -> None:
