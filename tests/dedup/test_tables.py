@@ -225,6 +225,14 @@ def test_an_unknown_id_is_named_with_those_that_are_near() -> None:
         find_duplicates(texts.clear()).explain("a")
 
 
+def test_of_many_ids_those_that_begin_alike_are_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("persona_pipeline.dedup.result.MANY", 1)
+    texts = table("A", "B", "C").with_columns(id=pl.Series(["page-17", "rage-18", "page-19"]))
+
+    with pytest.raises(ValueError, match="did you mean page-19 or page-17"):
+        find_duplicates(texts).explain("page-1")
+
+
 def test_an_id_of_another_type_is_named_with_the_type_of_the_column() -> None:
     texts = pl.DataFrame({"id": [7, 8], "text": ["A", "B"]})
 
