@@ -154,6 +154,7 @@ def _without_bad(personas: pl.DataFrame, plan: PersonaPlan) -> pl.DataFrame:
 
 def _without_repeats(personas: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
     numbered = pl.concat([seen.with_columns(shard_number=0), personas.with_columns(shard_number=1)])
-    nothing = pl.DataFrame(schema={"persona_id": pl.String, "embedding": pl.List(pl.Float32)})
-    repeats = find_duplicates(numbered.drop("root_id"), nothing, Thresholds())
-    return personas.join(repeats, on="persona_id", how="anti", maintain_order="left")
+    repeats = find_duplicates(
+        numbered, id="persona_id", text="persona", rank="shard_number", thresholds=Thresholds()
+    )
+    return personas.join(repeats.removed, on="persona_id", how="anti", maintain_order="left")
