@@ -1,4 +1,4 @@
-"""Define the errors that a user can act on. A message says what is wrong, where, and what to do."""
+"""Errors that a user can act on: each message says what is wrong, where, and what to do."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ LOG = logging.getLogger(__name__)
 
 
 class PipelineError(Exception):
-    """Base of all errors that the command line prints without a traceback."""
+    """Base of every error that the command line prints without a traceback."""
 
 
 class SettingsError(PipelineError):
@@ -18,11 +18,11 @@ class SettingsError(PipelineError):
 
 
 class SourceError(PipelineError):
-    """A corpus source cannot be opened. A bad row inside one is rejected instead."""
+    """A corpus source cannot be opened at all (a bad row inside one is rejected, not raised)."""
 
 
 class ArtifactError(PipelineError):
-    """A model or corpus package could not be fetched, or has another hash than it should."""
+    """A model or corpus package could not be fetched, or is not what its hash says."""
 
 
 class DomainError(PipelineError):
@@ -30,7 +30,7 @@ class DomainError(PipelineError):
 
 
 class MemoryLimitError(PipelineError):
-    """A step needs more memory than the settings allow."""
+    """What is asked for needs more memory than it may take."""
 
 
 class StoreError(PipelineError):
@@ -38,11 +38,11 @@ class StoreError(PipelineError):
 
 
 MANY = 20
-"""Names that are listed at most when one of them is near the unknown name."""
+"""More names than this are not listed where one of them is near."""
 
 
 def unknown_choice(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the message for a name that is not one of `known`, with the nearest known name."""
+    """The message for a name that is not one of `known`, with the nearest one when there is one."""
     choices = sorted(known)
     close = get_close_matches(name, choices, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -52,7 +52,7 @@ def unknown_choice(kind: str, name: str, known: Iterable[str]) -> str:
 
 @contextmanager
 def plain_interrupts() -> Iterator[None]:
-    """Raise what a signal raised, where DuckDB turns it into the cause of a RuntimeError."""
+    """What a signal raised, where DuckDB makes an error of it: a RuntimeError caused by it."""
     try:
         yield
     except RuntimeError as error:
@@ -64,5 +64,5 @@ def plain_interrupts() -> Iterator[None]:
 
 @cache
 def tell_renamed(old: str, new: str) -> None:
-    """Warn that something has a new name, once per name and process."""
+    """Warn that something has another name now; once for each in a process."""
     LOG.warning("%s is now %s; the old name works until 0.3", old, new)
