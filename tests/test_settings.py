@@ -172,7 +172,7 @@ def test_a_variable_that_is_not_json_is_named_and_no_file_is_blamed(
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         ({"documents": "few"}, r"setting 'documents': .*integer.*\(got 'few'\)"),
         ({"documents": 0}, r"setting 'documents': .*greater than or equal to 1 \(got 0\)"),
@@ -335,7 +335,7 @@ def test_the_options_of_a_domain_are_narrowed(domain_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         ({"domains": ["maths"]}, "unknown domain 'maths'; did you mean 'math'.; known: "),
         ({"domain_options": {"maths": {}}}, "unknown domain 'maths'"),
