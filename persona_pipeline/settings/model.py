@@ -131,8 +131,8 @@ class Settings(DataFolder, BaseSettings):
     watch_seconds: AtLeastOne = 60
     """Seconds between two scans. What a scan finds becomes a shard of its own."""
     schedule: OrNone[str] = None
-    """Cron expression of the schedule that runs unfinished shards, such as `0 2 * * *`. `none`:
-    no schedule."""
+    """Cron expression of the schedule `nightly`, such as `0 2 * * *`. It runs unfinished shards.
+    `none`: the schedule is off until you switch it on in Dagster."""
 
     model: str = "embedded/qwen2.5-coder-1.5b"
     """Chat model: any LiteLLM name, an `embedded/` model that runs in the process, or
@@ -174,11 +174,11 @@ class Settings(DataFolder, BaseSettings):
     """Per model, its price in USD per million tokens: `input`, `output` and, optionally,
     `cached_input`. It replaces LiteLLM's price."""
     allow_unknown_price: bool = False
-    """Whether a run with a USD cap may ask models whose price is unknown. Their calls count as
-    free."""
+    """Whether a run with a USD cap may ask models whose price is unknown. Such calls count as
+    free of charge."""
     embedding_model: str = "embedded/minilm-l6-int8"
-    """Embedding model: a LiteLLM name or an `embedded/` model. Another one embeds all personas
-    again."""
+    """Embedding model: a LiteLLM name, an `embedded/` model, or `fake/embedder`. Only vectors of
+    the same model are compared."""
 
     verbs: Annotated[Listed[Verb], Field(min_length=1)] = [Verb.READ, Verb.WRITE]
     """Relations to ask for: who would `read`, `write`, `like` or `dislike` the document. Each
@@ -206,8 +206,8 @@ class Settings(DataFolder, BaseSettings):
     typos, inflection and one other word in pairs with a Jaccard similarity from 0.7 on. `none`:
     no fuzzy layer."""
     dedup_method: Method = "exact"
-    """How similar word sets are found: `exact`, the report's `minhash128`, or
-    `minhash128-verified`, which computes the similarity of each MinHash pair."""
+    """How similar word sets are found: `exact`; or `minhash128`, the report's method, which
+    estimates the similarity; or `minhash128-verified`, which computes it for each MinHash pair."""
     store_pairs_from: Share = 0.7
     """Jaccard similarity from which on pairs are stored. Lower it to try lower thresholds; more
     pairs need more room."""
@@ -251,7 +251,7 @@ class Settings(DataFolder, BaseSettings):
     shards_per_run: AtLeastOne = 4
     """Shards that one run of a backfill buys answers for."""
     lock_timeout: Positive = 120.0
-    """Seconds to wait for the database's lock before a command gives up."""
+    """Seconds that a run waits for the database while another process writes."""
 
     @classmethod
     def settings_customise_sources(

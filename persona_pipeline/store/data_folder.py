@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 class DataFolder(BaseModel):
     """Where everything is kept."""
 
-    data_dir: Path = Field(Path("data"), description="where everything a run writes is kept")
+    data_dir: Path = Field(Path("data"), description="Folder that holds everything a run writes.")
 
     @property
     def database(self) -> Path:
