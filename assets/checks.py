@@ -20,8 +20,7 @@ from assets.resources import StoreResource
 from persona_pipeline.dedup.resolve import at_or_above
 from persona_pipeline.dedup.rules import FUZZY_FROM, TOLERANCE
 from persona_pipeline.hub.state import undecided_shards
-from persona_pipeline.project import dedup_plan
-from persona_pipeline.settings import Settings
+from persona_pipeline.project import Project
 from persona_pipeline.sql import fetch, read_sql
 
 DOCUMENTS, CALLS = ["corpus", "documents"], ["llm", "calls"]
@@ -51,11 +50,11 @@ FIXED: Final = {
     "most_unusual": 0.05,
     "sampled": 1000,  # records of a domain whose words are counted: at 100 words, 0.05 CPU-seconds
 }
-Parameter = Callable[[Settings, duckdb.DuckDBPyConnection], object]
+Parameter = Callable[[Project, duckdb.DuckDBPyConnection], object]
 
 
 def _threshold(layer: str) -> Parameter:
-    return lambda settings, _: at_or_above(dedup_plan(settings).thresholds)[layer]
+    return lambda project, _: at_or_above(project.dedup_plan.thresholds)[layer]
 
 
 PARAMETERS: Mapping[str, Parameter] = {
@@ -63,11 +62,11 @@ PARAMETERS: Mapping[str, Parameter] = {
     "fuzzy": _threshold("fuzzy"),
     "cosine": _threshold("cosine"),
     "fuzzy_from": lambda _, __: FUZZY_FROM - TOLERANCE,
-    "undecided": lambda settings, connection: undecided_shards(connection, dedup_plan(settings)),
-    "has_journals": lambda settings, _: any(settings.journal_dir.glob("*.jsonl")),
-    "language": lambda settings, _: settings.language,
-    "most_rejected": lambda settings, _: settings.warn_rejected_share,
-    "most_growth": lambda settings, _: settings.warn_cost_growth,
+    "undecided": lambda project, connection: undecided_shards(connection, project.dedup_plan),
+    "has_journals": lambda project, _: any(project.settings.journal_dir.glob("*.jsonl")),
+    "language": lambda project, _: project.settings.language,
+    "most_rejected": lambda project, _: project.settings.warn_rejected_share,
+    "most_growth": lambda project, _: project.settings.warn_cost_growth,
 }
 
 
@@ -174,17 +173,15 @@ MEASURES = [
 ]
 
 
-def build_checks(settings: Settings) -> Sequence[dg.AssetChecksDefinition]:
+def build_checks(project: Project) -> Sequence[dg.AssetChecksDefinition]:
     """All checks, in a few steps."""
     return [
-        _build_step(
-            name, [check for check in (*LAWS, *MEASURES) if check.asset in assets], settings
-        )
+        _build_step(name, [check for check in (*LAWS, *MEASURES) if check.asset in assets], project)
         for name, assets in STEPS.items()
     ]
 
 
-def _build_step(name: str, checks: Sequence[Check], settings: Settings) -> dg.AssetChecksDefinition:
+def _build_step(name: str, checks: Sequence[Check], project: Project) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
         name=name,
         specs=[
@@ -205,18 +202,18 @@ def _build_step(name: str, checks: Sequence[Check], settings: Settings) -> dg.As
         chosen = {key.name for key in context.selected_asset_check_keys}
         for check in checks:
             if check.name in chosen:
-                yield _evaluate(check, duckdb, settings)
+                yield _evaluate(check, duckdb, project)
 
     return step
 
 
-def _evaluate(check: Check, duckdb: StoreResource, settings: Settings) -> dg.AssetCheckResult:
+def _evaluate(check: Check, duckdb: StoreResource, project: Project) -> dg.AssetCheckResult:
     sql = read_sql(f"checks/{check.name}")
     named = set(re.findall(r"\$([a-z_]+)", sql))
     known = {name: value for name, value in FIXED.items() if name in named}
     # Nobody commits meanwhile: parameters and rows are of one moment.
     with duckdb.store.connect(read_only=True) as connection:
-        matches = {name: PARAMETERS[name](settings, connection) for name in named - known.keys()}
+        matches = {name: PARAMETERS[name](project, connection) for name in named - known.keys()}
         rows = fetch(connection, sql, {**known, **matches})
     passed, severity, metadata = _measured(check, rows) if check.numbers else _judged(check, rows)
     return dg.AssetCheckResult(

@@ -6,23 +6,31 @@ import dagster as dg
 
 from assets.metadata.tables import Metadata, as_markdown, describe_table
 from assets.resources import StoreResource
-from assets.shard_assets import AT_ONCE, OWNERS, REGISTERED, SHARDS
-from assets.shard_runs import Results, run_shards
-from assets.stage_run import StageRun, add_shards
+from assets.shard_assets import OWNERS, REGISTERED, add_shards, shard_asset, shard_table
+from assets.stage_run import StageRun
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.registration import register_source
 from persona_pipeline.corpus.shards import load_shard
 from persona_pipeline.corpus.watching import ingest, scan
 from persona_pipeline.errors import SourceError
-from persona_pipeline.settings import Settings
+from persona_pipeline.project import Project
+
+FILES = ["corpus", "files"]
+SOURCES = ["corpus/shards", "corpus/files"]
+LOADED = {
+    "documents": "One row is one accepted document: a text with its URL and licence.",
+    "rejected": "One row is one text turned away: its file, line and reason.",
+}
 
 
-def build_corpus_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
-    """The assets of the corpus."""
-    return [_build_shards(settings), build_files_asset(settings), _build_corpus(settings)]
+def build_corpus_assets(project: Project) -> Sequence[dg.AssetsDefinition]:
+    """Build the assets of the corpus."""
+    return [_shards_asset(project), _files_asset(project), _documents_asset(project)]
 
 
-def _build_shards(settings: Settings) -> dg.AssetsDefinition:
+def _shards_asset(project: Project) -> dg.AssetsDefinition:
+    settings = project.settings
+
     @dg.asset(
         key=["corpus", "shards"], group_name="corpus", kinds={"python", "duckdb"}, owners=OWNERS
     )
@@ -35,7 +43,9 @@ def _build_shards(settings: Settings) -> dg.AssetsDefinition:
         all assets after it.
         """
         duckdb.store.migrate()
-        names = register_source(settings, duckdb.store, run_id=context.run.run_id)
+        names = register_source(
+            project.source_plan, settings, duckdb.store, run_id=context.run.run_id
+        )
         add_shards(context.instance, duckdb.store)
         context.log.info("registered %s of source %s", ", ".join(names), redact(settings.source))
         return dg.MaterializeResult(
@@ -46,52 +56,30 @@ def _build_shards(settings: Settings) -> dg.AssetsDefinition:
     return shards
 
 
-def _build_corpus(settings: Settings) -> dg.AssetsDefinition:
-    @dg.multi_asset(
-        name="corpus",
-        group_name="corpus",
-        partitions_def=SHARDS,
-        backfill_policy=AT_ONCE,
-        specs=[
-            dg.AssetSpec(
-                ["corpus", "documents"],
-                deps=[["corpus", "shards"], FILES],
-                kinds={"duckdb"},
-                owners=OWNERS,
-                description="One row is one accepted document: a text with its URL and licence.",
-            ),
-            dg.AssetSpec(
-                ["corpus", "rejected"],
-                deps=[["corpus", "shards"], FILES],
-                kinds={"duckdb"},
-                owners=OWNERS,
-                description="One row is one text turned away: its file, line and reason.",
-            ),
-        ],
-    )
-    def corpus(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
-        def load(run: StageRun) -> Metadata:
-            staged = run.read("select staged_file from corpus.shards where shard = $shard")
-            if staged.is_empty():
-                msg = (
-                    f"shard {run.shard} is not in {duckdb.database}: materialize corpus/shards "
-                    "first (or run 'persona-pipeline run') with the settings of that source"
-                )
-                raise dg.Failure(msg)
-            run.commit([load_shard(run.shard, settings.staging_dir / staged["staged_file"][0])])
-            return {}
+def _documents_asset(project: Project) -> dg.AssetsDefinition:
+    folder = project.settings.staging_dir
+    tables = [
+        shard_table(f"corpus/{name}", deps=SOURCES, kinds=(), description=description)
+        for name, description in LOADED.items()
+    ]
 
-        tables = ["corpus.documents", "corpus.rejected"]
-        yield from run_shards(context, duckdb, settings, tables, load)
+    @shard_asset(project, *tables, name="corpus", refreshes=False)
+    def corpus(run: StageRun) -> Metadata:
+        staged = run.read("select staged_file from corpus.shards where shard = $shard")
+        if staged.is_empty():
+            msg = (
+                f"shard {run.shard} is not in {run.store.path}: materialize corpus/shards "
+                "first (or run 'persona-pipeline run') with the settings of that source"
+            )
+            raise dg.Failure(msg)
+        run.commit([load_shard(run.shard, folder / staged["staged_file"][0])])
+        return {}
 
     return corpus
 
 
-FILES = ["corpus", "files"]
-
-
-def build_files_asset(settings: Settings) -> dg.AssetsDefinition:
-    """The asset that looks at the watched places."""
+def _files_asset(project: Project) -> dg.AssetsDefinition:
+    settings = project.settings
 
     @dg.asset(key=FILES, group_name="corpus", kinds={"python", "duckdb"}, owners=OWNERS)
     def files(
@@ -99,7 +87,7 @@ def build_files_asset(settings: Settings) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         """One row is one file of a watched place: whether it is new, grown, changed or gone.
 
-        Materialize it to take in what is new now; the sensor `inbox` does so by itself. New texts
+        Materialize it to ingest what is new now; the sensor `inbox` does so by itself. New texts
         become shards of their own, and shards that are there stay as they are.
         """
         store = duckdb.store
@@ -110,7 +98,14 @@ def build_files_asset(settings: Settings) -> dg.AssetsDefinition:
                 try:
                     seen = scan(store, place)
                     if not seen.is_idle:
-                        registered += ingest(settings, store, seen, run_id=context.run.run_id)
+                        registered += ingest(
+                            store,
+                            seen,
+                            settings,
+                            options=project.corpus_options,
+                            shard_size=settings.shard_size,
+                            run_id=context.run.run_id,
+                        )
                 except SourceError as error:
                     problems.append(str(error))
         finally:

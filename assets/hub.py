@@ -9,8 +9,7 @@ from assets.metadata.plots import lengths_of_hub, plot_metadata
 from assets.metadata.svg import line_plot
 from assets.metadata.tables import SAMPLE_ROWS, Metadata, as_markdown, describe_table
 from assets.resources import StoreResource
-from assets.shard_assets import AT_ONCE, OWNERS, SHARDS, refresh_condition
-from assets.shard_runs import Results, run_shards
+from assets.shard_assets import OWNERS, shard_asset, shard_table
 from assets.stage_run import StageRun
 from persona_pipeline.dedup.words.word_sets import TOKENIZER_VERSION
 from persona_pipeline.hashing import stable_id
@@ -22,8 +21,7 @@ from persona_pipeline.hub.selection_rules import check_selection, how_to_configu
 from persona_pipeline.hub.state import DedupState, read_dedup_state, shards_without_vectors
 from persona_pipeline.hub.sweep import SweepStep, sweep, sweep_rows, sweep_thresholds
 from persona_pipeline.locks import exclusive_lock
-from persona_pipeline.project import dedup_plan
-from persona_pipeline.settings import Settings
+from persona_pipeline.project import Project
 from persona_pipeline.sql import read_sql
 
 COMPARED = {
@@ -32,105 +30,91 @@ COMPARED = {
 }
 
 
-def build_pairs_asset(settings: Settings) -> dg.AssetsDefinition:
-    plan = dedup_plan(settings)
+SELECTIONS = ["personas", "selections"]
+SWEEP = ["personas", "sweep"]
 
-    @dg.multi_asset(
-        name="personas__pairs",
-        specs=[
-            dg.AssetSpec(
-                ["personas", name],
-                deps=[["personas", "candidates"], ["personas", "embeddings"]],
-                description=description,
-                group_name="personas",
-                kinds={"numba", "duckdb"},
-                owners=OWNERS,
-                automation_condition=refresh_condition(),
-                code_version=stable_id(plan.comparison.version_text(), TOKENIZER_VERSION)[:12],
+
+def build_hub_assets(project: Project) -> Sequence[dg.AssetsDefinition]:
+    """Build the assets from candidates to the hub, and what is made of the hub on demand."""
+    return [
+        _pairs_asset(project),
+        _duplicates_asset(project),
+        _hub_asset(project),
+        _selections_asset(project),
+        _sweep_asset(project),
+    ]
+
+
+def _pairs_asset(project: Project) -> dg.AssetsDefinition:
+    plan, lock = project.dedup_plan, project.settings.locks_dir / STAGE
+    version = stable_id(plan.comparison.version_text(), TOKENIZER_VERSION)
+    tables = [
+        shard_table(
+            f"personas/{name}",
+            deps=["personas/candidates", "personas/embeddings"],
+            kinds={"numba"},
+            code_version=version,
+            description=description,
+        )
+        for name, description in COMPARED.items()
+    ]
+
+    @shard_asset(project, *tables, name="personas__pairs")
+    def pairs(run: StageRun) -> Metadata:
+        with exclusive_lock(lock):
+            compared = compare_shards(run.store, plan)
+            run.commit(compared)
+        if without := shards_without_vectors(run.store, plan):
+            dg.get_dagster_logger().warning(
+                "%s have no vectors of %s and are not compared by meaning: materialize "
+                "personas/embeddings for them",
+                without,
+                plan.embedding_model,
             )
-            for name, description in COMPARED.items()
-        ],
-        partitions_def=SHARDS,
-        backfill_policy=AT_ONCE,
-    )
-    def pairs(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
-        def compare(run: StageRun) -> Metadata:
-            with exclusive_lock(settings.locks_dir / STAGE):
-                compared = compare_shards(run.store, plan)
-                run.commit(compared)
-            if without := shards_without_vectors(run.store, plan):
-                context.log.warning(
-                    "%s have no vectors of %s and are not compared by meaning: materialize "
-                    "personas/embeddings for them",
-                    without,
-                    plan.embedding_model,
-                )
-            return {"shards_compared": [rows.shard for rows in compared]}
-
-        tables = [f"personas.{name}" for name in COMPARED]
-        yield from run_shards(context, duckdb, settings, tables, compare)
+        return {"shards_compared": [rows.shard for rows in compared]}
 
     return pairs
 
 
-def build_duplicates_asset(settings: Settings) -> dg.AssetsDefinition:
-    plan = dedup_plan(settings)
-
-    @dg.asset(
-        key=["personas", "duplicates"],
-        deps=[["personas", "fingerprints"], ["personas", "pairs"]],
-        group_name="personas",
-        kinds={"sql", "duckdb"},
-        owners=OWNERS,
-        partitions_def=SHARDS,
-        backfill_policy=AT_ONCE,
-        automation_condition=refresh_condition(),
-        code_version=stable_id(plan.thresholds.version_text())[:12],
+def _duplicates_asset(project: Project) -> dg.AssetsDefinition:
+    plan, lock = project.dedup_plan, project.settings.locks_dir / STAGE
+    table = shard_table(
+        "personas/duplicates",
+        deps=["personas/fingerprints", "personas/pairs"],
+        kinds={"sql"},
+        code_version=stable_id(plan.thresholds.version_text()),
     )
-    def duplicates(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
+
+    @shard_asset(project, table)
+    def duplicates(run: StageRun) -> Metadata:
         """One row is one persona removed as a duplicate: of which, in which layer, how similar.
 
         The earlier shard wins. Later shards are decided again with this one.
         """
-
-        def decide(run: StageRun) -> Metadata:
-            with exclusive_lock(settings.locks_dir / STAGE):
-                if changed := compare_shards(run.store, plan):  # since personas/pairs was made
-                    run.commit(changed)
-                run.commit(deduplicate(run.store, plan, run.shard))
-            return {}
-
-        yield from run_shards(context, duckdb, settings, ["personas.duplicates"], decide)
+        with exclusive_lock(lock):
+            if changed := compare_shards(run.store, plan):  # since personas/pairs was made
+                run.commit(changed)
+            run.commit(deduplicate(run.store, plan, run.shard))
+        return {}
 
     return duplicates
 
 
-def build_hub_asset(settings: Settings) -> dg.AssetsDefinition:
-    @dg.asset(
-        key=["personas", "hub"],
-        deps=[["personas", "candidates"], ["personas", "duplicates"]],
-        group_name="personas",
-        kinds={"sql", "duckdb"},
-        owners=OWNERS,
-        partitions_def=SHARDS,
-        backfill_policy=AT_ONCE,
-        automation_condition=refresh_condition(),
+def _hub_asset(project: Project) -> dg.AssetsDefinition:
+    lock = project.settings.locks_dir / STAGE
+    table = shard_table(
+        "personas/hub", deps=["personas/candidates", "personas/duplicates"], kinds={"sql"}
     )
-    def hub(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
+
+    @shard_asset(project, table)
+    def hub(run: StageRun) -> Metadata:
         """One row is one kept persona, with the root document of its chain: the collection."""
-
-        def keep(run: StageRun) -> Metadata:
-            with exclusive_lock(settings.locks_dir / STAGE):
-                shards = run.read(read_sql("personas/hub_shards"))["shard"].to_list()
-                run.commit(hub_rows(run.read(read_sql("personas/hub"), shards=shards), shards))
-            return {"lengths": lengths_of_hub(run.store)}
-
-        yield from run_shards(context, duckdb, settings, ["personas.hub"], keep)
+        with exclusive_lock(lock):
+            shards = run.read(read_sql("personas/hub_shards"))["shard"].to_list()
+            run.commit(hub_rows(run.read(read_sql("personas/hub"), shards=shards), shards))
+        return {"lengths": lengths_of_hub(run.store)}
 
     return hub
-
-
-SELECTIONS = ["personas", "selections"]
 
 
 class SelectionsConfig(dg.Config):
@@ -139,8 +123,8 @@ class SelectionsConfig(dg.Config):
     names: list[str] = Field(default=[], description="selections to make; none: all configured")
 
 
-def build_selections_asset(settings: Settings) -> dg.AssetsDefinition:
-    """The asset that makes all configured selections."""
+def _selections_asset(project: Project) -> dg.AssetsDefinition:
+    settings = project.settings
 
     @dg.asset(
         key=SELECTIONS,
@@ -165,7 +149,7 @@ def build_selections_asset(settings: Settings) -> dg.AssetsDefinition:
             check_selection(name, settings.selections)
         if not settings.selections:
             return dg.MaterializeResult(metadata={"no selection": how_to_configure("diverse")})
-        plan, result = dedup_plan(settings), Metadata()
+        plan, result = project.dedup_plan, Metadata()
         with exclusive_lock(settings.locks_dir / STAGE):
             for name in config.names or settings.selections:
                 rules = settings.selections[name]
@@ -192,12 +176,8 @@ def _describe(result: SelectionSummary, wanted: int | None, removed: str | None)
     return {f"{result.name}: {what}": value for what, value in numbers.items() if value is not None}
 
 
-SWEEP = ["personas", "sweep"]
-
-
-def build_sweep_asset(settings: Settings) -> dg.AssetsDefinition:
-    """The asset that tries other thresholds."""
-    plan = dedup_plan(settings)
+def _sweep_asset(project: Project) -> dg.AssetsDefinition:
+    plan = project.dedup_plan
 
     @dg.asset(
         key=SWEEP,

@@ -10,7 +10,7 @@ from dagster._core.instance.ref import InstanceRef
 
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.locks import exclusive_lock
-from persona_pipeline.settings import Settings
+from persona_pipeline.store.data_folder import DataFolder
 
 HOME_VARIABLE = "DAGSTER_HOME"
 NO_CAPTURE = {
@@ -23,18 +23,16 @@ NO_CAPTURE = {
 
 
 @contextmanager
-def open_instance(settings: Settings, root: Path) -> Iterator[dg.DagsterInstance]:
+def open_instance(folder: DataFolder, root: Path) -> Iterator[dg.DagsterInstance]:
     """The instance of DAGSTER_HOME, else that of `root`'s dagster.yaml, in the data directory.
 
     Raises:
         PipelineError: it does not open; says what Dagster or its storage says.
     """
     home = os.environ.get(HOME_VARIABLE)
-    with exclusive_lock(
-        settings.locks_dir / "dagster"
-    ):  # two that make its tables at once both fail
+    with exclusive_lock(folder.locks_dir / "dagster"):  # two that make its tables at once both fail
         try:
-            ref = _chosen(Path(home)) if home else _beside_the_data(settings, root)
+            ref = _chosen(Path(home)) if home else _beside_the_data(folder, root)
             instance = dg.DagsterInstance.from_ref(ref)
         except PipelineError:
             raise
@@ -53,9 +51,9 @@ def _chosen(home: Path) -> InstanceRef:
     return InstanceRef.from_dir(str(home), overrides=NO_CAPTURE)
 
 
-def _beside_the_data(settings: Settings, root: Path) -> InstanceRef:
+def _beside_the_data(folder: DataFolder, root: Path) -> InstanceRef:
     """The checkout's dagster.yaml, with its storage in the data directory that is set."""
-    home = settings.dagster_dir.absolute()
+    home = folder.dagster_dir.absolute()
     home.mkdir(parents=True, exist_ok=True)
     overrides = NO_CAPTURE | {
         "storage": {"sqlite": {"base_dir": str(home)}},

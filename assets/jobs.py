@@ -11,14 +11,14 @@ from assets.sensors import (
 )
 
 REGISTER_JOB = "register_source"
-LOOK_JOB = "look_at_files"
+SCAN_JOB = "scan_files"
 MAIN_JOB = "main"
 PERSONAS_JOB = "personas"
 SELECTIONS_JOB = "make_selections"
 
 
 def build_jobs() -> Mapping[str, JobDefinition]:
-    """By name, what can be started as a whole."""
+    """Build the jobs, by name."""
     shards_only = dg.AssetSelection.assets(["corpus", "shards"])
     files_only = dg.AssetSelection.assets(FILES)
     up_to_hub = dg.AssetSelection.assets(["personas", "hub"]).upstream()
@@ -30,9 +30,9 @@ def build_jobs() -> Mapping[str, JobDefinition]:
             description="Read the configured source and register its shards as partitions.",
         ),
         dg.define_asset_job(
-            LOOK_JOB,
+            SCAN_JOB,
             selection=files_only,
-            description="Take in what is new in the watched places, as new shards.",
+            description="Ingest what is new in the watched places, as new shards.",
         ),
         dg.define_asset_job(
             MAIN_JOB,

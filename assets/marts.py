@@ -9,18 +9,18 @@ from assets.metadata.plots import topics
 from assets.metadata.tables import describe_table, result
 from assets.resources import StoreResource
 from assets.shard_assets import OWNERS, refresh_condition
-from persona_pipeline.settings import Settings
+from persona_pipeline.project import Project
 
 FUNNEL = ["marts", "funnel"]
 
 
-def build_mart_assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
+def build_mart_assets(project: Project) -> Sequence[dg.AssetsDefinition]:
     """The views over the tables, and the counts that must balance."""
-    return [_build_funnel(settings), _build_views()]
+    return [_build_funnel(project), _build_views()]
 
 
-def _build_funnel(settings: Settings) -> dg.AssetsDefinition:
-    hours = settings.fresh_within_hours
+def _build_funnel(project: Project) -> dg.AssetsDefinition:
+    hours = project.settings.fresh_within_hours
     freshness = None if hours is None else dg.FreshnessPolicy.time_window(timedelta(hours=hours))
 
     @dg.asset(

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from assets.stage_run import add_shards
+from assets.shard_assets import add_shards
 from persona_pipeline.pending_shards import find_pending
-from persona_pipeline.project import open_published
-from persona_pipeline.settings import Settings
+from persona_pipeline.project import Project
 
 USUAL_TIME = "0 2 * * *"
 ACTIVE = [
@@ -18,10 +17,9 @@ ACTIVE = [
 ]
 
 
-def build_schedule(
-    settings: Settings, main_job: str, stages: Sequence[str]
-) -> dg.ScheduleDefinition:
-    """Runs every shard whose work is not done; not those that stopped at a budget or a bad key."""
+def build_schedule(project: Project, main_job: str, stages: Sequence[str]) -> dg.ScheduleDefinition:
+    """Run every shard whose work is not done; not those that stopped at a budget or a bad key."""
+    settings = project.settings
 
     @dg.schedule(
         name="nightly",
@@ -37,7 +35,7 @@ def build_schedule(
     def nightly(
         context: dg.ScheduleEvaluationContext,
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        store = open_published(settings)
+        store = project.published
         if not store.is_current():
             yield dg.SkipReason(f"there is no {settings.snapshot} of this version yet")
             return

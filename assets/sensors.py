@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -11,29 +12,30 @@ from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.watching import ScanResult, scan
 from persona_pipeline.errors import SourceError
 from persona_pipeline.llm.batches.collection import collect_finished
+from persona_pipeline.models import open_batch_api
 from persona_pipeline.pending_shards import new_shards
-from persona_pipeline.project import open_published
-from persona_pipeline.settings import Settings
+from persona_pipeline.project import Project
 
 JobDefinition = UnresolvedAssetJobDefinition
 INBOX_SENSOR = "inbox"
 TRY_AGAIN_AFTER = 3600
-"""Seconds after which a look is requested again whose run failed, though nothing has changed."""
+"""Seconds after which a scan is requested again whose run failed, though nothing has changed."""
 
 
 def build_inbox_sensor(
-    settings: Settings, looking: JobDefinition, running: JobDefinition
+    project: Project, scanning: JobDefinition, running: JobDefinition
 ) -> dg.SensorDefinition:
-    """Requests a look when a watched place has changed, then a run of each new shard; each once."""
+    """Request a scan when a watched place has changed, then a run of each new shard; each once."""
+    settings = project.settings
 
     @dg.sensor(
         name=INBOX_SENSOR,
-        jobs=[looking, running],
+        jobs=[scanning, running],
         minimum_interval_seconds=settings.watch_seconds,
         default_status=(
             dg.DefaultSensorStatus.RUNNING if settings.watch else dg.DefaultSensorStatus.STOPPED
         ),
-        description="Takes in what is new in the watched places, and runs the new shards.",
+        description="Ingests what is new in the watched places, and runs the new shards.",
     )
     def inbox(
         context: dg.SensorEvaluationContext,
@@ -41,9 +43,9 @@ def build_inbox_sensor(
         if not settings.watch:
             yield dg.SkipReason("no place is watched: set watch")
             return
-        store = open_published(settings)
+        store = project.published
         if not store.is_current():
-            yield dg.RunRequest(run_key=f"first {_hour()}", job_name=looking.name)
+            yield dg.RunRequest(run_key=f"first {_hour()}", job_name=scanning.name)
             return
         requests, messages = list[dg.RunRequest](), list[str]()
         for place in settings.watch:
@@ -55,7 +57,7 @@ def build_inbox_sensor(
             messages.append(_describe(seen))
             if not seen.is_idle:
                 key = f"{redact(place)} {seen.version} {_hour()}"
-                requests.append(dg.RunRequest(run_key=key, job_name=looking.name))
+                requests.append(dg.RunRequest(run_key=key, job_name=scanning.name))
         for shard, registration in new_shards(store, settings.watch):
             if context.instance.has_dynamic_partition(str(SHARDS.name), shard):
                 key = f"{shard} {registration}"
@@ -94,11 +96,12 @@ BATCH_SENSOR = "finished_batches"
 AGAIN_AFTER = 3600
 """Seconds after which a run is requested again whose answers nobody took: it failed."""
 INTERVAL = 60
-"""Seconds between two looks at the providers."""
+"""Seconds between two polls of the providers."""
 
 
-def build_batch_sensor(settings: Settings, job: str) -> dg.SensorDefinition:
-    """Runs the job for a shard when a batch of its requests is finished; on with `batch` only."""
+def build_batch_sensor(project: Project, job: str) -> dg.SensorDefinition:
+    """Run the job for a shard when a batch of its requests is finished; on with `batch` only."""
+    settings = project.settings
 
     @dg.sensor(
         name=BATCH_SENSOR,
@@ -116,7 +119,8 @@ def build_batch_sensor(settings: Settings, job: str) -> dg.SensorDefinition:
             yield dg.SkipReason("runs here would buy the answers again: set batch")
             return
         hour = int(time.time() // AGAIN_AFTER)
-        for batch in collect_finished(settings):
+        open_api = partial(open_batch_api, project.settings)
+        for batch in collect_finished(project.settings.batches_dir, open_api):
             if context.instance.has_dynamic_partition(str(SHARDS.name), batch.shard):
                 key = f"{batch.batch_id} {hour}"
                 yield dg.RunRequest(run_key=key, partition_key=batch.shard)

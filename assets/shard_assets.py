@@ -1,12 +1,110 @@
-"""What assets that are partitioned by shard share: partitions, owners, policies."""
+"""Build assets that are partitioned by shard: what they all share, and what goes through shards."""
+
+import inspect
+from collections.abc import Callable, Iterable
 
 import dagster as dg
 
-from persona_pipeline.settings import Settings
+from assets.metadata.tables import Metadata
+from assets.resources import Models, StoreResource
+from assets.shard_runs import Results, run_shards
+from assets.stage_run import StageRun
+from persona_pipeline.project import Project
+from persona_pipeline.store.store import Store
+
+SHARDS = dg.DynamicPartitionsDefinition(name="shards")
+REGISTERED = dg.DataVersion("registered")
+"""Of the assets that register shards: a new shard is no news for those that are there."""
+OWNERS = ["team:data"]
+AT_ONCE = dg.BackfillPolicy.single_run()
+"""Of assets that buy nothing: 200 shards cost one start of a process (3 CPU-seconds), not 200."""
+
+Work = Callable[[StageRun], Metadata]
+"""What an asset does for one shard; returns metadata for its page."""
+
+
+def asset_keys(names: Iterable[str]) -> list[dg.AssetKey]:
+    """Turn names such as `personas/hub` into asset keys."""
+    return [dg.AssetKey.from_user_string(name) for name in names]
+
+
+def shard_table(
+    name: str,
+    *,
+    deps: Iterable[str],
+    kinds: Iterable[str],
+    code_version: str | None = None,
+    description: str | None = None,
+) -> dg.AssetSpec:
+    """Describe a table of an asset that is partitioned by shard.
+
+    Args:
+        name: `schema/table`, which is the asset key and the table.
+        deps: the names of the tables that it is made from.
+        kinds: what makes it, beside DuckDB.
+        code_version: hash of prompt and settings, where a change of these is to be seen.
+        description: what one row is; default: the docstring of the work.
+    """
+    [key] = asset_keys([name])
+    return dg.AssetSpec(
+        key,
+        deps=asset_keys(deps),
+        group_name=key.path[0],
+        kinds={*kinds, "duckdb"},
+        owners=OWNERS,
+        code_version=code_version and code_version[:12],
+        description=description,
+    )
+
+
+def shard_asset(
+    project: Project,
+    *tables: dg.AssetSpec,
+    name: str | None = None,
+    buys: bool = False,
+    refreshes: bool = True,
+) -> Callable[[Work], dg.AssetsDefinition]:
+    """Make an asset of what is done for one shard.
+
+    Args:
+        project: where the data is.
+        tables: what it writes, as `shard_table` describes it.
+        name: of the asset's step; default: the first table's.
+        buys: whether it asks models. No automation runs it then, and a backfill takes a few shards
+            a run, which share its budget.
+        refreshes: whether it is run again after what it is made from has got other rows.
+    """
+    policy = _few_at_once(project) if buys else AT_ONCE
+    condition = refresh_condition() if refreshes and not buys else None
+    names = [".".join(table.key.path) for table in tables]
+
+    def decorate(work: Work) -> dg.AssetsDefinition:
+        @dg.multi_asset(
+            name=name or "__".join(tables[0].key.path),
+            specs=[
+                table.replace_attributes(
+                    description=table.description or inspect.getdoc(work),
+                    automation_condition=condition,
+                )
+                for table in tables
+            ],
+            partitions_def=SHARDS,
+            backfill_policy=policy,
+        )
+        def asset(
+            context: dg.AssetExecutionContext,
+            duckdb: StoreResource,
+            models: dg.ResourceParam[Models],
+        ) -> Results:
+            yield from run_shards(context, project.settings, names, work, (duckdb.store, models))
+
+        return asset
+
+    return decorate
 
 
 def refresh_condition() -> dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey]:
-    """Of an asset that buys nothing: once after what it is made from has other rows.
+    """Request an asset that buys nothing once after what it is made from has got other rows.
 
     `since` asks once for each such change: a run that fails is not asked for again until something
     changes again. A table that was written anew with the same rows keeps its data version, so
@@ -24,16 +122,12 @@ def refresh_condition() -> dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey
     ).with_label("refresh")
 
 
-AT_ONCE = dg.BackfillPolicy.single_run()
-"""Of assets that buy nothing: 200 shards cost one start of a process (3 CPU-seconds), not 200."""
+def add_shards(instance: dg.DagsterInstance, store: Store) -> None:
+    """Make every registered shard a partition."""
+    rows = store.query("select shard from corpus.shards order by shard_number")
+    instance.add_dynamic_partitions(str(SHARDS.name), rows["shard"].to_list())
 
 
-def some_at_once(settings: Settings) -> dg.BackfillPolicy:
-    """Of assets that buy answers: a few shards in a run, whose budget they share."""
-    return dg.BackfillPolicy.multi_run(max_partitions_per_run=settings.shards_per_run)
-
-
-SHARDS = dg.DynamicPartitionsDefinition(name="shards")
-REGISTERED = dg.DataVersion("registered")
-"""Of the assets that register shards: a new shard is no news for those that are there."""
-OWNERS = ["team:data"]
+def _few_at_once(project: Project) -> dg.BackfillPolicy:
+    most = project.settings.shards_per_run
+    return dg.BackfillPolicy.multi_run(max_partitions_per_run=most)

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import dagster as dg
 
 from assets.metadata.tables import Metadata, ShardOfTable, describe_shard
-from assets.resources import StoreResource
-from assets.stage_run import StageRun, stage_run
-from persona_pipeline.settings import Settings
+from assets.stage_run import Resources, StageRun, stage_run
+from persona_pipeline.store.data_folder import DataFolder
 from persona_pipeline.store.store import Store
 
 Results = Iterator[dg.MaterializeResult[None]]
@@ -16,27 +15,28 @@ DATA_VERSION = "dagster/data_version"
 
 def run_shards(
     context: dg.AssetExecutionContext,
-    duckdb: StoreResource,
-    settings: Settings,
+    folder: DataFolder,
     tables: Sequence[str],
     work: Callable[[StageRun], Metadata],
+    resources: Resources,
 ) -> Results:
     """Do `work` for each shard of the run; its metadata and that of each table is the shard's.
 
     A shard is committed when it is done, and reported even if a later one fails. Other shards that
     got other rows are reported, too.
     """
+    store = resources[0]
     result: dict[str, dict[str, ShardOfTable]] = {}
     touched = set[str]()
     try:
         for shard in context.partition_keys:
-            waited = duckdb.store.waited_s
-            with stage_run(context, duckdb, settings, shard) as run:
-                messages = work(run)
+            waited = store.waited_s
+            with stage_run(folder, shard, context.run.run_id, resources) as run:
+                metadata = work(run)
                 described = describe_shard(run.store, tables, shard)
-                messages["lock_wait_seconds"] = round(run.store.waited_s - waited, 2)
+                metadata["lock_wait_seconds"] = round(run.store.waited_s - waited, 2)
                 for of_table in described.values():
-                    of_table.metadata.update(messages)
+                    of_table.metadata.update(metadata)
                 result[shard] = described
                 touched |= run.touched
     except BaseException:
@@ -44,7 +44,7 @@ def run_shards(
         raise
     yield from report(context, result)
     others = sorted(touched - set(result))
-    _report_each(context, _changed(context, duckdb.store, tables, others))
+    _report_each(context, _changed(context, store, tables, others))
 
 
 def report(

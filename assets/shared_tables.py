@@ -6,14 +6,14 @@ from assets.metadata.tables import describe_shard
 from assets.resources import StoreResource
 from assets.shard_assets import AT_ONCE, OWNERS, SHARDS, refresh_condition
 from assets.shard_runs import Results, report
-from persona_pipeline.synthesis.domain import Domain
+from persona_pipeline.project import Project
 
 
-def build_shared_table_assets(domains: list[Domain]) -> dg.AssetsDefinition:
-    """The reports on what was turned away and what was bought."""
-    synthetic = [["synthetic", domain.name] for domain in domains]
+def build_shared_table_assets(project: Project) -> dg.AssetsDefinition:
+    """Build the reports on what was turned away and what was bought."""
+    synthetic = [["synthetic", domain] for domain in project.domains]
     asking = [["personas", "extracted"], ["personas", "related"]]
-    ledgers = {
+    tables_of_all = {
         ("personas", "rejected"): (
             [*asking, ["personas", "candidates"]],
             "One row is one persona turned away: by a failed call, or by a quality rule.",
@@ -33,7 +33,7 @@ def build_shared_table_assets(domains: list[Domain]) -> dg.AssetsDefinition:
     }
 
     @dg.multi_asset(
-        name="ledgers",
+        name="shared_tables",
         partitions_def=SHARDS,
         backfill_policy=AT_ONCE,
         specs=[
@@ -46,14 +46,12 @@ def build_shared_table_assets(domains: list[Domain]) -> dg.AssetsDefinition:
                 automation_condition=refresh_condition(),
                 description=f"{description} Written by the stages before it, reported here.",
             )
-            for key, (deps, description) in ledgers.items()
+            for key, (deps, description) in tables_of_all.items()
         ],
     )
     def reports(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
-        tables = [".".join(key) for key in ledgers]
+        names = [".".join(key) for key in tables_of_all]
         store, shards = duckdb.store, context.partition_keys
-        yield from report(
-            context, {shard: describe_shard(store, tables, shard) for shard in shards}
-        )
+        yield from report(context, {shard: describe_shard(store, names, shard) for shard in shards})
 
     return reports

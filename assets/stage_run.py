@@ -1,4 +1,4 @@
-"""What all assets do alike: open the store and journal, commit rows, and say what came of it."""
+"""Work on one shard: open the store and journal, commit rows, and report what was bought."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -11,8 +11,7 @@ import dagster as dg
 import polars as pl
 
 from assets.metadata.tables import Metadata
-from assets.resources import Models, StoreResource
-from assets.shard_assets import SHARDS
+from assets.resources import Models
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.batches.records import forget_bought
 from persona_pipeline.llm.errors import ModelError
@@ -24,9 +23,12 @@ from persona_pipeline.llm.prices import known_sum
 from persona_pipeline.locks import exclusive_lock
 from persona_pipeline.models import check_prices
 from persona_pipeline.pending_shards import stop_of
-from persona_pipeline.settings import Settings
+from persona_pipeline.store.data_folder import DataFolder
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
+
+Resources = tuple[Store, Models]
+"""What Dagster gives an asset."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class StageRun:
     shard: str
     run_id: str
     batches_dir: Path
-    totals: dict[str, StageUsage]
+    models: Models
+    totals: dict[str, StageUsage] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     """Stages that have begun to buy."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
@@ -51,8 +54,9 @@ class StageRun:
             parameters["shard"] = self.shard
         return self.store.query(sql, parameters)
 
-    def gateway(self, models: Models, stage: str) -> Gateway:
-        """Answers from the store; buys the rest."""
+    def gateway(self, stage: str) -> Gateway:
+        """Return what answers the stage's requests: from the store, else from a model."""
+        models = self.models
         self.asked.append(stage)
         check_prices(models.settings)
         models.endpoints.shard = self.shard
@@ -62,7 +66,7 @@ class StageRun:
             store=self.store,
             budget=models.budget,
             fallbacks=tuple(models.settings.models_for(stage)[1:]),
-            totals=self.totals,
+            usage=self.totals,
         )
 
     def commit(self, rows: Sequence[StageRows]) -> Metadata:
@@ -86,34 +90,22 @@ class StageRun:
 
 @contextmanager
 def stage_run(
-    context: dg.AssetExecutionContext, duckdb: StoreResource, settings: Settings, shard: str
+    folder: DataFolder, shard: str, run_id: str, resources: Resources
 ) -> Iterator[StageRun]:
     """The store, up to date, and this process's journal; one process at a shard at a time.
 
     A stage that cannot go on leaves its calls in the database, and no retry of Dagster's: they
     would meet the same cap, or the same key.
     """
-    duckdb.store.migrate()
-    with exclusive_lock(settings.locks_dir / shard), Journal(settings.journal_dir) as journal:
-        run = StageRun(
-            duckdb.store,
-            journal,
-            shard,
-            context.run.run_id,
-            settings.batches_dir,
-            {},
-        )
+    store, models = resources
+    store.migrate()
+    with exclusive_lock(folder.locks_dir / shard), Journal(folder.journal_dir) as journal:
+        run = StageRun(store, journal, shard, run_id, folder.batches_dir, models)
         try:
             yield run
         except (BudgetExceeded, ModelError) as error:
-            spent = run.stop(error)
-            raise dg.Failure(str(error), metadata=spent, allow_retries=False) from error
-
-
-def add_shards(instance: dg.DagsterInstance, store: Store) -> None:
-    """Make every registered shard a partition."""
-    rows = store.query("select shard from corpus.shards order by shard_number")
-    instance.add_dynamic_partitions(str(SHARDS.name), rows["shard"].to_list())
+            usage = run.stop(error)
+            raise dg.Failure(str(error), metadata=usage, allow_retries=False) from error
 
 
 def _spending(stages: Collection[StageUsage]) -> Metadata:

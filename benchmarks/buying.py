@@ -1,6 +1,6 @@
-"""Buys N generated rows as a stage of a run does, and says what came of them: one JSON line.
+"""Buy N generated rows as a stage of a run does, and report the result as one JSON line.
 
-`benchmarks/proofs.py` starts it, kills it, and starts it again.
+`benchmarks/proofs.py` starts this script, kills it, and starts it again.
 """
 
 import argparse
@@ -26,20 +26,20 @@ from persona_pipeline.settings import load_settings
 from persona_pipeline.store.store import Store
 
 PRICE = {"input": 0.15, "output": 0.60}
-"""USD per million tokens: what the mock counts, too."""
+"""USD per million tokens, as the mock counts too."""
 
 
 class Ledger:
-    """Counts answers as they come, and the memory when so many are there."""
+    """Count answers as they arrive, and the memory at certain counts."""
 
     def __init__(self, rows: int) -> None:
-        """`rows`: how many are to come."""
+        """Expect this many rows."""
         self.rows = rows
         self.outcomes: Counter[str] = Counter()
         self.rss_mb: dict[int, int] = {}
 
     def receive(self, _key: str, answer: Answer) -> None:
-        """One answer."""
+        """Count one answer."""
         self.outcomes[answer.status] += 1
         done = self.outcomes.total()
         if done % 10_000 == 0 or done == self.rows:
@@ -47,13 +47,13 @@ class Ledger:
 
 
 def rss_mb() -> int:
-    """Resident memory now."""
+    """Return the resident memory in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") // 1_000_000
 
 
 def requests(rows: int, topic: str) -> Iterator[ChatRequest]:
-    """The rows, made as they are asked for."""
+    """Yield the rows, created as they are read."""
     for number in range(rows):
         yield ChatRequest(
             model=f"openai/{MODEL}",
@@ -117,7 +117,7 @@ def main() -> None:
 
 
 def cpu_seconds() -> float:
-    """Of this process."""
+    """Return the CPU seconds of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 

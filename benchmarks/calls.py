@@ -46,7 +46,7 @@ SPEED_TITLES = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Speed:
-    """One row of table 1."""
+    """Hold one row of table 1."""
 
     contender: str
     concurrency: int
@@ -104,7 +104,7 @@ def play_case(case: str, contender: Contender, options: argparse.Namespace) -> R
 
 
 def find_available(names: list[str]) -> tuple[list[Contender], dict[str, str]]:
-    """The chosen contenders that can run here, and why the others cannot."""
+    """Return the chosen contenders that can run here, and why the others cannot."""
     available, skipped = [], {}
     for contender in CONTENDERS:
         if contender.name not in names:
@@ -119,7 +119,7 @@ def find_available(names: list[str]) -> tuple[list[Contender], dict[str, str]]:
 
 
 def speed_table(rows: list[Speed]) -> Iterator[str]:
-    """Table 1 as markdown."""
+    """Yield table 1 as markdown."""
     yield f"| {' | '.join(SPEED_TITLES)} |"
     yield "| --- |" + " ---: |" * (len(SPEED_TITLES) - 1)
     for row in rows:
@@ -134,7 +134,7 @@ def speed_table(rows: list[Speed]) -> Iterator[str]:
 
 
 def event_table(cells: list[Result], names: list[str], cases: list[str]) -> Iterator[str]:
-    """Table 2 as markdown: rows finished / calls paid, and the seconds of the last run."""
+    """Yield table 2 as markdown: rows finished / calls paid, and the seconds of the last run."""
     by_place = {(cell.case, cell.contender): cell for cell in cells}
     notes: list[str] = []
     yield "| case | " + " | ".join(names) + " |"
@@ -149,7 +149,7 @@ def event_table(cells: list[Result], names: list[str], cases: list[str]) -> Iter
 
 
 def event_text(cell: Result, notes: list[str]) -> str:
-    """One cell; what did not end well gets a footnote."""
+    """Return one cell. What did not end well gets a footnote."""
     if cell.status == "ok":
         return f"{cell.rows_finished} / {cell.calls_paid} ({cell.seconds:.0f} s)"
     notes.append(f"{cell.contender}, {cell.case}: {cell.status}; {cell.note}")
@@ -159,7 +159,7 @@ def event_text(cell: Result, notes: list[str]) -> str:
 
 
 def parse_options() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--mock", type=Path, help="a mock with mock_server.py's command line")
@@ -181,7 +181,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def names_among(known: list[str]) -> Callable[[str], list[str]]:
-    """A parser of comma-separated names that lists the choices when one is unknown."""
+    """Return a parser of comma-separated names that lists the choices when one is unknown."""
 
     def read_names(text: str) -> list[str]:
         names = [] if text == NONE else text.split(",")
@@ -195,7 +195,7 @@ def names_among(known: list[str]) -> Callable[[str], list[str]]:
 
 
 def read_numbers(text: str) -> list[int]:
-    """Comma-separated numbers, or none."""
+    """Parse comma-separated numbers, or none."""
     return [] if text == NONE else [int(part) for part in text.split(",")]
 
 
@@ -205,7 +205,7 @@ def write_json(
     cells: list[Result],
     skipped: dict[str, str],
 ) -> None:
-    """Everything measured, with what it was measured on."""
+    """Write everything measured, and the machine it was measured on."""
     peers = {
         c.name: requirements(c) for c in CONTENDERS if c.name in options.only and not c.is_ours
     }
@@ -222,7 +222,7 @@ def write_json(
 
 
 def tell(text: str) -> None:
-    """Progress goes to stderr, the tables to stdout."""
+    """Print progress to stderr. The tables go to stdout."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -29,8 +29,7 @@ from persona_sentences import write_personas
 from persona_pipeline.hub.comparison import compare_shards
 from persona_pipeline.hub.decisions import deduplicate
 from persona_pipeline.hub.plan import DedupPlan
-from persona_pipeline.project import dedup_plan
-from persona_pipeline.settings import Settings
+from persona_pipeline.project import open_project
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
 
@@ -89,14 +88,13 @@ class Project:
 
 
 def _plan(folder: Path, jaccard: float) -> DedupPlan:
-    return dedup_plan(
-        Settings(
-            data_dir=folder,
-            jaccard_threshold=jaccard,
-            store_pairs_from=jaccard,
-            cosine_threshold=None,
-        )
+    project = open_project(
+        data_dir=folder,
+        jaccard_threshold=jaccard,
+        store_pairs_from=jaccard,
+        cosine_threshold=None,
     )
+    return project.dedup_plan
 
 
 def _cpu_s() -> float:

@@ -57,7 +57,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 @dataclass(slots=True)
 class Ledger:
-    """What was received, generated and delivered since the last reset."""
+    """Count what was received, generated and delivered since the last reset."""
 
     received_total: int = 0
     billed_total: int = 0
@@ -67,7 +67,7 @@ class Ledger:
     in_flight: int = 0
 
     def stats(self) -> dict[str, int]:
-        """The counters as `/stats` shows them."""
+        """Return the counters as `/stats` shows them."""
         unique = len(self.billed_prompts)
         return {
             "received_total": self.received_total,
@@ -81,7 +81,7 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One planned answer; `status` 0 resets the connection."""
+    """Hold one planned answer. Status 0 resets the connection."""
 
     status: int
     body: bytes
@@ -92,7 +92,7 @@ class Reply:
 
 
 class Provider:
-    """Decides what each request gets; knows nothing about sockets."""
+    """Decide what each request gets. This class knows nothing about sockets."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         """Take the command line's options as the starting configuration."""
@@ -100,12 +100,12 @@ class Provider:
         self.ledger = Ledger()
 
     def reset(self) -> dict[str, int]:
-        """Forget all counters; requests in flight stay in flight."""
+        """Reset all counters. Requests in flight stay in flight."""
         self.ledger = Ledger(in_flight=self.ledger.in_flight)
         return self.ledger.stats()
 
     def configure(self, changes: dict[str, Any]) -> dict[str, Any]:
-        """Change options while running; an unknown one is an error."""
+        """Change options while running. An unknown option is an error."""
         unknown = sorted(set(changes) - set(self.options))
         if unknown:
             message = f"unknown options {unknown}; known: {sorted(self.options)}"
@@ -153,13 +153,13 @@ class Provider:
 
 
 def error_body(message: str, kind: str) -> bytes:
-    """An error in OpenAI's form."""
+    """Return an error in OpenAI's form."""
     error = {"message": message, "type": kind, "param": None, "code": kind}
     return json.dumps({"error": error}).encode()
 
 
 def completion(request: dict[str, Any], prompt: bytes, attempt: int, fault: str | None) -> bytes:
-    """A chat completion as JSON, spoiled by `fault` when there is one."""
+    """Return a chat completion as JSON, spoiled by `fault` if there is one."""
     digest = prompt.hex()
     tool = forced_tool(request)
     content: str | None = answer_text(request, tool, digest)
@@ -189,7 +189,7 @@ def completion(request: dict[str, Any], prompt: bytes, attempt: int, fault: str 
 
 
 def forced_tool(request: dict[str, Any]) -> dict[str, Any] | None:
-    """The function that the request demands to be called, if any."""
+    """Return the function that the request demands to be called, if any."""
     choice = request.get("tool_choice")
     if not isinstance(choice, dict):
         return None
@@ -198,7 +198,7 @@ def forced_tool(request: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def answer_text(request: dict[str, Any], tool: dict[str, Any] | None, digest: str) -> str:
-    """The content: an instance of the wanted schema, or free text."""
+    """Return the content: an instance of the wanted schema, or free text."""
     response_format = request.get("response_format") or {}
     if tool is not None:
         schema = tool.get("parameters") or {}
@@ -210,13 +210,13 @@ def answer_text(request: dict[str, Any], tool: dict[str, Any] | None, digest: st
 
 
 def free_text(digest: str) -> str:
-    """Some words that differ by prompt, then the prompt's digest."""
+    """Return some words that differ by prompt, then the prompt's digest."""
     start = int(digest[:4], 16) % len(WORDS)
     return " ".join(WORDS[start:] + WORDS[:start]) + f" ({digest})"
 
 
 def instance(schema: dict[str, Any], root: dict[str, Any], digest: str) -> object:
-    """A value that satisfies the subset of JSON Schema which providers accept."""
+    """Return a value that satisfies the subset of JSON Schema which providers accept."""
     if "$ref" in schema:
         return instance(root["$defs"][schema["$ref"].rsplit("/", 1)[1]], root, digest)
     if "enum" in schema:
@@ -236,7 +236,7 @@ def instance(schema: dict[str, Any], root: dict[str, Any], digest: str) -> objec
 
 
 class Connection(asyncio.Protocol):
-    """One client connection; requests on it are answered one after the other."""
+    """Serve one client connection, one request after the other."""
 
     def __init__(self, provider: Provider) -> None:
         """Serve `provider`."""
@@ -336,7 +336,7 @@ class Connection(asyncio.Protocol):
 
 
 def content_length(head: bytes) -> int:
-    """The body's length according to the lower-cased header block."""
+    """Return the body's length according to the lower-cased header block."""
     at = head.find(b"\r\ncontent-length:")
     if at < 0:
         return 0

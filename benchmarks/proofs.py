@@ -27,14 +27,14 @@ FAULT_SHARE = 0.05
 IN_FLIGHT = 256
 KILLS = 10
 FLAT = 1.2
-"""How much memory may grow from 10,000 rows to 100,000."""
+"""The most growth of memory from 10,000 rows to 100,000."""
 CAP_USD = 0.10
 USD_PER_TOKEN_IN, USD_PER_TOKEN_OUT = 0.15e-6, 0.60e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One promise: whether it was kept, and the figures."""
+    """Hold one promise: whether it was kept, and the figures."""
 
     kept: bool
     figures: str
@@ -42,31 +42,31 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The provider, and a folder for data."""
+    """Hold the provider, and a folder for data."""
 
     provider: Provider
     folder: Path
 
     def command(self, name: str, rows: int, **options: object) -> list[str]:
-        """The command line that buys so many rows into the folder `name`."""
+        """Return the command line that buys so many rows into the folder `name`."""
         arguments = {"rows": rows, "concurrency": IN_FLIGHT, "url": self.provider.url, **options}
         pairs = [(f"--{key.replace('_', '-')}", str(value)) for key, value in arguments.items()]
         words = [word for pair in pairs for word in pair]
         return [sys.executable, str(BUYING), "--data-dir", str(self.folder / name), *words]
 
     def start(self, name: str, rows: int, **options: object) -> subprocess.Popen[str]:
-        """Begin to buy."""
+        """Start to buy."""
         return subprocess.Popen(  # noqa: S603 - our own command
             self.command(name, rows, **options), stdout=subprocess.PIPE, text=True
         )
 
     def buy(self, name: str, rows: int, **options: object) -> dict[str, Any]:
-        """Buy to the end; the report."""
+        """Buy to the end, and return the report."""
         return report_of(self.start(name, rows, **options))
 
 
 def report_of(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The last line that a buying process printed."""
+    """Return the last line that a buying process printed, parsed."""
     out, _ = process.communicate()
     if process.returncode:
         sys.exit(f"buying ended with status {process.returncode}")
@@ -74,7 +74,7 @@ def report_of(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def prove_faults(bench: Bench) -> Proof:
-    """5 % each of seven faults: every row ends, and nothing is billed twice but re-asks."""
+    """Prove that every row ends under 5 % each of seven faults, and only retries bill twice."""
     rows = 5000
     kinds = ("429", "500", "reset", "badcontent", "length", "empty", "refusal")
     bench.provider.configure(**{f"p_{kind}": FAULT_SHARE for kind in kinds})
@@ -93,7 +93,7 @@ def prove_faults(bench: Bench) -> Proof:
 
 
 def prove_kills(bench: Bench) -> Proof:
-    """Ten kill -9 at random moments, then completion."""
+    """Prove that a run completes after ten kill -9 at random moments."""
     rows, rng, survived = 10_000, random.Random(11), 0  # noqa: S311 - not secret
     for _ in range(KILLS):
         goal = bench.provider.billed() + rng.randint(200, 1000)
@@ -115,7 +115,7 @@ def prove_kills(bench: Bench) -> Proof:
 
 
 def prove_memory(bench: Bench) -> Proof:
-    """100,000 rows in one stage."""
+    """Prove that memory stays flat over 100,000 rows in one stage."""
     rows = 100_000
     bench.provider.configure(latency="fixed:50")
     report = bench.buy("memory", rows)
@@ -130,7 +130,7 @@ def prove_memory(bench: Bench) -> Proof:
 
 
 def prove_budget(bench: Bench) -> Proof:
-    """A cap is never passed, by the provider's own bill; the rest is bought when asked again."""
+    """Prove by the provider's bill that a cap is never exceeded, and that a rerun buys the rest."""
     rows, bills, last = 3000, [], 0.0
     while True:
         report = bench.buy("budget", rows, max_usd=CAP_USD)
@@ -147,7 +147,7 @@ def prove_budget(bench: Bench) -> Proof:
 
 
 def prove_sharing(bench: Bench) -> Proof:
-    """Two processes on the same rows at once."""
+    """Prove that two processes on the same rows pay once."""
     rows = 5000
     both = [bench.start("sharing", rows) for _ in range(2)]
     reports = [report_of(process) for process in both]
@@ -166,7 +166,7 @@ PROOFS: dict[str, Callable[[Bench], Proof]] = {
 
 
 def main() -> None:
-    """Run the proofs that are asked for."""
+    """Run the chosen proofs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(PROOFS), help="comma-separated")
     parser.add_argument("--mock", type=Path, help="another mock with the same command line")

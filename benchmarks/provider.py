@@ -1,4 +1,4 @@
-"""Starts, configures and reads the mock provider that the contenders call."""
+"""Start, configure and read the mock provider that the contenders call."""
 
 import contextlib
 import json
@@ -26,19 +26,19 @@ CALM = {
 
 
 class Provider:
-    """A running mock, by its address."""
+    """Control a running mock by its address."""
 
     def __init__(self, base: str) -> None:
-        """`base` has no trailing /v1."""
+        """Take the base address without a trailing /v1."""
         self.base = base
         self.url = f"{base}/v1"
 
     def stats(self) -> dict[str, Any]:
-        """The mock's counters."""
+        """Return the mock's counters."""
         return self._get("/stats")
 
     def billed(self) -> int:
-        """Completions generated since the last reset: what a provider would charge for."""
+        """Return the completions since the last reset, which a provider would charge for."""
         return int(self.stats()["billed_total"])
 
     def configure(self, **changes: float | str) -> None:
@@ -46,12 +46,12 @@ class Provider:
         self._post("/config", changes)
 
     def calm(self, latency_ms: int) -> None:
-        """No faults, the wanted latency, all counters at zero."""
+        """Set the latency, no faults, and all counters to zero."""
         self.configure(**CALM, latency=f"fixed:{latency_ms}")
         self.reset()
 
     def reset(self) -> None:
-        """Forget all counters."""
+        """Reset all counters."""
         self._post("/reset", {})
 
     def _get(self, path: str) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Provider:
 
 @contextlib.contextmanager
 def running_provider(url: str | None, script: Path | None, latency_ms: int) -> Iterator[Provider]:
-    """The mock at `url`, or a new process of `script` that ends with the block."""
+    """Yield the mock at `url`, or a new process of `script` that ends with the block."""
     if url:
         provider = Provider(url.rstrip("/").removesuffix("/v1"))
         provider.calm(latency_ms)
@@ -100,7 +100,7 @@ def wait_until_up(provider: Provider, process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
+    """Return a port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

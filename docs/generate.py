@@ -9,7 +9,7 @@ MkDocs loads this module as a hook (`mkdocs.yml`), which also writes llms.txt.
 import csv
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,8 @@ def decisions(_: str) -> str:
     for path in sorted((DOCS / "decisions").glob("0*.md")):
         title, date = path.read_text(encoding="utf-8").split("\n\n")[:2]
         number, _, name = title.removeprefix("# ").partition(". ")
-        rows.append(f"| {number} | [{name}]({path.name}) | {date} |")
+        shown = date.replace("-", "&#8209;")  # a hyphen at which no line breaks
+        rows.append(f"| {number} | [{name}]({path.name}) | {shown} |")
     return "\n".join(["| | decision | date |", "|---|---|---|", *rows])
 
 
@@ -196,11 +197,27 @@ def on_page_markdown(markdown: str, *, page: Any, **_: object) -> str:  # noqa: 
     return expand(markdown)
 
 
+def on_page_content(html: str, **_: object) -> str:
+    """Show `<NAME>` in the help of commands, which Markdown takes for HTML."""
+    return html.replace("PERSONA_PIPELINE_<NAME>", "PERSONA_PIPELINE_&lt;NAME&gt;")
+
+
 def on_post_build(*, config: Any, **_: object) -> None:  # noqa: ANN401 - MkDocs' MkDocsConfig
     """Write llms.txt, the list of pages for language models."""
     head = [f"# {config['site_name']}", "", f"> {config['site_description']}", ""]
-    text = "\n".join([*head, *(_PAGES[uri] for uri in sorted(_PAGES)), ""])
+    ranks = {uri: rank for rank, uri in enumerate(_listed(config["nav"]))}
+    pages = sorted(_PAGES, key=lambda uri: (ranks.get(uri, len(ranks)), uri))
+    text = "\n".join([*head, *map(_PAGES.__getitem__, pages), ""])
     (Path(config["site_dir"]) / "llms.txt").write_text(text, encoding="utf-8")
+
+
+def _listed(entry: Any) -> Iterator[str]:  # noqa: ANN401 - a part of mkdocs.yml
+    """Yield the files of the navigation in its order."""
+    if isinstance(entry, str):
+        yield entry
+        return
+    for inner in entry.values() if isinstance(entry, dict) else entry:
+        yield from _listed(inner)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Errors that a user can act on: each message says what is wrong, where, and what to do."""
+"""Define the errors that a user can act on.
+
+Each message says what is wrong, where, and what to do.
+"""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -10,39 +13,42 @@ LOG = logging.getLogger(__name__)
 
 
 class PipelineError(Exception):
-    """Base of every error that the command line prints without a traceback."""
+    """Mark an error that the command line prints without a traceback."""
 
 
 class SettingsError(PipelineError):
-    """A setting is unknown, has a wrong value, or contradicts another one."""
+    """Report a setting that is unknown, has a wrong value, or contradicts another one."""
 
 
 class SourceError(PipelineError):
-    """A corpus source cannot be opened at all (a bad row inside one is rejected, not raised)."""
+    """Report a corpus source that cannot be opened at all.
+
+    A bad row inside a source is rejected, not raised.
+    """
 
 
 class ArtifactError(PipelineError):
-    """A model or corpus package could not be fetched, or is not what its hash says."""
+    """Report a model or corpus package that could not be fetched or does not match its hash."""
 
 
 class DomainError(PipelineError):
-    """A domain folder is incomplete or contradicts itself."""
+    """Report a domain folder that is incomplete or contradicts itself."""
 
 
 class MemoryLimitError(PipelineError):
-    """What is asked for needs more memory than it may take."""
+    """Report work that needs more memory than it may use."""
 
 
 class StoreError(PipelineError):
-    """The database cannot be opened, or is newer than this program."""
+    """Report a database that cannot be opened, or that a newer version of this program wrote."""
 
 
 MANY = 20
-"""More names than this are not listed where one of them is near."""
+"""The most names that a message lists when one of them is close to the unknown name."""
 
 
 def unknown_choice(kind: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that is not one of `known`, with the nearest one when there is one."""
+    """Return the message for a name that is not in `known`, with the closest known name, if any."""
     choices = sorted(known)
     close = get_close_matches(name, choices, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -52,7 +58,7 @@ def unknown_choice(kind: str, name: str, known: Iterable[str]) -> str:
 
 @contextmanager
 def plain_interrupts() -> Iterator[None]:
-    """What a signal raised, where DuckDB makes an error of it: a RuntimeError caused by it."""
+    """Raise what a signal raised in place of DuckDB's `RuntimeError`, whose cause it is."""
     try:
         yield
     except RuntimeError as error:
@@ -64,5 +70,5 @@ def plain_interrupts() -> Iterator[None]:
 
 @cache
 def tell_renamed(old: str, new: str) -> None:
-    """Warn that something has another name now; once for each in a process."""
+    """Warn once per process that something has a new name."""
     LOG.warning("%s is now %s; the old name works until 0.3", old, new)

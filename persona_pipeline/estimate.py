@@ -25,11 +25,10 @@ from persona_pipeline.models import is_batched
 from persona_pipeline.personas.persona_to_persona import persona_to_persona
 from persona_pipeline.personas.quality import apply_quality_rules, quality
 from persona_pipeline.personas.text_to_persona import text_to_persona
-from persona_pipeline.project import dedup_plan, persona_plan, synthesis_plan
+from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings
 from persona_pipeline.sql import read_sql
 from persona_pipeline.stage_names import EMBEDDINGS, PERSONA_TO_PERSONA, TEXT_TO_PERSONA
-from persona_pipeline.store.store import Store
 from persona_pipeline.synthesis.records import SynthesisPlan, read_personas, synthesize
 
 REHEARSED = 2000
@@ -38,7 +37,7 @@ since they are bought in their order. Some 10 s of work."""
 BYTES_PER_TOKEN = 4
 """English text; the rule of thumb of OpenAI's tokenizer guide."""
 USUAL_SLOTS = 32
-"""Calls in flight that most servers take: where the gate starts, too."""
+"""Calls in flight that most servers take: where the rate limiter starts, too."""
 UNKNOWN_LENGTH = 0.4
 """Share of the allowed answer that is used, where no earlier answer says."""
 
@@ -85,24 +84,23 @@ class Estimate:
         return known_sum(stage.seconds for stage in self.stages)
 
 
-def estimate_run(settings: Settings, store: Store, shards: Sequence[str]) -> Estimate:
+def estimate_run(project: Project, shards: Sequence[str]) -> Estimate:
     """Rehearse the run over registered shards, in order."""
-    listed = store.query(read_sql("corpus/staged_files"), {"shards": shards})
+    listed = project.store.query(read_sql("corpus/staged_files"), {"shards": shards})
     files = {shard: (name, rows) for shard, name, rows in listed.iter_rows()}
-    staged = [(shard, settings.staging_dir / files[shard][0], files[shard][1]) for shard in shards]
-    return estimate_staged(settings, store, staged)
+    folder = project.settings.staging_dir
+    staged = [(shard, folder / files[shard][0], files[shard][1]) for shard in shards]
+    return estimate_staged(project, staged)
 
 
-def estimate_staged(
-    settings: Settings, store: Store, staged: Sequence[tuple[str, Path, int]]
-) -> Estimate:
+def estimate_staged(project: Project, staged: Sequence[tuple[str, Path, int]]) -> Estimate:
     """Rehearse the run over these shards (name, file, rows), in order."""
     total = sum(rows for _, _, rows in staged)
     chosen = staged[:: max(1, total // REHEARSED)]
     share = sum(rows for _, _, rows in chosen) / total if total else 1.0
-    with Journal(settings.journal_dir) as journal:
+    with Journal(project.settings.journal_dir) as journal:
         journal.index.refresh()
-        rehearsal = _Rehearsal(settings, store, journal, share)
+        rehearsal = _Rehearsal(project, journal, share)
         rehearsal.run({shard: path for shard, path, _ in chosen})
     stages = [_scaled(stage, 1 / share) for stage in rehearsal.stages.values()]
     return Estimate(stages, share)
@@ -110,10 +108,9 @@ def estimate_staged(
 
 @dataclass
 class _Rehearsal:
-    """Stands where the buyer stands: knows what was bought, makes up the rest."""
+    """Stands where the gateway stands: knows what was bought, makes up the rest."""
 
-    settings: Settings
-    store: Store
+    project: Project
     journal: Journal
     share: float
     """Of the documents, those in rehearsed shards."""
@@ -130,18 +127,18 @@ class _Rehearsal:
         for number, (shard, path) in enumerate(staged.items()):
             documents = load_shard(shard, path).tables["corpus.documents"]
             hubs[shard], everyone = self._rehearse(shard, number, documents, everyone)
-        for domain in self.settings.load_domains().values():
-            plan = synthesis_plan(self.settings, domain)
+        for domain in self.project.domains.values():
+            plan = self.project.synthesis_plan(domain)
             for shard, personas in self._offered(plan, hubs).items():
                 synthesize(domain, personas, plan, self, shard)
 
     def answers(
         self, requests: Iterable[ChatRequest], *, shard: str, stage: str
     ) -> dict[str, Answer]:
-        """As the buyer's; what is missing is counted and made up."""
+        """As the gateway's; what is missing is counted and made up."""
         del shard, stage
         wanted = {request.call_key: request for request in requests}
-        known = self.store.answers(list(wanted)) | self.journal.index.find_all(wanted)
+        known = self.project.store.answers(list(wanted)) | self.journal.index.find_all(wanted)
         for key, request in wanted.items():
             if key not in self.seen:
                 self.seen.add(key)
@@ -152,8 +149,8 @@ class _Rehearsal:
         self, shard: str, number: int, documents: pl.DataFrame, everyone: pl.DataFrame
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The shard's hub, and all candidates so far."""
-        asking = persona_plan(self.settings, TEXT_TO_PERSONA)
-        relating = persona_plan(self.settings, PERSONA_TO_PERSONA)
+        asking = self.project.persona_plan(TEXT_TO_PERSONA)
+        relating = self.project.persona_plan(PERSONA_TO_PERSONA)
         extracted = text_to_persona(documents, asking, self, shard).tables["personas.extracted"]
         if self.is_made_up:  # in words that no language has
             relating = replace(relating, language=None)
@@ -172,9 +169,9 @@ class _Rehearsal:
         """By shard, the rehearsed hub, or what a selection holds of it or may come to hold."""
         if plan.selection is None:
             return hubs
-        if selected_count(self.store, plan.selection):
-            return {shard: read_personas(self.store, plan, shard) for shard in hubs}
-        count = self.settings.selections[plan.selection].count
+        if selected_count(self.project.store, plan.selection):
+            return {shard: read_personas(self.project.store, plan, shard) for shard in hubs}
+        count = self.project.settings.selections[plan.selection].count
         if count is None:
             return hubs
         ids = sorted(name for hub in hubs.values() for name in hub["persona_id"])
@@ -182,17 +179,17 @@ class _Rehearsal:
         return {s: hub.filter(pl.col("persona_id").is_in(chosen)) for s, hub in hubs.items()}
 
     def _duplicates(self, everyone: pl.DataFrame) -> pl.DataFrame:
-        settings = self.settings
-        vectors = self.store.query(
+        settings = self.project.settings
+        vectors = self.project.store.query(
             read_sql("personas/vectors_of_model"), {"model": settings.embedding_model}
         )
         vectors = vectors.join(everyone, on="persona_id", how="semi")
-        plan = dedup_plan(settings)
+        plan = self.project.dedup_plan
         return find_duplicates(everyone, vectors, plan.thresholds, plan.comparison, plan.resources)
 
     def _embed(self, candidates: pl.DataFrame, shard: str) -> None:
-        model = self.settings.embedding_model
-        if self.settings.needs_vectors and not runs_here(model):
+        model = self.project.settings.embedding_model
+        if self.project.settings.needs_vectors and not runs_here(model):
             requests = [embedding_request(model, text) for text in candidates["persona"]]
             self.answers(requests, shard=shard, stage=EMBEDDINGS)
 
@@ -205,21 +202,23 @@ class _Rehearsal:
         tokens_in = _bytes_of(request) // BYTES_PER_TOKEN
         mean_out, mean_seconds = self.past.get((request.stage, request.model), (None, None))
         tokens_out = round(mean_out or UNKNOWN_LENGTH * request.sampling.max_tokens)
-        in_batches = is_batched(self.settings, request.model)
-        price: Price | None = price_of(request.model, self.settings.prices)
+        in_batches = is_batched(self.project.settings, request.model)
+        price: Price | None = price_of(request.model, self.project.settings.prices)
         price = price.in_batches() if price and in_batches else price
         row.calls += 1
         row.tokens_in += tokens_in
         row.tokens_out += tokens_out
         row.usd = known_sum([row.usd, price.cost(tokens_in, 0, tokens_out) if price else None])
-        seconds = mean_seconds / _at_once(request.model, self.settings) if mean_seconds else None
+        seconds = (
+            mean_seconds / _at_once(request.model, self.project.settings) if mean_seconds else None
+        )
         if in_batches:  # up to a day
             seconds = None
         row.seconds = known_sum([row.seconds, seconds])
 
     def _past(self) -> dict[tuple[str, str], tuple[float, float]]:
         """Mean tokens out and seconds of the answers so far, by stage and model."""
-        rows = self.store.query(read_sql("llm/usual_answer")).iter_rows()
+        rows = self.project.store.query(read_sql("llm/usual_answer")).iter_rows()
         return {(stage, model): (tokens, seconds) for stage, model, tokens, seconds in rows}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from persona_pipeline.artifacts.packages import ARTIFACTS, Report, fetch, is_cached
 from persona_pipeline.errors import unknown_choice
-from persona_pipeline.llm.batches.api import check_batches
+from persona_pipeline.llm.batches.api import BatchApi, check_batches
 from persona_pipeline.llm.batches.client import BatchChatClient, Batching
 from persona_pipeline.llm.batches.limiter import BatchLimiter
 from persona_pipeline.llm.client import ChatClient
@@ -38,7 +38,7 @@ FAKE_SECONDS = {"fake/demo": 0.0, "fake/slow": 0.05}
 
 @dataclass
 class Endpoints:
-    """The lanes of the settings, each opened when its model is first asked; kept for a process.
+    """Open the endpoints of the settings, each when its model is first asked, and keep them.
 
     `shard`: what is being bought for; noted with the batches that are submitted.
     """
@@ -61,7 +61,7 @@ class Endpoints:
 
 @contextmanager
 def open_gateway(settings: Settings, store: AnswerStore) -> Iterator[Gateway]:
-    """A buyer on the settings' models, journal and budget, for use without Dagster."""
+    """Open a gateway with the settings' models, journal and budget, for use without Dagster."""
     with Journal(settings.journal_dir) as journal:
         yield Gateway(
             endpoints=Endpoints(settings),
@@ -106,6 +106,16 @@ def open_batch_endpoint(
     return ModelEndpoint(
         model, client, BatchLimiter(settings.batch_size), price and price.in_batches()
     )
+
+
+def open_batch_api(settings: Settings, model: str) -> BatchApi:
+    """Open the batch API of a chat model's provider.
+
+    Raises:
+        CallError: the provider has no batch API that we can use, or its key is missing.
+    """
+    api_base, api_key = endpoint_of(settings, model)
+    return BatchApi(model, api_base=api_base, api_key=api_key)
 
 
 def check_prices(settings: Settings) -> None:
@@ -177,7 +187,7 @@ def open_chat_client(settings: Settings, name: str, report: Report | None = None
 def open_embedder(
     settings: Settings, gateway: Gateway, shard: str, report: Report | None = None
 ) -> Embedder:
-    """The embedder for `settings.embedding_model`; a provider's vectors are bought by `buyer`."""
+    """Open the embedder of the settings. A provider's vectors are bought through `gateway`."""
     name = settings.embedding_model
     if name.startswith("fake/"):
         return FakeEmbedder(name)

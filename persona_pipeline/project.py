@@ -1,116 +1,247 @@
-"""Turn the settings into what each room takes; opened once per command or run."""
+"""One project: its settings, its data, and what they ask of each room.
+
+The command line, Dagster and notebooks open one and hand out its parts; no room reads settings.
+What a command does not use is not imported: all rooms take 1.2 CPU-seconds, a query on the
+snapshot 0.5.
+"""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from persona_pipeline.corpus.options import CorpusOptions
-from persona_pipeline.dedup.resources import Resources
-from persona_pipeline.dedup.rules import Comparison, Thresholds
-from persona_pipeline.dedup.words.set_cache import SetCache
 from persona_pipeline.errors import PipelineError, StoreError
-from persona_pipeline.hub.plan import DedupPlan
-from persona_pipeline.hub.selection import selected_count
-from persona_pipeline.llm.gateway.journal import Journal
-from persona_pipeline.personas.plan import PersonaPlan
-from persona_pipeline.settings import Settings
-from persona_pipeline.store.store import Store
-from persona_pipeline.synthesis.domain import Domain
-from persona_pipeline.synthesis.records import SynthesisPlan
-from persona_pipeline.synthesis.tables import table_name
+from persona_pipeline.settings import Settings, load_settings
 
+if TYPE_CHECKING:
+    import polars as pl
 
-def opened_store(settings: Settings) -> Store:
-    """The store, with the answers that interrupted runs left in the journal."""
-    store = open_store(settings)
-    store.migrate()
-    with Journal(settings.journal_dir) as journal:
-        if left := journal.to_commit():
-            store.replace([], left, run_id="journal")
-            journal.committed()
-            store.publish()
-    return store
-
+    from persona_pipeline.corpus.options import CorpusOptions
+    from persona_pipeline.corpus.registration import SourcePlan
+    from persona_pipeline.hub.plan import DedupPlan
+    from persona_pipeline.llm.gateway.gateway import Gateway
+    from persona_pipeline.personas.plan import PersonaPlan
+    from persona_pipeline.store.store import Store
+    from persona_pipeline.synthesis.domain import Domain
+    from persona_pipeline.synthesis.records import SynthesisPlan
 
 LOG = logging.getLogger(__name__)
 
 
-def newest_snapshot(settings: Settings) -> Path:
-    """Where it is; what a killed run left unpublished is published first.
+@dataclass(frozen=True)
+class Project:
+    """A data directory and the settings that hold for it. Each part is made when first used."""
+
+    settings: Settings = field(repr=False)
+
+    @cached_property
+    def database(self) -> "Store":
+        """The database file as it is: neither created nor migrated."""
+        from persona_pipeline.store.store import Store  # noqa: PLC0415
+
+        settings = self.settings
+        return Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
+
+    @cached_property
+    def store(self) -> "Store":
+        """The database, migrated, with the answers that interrupted runs left in the journal.
+
+        Raises:
+            StoreError: the file was written by a newer program, or another process holds it.
+        """
+        from persona_pipeline.llm.gateway.journal import Journal  # noqa: PLC0415
+
+        store = self.database
+        store.migrate()
+        with Journal(self.settings.journal_dir) as journal:
+            if left := journal.to_commit():
+                store.replace([], left, run_id="journal")
+                journal.committed()
+                store.publish()
+        return store
+
+    @cached_property
+    def published(self) -> "Store":
+        """The snapshot alone, to be read. No run holds it."""
+        from persona_pipeline.store.store import Store  # noqa: PLC0415
+
+        return Store(self.settings.snapshot, self.settings.snapshot)
+
+    @cached_property
+    def domains(self) -> dict[str, "Domain"]:
+        """The chosen domains by name, with the options that the settings allow.
+
+        Raises:
+            SettingsError: a setting names a domain, stage or selection that there is not.
+        """
+        return self.settings.load_domains()
+
+    @property
+    def corpus_options(self) -> "CorpusOptions":
+        """How texts are read."""
+        from persona_pipeline.corpus.options import CorpusOptions  # noqa: PLC0415
+
+        settings = self.settings
+        return CorpusOptions(
+            text_field=settings.text_field,
+            url_field=settings.url_field,
+            min_chars=settings.min_chars,
+            max_chars=settings.max_chars,
+        )
+
+    @property
+    def source_plan(self) -> "SourcePlan":
+        """What is read of the configured source."""
+        from persona_pipeline.corpus.registration import SourcePlan  # noqa: PLC0415
+        from persona_pipeline.llm.requests import runs_here  # noqa: PLC0415
+
+        settings = self.settings
+        return SourcePlan(
+            source=settings.source,
+            options=self.corpus_options,
+            shard_size=settings.shard_size,
+            limit=settings.documents,
+            may_exceed_limit=runs_here(settings.model),
+        )
+
+    @cached_property
+    def dedup_plan(self) -> "DedupPlan":
+        """How personas are deduplicated."""
+        from persona_pipeline.dedup.resources import Resources  # noqa: PLC0415
+        from persona_pipeline.dedup.rules import Comparison, Thresholds  # noqa: PLC0415
+        from persona_pipeline.dedup.words.set_cache import SetCache  # noqa: PLC0415
+        from persona_pipeline.hub.plan import DedupPlan  # noqa: PLC0415
+
+        settings = self.settings
+        thresholds = Thresholds(
+            settings.jaccard_threshold, settings.cosine_threshold, settings.fuzzy_threshold
+        )
+        comparison = Comparison.for_thresholds(
+            thresholds, settings.store_pairs_from, settings.dedup_method
+        )
+        return DedupPlan(
+            thresholds=thresholds,
+            comparison=comparison,
+            embedding_model=settings.embedding_model,
+            cache=SetCache(settings.dedup_dir, comparison.joined_from),
+            resources=Resources(settings.dedup_memory, settings.dedup_threads),
+        )
+
+    def persona_plan(self, stage: str) -> "PersonaPlan":
+        """What a persona stage asks of its model."""
+        from persona_pipeline.personas.plan import PersonaPlan  # noqa: PLC0415
+
+        settings = self.settings
+        return PersonaPlan(
+            model=settings.models_for(stage)[0],
+            verbs=tuple(settings.verbs),
+            granularity=settings.granularity,
+            document_chars=settings.document_chars,
+            hops=settings.hops,
+            fan_out=settings.fan_out,
+            language=settings.language,
+        )
+
+    def synthesis_plan(self, domain: "Domain") -> "SynthesisPlan":
+        """What a domain asks of its model."""
+        from persona_pipeline.synthesis.records import SynthesisPlan  # noqa: PLC0415
+        from persona_pipeline.synthesis.tables import table_name  # noqa: PLC0415
+
+        settings = self.settings
+        return SynthesisPlan(
+            model=settings.models_for(table_name(domain))[0],
+            prompting=settings.prompting,
+            records_per_shard=settings.records_per_shard,
+            selection=settings.persona_sources.get(domain.name),
+        )
+
+    def query(self, sql: str, **parameters: object) -> "pl.DataFrame":
+        """Return the rows of one SELECT on the newest snapshot. It blocks no run.
+
+        Args:
+            sql: for example `from marts.funnel`, or `from personas.hub where shard = $shard`.
+            parameters: the values of its `$names`.
+
+        Raises:
+            PipelineError: nothing has been run yet.
+            duckdb.Error: DuckDB does not accept the statement.
+        """
+        from persona_pipeline.sql import fetch, open_duckdb  # noqa: PLC0415
+
+        with open_duckdb(self.newest_snapshot(), read_only=True) as connection:
+            return fetch(connection, sql, parameters)
+
+    @contextmanager
+    def open_gateway(self) -> Iterator["Gateway"]:
+        """Open what answers requests: from this project's data, else from its models.
+
+        Every answer that is bought goes into the journal at once, and is never bought again. The
+        caps of the settings hold for as long as it is open.
+
+        Raises:
+            ModelError: a model cannot be used, or has no known price under a cap in USD.
+        """
+        from persona_pipeline.models import check_prices, open_gateway  # noqa: PLC0415
+
+        check_prices(self.settings)
+        with open_gateway(self.settings, self.store) as gateway:
+            yield gateway
+
+    def unmade_selections(self) -> list[str]:
+        """The selections that the chosen domains draw from and that hold nobody, sorted."""
+        from persona_pipeline.hub.selection import selected_count  # noqa: PLC0415
+
+        drawn = self.settings.drawn_selections()
+        return sorted(name for name in drawn if not selected_count(self.store, name))
+
+    def newest_snapshot(self) -> Path:
+        """Return where the snapshot is; publish first what a killed run left unpublished.
+
+        Raises:
+            PipelineError: nothing has been run yet.
+        """
+        settings = self.settings
+        if settings.database.is_file():
+            try:
+                self._publish_at_once()
+            except StoreError as error:  # a run is writing, and publishes itself
+                LOG.info("%s", error)
+        if not settings.snapshot.is_file():
+            msg = f"there is no {settings.snapshot} yet: run 'persona-pipeline run' first"
+            raise PipelineError(msg)
+        return settings.snapshot
+
+    def _publish_at_once(self) -> None:
+        """Publish without waiting for a process that holds the database."""
+        from persona_pipeline.store.snapshot import is_published  # noqa: PLC0415
+
+        settings = self.settings
+        if is_published(settings.database, settings.snapshot):
+            return
+        from persona_pipeline.store.store import Store  # noqa: PLC0415
+
+        Store(settings.database, settings.snapshot, lock_timeout=0).publish()
+
+    def require_database(self) -> None:
+        """Refuse to go on where nothing has been run yet.
+
+        Raises:
+            PipelineError: says what to do.
+        """
+        if not self.settings.database.is_file():
+            msg = f"there is no {self.settings.database} yet: run 'persona-pipeline run' first"
+            raise PipelineError(msg)
+
+
+def open_project(**settings: Any) -> Project:  # noqa: ANN401 - any setting
+    """Open the project of these settings; the others are read as `load_settings` reads them.
+
+    Nothing is written before a part of it is used.
 
     Raises:
-        PipelineError: nothing has been run yet.
+        SettingsError: names the setting, what is wrong with it, and the choices.
     """
-    if settings.database.is_file():
-        try:
-            Store(settings.database, settings.snapshot, lock_timeout=0).publish()
-        except StoreError as error:  # a run is writing, and publishes itself
-            LOG.info("%s", error)
-    if not settings.snapshot.is_file():
-        msg = f"there is no {settings.snapshot} yet: run 'persona-pipeline run' first"
-        raise PipelineError(msg)
-    return settings.snapshot
-
-
-def dedup_plan(settings: Settings) -> DedupPlan:
-    """What the settings ask for."""
-    thresholds = Thresholds(
-        settings.jaccard_threshold, settings.cosine_threshold, settings.fuzzy_threshold
-    )
-    comparison = Comparison.for_thresholds(
-        thresholds, settings.store_pairs_from, settings.dedup_method
-    )
-    return DedupPlan(
-        thresholds=thresholds,
-        comparison=comparison,
-        embedding_model=settings.embedding_model,
-        cache=SetCache(settings.dedup_dir, comparison.joined_from),
-        resources=Resources(settings.dedup_memory, settings.dedup_threads),
-    )
-
-
-def persona_plan(settings: Settings, stage: str) -> PersonaPlan:
-    """What the settings ask of a persona stage."""
-    return PersonaPlan(
-        model=settings.models_for(stage)[0],
-        verbs=tuple(settings.verbs),
-        granularity=settings.granularity,
-        document_chars=settings.document_chars,
-        hops=settings.hops,
-        fan_out=settings.fan_out,
-        language=settings.language,
-    )
-
-
-def corpus_options(settings: Settings) -> CorpusOptions:
-    """How texts are read."""
-    return CorpusOptions(
-        text_field=settings.text_field,
-        url_field=settings.url_field,
-        min_chars=settings.min_chars,
-        max_chars=settings.max_chars,
-    )
-
-
-def open_store(settings: Settings) -> Store:
-    """The store of the data directory."""
-    return Store(settings.database, settings.snapshot, lock_timeout=settings.lock_timeout)
-
-
-def open_published(settings: Settings) -> Store:
-    """The snapshot alone, to be read: no run holds it."""
-    return Store(settings.snapshot, settings.snapshot)
-
-
-def synthesis_plan(settings: Settings, domain: Domain) -> SynthesisPlan:
-    """What the settings ask of a domain."""
-    return SynthesisPlan(
-        model=settings.models_for(table_name(domain))[0],
-        prompting=settings.prompting,
-        records_per_shard=settings.records_per_shard,
-        selection=settings.persona_sources.get(domain.name),
-    )
-
-
-def unmade_selections(store: Store, settings: Settings) -> list[str]:
-    """The selections that the chosen domains are to draw from, and that have nobody."""
-    return sorted(name for name in settings.drawn_selections() if not selected_count(store, name))
+    return Project(load_settings(**settings))

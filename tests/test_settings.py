@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from persona_pipeline.cli.run import environment_of
 from persona_pipeline.errors import DomainError, SettingsError, tell_renamed
 from persona_pipeline.hub.selection_rules import Selection
 from persona_pipeline.llm.prices import PriceSetting
@@ -20,7 +19,8 @@ from persona_pipeline.settings import (
     Verb,
     load_settings,
 )
-from persona_pipeline.synthesis.domain import Prompting
+from persona_pipeline.synthesis.prompting import Prompting
+from tests.support.variables import environment_of
 
 CANARY = "sk-canary-5f1d"
 
@@ -46,8 +46,8 @@ def test_what_is_given_wins_over_the_environment_which_wins_over_the_file(
 ) -> None:
     write_toml('model = "toml"\nsource = "toml"\nhops = 3\n')
     set_variables(monkeypatch, model="env", source="env")
-    settings = load_settings(model="given")
-    assert (settings.model, settings.source, settings.hops) == ("given", "env", 3)
+    settings = load_settings(model="arguments")
+    assert (settings.model, settings.source, settings.hops) == ("arguments", "env", 3)
 
 
 def test_what_has_names_inside_is_taken_whole_from_the_first_that_has_it(

@@ -17,7 +17,8 @@ def trace(
 ) -> Mapping[str, set[Column]] | None:
     """The columns that each column of the SELECT is made from; once for all shards of a run: 25 ms.
 
-    `columns` and `views` as in `assets.metadata.columns`; views that are no `assets` are looked through.
+    `columns` and `views` as in `assets.metadata.columns`; views that are no assets are looked
+    through.
     None: sqlglot cannot read it, as a newer one may not; the table itself is as it should be.
     """
     try:

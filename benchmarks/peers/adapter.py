@@ -55,7 +55,7 @@ SAMPLE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One input row: its id and its user prompt."""
+    """Hold one input row: its id and its user prompt."""
 
     id: str
     prompt: str
@@ -63,7 +63,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The parsed command line."""
+    """Hold the parsed command line."""
 
     rows: list[Row]
     concurrency: int
@@ -73,7 +73,7 @@ class Job:
 
     @property
     def answers_path(self) -> Path:
-        """Where the resulting dataset goes."""
+        """Path of the resulting dataset."""
         return self.work / "answers.jsonl"
 
 
@@ -98,7 +98,7 @@ def read_job() -> Job:
 
 
 def messages(prompt: str) -> list[dict[str, str]]:
-    """The chat messages of a first-step call."""
+    """Return the chat messages of a first-step call."""
     return [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": prompt}]
 
 
@@ -113,9 +113,9 @@ def write_answers(job: Job, pairs: Iterable[tuple[str, str | None]]) -> int:
 
 
 class Meter:
-    """Wall time, CPU time and peak memory of this process tree while the block runs.
+    """Measure wall time, CPU time and peak memory of this process tree while the block runs.
 
-    `has_children` adds a sampler for contenders that start processes of their own: live children
+    `has_children` adds a sampler for contenders that start processes of their own. Live children
     are read from /proc (proportional set size, so that forked pages count once).
     """
 
@@ -160,7 +160,7 @@ class Meter:
 
 
 def tree_cpu_seconds(*, has_children: bool) -> float:
-    """CPU-seconds of this process, of its finished children, and of its live ones."""
+    """Return the CPU seconds of this process, of its finished children, and of its live ones."""
     finished = resource.getrusage(resource.RUSAGE_CHILDREN)
     own = resource.getrusage(resource.RUSAGE_SELF)
     total = own.ru_utime + own.ru_stime + finished.ru_utime + finished.ru_stime
@@ -170,7 +170,7 @@ def tree_cpu_seconds(*, has_children: bool) -> float:
 
 
 def descendants() -> list[int]:
-    """The process ids below this process."""
+    """Return the process ids below this process."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         fields = stat_fields(int(entry.name)) if entry.name.isdigit() else None
@@ -185,7 +185,7 @@ def descendants() -> list[int]:
 
 
 def stat_fields(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat after the command name, from the state on."""
+    """Return the fields of /proc/PID/stat after the command name, from the state on."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -193,13 +193,13 @@ def stat_fields(pid: int) -> list[str] | None:
 
 
 def process_cpu_seconds(pid: int) -> float:
-    """User and system time of a process and of the children that it has waited for."""
+    """Return user and system time of a process and of the children that it has waited for."""
     fields = stat_fields(pid)
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
 def proportional_kb(pid: int) -> int:
-    """The proportional set size of a process, 0 when it is gone."""
+    """Return the proportional set size of a process in kB, or 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:

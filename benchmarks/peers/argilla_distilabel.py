@@ -37,7 +37,7 @@ from distilabel.steps.tasks import TextGeneration
 
 
 def llm(job: Job, extra_body: dict[str, object] | None) -> OpenAILLM:
-    """The one model, with or without a response format."""
+    """Return the one model, with or without a response format."""
     generation = {"max_new_tokens": MAX_TOKENS, "temperature": TEMPERATURE}
     if extra_body:
         generation["extra_body"] = extra_body
@@ -45,7 +45,7 @@ def llm(job: Job, extra_body: dict[str, object] | None) -> OpenAILLM:
 
 
 def build_pipeline(job: Job) -> Pipeline:
-    """Rows, first step and, when asked for, the second."""
+    """Build the rows, the first step and, if requested, the second."""
     rows = [{"prompt": row.prompt, "system_prompt": SYSTEM_PROMPT} for row in job.rows]
     with Pipeline(name="personas", cache_dir=job.work / "cache") as pipeline:
         load = LoadDataFromDicts(data=rows, batch_size=job.concurrency)

@@ -2,7 +2,10 @@
 # requires-python = ">=3.11,<3.12"
 # dependencies = ["aiohttp==3.14.5"]
 # ///
-"""Bare aiohttp: one session, one semaphore, no retry, no cache; the floor for a Python client."""
+"""Call with bare aiohttp: one session, one semaphore, no retry, no cache.
+
+This is the floor for a Python client.
+"""
 
 import asyncio
 
@@ -22,9 +25,9 @@ from adapter import (
 
 
 async def ask(
-    job: Job, session: aiohttp.ClientSession, gate: asyncio.Semaphore, prompt: str
+    job: Job, session: aiohttp.ClientSession, semaphore: asyncio.Semaphore, prompt: str
 ) -> str:
-    """One call; anything but a 200 raises."""
+    """Make one call. Any status but 200 raises."""
     payload = {
         "model": MODEL,
         "messages": messages(prompt),
@@ -32,19 +35,19 @@ async def ask(
         "temperature": TEMPERATURE,
         "response_format": RESPONSE_FORMAT,
     }
-    async with gate, session.post(f"{job.url}/chat/completions", json=payload) as response:
+    async with semaphore, session.post(f"{job.url}/chat/completions", json=payload) as response:
         response.raise_for_status()
         answer = await response.json()
     return str(answer["choices"][0]["message"]["content"])
 
 
 async def ask_all(job: Job) -> list[str]:
-    """All rows, at most `job.concurrency` at once."""
-    gate = asyncio.Semaphore(job.concurrency)
+    """Ask all rows, at most `job.concurrency` at once."""
+    semaphore = asyncio.Semaphore(job.concurrency)
     connector = aiohttp.TCPConnector(limit=job.concurrency)
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
-        return await asyncio.gather(*(ask(job, session, gate, row.prompt) for row in job.rows))
+        return await asyncio.gather(*(ask(job, session, semaphore, row.prompt) for row in job.rows))
 
 
 def main() -> None:

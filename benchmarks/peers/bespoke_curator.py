@@ -40,18 +40,18 @@ NO_LIMIT = 10**9
 
 
 class Persona(BaseModel):
-    """The answer's schema."""
+    """Define the answer's schema."""
 
     persona: str
 
 
 class PersonaWriter(curator.LLM):
-    """The first step."""
+    """Run the first step."""
 
     response_format = Persona
 
     def prompt(self, row: dict[str, Any]) -> list[dict[str, str]]:
-        """The row's chat messages."""
+        """Return the row's chat messages."""
         return [
             {"role": "system", "content": row["system"]},
             {"role": "user", "content": row["prompt"]},
@@ -67,10 +67,10 @@ class PersonaWriter(curator.LLM):
 
 
 class TaskWriter(curator.LLM):
-    """The second step."""
+    """Run the second step."""
 
     def prompt(self, row: dict[str, Any]) -> str:
-        """The prompt that the first step completed."""
+        """Return the prompt that the first step completed."""
         return str(row["task"])
 
     def parse(self, row: dict[str, Any], response: str) -> dict[str, Any]:
@@ -79,7 +79,10 @@ class TaskWriter(curator.LLM):
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """The endpoint, the concurrency and lifted rate limits; failed rows do not fail the run."""
+    """Return the endpoint, the concurrency and lifted rate limits.
+
+    Failed rows do not fail the run.
+    """
     return {
         "model_name": MODEL,
         "backend": "openai",

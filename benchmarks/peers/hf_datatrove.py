@@ -47,7 +47,7 @@ RECORDS_PER_CHUNK = 500
 async def roll_out(
     document: Document, generate: GenerateFunction, *, second_prompt: str | None
 ) -> str:
-    """One call for a document, or two."""
+    """Make one call for a document, or two."""
     result = await generate(
         {"messages": messages(document.text), "response_format": RESPONSE_FORMAT}
     )
@@ -58,7 +58,10 @@ async def roll_out(
 
 
 def build_executor(job: Job) -> LocalPipelineExecutor:
-    """One task in this process; finished tasks are not skipped, so that a rerun looks again."""
+    """Build one task in this process.
+
+    Finished tasks are not skipped, so that a rerun checks again.
+    """
     config = InferenceConfig(
         server_type="endpoint",
         endpoint_url=job.url.removesuffix("/v1"),
@@ -84,7 +87,7 @@ def build_executor(job: Job) -> LocalPipelineExecutor:
 
 
 def read_output(job: Job) -> Iterator[tuple[str, str | None]]:
-    """All lines of the output folder, whole or cut off."""
+    """Yield all lines of the output folder, whole or truncated."""
     for path in sorted((job.work / "output").glob("*.jsonl")):
         for line in path.read_text().splitlines():
             with contextlib.suppress(json.JSONDecodeError):
@@ -93,7 +96,7 @@ def read_output(job: Job) -> Iterator[tuple[str, str | None]]:
 
 
 def main() -> None:
-    """Run the job; what is on the disk counts even when the task failed."""
+    """Run the job. What is on disk counts even if the task failed."""
     job = read_job()
     try:
         with Meter() as meter:

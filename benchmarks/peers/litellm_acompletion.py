@@ -2,7 +2,7 @@
 # requires-python = ">=3.11,<3.12"
 # dependencies = ["litellm==1.106.2"]
 # ///
-"""`litellm.acompletion` under a semaphore, without retries."""
+"""Call `litellm.acompletion` under a semaphore, without retries."""
 
 import asyncio
 import os
@@ -25,9 +25,9 @@ from adapter import (
 )
 
 
-async def ask(job: Job, gate: asyncio.Semaphore, prompt: str) -> str:
-    """One call through LiteLLM's OpenAI-compatible provider."""
-    async with gate:
+async def ask(job: Job, semaphore: asyncio.Semaphore, prompt: str) -> str:
+    """Make one call through LiteLLM's OpenAI-compatible provider."""
+    async with semaphore:
         answer = await litellm.acompletion(
             model=f"openai/{MODEL}",
             api_base=job.url,
@@ -44,9 +44,9 @@ async def ask(job: Job, gate: asyncio.Semaphore, prompt: str) -> str:
 
 
 async def ask_all(job: Job) -> list[str]:
-    """All rows, at most `job.concurrency` at once."""
-    gate = asyncio.Semaphore(job.concurrency)
-    return await asyncio.gather(*(ask(job, gate, row.prompt) for row in job.rows))
+    """Ask all rows, at most `job.concurrency` at once."""
+    semaphore = asyncio.Semaphore(job.concurrency)
+    return await asyncio.gather(*(ask(job, semaphore, row.prompt) for row in job.rows))
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 # requires-python = ">=3.11,<3.12"
 # dependencies = ["litellm==1.106.2"]
 # ///
-"""`litellm.Router` with one deployment under a semaphore, without retries.
+"""Call `litellm.Router` with one deployment under a semaphore, without retries.
 
 Its own `max_parallel_requests` raises an error for the calls beyond the limit, so it is not set.
 """
@@ -29,7 +29,7 @@ from adapter import (
 
 
 def build_router(job: Job) -> litellm.Router:
-    """One deployment; the rate limits are lifted by not setting them."""
+    """Build a router with one deployment. The rate limits are lifted by not setting them."""
     parameters = {
         "model": f"openai/{MODEL}",
         "api_base": job.url,
@@ -40,9 +40,9 @@ def build_router(job: Job) -> litellm.Router:
     return litellm.Router(model_list=[deployment], num_retries=0, timeout=60)
 
 
-async def ask(router: litellm.Router, gate: asyncio.Semaphore, prompt: str) -> str:
-    """One call through the router."""
-    async with gate:
+async def ask(router: litellm.Router, semaphore: asyncio.Semaphore, prompt: str) -> str:
+    """Make one call through the router."""
+    async with semaphore:
         answer = await router.acompletion(
             model=MODEL,
             messages=messages(prompt),
@@ -54,10 +54,10 @@ async def ask(router: litellm.Router, gate: asyncio.Semaphore, prompt: str) -> s
 
 
 async def ask_all(job: Job) -> list[str]:
-    """All rows, at most `job.concurrency` at once."""
+    """Ask all rows, at most `job.concurrency` at once."""
     router = build_router(job)
-    gate = asyncio.Semaphore(job.concurrency)
-    return await asyncio.gather(*(ask(router, gate, row.prompt) for row in job.rows))
+    semaphore = asyncio.Semaphore(job.concurrency)
+    return await asyncio.gather(*(ask(router, semaphore, row.prompt) for row in job.rows))
 
 
 def main() -> None:

@@ -37,14 +37,14 @@ DATASET = "personas"
 
 
 def write_seed(job: Job) -> Path:
-    """The rows as the file that the library reads its seed from."""
+    """Write the rows as the file that the library reads its seed from."""
     path = job.work / "seed.jsonl"
     path.write_text("".join(json.dumps({"prompt": row.prompt}) + "\n" for row in job.rows))
     return path
 
 
 def model(job: Job, alias: str, extra_body: dict[str, object] | None) -> dd.ModelConfig:
-    """The one model, with or without a response format."""
+    """Return the one model, with or without a response format."""
     parameters = dd.ChatCompletionInferenceParams(
         temperature=TEMPERATURE,
         max_tokens=MAX_TOKENS,
@@ -61,7 +61,7 @@ def model(job: Job, alias: str, extra_body: dict[str, object] | None) -> dd.Mode
 
 
 def build_config(job: Job) -> dd.DataDesignerConfigBuilder:
-    """Seed, first column and, when asked for, the second."""
+    """Build the seed, the first column and, if requested, the second."""
     models = [model(job, "structured", {"response_format": RESPONSE_FORMAT})]
     if job.second_prompt:
         models.append(model(job, "text", None))

@@ -1,4 +1,4 @@
-"""persona_pipeline: its journal, store, gate and validation, as a stage of a run uses them."""
+"""Run persona_pipeline as a stage does, with its journal, store, limiter and validation."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from persona_pipeline.store.store import Store
 
 
 def request_of(prompt: str, stage: str) -> ChatRequest:
-    """The benchmark's call as a request."""
+    """Return the benchmark's call as a request."""
     return ChatRequest(
         model=f"openai/{MODEL}",
         messages=tuple(messages(prompt)),
@@ -36,7 +36,7 @@ def request_of(prompt: str, stage: str) -> ChatRequest:
 
 
 def buy_step(gateway: Gateway, prompts: list[str], stage: str) -> Iterator[tuple[str, str]]:
-    """The usable answers to the prompts: (prompt, persona)."""
+    """Yield the usable answers to the prompts as (prompt, persona)."""
     requests = {prompt: request_of(prompt, stage) for prompt in prompts}
     answers = gateway.answers(requests.values(), shard="bench", stage=stage)
     for prompt, request in requests.items():
@@ -46,7 +46,7 @@ def buy_step(gateway: Gateway, prompts: list[str], stage: str) -> Iterator[tuple
 
 
 def buy_all(gateway: Gateway, job: Job) -> list[tuple[str, str]]:
-    """Both steps, or the one there is."""
+    """Run both steps, or the only one."""
     bought = list(buy_step(gateway, [row.prompt for row in job.rows], "first"))
     if job.second_prompt is None:
         return bought

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from persona_pipeline.cli.options import data_dir_option, settings_from
+from persona_pipeline.cli.options import data_dir_option, project_from
 from persona_pipeline.store.backup import Backup, back_up, restore
 
 
@@ -13,7 +13,8 @@ from persona_pipeline.store.backup import Backup, back_up, restore
 @data_dir_option
 def backup_data(path: Path, data_dir: str | None) -> None:
     """Write database, journal and staged shards to PATH (.tar or .tar.gz). Blocks no run."""
-    _tell("written", back_up(settings_from({"data_dir": data_dir}), path))
+    project = project_from({"data_dir": data_dir})
+    _print_backup("written", back_up(project.settings, project.database, path))
 
 
 @click.command(name="restore")
@@ -22,14 +23,14 @@ def backup_data(path: Path, data_dir: str | None) -> None:
 @data_dir_option
 def restore_data(path: Path, data_dir: str | None, *, replace: bool) -> None:
     """Put the backup PATH into the data directory."""
-    settings = settings_from({"data_dir": data_dir})
-    _tell("restored", restore(settings, path, replace=replace))
+    project = project_from({"data_dir": data_dir})
+    _print_backup("restored", restore(project.settings, project.database, path, replace=replace))
     click.echo(
-        f"It is in {settings.data_dir}. To see its shards in Dagster, materialize corpus/files or "
-        "run 'persona-pipeline run'."
+        f"It is in {project.settings.data_dir}. To see its shards in Dagster, materialize "
+        "corpus/files or run 'persona-pipeline run'."
     )
 
 
-def _tell(what: str, backup: Backup) -> None:
+def _print_backup(what: str, backup: Backup) -> None:
     size = f"{backup.byte_count / 1e6:,.1f} MB"
     click.echo(f"{what}: {backup.path}, {backup.file_count} files, {size}, of {backup.created_at}")

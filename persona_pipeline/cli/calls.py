@@ -9,10 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from persona_pipeline.cli.options import data_dir_option, settings_from
-from persona_pipeline.errors import PipelineError
-from persona_pipeline.project import opened_store
-from persona_pipeline.settings import Settings
+from persona_pipeline.cli.options import data_dir_option, project_from
+from persona_pipeline.project import Project
 from persona_pipeline.sql import read_sql
 from persona_pipeline.store.call_export import export_calls, import_calls
 
@@ -24,16 +22,14 @@ NUMBERS = {
 }
 
 
-def print_calls(console: Console, settings: Settings) -> None:
+def print_calls(console: Console, project: Project) -> None:
     """A table per model, a line per stage and status; then an error of each that failed.
 
     Raises:
         PipelineError: nothing has been run yet.
     """
-    if not settings.database.is_file():
-        msg = f"there is no {settings.database} yet: run 'persona-pipeline run' first"
-        raise PipelineError(msg)
-    rows = opened_store(settings).query(read_sql("cli/calls"))
+    project.require_database()
+    rows = project.store.query(read_sql("cli/calls"))
     for model in rows["model"].unique().sort():
         console.print(_table(model, rows.filter(pl.col("model") == model)))
     for row in rows.filter(pl.col("an_error").is_not_null()).iter_rows(named=True):
@@ -58,7 +54,7 @@ def _table(model: str, rows: pl.DataFrame) -> Table:
 @click.pass_context
 def calls(context: click.Context, /, **arguments: object) -> None:
     """Show the bought answers, by stage, model and status; export or import them."""
-    context.obj = settings_from(arguments)
+    context.obj = project_from(arguments)
     if context.invoked_subcommand is None:
         print_calls(Console(), context.obj)
 
@@ -66,18 +62,17 @@ def calls(context: click.Context, /, **arguments: object) -> None:
 @calls.command(name="export")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.pass_obj
-def export_answers(settings: Settings, path: Path) -> None:
+def export_answers(project: Project, path: Path) -> None:
     """Write every bought answer to PATH: .parquet or .jsonl."""
-    count = export_calls(opened_store(settings), path)
+    count = export_calls(project.store, path)
     click.echo(f"{count:,} answers written to {path}")
 
 
 @calls.command(name="import")
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.pass_obj
-def import_answers(settings: Settings, path: Path) -> None:
+def import_answers(project: Project, path: Path) -> None:
     """Take in the answers of PATH, so that runs here need not buy them."""
-    store = opened_store(settings)
-    count, new = import_calls(store, path)
-    store.publish()
+    count, new = import_calls(project.store, path)
+    project.store.publish()
     click.echo(f"{count:,} answers read from {path}, {new:,} of them new")

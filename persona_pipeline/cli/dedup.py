@@ -10,17 +10,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from persona_pipeline.cli.options import data_dir_option, settings_from
-from persona_pipeline.cli.sweep_tables import print_outdated, print_sweep, thresholds_to_show
-from persona_pipeline.cli.terminal import ONLY_FIRST, ONLY_SECOND, cut_text, mark_pieces, plain
+from persona_pipeline.cli.options import data_dir_option, project_from
+from persona_pipeline.cli.run_report import outdated_notes
+from persona_pipeline.cli.sweep_tables import print_sweep, thresholds_to_show
+from persona_pipeline.cli.terminal import (
+    ONLY_FIRST,
+    ONLY_SECOND,
+    cut_text,
+    mark_pieces,
+    plain,
+    warn,
+)
 from persona_pipeline.dedup.rules import TOLERANCE
 from persona_pipeline.dedup.words.diff import Differences, compare_words
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.hub.explain import Explanation, Neighbour, Origin, Removal, explain
 from persona_pipeline.hub.state import DedupState, read_dedup_state
 from persona_pipeline.hub.sweep import FIRST, LAST, STEP, sweep, sweep_thresholds
-from persona_pipeline.project import dedup_plan, newest_snapshot
-from persona_pipeline.settings import Settings
+from persona_pipeline.project import Project
 from persona_pipeline.store.store import Store
 
 SHOWN = 5
@@ -40,13 +47,14 @@ def dedup() -> None:
 @data_dir_option
 def explain_persona(persona_id: str, data_dir: str | None) -> None:
     """Show why PERSONA_ID (or how it begins) was kept or removed, and who is like it."""
-    settings = settings_from({"data_dir": data_dir})
-    plan, console = dedup_plan(settings), Console()
-    with _snapshot(settings) as store:
+    project = project_from({"data_dir": data_dir})
+    plan, console = project.dedup_plan, Console()
+    with _snapshot(project) as store:
         explanation = explain(store, persona_id)
         state = read_dedup_state(store, plan)
     _print_explanation(console, explanation, state)
-    print_outdated(console, state, plan)
+    for note in outdated_notes(state, plan):
+        warn(console, note)
 
 
 @dedup.command(name="sweep")
@@ -70,9 +78,9 @@ def sweep_thresholds_down(
     data_dir: str | None, first: float, last: float, step: float, show: str | None
 ) -> None:
     """Show what each Jaccard threshold would keep, and the pairs closest to it on either side."""
-    settings = settings_from({"data_dir": data_dir})
-    plan = dedup_plan(settings)
-    with _snapshot(settings) as store:
+    project = project_from({"data_dir": data_dir})
+    plan = project.dedup_plan
+    with _snapshot(project) as store:
         state = read_dedup_state(store, plan)
         named = [plan.thresholds, *state.thresholds]  # these are rows in any case
         own = {each.jaccard for each in named if last <= each.jaccard <= first}
@@ -83,11 +91,11 @@ def sweep_thresholds_down(
 
 
 @contextmanager
-def _snapshot(settings: Settings) -> Iterator[Store]:
+def _snapshot(project: Project) -> Iterator[Store]:
     """The published snapshot: reading it blocks no run."""
-    path = newest_snapshot(settings)
+    path = project.newest_snapshot()
     try:
-        yield Store(path, path)
+        yield project.published
     except (duckdb.CatalogException, duckdb.BinderException) as error:
         msg = f"{path} was written by an older version: run 'persona-pipeline run' once more"
         raise PipelineError(msg) from error

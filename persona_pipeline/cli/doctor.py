@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona_pipeline.artifacts.packages import ARTIFACTS, cache_dir, is_cached, verify
-from persona_pipeline.cli.options import data_dir_option, model_options, settings_from
+from persona_pipeline.cli.options import data_dir_option, model_options, project_from
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.sources import list_source
 from persona_pipeline.errors import PipelineError, SourceError
@@ -28,6 +28,7 @@ from persona_pipeline.models import (
     open_embedding_client,
     open_gateway,
 )
+from persona_pipeline.project import Project
 from persona_pipeline.settings import PREFIX, Settings, config_file
 from persona_pipeline.store.migrations import needs_upgrade
 from persona_pipeline.store.store import Store
@@ -46,9 +47,9 @@ class Finding:
     detail: str
 
 
-def run_checks(console: Console, settings: Settings) -> bool:
+def run_checks(console: Console, project: Project) -> bool:
     """Print the settings and every finding; whether all works."""
-    _print_settings(console, settings)
+    _print_settings(console, project.settings)
     healthy = True
     for check in (
         _check_disk,
@@ -59,7 +60,7 @@ def run_checks(console: Console, settings: Settings) -> bool:
         _check_chat,
         _check_embedder,
     ):
-        for finding in _guarded(check, settings):
+        for finding in _guarded(check, project):
             mark = "[green]works[/]  " if finding.works else "[red]mend[/]   "
             console.print(f"{mark} {finding.name}: {escape(finding.detail)}", highlight=False)
             healthy &= finding.works
@@ -83,19 +84,17 @@ def _plain(value: object) -> str:
     return "(none)" if value is None else str(value)
 
 
-def _guarded(
-    check: Callable[[Settings], Iterator[Finding]], settings: Settings
-) -> Iterator[Finding]:
+def _guarded(check: Callable[[Project], Iterator[Finding]], project: Project) -> Iterator[Finding]:
     try:
-        yield from check(settings)
+        yield from check(project)
     except PipelineError as error:
         yield Finding(
             check.__name__.removeprefix("check").strip("_"), works=False, detail=str(error)
         )
 
 
-def _check_disk(settings: Settings) -> Iterator[Finding]:
-    for name, folder in (("data_dir", settings.data_dir), ("cache", cache_dir())):
+def _check_disk(project: Project) -> Iterator[Finding]:
+    for name, folder in (("data_dir", project.settings.data_dir), ("cache", cache_dir())):
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(there).free
         detail = f"{folder.absolute()}, {free / 1e9:.1f} GB free"
@@ -106,12 +105,13 @@ def _check_disk(settings: Settings) -> Iterator[Finding]:
         yield Finding(name, free >= DISK_NEEDED, detail)
 
 
-def check_store(settings: Settings) -> Iterator[Finding]:
+def check_store(project: Project) -> Iterator[Finding]:
     """Whether the database opens, and how much is in it; changes nothing.
 
     Raises:
         StoreError: it does not open, or a newer program wrote it.
     """
+    settings = project.settings
     store = Store(settings.database, settings.snapshot, lock_timeout=2)
     if not settings.database.is_file():
         yield Finding("store", works=True, detail=f"{settings.database} will be made by a run")
@@ -125,9 +125,9 @@ def check_store(settings: Settings) -> Iterator[Finding]:
     yield Finding("store", works=True, detail=detail)
 
 
-def check_watch(settings: Settings) -> Iterator[Finding]:
+def check_watch(project: Project) -> Iterator[Finding]:
     """Whether each watched place is there, and how many files it has."""
-    for place in settings.watch:
+    for place in project.settings.watch:
         shown = redact(place)
         try:
             yield Finding("watch", works=True, detail=f"{shown}: {len(list_source(place))} files")
@@ -135,8 +135,8 @@ def check_watch(settings: Settings) -> Iterator[Finding]:
             yield Finding("watch", works=False, detail=str(error))
 
 
-def _check_artifacts(settings: Settings) -> Iterator[Finding]:
-    del settings
+def _check_artifacts(project: Project) -> Iterator[Finding]:
+    del project
     for name, artifact in ARTIFACTS.items():
         if not is_cached(name):
             size = f"{artifact.size / 1e6:.0f} MB"
@@ -148,11 +148,12 @@ def _check_artifacts(settings: Settings) -> Iterator[Finding]:
             yield Finding(name, works=False, detail=f"damaged: delete {path} and run again")
 
 
-def _check_domains(settings: Settings) -> Iterator[Finding]:
-    yield Finding("domains", works=True, detail=", ".join(settings.load_domains()))
+def _check_domains(project: Project) -> Iterator[Finding]:
+    yield Finding("domains", works=True, detail=", ".join(project.domains))
 
 
-def _check_chat(settings: Settings) -> Iterator[Finding]:
+def _check_chat(project: Project) -> Iterator[Finding]:
+    settings = project.settings
     if settings.model.startswith("embedded/") and not _is_there(settings.model):
         yield Finding("model", works=True, detail=f"{settings.model}: a run will fetch it first")
         return
@@ -190,7 +191,8 @@ def _is_there(model: str) -> bool:
     return is_cached(rest) if rest in ARTIFACTS else True  # else opening it says what is wrong
 
 
-def _check_embedder(settings: Settings) -> Iterator[Finding]:
+def _check_embedder(project: Project) -> Iterator[Finding]:
+    settings = project.settings
     name = settings.embedding_model
     if not settings.needs_vectors:
         yield Finding("embedding model", works=True, detail=f"{name}: nothing needs vectors")
@@ -199,8 +201,7 @@ def _check_embedder(settings: Settings) -> Iterator[Finding]:
         request = embedding_request(name, QUESTION)
         yield _asked("embedding model", open_embedding_client(settings), request)
         return
-    store = Store(settings.database, settings.snapshot)
-    with open_gateway(settings, store) as gateway:
+    with open_gateway(settings, project.database) as gateway:
         vectors = open_embedder(settings, gateway, "doctor").embed([QUESTION])
     yield Finding("embedding model", works=True, detail=f"{name}: {vectors.shape[1]} dimensions")
 
@@ -210,5 +211,5 @@ def _check_embedder(settings: Settings) -> Iterator[Finding]:
 @data_dir_option
 def doctor(**arguments: object) -> None:
     """Say what is set, what works, what is missing and how to mend it."""
-    healthy = run_checks(Console(), settings_from(arguments))
+    healthy = run_checks(Console(), project_from(arguments))
     sys.exit(0 if healthy else 1)

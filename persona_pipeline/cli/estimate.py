@@ -8,27 +8,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from persona_pipeline.cli.options import (
-    job_options,
-    job_settings,
-)
+from persona_pipeline.cli.options import job_options, job_project
 from persona_pipeline.cli.terminal import count_of
 from persona_pipeline.corpus.registration import staged_aside
 from persona_pipeline.estimate import Estimate, estimate_run, estimate_staged
 from persona_pipeline.llm.gateway.budget import BudgetExceeded
-from persona_pipeline.project import open_store
+from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings
-from persona_pipeline.store.store import Store
 
 COLUMNS = ("reused", "to buy", "tok. in", "tok. out", "USD", "time")
 MINUTE = 60
 
 
-def print_estimate(console: Console, settings: Settings) -> None:
+def print_estimate(console: Console, project: Project) -> None:
     """By stage, with the sum and how sure it is; registers nothing."""
-    with staged_aside(settings) as staged:
+    with staged_aside(project.source_plan, project.settings) as staged:
         shards = [(shard.shard, shard.path, shard.row_count) for shard in staged]
-        estimate = estimate_staged(settings, _store(settings), shards)
+        estimate = estimate_staged(project, shards)
     models = sorted({stage.model for stage in estimate.stages})
     title = f"What a run would buy of {escape(', '.join(models))}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
@@ -40,35 +36,26 @@ def print_estimate(console: Console, settings: Settings) -> None:
         shown = [f"{count:,}" for count in counts]
         table.add_row(stage.stage, *shown, _usd(stage.usd), _time(stage.seconds))
     console.print(table)
-    console.print(_sentence(estimate, settings), highlight=False)
+    console.print(_sentence(estimate, project.settings), highlight=False)
     if estimate.share < 1:
         console.print(f"From {estimate.share:.0%} of the documents; the others are taken as alike.")
 
 
-def print_expected(console: Console, settings: Settings, shards: Sequence[str]) -> None:
+def print_expected(console: Console, project: Project, shards: Sequence[str]) -> None:
     """One line before a run buys anything; silent when there is nothing to buy."""
-    estimate = _estimate(settings, shards)
+    estimate = estimate_run(project, shards)
     if estimate.calls:
-        console.print(f"Expected: {_sentence(estimate, settings)}", highlight=False)
+        console.print(f"Expected: {_sentence(estimate, project.settings)}", highlight=False)
 
 
 def print_stopped(
-    console: Console, settings: Settings, shards: Sequence[str], exceeded: BudgetExceeded
+    console: Console, project: Project, shards: Sequence[str], exceeded: BudgetExceeded
 ) -> None:
     """What was the cap, what is left to buy, and how to go on."""
     console.print(f"[bold yellow]{escape(str(exceeded))}[/]. Everything bought is kept.")
-    console.print(f"Left: {_sentence(_estimate(settings, shards), settings)}", highlight=False)
+    left = estimate_run(project, shards)
+    console.print(f"Left: {_sentence(left, project.settings)}", highlight=False)
     console.print("Run the same command again to go on, with the same cap or another one.")
-
-
-def _estimate(settings: Settings, shards: Sequence[str]) -> Estimate:
-    return estimate_run(settings, _store(settings), shards)
-
-
-def _store(settings: Settings) -> Store:
-    store = open_store(settings)
-    store.migrate()
-    return store
 
 
 def _sentence(estimate: Estimate, settings: Settings) -> str:
@@ -96,4 +83,4 @@ def _time(seconds: float | None) -> str:
 @job_options
 def estimate(**arguments: object) -> None:
     """Say what a run would buy: calls, tokens, USD and time, by stage. Asks no model."""
-    print_estimate(Console(), job_settings(arguments))
+    print_estimate(Console(), job_project(arguments))

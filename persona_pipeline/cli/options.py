@@ -1,18 +1,19 @@
 """Options that several commands have, and the settings that they make."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import click
 
-from persona_pipeline.settings import PREFIX, Settings, config_file, load_settings
+from persona_pipeline.project import Project, open_project
+from persona_pipeline.settings import PREFIX, Settings, config_file
 
 data_dir_option = click.option("--data-dir", help="Where everything is kept.  [default: data]")
 
 
-def settings_from(arguments: dict[str, object]) -> Settings:
-    """The settings, with the options that were given first."""
-    return load_settings(**{name: value for name, value in arguments.items() if value is not None})
+def project_from(arguments: Mapping[str, object]) -> Project:
+    """Open the project, with the options that were given before all other settings."""
+    return open_project(**{name: value for name, value in arguments.items() if value is not None})
 
 
 def setting_of(option: str) -> str | None:
@@ -75,9 +76,11 @@ job_options = with_options(
 )
 
 
-def job_settings(arguments: dict[str, object]) -> Settings:
+def job_project(arguments: dict[str, object]) -> Project:
+    """Open the project that the options of a job ask for; `shards` is counted in documents."""
     shards = arguments.pop("shards")
-    settings = settings_from(arguments)
+    project = project_from(arguments)
     if not isinstance(shards, int):
-        return settings
-    return settings_from({**arguments, "documents": str(shards * settings.shard_size)})
+        return project
+    documents = str(shards * project.settings.shard_size)
+    return project_from({**arguments, "documents": documents})

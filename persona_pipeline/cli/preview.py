@@ -6,19 +6,19 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from persona_pipeline.cli.options import model_options, settings_from
+from persona_pipeline.cli.options import model_options, project_from
 from persona_pipeline.errors import SettingsError, unknown_choice
 from persona_pipeline.llm.answers import check_reply, parse_answer
 from persona_pipeline.llm.errors import CallError, ModelError
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 from persona_pipeline.models import open_chat_client
-from persona_pipeline.project import synthesis_plan
+from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings
 from persona_pipeline.synthesis.records import build_request
 
 
 def print_preview(
-    console: Console, settings: Settings, name: str, persona: str, options: tuple[str, ...]
+    console: Console, project: Project, name: str, persona: str, options: tuple[str, ...]
 ) -> None:
     """Show the messages, the answer, and the record's text or what is wrong with it.
 
@@ -26,18 +26,18 @@ def print_preview(
         SettingsError: no such domain or option.
         ModelError: the model gave no answer.
     """
-    domains = settings.load_domains()
+    domains = project.domains
     if name not in domains:
         raise SettingsError(unknown_choice("domain", name, domains))
     chosen = dict(_parse_option(option) for option in options)
     domain = domains[name].narrowed({key: [value] for key, value in chosen.items()})
-    plan = synthesis_plan(settings, domain)
+    plan = project.synthesis_plan(domain)
     request = build_request(domain, persona, domain.draw_options(persona), plan)
     for message in request.messages:
         console.rule(message["role"], align="left")
         console.print(escape(message["content"]), highlight=False)
     console.rule("answer", align="left")
-    reply = asyncio.run(_ask(settings, request))
+    reply = asyncio.run(_ask(project.settings, request))
     console.print(escape(reply.text), highlight=False)
     check_reply_or_explain(request, reply)
     console.rule("record", align="left")
@@ -88,4 +88,4 @@ def _parse_option(text: str) -> tuple[str, str]:
 @model_options
 def preview(domain: str, persona: str, options: tuple[str, ...], **arguments: object) -> None:
     """Print the rendered prompt of DOMAIN and the model's answer."""
-    print_preview(Console(), settings_from(arguments), domain, persona, options)
+    print_preview(Console(), project_from(arguments), domain, persona, options)

@@ -1,4 +1,7 @@
-"""The end of a run: what is in the tables, three records with lineage, and what is next."""
+"""What a run did: its baseline, its report, and how both are printed.
+
+A baseline is captured when a run begins. The report is read once, when it ends, and then printed.
+"""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,40 +16,118 @@ from rich.panel import Panel
 from rich.table import Table
 
 from persona_pipeline.cli.options import data_dir_typed
-from persona_pipeline.cli.sweep_tables import print_outdated
 from persona_pipeline.cli.terminal import count_of, some_of, warn
 from persona_pipeline.corpus.addresses import redact
+from persona_pipeline.hub.plan import DedupPlan
 from persona_pipeline.hub.selection import changes_since, selected_count
-from persona_pipeline.hub.state import read_dedup_state
-from persona_pipeline.project import dedup_plan, unmade_selections
+from persona_pipeline.hub.state import DedupState, read_dedup_state
+from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings
-from persona_pipeline.sql import open_duckdb, read_sql
+from persona_pipeline.sql import fetch, open_duckdb, read_sql
 from persona_pipeline.store.store import Store
 
 SHOWN_RECORDS = 3
 UNTYPED = {"documents", "shards", "data_dir", "api_key"}
 
 
-def print_summary(
-    console: Console, settings: Settings, shards: Sequence[str], seconds: float
-) -> None:
-    """Read everything from the published snapshot, as a user would."""
-    with open_duckdb(settings.snapshot, read_only=True) as connection:
-        funnel = connection.sql(read_sql("cli/funnel_totals"), params={"shards": shards}).pl()
-        reasons = connection.sql(read_sql("cli/reasons"), params={"shards": shards}).pl()
-        spending = connection.sql(read_sql("cli/spending"), params={"shards": shards}).pl()
-        records = connection.sql(
-            read_sql("cli/sample_records"), params={"shards": shards, "count": SHOWN_RECORDS}
-        ).pl()
-    console.print(_funnel_table(funnel))
-    if len(reasons):
-        console.print(f"[bold]Turned away:[/] {_reasons(reasons)}")
-    _print_records(console, records)
-    _print_spending(console, spending, seconds)
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """The personas of one shard in the hub."""
+
+    persona_count: int
+    members: int
+    """A hash of which ones they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunBaseline:
+    """What was there when a run of `shards` began."""
+
+    shards: Sequence[str]
+    hubs: Mapping[str, Hub]
+    """Of every shard, in rank order."""
+    records: Mapping[str, int]
+    """Of the run's shards, by domain."""
+    unmade: Sequence[str]
+    """Selections that its domains draw from and that held nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What is in the tables after a run of some shards, and what it changed beyond these."""
+
+    funnel: pl.DataFrame
+    """One row is one stage: rows in, kept, rejected, duplicate, failed, and whether they add up."""
+    reasons: pl.DataFrame
+    """One row is one reason of one stage: how many rows it turned away."""
+    records: pl.DataFrame
+    """One row is one sampled record with its way back to a page."""
+    spending: Mapping[str, int | float | None]
+    """Calls, tokens and USD of the shards so far."""
+    made: Sequence[str]
+    """A sentence for each selection that the run made."""
+    notes: Sequence[str]
+    """A sentence for each thing that a user should see to."""
+
+
+def capture_baseline(project: Project, shards: Sequence[str]) -> RunBaseline:
+    """Read what a run of these shards may change."""
+    store = project.store
+    unmade = project.unmade_selections()
+    return RunBaseline(shards, _hubs(store), _records(store, shards), unmade)
+
+
+def read_run_report(project: Project, baseline: RunBaseline) -> RunReport:
+    """Read the report of the run that has just ended; its tables from the published snapshot."""
+    store, shards = project.store, {"shards": list(baseline.shards)}
+    with open_duckdb(project.settings.snapshot, read_only=True) as connection:
+        sampled = {**shards, "count": SHOWN_RECORDS}
+        funnel = fetch(connection, read_sql("cli/funnel_totals"), shards)
+        reasons = fetch(connection, read_sql("cli/reasons"), shards)
+        spending = fetch(connection, read_sql("cli/spending"), shards).row(0, named=True)
+        records = fetch(connection, read_sql("cli/sample_records"), sampled)
+    plan = project.dedup_plan
+    return RunReport(
+        funnel=funnel,
+        reasons=reasons,
+        records=records,
+        spending=spending,
+        made=list(_made_selections(store, baseline.unmade)),
+        notes=[
+            *_changed_hubs(baseline, _hubs(store)),
+            *_fewer_records(baseline.records, _records(store, baseline.shards)),
+            *_old_selections(project, baseline.shards),
+            *left_behind_notes(store),
+            *outdated_notes(read_dedup_state(store, plan), plan),
+        ],
+    )
+
+
+def print_summary(console: Console, report: RunReport, seconds: float) -> None:
+    """Print where every row ended, three records with their lineage, and what was spent."""
+    console.print(_funnel_table(report.funnel))
+    if len(report.reasons):
+        console.print(f"[bold]Turned away:[/] {_reasons(report.reasons)}")
+    _print_records(console, report.records)
+    _print_spending(console, report.spending, seconds)
+
+
+def print_side_effects(console: Console, report: RunReport) -> None:
+    """Print a line for each thing that the run changed or left beyond its own shards."""
+    for sentence in report.made:
+        console.print(sentence)
+    for note in report.notes:
+        warn(console, note)
 
 
 def print_next(console: Console, settings: Settings, arguments: Mapping[str, object]) -> None:
-    """What one would type now, and where the results are; `arguments`: the options of the run."""
+    """Print what one would type now, and where the results are.
+
+    Args:
+        console: where to.
+        settings: those of the run.
+        arguments: the options that the run was given.
+    """
     snapshot = _shown(settings.snapshot)
     console.print("\n[bold]What to type next[/]")
     elsewhere = data_dir_typed(settings)
@@ -108,11 +189,12 @@ def _print_records(console: Console, records: pl.DataFrame) -> None:
         console.print(Panel(body, title=f"synthetic.{row['domain']}", title_align="left"))
 
 
-def _print_spending(console: Console, spending: pl.DataFrame, seconds: float) -> None:
-    row = spending.row(0, named=True)
+def _print_spending(
+    console: Console, row: Mapping[str, int | float | None], seconds: float
+) -> None:
     cost = "price unknown" if row["cost_usd"] is None else f"{row['cost_usd']:.4f} USD"
     console.print(
-        f"{count_of(row['calls'], 'call')} for these shards so far "
+        f"{count_of(int(row['calls'] or 0), 'call')} for these shards so far "
         f"({row['tokens_in']:,} tokens in, {row['tokens_out']:,} out, {cost}); "
         f"this run took {seconds:.0f} s.",
         highlight=False,
@@ -139,51 +221,10 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-@dataclass(frozen=True, slots=True)
-class Hub:
-    """A shard's personas in the hub."""
-
-    persona_count: int
-    members: int
-    """A hash of which ones they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunBaseline:
-    """What was there when a run of `shards` began."""
-
-    shards: Sequence[str]
-    hubs: Mapping[str, Hub]
-    """Of every shard, in rank order."""
-    records: Mapping[str, int]
-    """Of the run's shards, by domain."""
-    unmade: Sequence[str]
-    """Selections that its domains draw from and that had nobody."""
-
-
-def capture_baseline(store: Store, settings: Settings, shards: Sequence[str]) -> RunBaseline:
-    """What a run of these shards may change."""
-    return RunBaseline(
-        shards, _hubs(store), _records(store, shards), unmade_selections(store, settings)
-    )
-
-
-def print_side_effects(
-    console: Console, store: Store, settings: Settings, before: RunBaseline
-) -> None:
-    """A line for each that a user would want to know."""
-    for name in before.unmade:
-        if result := selected_count(store, name):
-            console.print(f"Selection {name!r} was made: {count_of(result, 'persona')} of the hub.")
-    for line in (
-        *_changed_hubs(before, _hubs(store)),
-        *_fewer_records(before.records, _records(store, before.shards)),
-        *_old_selections(store, settings, before.shards),
-    ):
-        warn(console, line)
-    print_left_behind(console, store)
-    plan = dedup_plan(settings)
-    print_outdated(console, read_dedup_state(store, plan), plan)
+def _made_selections(store: Store, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        if count := selected_count(store, name):
+            yield f"Selection {name!r} was made: {count_of(count, 'persona')} of the hub."
 
 
 def _hubs(store: Store) -> dict[str, Hub]:
@@ -223,23 +264,23 @@ def _fewer_records(before: Mapping[str, int], now: Mapping[str, int]) -> Iterato
         )
 
 
-def print_left_behind(console: Console, store: Store) -> None:
-    """How many records are of personas that are not, or no longer chosen, in the hub."""
+def left_behind_notes(store: Store) -> Iterator[str]:
+    """Say how many records are of personas that are not, or no longer chosen, in the hub."""
     behind = store.query(read_sql("examples/shards_behind"))
     counts = behind.select("shard", "records_without_persona").iter_rows()
     if listed := [f"{count:,} of {shard}" for shard, count in counts if count]:
-        warn(
-            console,
+        yield (
             "Records of personas that are not in the hub, or in their domain's selection, any "
             f"more: {some_of(listed)}. Run these shards again, in all their domains, and others "
             "take their place; 'persona-pipeline sql --example shards_behind' lists what is to be "
-            "run again.",
+            "run again."
         )
 
 
-def _old_selections(store: Store, settings: Settings, shards: Sequence[str]) -> Iterator[str]:
+def _old_selections(project: Project, shards: Sequence[str]) -> Iterator[str]:
+    settings = project.settings
     for name, domains in settings.drawn_selections().items():
-        since = changes_since(store, name, settings.selections[name])
+        since = changes_since(project.store, name, settings.selections[name])
         changed = [shard for shard in since.shards if shard in shards]
         if since.has_other_rules or changed:
             than = [f"from another hub of {some_of(changed)} than there is now"] if changed else []
@@ -248,3 +289,38 @@ def _old_selections(store: Store, settings: Settings, shards: Sequence[str]) -> 
                 f"Selection {name!r} ({', '.join(domains)}) was made {', and '.join(than)}, and "
                 f"stays as it is. 'persona-pipeline select {name}' makes it again; then run again."
             )
+
+
+def outdated_notes(state: DedupState, plan: DedupPlan) -> Iterator[str]:
+    """Name the shards that do not rest on the settings of now."""
+    if shards := some_of(state.uncompared):
+        yield (
+            f"Not compared yet with the settings of now: {shards}. Run 'persona-pipeline run', or "
+            "materialize personas/pairs."
+        )
+    if shards := some_of(state.undecided):
+        yield (
+            f"Decided {_otherwise(state, plan)}: {shards}. The next run, of any shard, decides "
+            "them again."
+        )
+    if shards := some_of(state.without_vectors):
+        yield (
+            f"Without vectors of {plan.embedding_model}, and so not compared by meaning: {shards}. "
+            "Run these shards again, or materialize personas/embeddings for them."
+        )
+
+
+def _otherwise(state: DedupState, plan: DedupPlan) -> str:
+    """In what the shards' decisions differ from what the settings ask for."""
+    changed = [
+        f"{name}_threshold {_threshold(getattr(former, name))} "
+        f"(now {_threshold(getattr(plan.thresholds, name))})"
+        for former in state.thresholds
+        for name in ("jaccard", "cosine", "fuzzy")
+        if getattr(former, name) != getattr(plan.thresholds, name)
+    ]
+    return f"with {', '.join(changed) or 'other pairs than there are now'}"
+
+
+def _threshold(threshold: float | None) -> str:
+    return "none" if threshold is None else f"{threshold:g}"

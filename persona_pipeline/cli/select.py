@@ -6,12 +6,9 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from persona_pipeline.cli.options import data_dir_option, data_dir_typed, settings_from
-from persona_pipeline.cli.run_report import (
-    print_left_behind,
-)
-from persona_pipeline.cli.sweep_tables import print_outdated
-from persona_pipeline.cli.terminal import count_of
+from persona_pipeline.cli.options import data_dir_option, data_dir_typed, project_from
+from persona_pipeline.cli.run_report import left_behind_notes, outdated_notes
+from persona_pipeline.cli.terminal import count_of, warn
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.hub.decisions import STAGE
 from persona_pipeline.hub.selection import (
@@ -23,24 +20,23 @@ from persona_pipeline.hub.selection import (
 from persona_pipeline.hub.selection_rules import Selection, check_selection
 from persona_pipeline.hub.state import read_dedup_state
 from persona_pipeline.locks import exclusive_lock
-from persona_pipeline.project import dedup_plan, opened_store
-from persona_pipeline.settings import Settings, config_file, load_settings
+from persona_pipeline.project import Project
+from persona_pipeline.settings import config_file, load_settings
 
 SHOWN = 5
 
 
-def make_selection(console: Console, settings: Settings, name: str) -> None:
+def make_selection(console: Console, project: Project, name: str) -> None:
     """Choose by the rules that the settings have for `name`, and print the outcome.
 
     Raises:
         PipelineError: there are no rules of this name, or no personas yet.
     """
+    settings = project.settings
     check_selection(name, settings.selections, hint=", or give --count or --thresholds")
     rules = settings.selections[name]
-    if not settings.database.is_file():
-        msg = f"there is no {settings.database} yet: run 'persona-pipeline run' first"
-        raise PipelineError(msg)
-    store, plan = opened_store(settings), dedup_plan(settings)
+    project.require_database()
+    store, plan = project.store, project.dedup_plan
     with exclusive_lock(settings.locks_dir / STAGE):
         chosen = select_personas(store, plan, name, rules)
         store.replace(chosen.rows, [], run_id="select")
@@ -50,9 +46,9 @@ def make_selection(console: Console, settings: Settings, name: str) -> None:
         msg = f"no persona is in the hub of {settings.database}: run 'persona-pipeline run' first"
         raise PipelineError(msg)
     _print_made(console, result, rules, chosen)
-    print_outdated(console, read_dedup_state(store, plan), plan)
-    print_left_behind(console, store)
-    _print_next(console, settings, name)
+    for note in (*outdated_notes(read_dedup_state(store, plan), plan), *left_behind_notes(store)):
+        warn(console, note)
+    _print_next(console, project, name)
 
 
 def _print_made(
@@ -81,8 +77,9 @@ def _print_made(
         console.print(f"  {escape(row['persona'])}", highlight=False)
 
 
-def _print_next(console: Console, settings: Settings, name: str) -> None:
-    """The lines of the settings file that make a domain draw from it, and the command."""
+def _print_next(console: Console, project: Project, name: str) -> None:
+    """Print the lines of the settings file that make a domain draw from it, and the command."""
+    settings = project.settings
     rules = settings.selections[name]
     lines = []
     if load_settings().selections.get(name) != rules:  # made from options
@@ -92,7 +89,7 @@ def _print_next(console: Console, settings: Settings, name: str) -> None:
             *(f"{key} = {json.dumps(value)}" for key, value in arguments),
         ]
     if name not in settings.persona_sources.values():
-        lines += ["[persona_sources]", f'{next(iter(settings.load_domains()))} = "{name}"']
+        lines += ["[persona_sources]", f'{next(iter(project.domains))} = "{name}"']
     if lines:
         console.print(f"\n[bold]What to type next[/], into {config_file()}, for any domain:")
     for line in lines:
@@ -122,10 +119,10 @@ def select(name: str, data_dir: str | None, **arguments: object) -> None:
 
     What no option says is as in the setting 'selections' of NAME.
     """
-    settings = settings_from({"data_dir": data_dir})
+    project = project_from({"data_dir": data_dir})
     if rules := {option: value for option, value in arguments.items() if value is not None}:
-        known = settings.selections.get(name)
+        known = project.settings.selections.get(name)
         configured = known.model_dump(exclude_unset=True) if known else {}
-        selections = {**settings.selections, name: configured | rules}
-        settings = settings_from({"data_dir": data_dir, "selections": selections})
-    make_selection(Console(), settings, name)
+        selections = {**project.settings.selections, name: configured | rules}
+        project = project_from({"data_dir": data_dir, "selections": selections})
+    make_selection(Console(), project, name)

@@ -15,12 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from persona_pipeline.cli.options import data_dir_option, settings_from
+from persona_pipeline.cli.options import data_dir_option, project_from
 from persona_pipeline.cli.terminal import plain
 from persona_pipeline.errors import PipelineError, unknown_choice
-from persona_pipeline.project import newest_snapshot
 from persona_pipeline.sql import open_duckdb, read_sql, sql_names
-from persona_pipeline.synthesis.domain import load_domains
 
 PRINTED_AT_A_TIME = 1000
 SHOWN = 200
@@ -57,7 +55,7 @@ def run_query(
             msg = "give either QUERY or --example"
             raise click.UsageError(msg)
         query = read_example(example)
-    snapshot = newest_snapshot(settings_from({"data_dir": data_dir}))
+    snapshot = project_from({"data_dir": data_dir}).newest_snapshot()
     if query is None:
         _open_shell(snapshot)
         return
@@ -69,11 +67,17 @@ def run_query(
         raise PipelineError(_explain(error)) from error
 
 
+def _is_domain(name: str) -> bool:
+    from persona_pipeline.synthesis.domain import load_domains  # noqa: PLC0415 - only on errors
+
+    return name in load_domains()
+
+
 def _explain(error: duckdb.Error) -> str:
     """DuckDB's message, unless it guesses at a domain's table that is not there yet."""
     missing = MISSING.search(str(error))
     knows = missing and f"synthetic.{missing[1]}" in str(error)  # so it is there
-    if missing and not knows and missing[1] in load_domains():
+    if missing and not knows and _is_domain(missing[1]):
         return f"there is no synthetic.{missing[1]} yet: no run had the domain {missing[1]}"
     return str(error)
 

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from persona_pipeline.cli.run_report import outdated_notes
 from persona_pipeline.cli.terminal import (
     ONLY_FIRST,
     ONLY_SECOND,
@@ -17,7 +18,6 @@ from persona_pipeline.cli.terminal import (
     cut_text,
     mark_pieces,
     plain,
-    some_of,
     warn,
 )
 from persona_pipeline.dedup.rules import TOLERANCE
@@ -66,7 +66,8 @@ def print_sweep(
             "store_pairs_from).",
             highlight=False,
         )
-    print_outdated(console, state, plan)
+    for note in outdated_notes(state, plan):
+        warn(console, note)
     for step in steps:
         if step.threshold in shown:
             _print_closest(console, step)
@@ -76,44 +77,6 @@ def print_sweep(
             f"\nThe pairs closest to another threshold: --show {other:g}; to each: --show all.",
             highlight=False,
         )
-
-
-def print_outdated(console: Console, state: DedupState, plan: DedupPlan) -> None:
-    """Which shards do not rest on the settings of now; silent where all do."""
-    if shards := some_of(state.uncompared):
-        warn(
-            console,
-            f"Not compared yet with the settings of now: {shards}. Run 'persona-pipeline run', or "
-            "materialize personas/pairs.",
-        )
-    if shards := some_of(state.undecided):
-        warn(
-            console,
-            f"Decided {_otherwise(state, plan)}: {shards}. The next run, of any shard, decides "
-            "them again.",
-        )
-    if shards := some_of(state.without_vectors):
-        warn(
-            console,
-            f"Without vectors of {plan.embedding_model}, and so not compared by meaning: {shards}. "
-            "Run these shards again, or materialize personas/embeddings for them.",
-        )
-
-
-def _otherwise(state: DedupState, plan: DedupPlan) -> str:
-    """In what the shards' decisions differ from what the settings ask for."""
-    changed = [
-        f"{name}_threshold {_shown(getattr(former, name))} "
-        f"(now {_shown(getattr(plan.thresholds, name))})"
-        for former in state.thresholds
-        for name in ("jaccard", "cosine", "fuzzy")
-        if getattr(former, name) != getattr(plan.thresholds, name)
-    ]
-    return f"with {', '.join(changed) or 'other pairs than there are now'}"
-
-
-def _shown(threshold: float | None) -> str:
-    return "none" if threshold is None else f"{threshold:g}"
 
 
 def _table(steps: Sequence[SweepStep], state: DedupState, plan: DedupPlan) -> Table:

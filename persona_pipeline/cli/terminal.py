@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,8 +20,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from persona_pipeline.dedup.words.diff import Piece
 from persona_pipeline.llm.progress import StageProgress, describe, describe_cost
+
+if TYPE_CHECKING:
+    from persona_pipeline.dedup.words.diff import Piece
 
 ONLY_FIRST, ONLY_SECOND = ("[-", "-]", "bold red"), ("{+", "+}", "bold green")
 """What stands around the words that only the first, or the second, of two texts has."""
@@ -31,7 +33,7 @@ NAMED = 5
 """Names that a line lists."""
 
 
-def mark_pieces(pieces: Sequence[Piece], before: str, after: str, style: str) -> Text:
+def mark_pieces(pieces: Sequence["Piece"], before: str, after: str, style: str) -> Text:
     """The text with what differs between marks, which are there without colour too."""
     text = Text()
     for piece in pieces:

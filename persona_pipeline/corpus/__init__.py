@@ -1,1 +1,1 @@
-"""Web text of any form to documents, and documents to shards."""
+"""Turn web text of any form into documents, and documents into shards."""

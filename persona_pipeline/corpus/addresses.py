@@ -1,4 +1,4 @@
-"""Addresses as people may see them: no user names, passwords, tokens or signatures."""
+"""Show addresses without user names, passwords, tokens or signatures."""
 
 import re
 from collections.abc import Sequence
@@ -12,19 +12,22 @@ _QUERY = re.compile(r"(://[^\s'\"?#]*)[?#][^\s'\"]*")
 
 
 def is_url(text: str) -> bool:
-    """Whether the text starts with a scheme, as in s3://."""
+    """Return whether the text starts with a scheme, as in s3://."""
     return _URL.match(text) is not None
 
 
 def redact(text: str) -> str:
-    """The text with every address in it cut down to scheme, host and path."""
+    """Return the text with every address in it shortened to scheme, host and path."""
     return _QUERY.sub(r"\1", _USER.sub(r"\1", text))
 
 
 def refuse_nested(places: Sequence[str]) -> None:
-    """Raises ValueError where one place holds another: its texts would be there twice.
+    """Refuse places of which one contains another: its texts would be read twice.
 
     A pattern with ** is not compared with what it may match.
+
+    Raises:
+        ValueError: the message names both places.
     """
     shown = [redact(place) for place in places]
     paths = [PurePosixPath(each) if is_url(each) else Path(each).resolve() for each in shown]

@@ -1,4 +1,4 @@
-"""The bytes of a file, decompressed as they are read; what precedes a break is never lost."""
+"""Read and decompress the bytes of a file. What precedes damage is never lost."""
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -16,15 +16,15 @@ _PACKED_CHUNK = 4 * 1024
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_ZSTD_SKIPPABLE_MAGIC = 0x184D2A5  # without its last digit, which is any; pzstd starts with it
+_ZSTD_SKIPPABLE_MAGIC = 0x184D2A5  # pzstd starts with it; its last digit varies and is left out
 
 
 class BrokenStreamError(OSError):
-    """Compressed data, or a record inside it, is damaged or ends too early."""
+    """Report compressed data, or a record inside it, that is damaged or ends too early."""
 
 
 class _Member(Protocol):
-    """One gzip member or zstd frame; zlib and zstandard happen to agree on these names."""
+    """Decompress one gzip member or zstd frame. zlib and zstandard happen to share these names."""
 
     @property
     def eof(self) -> bool: ...
@@ -44,10 +44,12 @@ _ZSTD = _Codec("zstd", lambda: zstandard.ZstdDecompressor().decompressobj())
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:
-    """The decompressed content in pieces, none empty; first bytes tell gzip and zstd.
+    """Yield the decompressed content in chunks, none of them empty.
+
+    The first bytes of the file tell gzip and zstd.
 
     Raises:
-        BrokenStreamError: after all readable chunks, when the compressed data breaks off.
+        BrokenStreamError: the compressed data breaks off. All readable chunks come first.
     """
     with path.open("rb") as file:
         codec = _find_codec(file.read(4), path.suffix.lower())
@@ -59,7 +61,7 @@ def read_chunks(path: Path) -> Iterator[bytes]:
 
 
 def split_lines(chunks: Iterable[bytes], limit: int = MAX_RAW_BYTES) -> Iterator[bytes]:
-    """Lines without their newline; one longer than `limit` is cut, but stays longer than it."""
+    """Yield lines without their newline. A line longer than `limit` is cut, but stays longer."""
     pending: list[bytes] = []
     size = 0
     for chunk in chunks:
@@ -75,16 +77,16 @@ def split_lines(chunks: Iterable[bytes], limit: int = MAX_RAW_BYTES) -> Iterator
 
 
 class ChunkStream:
-    """Chunks as the file object that FastWARC wants: it reads forward and asks for `tell`."""
+    """Offer chunks as the file object that FastWARC needs: it reads forward and calls `tell`."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
-        """Chunks may have any length."""
+        """Take chunks of any length."""
         self._chunks = chunks
         self._pending = b""
         self._position = 0
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes: fewer do not mean the end, none do."""
+        """Return up to `size` bytes. Fewer bytes do not mean the end; no bytes do."""
         if not self._pending:
             self._pending = next(self._chunks, b"")
         end = len(self._pending) if size < 0 else size
@@ -93,16 +95,16 @@ class ChunkStream:
         return data
 
     def tell(self) -> int:
-        """Bytes read so far."""
+        """Return how many bytes were read."""
         return self._position
 
     def seek(self, _offset: int, _whence: int = 0) -> int:
-        """Never called while reading forward."""
+        """Refuse to seek. FastWARC never calls this while reading forward."""
         message = "a decompressed stream cannot seek"
         raise BrokenStreamError(message)
 
     def close(self) -> None:
-        """The generator closes its own file."""
+        """Close nothing: the generator closes its own file."""
 
 
 def _find_codec(head: bytes, suffix: str) -> _Codec | None:

@@ -1,4 +1,4 @@
-"""What one piece of web text becomes: a document, or a row turned away with its reason."""
+"""Define the results of reading one web text: a document, or a rejection with its reason."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,10 @@ from persona_pipeline.reasons import DocumentReason
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One accepted text; `source` is the collection, `file` and `line` where it was read."""
+    """Hold one accepted text.
+
+    `source` is the collection. `file` and `line` say where the text was read.
+    """
 
     text: str
     source: str
@@ -22,13 +25,13 @@ class Document:
 
     @property
     def document_id(self) -> str:
-        """The same text from the same source is the same document."""
+        """The identity: the same text from the same source is the same document."""
         return stable_id(self.source, self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedDocument:
-    """One text turned away: where it stood, why, and a detail that a person can act on."""
+    """Hold one rejected text: its place, the reason, and a detail that a person can act on."""
 
     reason: DocumentReason
     detail: str
@@ -38,5 +41,5 @@ class RejectedDocument:
 
     @property
     def document_id(self) -> str:
-        """Rejected rows may have no readable text, so their place identifies them."""
+        """The identity by place, since a rejected row may have no readable text."""
         return stable_id(self.source, self.file, self.line, self.reason)

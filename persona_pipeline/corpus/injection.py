@@ -1,4 +1,4 @@
-"""Pages that talk to a language model instead of a reader: marked, never obeyed."""
+"""Mark pages that address a language model instead of a reader. They are never obeyed."""
 
 import re
 
@@ -20,5 +20,5 @@ _PHRASES = re.compile(
 
 
 def is_injection_suspected(text: str) -> bool:
-    """Whether the text holds a phrase that is aimed at a model."""
+    """Return whether the text contains a phrase that is aimed at a model."""
     return _PHRASES.search(text) is not None

@@ -1,4 +1,4 @@
-"""JSON lines, and JSON files that hold one array of objects."""
+"""Read JSON lines, and JSON files that hold one array of objects."""
 
 import json
 from collections.abc import Iterator
@@ -16,12 +16,15 @@ _JSON_NAMES = {list: "array", str: "string", bool: "boolean", type(None): "null"
 
 
 def read_json_lines(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
-    """One row a line; blank lines count as lines, but are not rows."""
+    """Yield one row per line. Blank lines are numbered, but yield no row."""
     return _read_lines(read_chunks(path), place, options)
 
 
 def read_json(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
-    """An array of objects or one indented object (read as a whole), or JSON lines (streamed)."""
+    """Yield the rows of a JSON file.
+
+    An array of objects or one indented object is read as a whole. JSON lines are streamed.
+    """
     chunks = read_chunks(path)
     try:
         first = next(chunks, b"")
@@ -33,7 +36,7 @@ def read_json(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]
 
 
 def parse_json_row(data: bytes | str, line: int, place: Place, options: CorpusOptions) -> Row:
-    """One JSON text that should be an object with a text."""
+    """Return the row of one JSON text, which should be an object with a text."""
     value = _parse(data, line, place)
     if isinstance(value, RejectedDocument):
         return value
@@ -41,7 +44,7 @@ def parse_json_row(data: bytes | str, line: int, place: Place, options: CorpusOp
 
 
 def describe_invalid_utf8(error: UnicodeDecodeError) -> str:
-    """Which byte, where, and the way out."""
+    """Say which byte is wrong, where it is, and what to do."""
     byte = error.object[error.start]
     return f"byte 0x{byte:02x} at position {error.start + 1} is not UTF-8; convert it to UTF-8"
 
@@ -57,13 +60,13 @@ def _read_lines(chunks: Iterator[bytes], place: Place, options: CorpusOptions) -
 
 
 def _is_one_value(first: bytes) -> bool:
-    """Whether the file is an array, or its first line is only the beginning of an object."""
+    """Return whether the file is an array, or starts with an indented object."""
     line, newline, _ = first.removeprefix(_BOM).lstrip().partition(b"\n")
     return line.startswith(b"[") or (newline != b"" and line.strip() == b"{")
 
 
 def _read_value(chunks: Iterator[bytes], place: Place, options: CorpusOptions) -> Iterator[Row]:
-    """Items are numbered from 1, because a line may hold several."""
+    """Yield one row per item. Items are numbered from 1, because a line may hold several."""
     try:
         data = b"".join(chunks)
     except OSError as error:
@@ -78,7 +81,7 @@ def _read_value(chunks: Iterator[bytes], place: Place, options: CorpusOptions) -
 
 
 def _parse(data: bytes | str, line: int | None, place: Place) -> object:
-    """The parsed value, or the rejection that says where the text stops being JSON."""
+    """Return the parsed value, or a rejection that says where the text stops being JSON."""
     if line is not None and len(data) > MAX_RAW_BYTES:
         return place.reject_too_large(line)
     try:
@@ -91,7 +94,10 @@ def _parse(data: bytes | str, line: int | None, place: Place) -> object:
         if line is None:
             detail += f" of line {error.lineno}"
         return place.reject(DocumentReason.BROKEN_JSON, detail, line)
-    except (ValueError, RecursionError) as error:  # a number of 4,301 digits; 1,000 brackets
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # such as a number of 4,301 digits, or 1,000 brackets
         return place.reject(DocumentReason.BROKEN_JSON, str(error), line)
 
 

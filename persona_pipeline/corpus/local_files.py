@@ -1,4 +1,4 @@
-"""Files and folders on this machine: which there are, and which reader takes each."""
+"""List the files and folders on this machine, and choose the reader of each file."""
 
 import os
 from collections.abc import Iterator
@@ -41,40 +41,50 @@ FILE_TYPES = ", ".join(_READERS)
 
 
 def read_local(root: Path, paths: list[Path], options: CorpusOptions) -> Iterator[Row]:
-    """The rows of files below `root`, whose name is the source; `root` may be the only file."""
+    """Yield the rows of files below `root`, whose name is the source.
+
+    `root` may be the only file.
+    """
     for path in paths:
         place = Place(_root_name(root), local_name(root, path), path.absolute().as_uri())
         yield from _read_file(path, place, options)
 
 
 def local_name(root: Path, path: Path) -> str:
-    """What rows of the file at `path` below `root` say they come from."""
+    """Return the file name that the rows of `path` below `root` carry."""
     return _root_name(root) if path == root else show_name(str(path.relative_to(root)))
 
 
 def list_local(root: Path, paths: list[Path]) -> list[SourceFile]:
-    """The files as they are now; one that goes away meanwhile is not there."""
-    matches = list[SourceFile]()
+    """Return the files as they are now, without those that vanish meanwhile.
+
+    Raises:
+        SourceError: a file cannot be read. The message names it.
+    """
+    listed = list[SourceFile]()
     for path in paths:
         try:
             status = path.stat()
         except FileNotFoundError:
             continue
         except OSError as error:
-            message = f"{path} cannot be looked at: {error.strerror}"
+            message = f"{path} cannot be read: {error.strerror}"
             raise SourceError(message) from error
         modified = datetime.fromtimestamp(status.st_mtime, UTC).replace(tzinfo=None)
-        matches.append(SourceFile(local_name(root, path), status.st_size, modified))
-    return matches
+        listed.append(SourceFile(local_name(root, path), status.st_size, modified))
+    return listed
 
 
 def _root_name(root: Path) -> str:
-    """Of "." and "..", which have no name, that of the folder; a link keeps its own."""
+    """Return the root's name.
+
+    "." and "..", which have none, get that of the folder; a link keeps its own.
+    """
     return show_name(root.resolve().name if root.name in {"", ".."} else root.name)
 
 
 def list_files(folder: Path, *, may_be_empty: bool = False) -> list[Path]:
-    """Every file below the folder in the order of its path; hidden ones and links to folders not.
+    """Return every file below the folder in path order, without hidden files and linked folders.
 
     Raises:
         SourceError: a folder cannot be listed, or there is no file at all.
@@ -90,12 +100,12 @@ def list_files(folder: Path, *, may_be_empty: bool = False) -> list[Path]:
 
 
 def has_reader(path: Path) -> bool:
-    """Whether the name ends in a known type."""
+    """Return whether the name ends in a known type."""
     return _find_reader(path.name) is not None
 
 
 def show_name(name: str) -> str:
-    """The name in valid UTF-8: a file name may be any bytes, a database column may not."""
+    """Return the name in valid UTF-8: a file name may be any bytes, a database column may not."""
     return os.fsencode(name).decode("utf-8", "replace")
 
 
@@ -117,7 +127,7 @@ def _read_file(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row
 
 
 def _find_reader(name: str) -> FileReader | None:
-    """By the longest known ending: .jsonl.gz before .gz."""
+    """Find the reader by the longest known ending: .jsonl.gz before .gz."""
     suffixes = Path(name.lower()).suffixes
     return _READERS.get("".join(suffixes[-2:])) or _READERS.get("".join(suffixes[-1:]))
 

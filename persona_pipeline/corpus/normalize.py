@@ -1,4 +1,4 @@
-"""One form for every text that enters the pipeline, whatever it was read from."""
+"""Give every text that enters the pipeline one form, whatever it was read from."""
 
 import re
 import unicodedata
@@ -22,9 +22,10 @@ _TWO_LETTERS = {
 
 
 def normalize_text(text: str) -> str:
-    """NFC, no control characters but newline and tab, no trailing spaces, one blank line at most.
+    """Return the text in NFC, without trailing spaces and with at most one blank line in a row.
 
-    A lone surrogate (JSON may spell one, no database can store it) becomes U+FFFD.
+    Control characters are removed, except newline and tab. A lone surrogate becomes U+FFFD: JSON
+    may contain one, but no database can store it.
     """
     cleaned = _remove_control(_LINE_BREAK.sub("\n", text))
     composed = unicodedata.normalize("NFC", cleaned)
@@ -34,17 +35,20 @@ def normalize_text(text: str) -> str:
 
 
 def normalize_label(text: str | None) -> str | None:
-    """A title, topic, language or license on one line; None when nothing is left of it."""
+    """Return a title, topic, language or license on one line, or None if nothing is left of it."""
     return " ".join(normalize_text(text).split()) or None if text else None
 
 
 def normalize_url(url: str | None) -> str | None:
-    """The address without control characters and outer spaces, otherwise as it was written."""
+    """Return the address without control characters and outer spaces, otherwise unchanged."""
     return _remove_control(url or "").strip() or None
 
 
 def normalize_language(code: str | None) -> str | None:
-    """The first language of an HTML `lang` attribute ('en-US') or a WET header ('eng,fra')."""
+    """Return the first language of a page as a short code.
+
+    It comes from an HTML `lang` attribute ('en-US') or a WET header ('eng,fra').
+    """
     match = _LANGUAGE_CODE.match(code or "")
     if match is None:
         return None

@@ -1,11 +1,14 @@
-"""What a reader may be told about a corpus: field names, length limits, defaults."""
+"""Set how a corpus is read: field names, length limits, defaults."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusOptions:
-    """Field names are plain names of JSON keys or Parquet columns, not dotted paths."""
+    """Set field names, length limits in characters, and default values.
+
+    Field names are plain names of JSON keys or Parquet columns, not dotted paths.
+    """
 
     text_field: str = "text"
     url_field: str = "url"
@@ -20,7 +23,7 @@ class CorpusOptions:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields a reader looks at, each once, the text first."""
+        """The fields that a reader uses, each once, the text first."""
         names = (
             self.text_field,
             self.url_field,

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,71 +11,91 @@ import duckdb
 import polars as pl
 
 from persona_pipeline.corpus.addresses import redact
+from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.shards import StagedShard, stage_shards
 from persona_pipeline.corpus.sources import read_source, source_name
 from persona_pipeline.errors import SettingsError, SourceError
-from persona_pipeline.llm.requests import runs_here
 from persona_pipeline.locks import exclusive_lock
-from persona_pipeline.project import corpus_options
-from persona_pipeline.settings import Settings
+from persona_pipeline.store.data_folder import DataFolder
 from persona_pipeline.store.stage_rows import insert_rows
 from persona_pipeline.store.store import Store
 
 
-def register_source(settings: Settings, store: Store, *, run_id: str) -> list[str]:
-    """Stage the chosen source's documents; the names of their shards, in order.
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """What is read of a source, and how it becomes shards."""
+
+    source: str
+    """File, folder, URL, or the name of a packaged source."""
+    options: CorpusOptions
+    shard_size: int
+    """Documents in a shard."""
+    limit: int | None
+    """Documents to take; None: all."""
+    may_exceed_limit: bool = True
+    """Whether shards with more documents than the limit may be run: their answers cost nothing."""
+
+
+def register_source(
+    plan: SourcePlan, folder: DataFolder, store: Store, *, run_id: str
+) -> list[str]:
+    """Stage the source's documents and enter their shards; return the shards' names, in order.
 
     A shard keeps the number it got first: it is its rank in deduplication, where the earlier wins.
 
     Raises:
         SourceError: the source cannot be opened or holds no rows at all.
+        SettingsError: its shards hold more documents than were asked for.
     """
-    with exclusive_lock(settings.locks_dir / "registration"):
-        staged = stage_source(settings, settings.staging_dir)
-        _refuse_surprise(staged, settings)
+    with exclusive_lock(folder.locks_dir / "registration"):
+        staged = stage_source(plan, folder.staging_dir)
+        _refuse_surprise(plan, staged)
         with store.transaction() as connection:
-            enter_shards(connection, staged, settings.source, run_id)
+            enter_shards(connection, staged, plan.source, run_id)
     return [shard.shard for shard in staged]
 
 
 @contextmanager
-def staged_aside(settings: Settings) -> Iterator[list[StagedShard]]:
-    """The shards that a registration would make, in a folder that goes away: nothing is changed.
+def staged_aside(plan: SourcePlan, folder: DataFolder) -> Iterator[list[StagedShard]]:
+    """Yield the shards that a registration would make, in a folder that goes away.
 
     Raises:
         SourceError: the source cannot be opened or holds no rows at all.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".aside-", dir=settings.data_dir) as folder:
-        for path in settings.staging_dir.glob("*.parquet"):
-            (Path(folder) / path.name).hardlink_to(path)  # a shard that grows is written anew
-        yield stage_source(settings, Path(folder))
+    folder.data_dir.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".aside-", dir=folder.data_dir) as aside:
+        for path in folder.staging_dir.glob("*.parquet"):
+            (Path(aside) / path.name).hardlink_to(path)  # a shard that grows is written anew
+        yield stage_source(plan, Path(aside))
 
 
-def stage_source(settings: Settings, folder: Path) -> list[StagedShard]:
-    """Stage the chosen source's documents in the folder."""
-    name = source_name(settings.source)
-    rows = read_source(settings.source, corpus_options(settings))
+def stage_source(plan: SourcePlan, folder: Path) -> list[StagedShard]:
+    """Stage the source's documents as Parquet files in the folder, one a shard.
+
+    Raises:
+        SourceError: the source cannot be opened or holds no rows at all.
+    """
+    name = source_name(plan.source)
+    rows = read_source(plan.source, plan.options)
     staged = stage_shards(
         (replace(row, source=name) for row in rows),
         name,
         folder,
-        shard_size=settings.shard_size,
-        limit=settings.documents,
+        shard_size=plan.shard_size,
+        limit=plan.limit,
     )
     if not staged:
-        msg = f"source {redact(settings.source)!r} holds no documents"
+        msg = f"source {redact(plan.source)!r} holds no documents"
         raise SourceError(msg)
     return staged
 
 
-def _refuse_surprise(staged: list[StagedShard], settings: Settings) -> None:
-    """A run covers whole shards: with a model that costs money, say so before it does."""
+def _refuse_surprise(plan: SourcePlan, staged: Sequence[StagedShard]) -> None:
+    """Refuse shards beyond the limit: a run covers whole shards, and would buy more than asked."""
     documents = sum(shard.document_count for shard in staged)
-    is_free = runs_here(settings.model)
-    if settings.documents is not None and documents > settings.documents and not is_free:
+    if plan.limit is not None and documents > plan.limit and not plan.may_exceed_limit:
         msg = (
-            f"{settings.documents} documents were asked for, but their shards hold {documents}, "
+            f"{plan.limit} documents were asked for, but their shards hold {documents}, "
             f"and a run covers whole shards: use --documents {documents}, or another --data-dir"
         )
         raise SettingsError(msg)
@@ -84,7 +104,7 @@ def _refuse_surprise(staged: list[StagedShard], settings: Settings) -> None:
 def enter_shards(
     connection: duckdb.DuckDBPyConnection, staged: Sequence[StagedShard], spec: str, run_id: str
 ) -> None:
-    """Put the shards into `corpus.shards`, new ones with the next numbers."""
+    """Enter the shards in `corpus.shards`, new ones with the next numbers."""
     known = dict(connection.sql("select shard, shard_number from corpus.shards").fetchall())
     new_numbers = itertools.count(max(known.values(), default=-1) + 1)
     rows = [

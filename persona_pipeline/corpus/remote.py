@@ -1,4 +1,4 @@
-"""Sources that DuckDB opens: s3://, https:// and the like, and read_parquet('...') as a spec."""
+"""Read sources with DuckDB: s3://, https:// and the like, and read_parquet('...') as a spec."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -22,7 +22,7 @@ from persona_pipeline.corpus.tables import (
 )
 from persona_pipeline.errors import SourceError
 
-# One string literal and nothing else, so that no SQL can come in through a spec.
+# One string literal and nothing else, so that a spec cannot contain SQL.
 _CALL = re.compile(r"(read_parquet|read_json)\(\s*'([^'\x00-\x1f]+)'\s*\)")
 
 _READERS = {"read_parquet": read_parquet_rows, "read_json": read_json_rows}
@@ -47,17 +47,17 @@ _INSTALL_HTTPFS = (
 
 @dataclass(frozen=True, slots=True)
 class RemoteSource:
-    """A DuckDB table function and its one argument."""
+    """Hold a DuckDB table function and its one argument."""
 
     function: str
     address: str
 
 
 def parse_remote(spec: str) -> RemoteSource | None:
-    """What DuckDB should read, or None when the spec is not of that kind.
+    """Return what DuckDB should read, or None if the spec is not for DuckDB.
 
     Raises:
-        SourceError: a URL whose type its name does not tell.
+        SourceError: the spec is a URL whose name does not tell its type.
     """
     if match := _CALL.fullmatch(spec):
         return RemoteSource(match[1], match[2])
@@ -77,7 +77,7 @@ def parse_remote(spec: str) -> RemoteSource | None:
 def read_remote(
     remote: RemoteSource, options: CorpusOptions, files: Collection[str] | None = None
 ) -> Iterator[Row]:
-    """The rows of each file that the address or glob names, or of those named in `files`."""
+    """Yield the rows of each file that the address or glob names, or only of those in `files`."""
     address = remote.address
     source = redact(address) if is_url(address) else Path(address).name
     with _connect_to(address) as connection:
@@ -90,13 +90,13 @@ def read_remote(
 
 
 def list_remote(remote: RemoteSource) -> list[SourceFile]:
-    """The files that the address or glob names, as they are now.
+    """Return the files that the address or glob names, as they are now.
 
     Raises:
         SourceError: the place cannot be reached.
     """
     address = remote.address
-    # only the columns that are asked for are fetched: no content
+    # DuckDB fetches only the selected columns, so no content
     query = (
         "select filename, size, last_modified at time zone 'UTC' as modified_at "
         "from read_blob($1) order by filename"
@@ -113,7 +113,10 @@ def list_remote(remote: RemoteSource) -> list[SourceFile]:
 
 
 def _name(file: str, address: str) -> str:
-    """The path below the folder before the first wildcard: part-0.parquet is in many folders."""
+    """Return the path below the folder before the first wildcard.
+
+    The bare name is not enough, since many folders have a part-0.parquet.
+    """
     folder = address.partition("*")[0].rpartition("/")[0] + "/"
     below = file.removeprefix(folder)
     return PurePosixPath(redact(file)).name if below == file else below
@@ -128,13 +131,13 @@ def _connect_to(address: str) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _find_suffix(url: str) -> str:
-    """The type by the path alone: a query string may contain anything."""
+    """Return the type by the path alone: a query string may contain anything."""
     path = PurePosixPath(urlsplit(url).path.lower())
     return PurePosixPath(path.stem).suffix if path.suffix in _PACKED_SUFFIXES else path.suffix
 
 
 def _list_files(connection: duckdb.DuckDBPyConnection, address: str) -> list[str]:
-    """The address itself, or what it matches; over HTTP nothing can be listed."""
+    """Return the address itself, or what it matches. Over HTTP nothing can be listed."""
     if address.startswith(("http://", "https://")) or (is_url(address) and "*" not in address):
         return [address]
     try:
@@ -149,7 +152,7 @@ def _list_files(connection: duckdb.DuckDBPyConnection, address: str) -> list[str
 
 
 def _load_httpfs(connection: duckdb.DuckDBPyConnection) -> None:
-    """From the wheel's own folder: nothing is copied into the home directory."""
+    """Load httpfs from the wheel's own folder: nothing is copied into the home directory."""
     module = find_spec("duckdb_extension_httpfs")
     folders = module.submodule_search_locations if module else None
     version = duckdb.__version__

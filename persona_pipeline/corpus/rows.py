@@ -1,4 +1,4 @@
-"""From what a reader found to a document, or to a row turned away with its reason."""
+"""Turn what a reader read into a document, or into a rejection with its reason."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from persona_pipeline.corpus.normalize import normalize_label, normalize_text, n
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.reasons import DocumentReason
 
-# One line, page or text file larger than this is turned away unread: a text of 100,000 characters
-# is 0.4 MB, and a decompression bomb is all the memory there is.
+# A larger line, page or text file is rejected unread: a text of 100,000 characters has 0.4 MB,
+# and a decompression bomb would take all memory.
 MAX_RAW_BYTES = 64 * 1024 * 1024
 
 _FIELDS_SHOWN = 12
@@ -21,7 +21,7 @@ Row: TypeAlias = Document | RejectedDocument
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The file that rows are read from; `uri` is the address of a row that has none of its own."""
+    """Name the file that rows are read from. `uri` is the address of a row without its own."""
 
     source: str
     file: str
@@ -30,22 +30,22 @@ class Place:
     def reject(
         self, reason: DocumentReason, detail: str, line: int | None = None
     ) -> RejectedDocument:
-        """A row of this file turned away; `line` None means the whole file."""
+        """Return the rejection of a row of this file. `line` None means the whole file."""
         return RejectedDocument(reason, detail, self.source, self.file, line)
 
     def reject_too_large(self, line: int | None = None) -> RejectedDocument:
-        """A row too large to be read at all."""
+        """Return the rejection of a row that is too large to be read."""
         detail = f"larger than {MAX_RAW_BYTES // 1024**2} MB; split it into smaller texts"
         return self.reject(DocumentReason.TOO_LONG, detail, line)
 
     def address(self, line: int | None) -> str:
-        """The URL of a row without one."""
+        """Return the URL of a row without its own."""
         return self.uri if line is None else f"{self.uri}#L{line}"
 
 
 @dataclass(frozen=True, slots=True)
-class FoundText:
-    """A text as a reader found it, before normalization and length limits."""
+class RawText:
+    """Hold a text as it was read, before normalization and length limits."""
 
     text: str
     line: int | None = None
@@ -59,28 +59,31 @@ class FoundText:
 FileReader: TypeAlias = Callable[[Path, Place, CorpusOptions], Iterator[Row]]
 
 
-def build_row(matches: FoundText, place: Place, options: CorpusOptions) -> Row:
-    """The document, if its normalized text is neither empty nor too short nor too long."""
-    text = normalize_text(matches.text)
+def build_row(raw: RawText, place: Place, options: CorpusOptions) -> Row:
+    """Return the document, or a rejection if the normalized text is empty or of a wrong length."""
+    text = normalize_text(raw.text)
     if problem := _check_length(len(text), options):
-        return place.reject(*problem, matches.line)
+        return place.reject(*problem, raw.line)
     return Document(
         text=text,
         source=place.source,
-        url=normalize_url(matches.url) or place.address(matches.line),
-        language=normalize_label(matches.language) or options.language,
-        license=normalize_label(matches.license) or options.license,
-        title=normalize_label(matches.title),
+        url=normalize_url(raw.url) or place.address(raw.line),
+        language=normalize_label(raw.language) or options.language,
+        license=normalize_label(raw.license) or options.license,
+        title=normalize_label(raw.title),
         file=place.file,
-        line=matches.line,
-        topic=normalize_label(matches.topic),
+        line=raw.line,
+        topic=normalize_label(raw.topic),
     )
 
 
 def build_row_from_record(
     record: Mapping[str, object], line: int, place: Place, options: CorpusOptions
 ) -> Row:
-    """A row of a JSON or Parquet file; anything but a string beside the text counts as absent."""
+    """Return the row of a JSON or Parquet record.
+
+    Values of the other fields that are not strings count as absent.
+    """
     text = record.get(options.text_field)
     if text is None:
         return place.reject(DocumentReason.MISSING_TEXT, describe_missing(record, options), line)
@@ -92,7 +95,7 @@ def build_row_from_record(
         value = record.get(field)
         return value if isinstance(value, str) else None
 
-    matches = FoundText(
+    raw = RawText(
         text=text,
         line=line,
         url=read(options.url_field),
@@ -101,11 +104,11 @@ def build_row_from_record(
         title=read(options.title_field),
         topic=read(options.topic_field),
     )
-    return build_row(matches, place, options)
+    return build_row(raw, place, options)
 
 
 def describe_missing(fields: Mapping[str, object], options: CorpusOptions) -> str:
-    """Says whether the text is null or absent, and then which fields there are to choose from."""
+    """Say whether the text is null or absent, and which fields there are to choose from."""
     if options.text_field in fields:
         return f"{options.text_field!r} is null"
     if not fields:

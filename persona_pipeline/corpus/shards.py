@@ -1,7 +1,7 @@
-"""Shards: a source cut into batches of documents, each staged as one Parquet file.
+"""Cut a source into shards of documents, and stage each shard as one Parquet file.
 
-Reading happens once, here; everything after it works on the staged rows, so a source that changes
-or goes away later does not change what a shard holds.
+A source is read once, here. All later steps use the staged rows, so a source that changes or
+vanishes later does not change a shard.
 """
 
 import os
@@ -51,7 +51,7 @@ Row = Document | RejectedDocument
 
 @dataclass(frozen=True, slots=True)
 class StagedShard:
-    """One batch on disk: how many rows (documents and rejected), and a hash over them."""
+    """Describe one shard on disk: its rows (documents and rejected), and a hash over them."""
 
     shard: str
     path: Path
@@ -62,7 +62,7 @@ class StagedShard:
 
 @dataclass(slots=True)
 class _Batch:
-    """One shard in the making: the rows on disk so far, and those to add."""
+    """Build one shard from the rows on disk and those to add."""
 
     shard: str
     path: Path
@@ -76,10 +76,9 @@ def stage_shards(
 ) -> list[StagedShard]:
     """Cut `rows` into shards `<name>-00000`, ... of `shard_size` documents, at most `limit` in all.
 
-    A row stays in the shard that it was staged in first; only new ones are added, to the last shard
-    while it has room, then to further ones. So neither asking for fewer documents, nor another
-    shard size, nor a source that has changed takes anything away. Returns the shards that hold the
-    first `limit` documents of `rows`.
+    A row stays in the shard that it was first staged in. Only new rows are added: to the last shard
+    while it has room, then to new shards. So a smaller limit, another shard size or a changed
+    source removes nothing. Returns the shards that hold the first `limit` documents of `rows`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     staging = _Staging(name, folder, shard_size)
@@ -91,9 +90,9 @@ def stage_shards(
 def stage_arrivals(
     rows: Iterable[Row], name: str, folder: Path, *, shard_size: int, registered: Collection[str]
 ) -> list[StagedShard]:
-    """Stage those of `rows` that are in no shard yet, in new shards: older ones stay as they are.
+    """Stage the `rows` that are in no shard yet, in new shards. Older shards stay as they are.
 
-    Returns the shards of this name that are not `registered`: the new ones, and what a killed
+    Returns the shards of this name that are not `registered`: the new ones, and those that a killed
     process left.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,14 +103,17 @@ def stage_arrivals(
 
 
 def reject_copies(rows: Iterable[Row], files: Mapping[str, str]) -> Iterator[Row]:
-    """A text that another file has brought before is its duplicate; `files` by document_id."""
+    """Reject a text that another file has brought before, as its duplicate.
+
+    `files` is by document_id.
+    """
     for row in rows:
         file = files.get(row.document_id, row.file)
         yield _duplicate(row, file or "") if isinstance(row, Document) and file != row.file else row
 
 
 def staged_documents(name: str, folder: Path) -> pl.DataFrame:
-    """Every accepted document of the shards of this name: document_id, file."""
+    """Return document_id and file of every accepted document in the shards of this name."""
     paths = _shard_files(name, folder)
     frames = [
         pl.read_parquet(path, columns=["document_id", "file", "reason"], hive_partitioning=False)
@@ -123,7 +125,7 @@ def staged_documents(name: str, folder: Path) -> pl.DataFrame:
 
 
 def load_shard(shard: str, path: Path) -> StageRows:
-    """The staged rows as the tables `corpus.documents` and `corpus.rejected`."""
+    """Return the staged rows as the tables `corpus.documents` and `corpus.rejected`."""
     staged = _read_staged(path)
     return StageRows(
         shard=shard,
@@ -137,7 +139,7 @@ def load_shard(shard: str, path: Path) -> StageRows:
 
 
 class _Staging:
-    """Finds each row's shard: the one it is in, or the last one with room."""
+    """Find each row's shard: the one that holds it, or the last one with room."""
 
     def __init__(self, name: str, folder: Path, shard_size: int) -> None:
         self._name, self._folder, self._size = name, folder, shard_size
@@ -175,7 +177,7 @@ class _Staging:
 
 
 class _Arrivals(_Staging):
-    """Leaves the shards that are there alone."""
+    """Stage rows in new shards only."""
 
     def __init__(self, name: str, folder: Path, shard_size: int) -> None:
         super().__init__(name, folder, shard_size)
@@ -192,7 +194,7 @@ def _shard_files(name: str, folder: Path) -> list[Path]:
 
 
 def _nth(document_id: str, seen: Counter[str]) -> tuple[str, int]:
-    """Rows that cannot be told apart (two rejected ones without a line) are counted."""
+    """Number rows with the same id (two rejected rows without a line)."""
     seen[document_id] += 1
     return document_id, seen[document_id]
 
@@ -252,7 +254,7 @@ def _write(batch: _Batch) -> StagedShard:
 
 
 def _read_staged(path: Path) -> pl.DataFrame:
-    """All columns; those that the file is too old to have (topic) are null."""
+    """Return all columns. Those that an older file lacks (topic) are null."""
     staged = pl.read_parquet(path, hive_partitioning=False)
     lacking = [pl.lit(None, STAGED[name]).alias(name) for name in STAGED.keys() - staged.columns]
     return staged.with_columns(lacking).select(*STAGED)

@@ -1,4 +1,4 @@
-"""One file of a source as it is listed, before anybody reads it."""
+"""Describe one file of a source as it is listed, before anybody reads it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """`file` is what `corpus.documents.file` has; size in bytes, modified in UTC."""
+    """Hold a file's name as in `corpus.documents.file`, its size, and its change in UTC."""
 
     file: str
     byte_count: int

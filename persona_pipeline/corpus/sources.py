@@ -1,4 +1,4 @@
-"""The one way in: a source named by the user, and the rows it holds."""
+"""Read any source that the user names. This is the one entry to the readers."""
 
 import os.path
 import re
@@ -39,9 +39,9 @@ _ENDINGS = re.compile(
 
 
 def read_source(spec: str, options: CorpusOptions) -> Iterator[Document | RejectedDocument]:
-    """Every text of the source, in the same order each time: accepted, or rejected with a reason.
+    """Yield every text of the source, accepted or rejected, in the same order each time.
 
-    A file or folder named "wikipedia" is given as "./wikipedia".
+    A file or folder named "wikipedia" is written "./wikipedia".
 
     Raises:
         SourceError: there is nothing to read. Remote sources raise it at the first row.
@@ -55,10 +55,10 @@ def read_source(spec: str, options: CorpusOptions) -> Iterator[Document | Reject
 
 
 def list_source(spec: str) -> list[SourceFile]:
-    """The files of the source as they are now, unread; none where a folder is empty.
+    """Return the files of the source as they are now, unread. An empty folder has none.
 
     Raises:
-        SourceError: the folder is not there or cannot be listed, or the source has no files.
+        SourceError: the folder does not exist or cannot be listed, or the source has no files.
     """
     if spec == "wikipedia" or spec.startswith("wikipedia:"):
         message = f"{spec} never changes: name folders, files and URLs to watch"
@@ -72,7 +72,7 @@ def list_source(spec: str) -> list[SourceFile]:
 def read_files(
     spec: str, files: Collection[str], options: CorpusOptions
 ) -> Iterator[Document | RejectedDocument]:
-    """The rows of those files of the source, named as in `list_source`."""
+    """Yield the rows of the named files of the source. The names are those of `list_source`."""
     if remote := _as_remote(spec):
         return read_remote(remote, options, files)
     root, paths = _find_files(_as_path(spec), spec, is_watched=True)
@@ -80,7 +80,7 @@ def read_files(
 
 
 def source_name(spec: str) -> str:
-    """A short name for shards: letters, digits, - and _, the same for the same spec."""
+    """Return a short name for shards: letters, digits, - and _, the same for the same spec."""
     if spec in {"wikipedia", "wikipedia:en"}:
         return "wikipedia"
     if spec.startswith("wikipedia:"):
@@ -91,12 +91,15 @@ def source_name(spec: str) -> str:
 
 
 def _identity(spec: str) -> str:
-    """The same for ./a and a/, and for every signature of one URL."""
+    """Return the same text for ./a and a/, and for every signature of one URL."""
     return redact(spec) if _as_remote(spec) else os.path.normpath(spec)
 
 
 def _make_slug(part: str) -> str:
-    """Empty when nothing is left, as of the last part of data/*.jsonl."""
+    """Return the part as a slug.
+
+    It is empty if nothing is left, as of the last part of data/*.jsonl.
+    """
     stem = _ENDINGS.sub("", part).lstrip(".")
     ascii_only = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9_]+", "-", ascii_only).strip("-")[:_SLUG_LENGTH].rstrip("-")
@@ -124,7 +127,7 @@ def _as_path(spec: str) -> Path:
 
 
 def _find_files(path: Path, spec: str, *, is_watched: bool = False) -> tuple[Path, list[Path]]:
-    """The root that names are relative to, and the files; a watched place may have none."""
+    """Return the root that names are relative to, and the files. A watched place may have none."""
     if not spec.strip() or not _exists(path):
         return _match_files(path, spec, is_watched=is_watched)
     if path.is_dir():
@@ -136,7 +139,7 @@ def _find_files(path: Path, spec: str, *, is_watched: bool = False) -> tuple[Pat
 
 
 def _match_files(path: Path, spec: str, *, is_watched: bool) -> tuple[Path, list[Path]]:
-    """The root is the part of the path before the first wildcard."""
+    """Match a pattern. The root is the part of the path before the first wildcard."""
     parts = path.parts
     wild = next((i for i, part in enumerate(parts) if _WILDCARD.search(part)), None)
     if wild is None:

@@ -1,4 +1,4 @@
-"""Parquet and remote JSON, streamed by DuckDB on a connection of its own."""
+"""Read Parquet and remote JSON, streamed by DuckDB on a connection of its own."""
 
 from collections.abc import Iterator
 from glob import escape
@@ -17,10 +17,10 @@ _DETAIL_LENGTH = 300
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """An empty database that downloads nothing.
+    """Open an empty database that downloads nothing.
 
     One thread keeps the file's order, and memory near one row group (330 MB where two took 600).
-    The small buffer limits reading ahead: rows that DuckDB holds when a file breaks are lost.
+    The small buffer limits reading ahead: the rows that DuckDB holds when a file breaks are lost.
     """
     connection = duckdb.connect(
         config={
@@ -34,9 +34,9 @@ def connect() -> duckdb.DuckDBPyConnection:
 
 
 def read_parquet(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
-    """The rows of one local file; `line` is the row number, from 1.
+    """Yield the rows of one local file. `line` is the row number, from 1.
 
-    Damage takes up to 2,048 good rows before it along: DuckDB reads one batch ahead.
+    Damage also loses up to 2,048 good rows before it, since DuckDB reads one batch ahead.
     """
     with connect() as connection:
         yield from read_parquet_rows(connection, escape(str(path.absolute())), place, options)
@@ -45,9 +45,12 @@ def read_parquet(path: Path, place: Place, options: CorpusOptions) -> Iterator[R
 def read_parquet_rows(
     connection: duckdb.DuckDBPyConnection, address: str, place: Place, options: CorpusOptions
 ) -> Iterator[Row]:
-    """The rows of one file, local or remote; a file without the text column is rejected once."""
+    """Yield the rows of one file, local or remote.
+
+    A file without the text column is rejected once.
+    """
     number = 0
-    # A folder named text=x would override the column: hence no Hive partitions.
+    # No Hive partitions: a folder named text=x would override the column.
     table = "read_parquet($1, hive_partitioning = false)"
     try:
         columns = _list_columns(connection, f"select * from {table} limit 0", address)
@@ -67,7 +70,7 @@ def read_parquet_rows(
 def read_json_rows(
     connection: duckdb.DuckDBPyConnection, address: str, place: Place, options: CorpusOptions
 ) -> Iterator[Row]:
-    """The values of one file; DuckDB only finds where each begins, and null is a broken one."""
+    """Yield the values of one file. DuckDB only finds where each begins; a broken value is null."""
     number = 0
     query = (
         "select json from read_json_objects($1, ignore_errors = true, hive_partitioning = false)"
@@ -84,7 +87,7 @@ def read_json_rows(
 
 
 def describe_error(error: duckdb.Error) -> str:
-    """DuckDB's first line, without the secrets that an address in it may carry."""
+    """Return DuckDB's first line, without the secrets that an address in it may contain."""
     return redact(str(error).split("\n", 1)[0])[:_DETAIL_LENGTH]
 
 
@@ -95,7 +98,7 @@ def _list_columns(connection: duckdb.DuckDBPyConnection, query: str, address: st
 def _fetch(
     connection: duckdb.DuckDBPyConnection, query: str, address: str
 ) -> Iterator[tuple[object, ...]]:
-    """Row by row out of DuckDB's own batches: `fetchmany` drops the rows before an error."""
+    """Yield row by row from DuckDB's own batches: `fetchmany` drops the rows before an error."""
     cursor = connection.execute(query, [address])
     while (row := cursor.fetchone()) is not None:
         yield row
@@ -106,7 +109,10 @@ def _quote(name: str) -> str:
 
 
 def _reject_broken(error: duckdb.Error, address: str, number: int, place: Place) -> Row:
-    """A file that broke after `number` rows; a remote one that never opened is no source."""
+    """Reject a file that broke after `number` rows.
+
+    A remote file that never opened is no source.
+    """
     if isinstance(error, duckdb.IOException) and number == 0 and is_url(address):
         message = f"cannot read {redact(address)}: {describe_error(error)}"
         raise SourceError(message) from None  # the cause would print the address with its secrets

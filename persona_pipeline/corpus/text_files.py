@@ -1,4 +1,4 @@
-"""Files that are one document each: plain text, Markdown, HTML."""
+"""Read files that are one document each: plain text, Markdown, HTML."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from persona_pipeline.corpus.json_lines import describe_invalid_utf8
 from persona_pipeline.corpus.options import CorpusOptions
-from persona_pipeline.corpus.rows import MAX_RAW_BYTES, FoundText, Place, Row, build_row
+from persona_pipeline.corpus.rows import MAX_RAW_BYTES, Place, RawText, Row, build_row
 from persona_pipeline.corpus.web_pages import decode_page, extract_page
 from persona_pipeline.reasons import DocumentReason
 
@@ -15,17 +15,17 @@ _FENCES = ("```", "~~~")
 
 
 def read_text(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
-    """One document titled with the file's name."""
+    """Yield one document, titled with the file's name."""
     return _read_plain(path, place, options, markdown=False)
 
 
 def read_markdown(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
-    """One document titled with its first heading, or with the file's name."""
+    """Yield one document, titled with its first heading or else with the file's name."""
     return _read_plain(path, place, options, markdown=True)
 
 
 def read_html(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
-    """The main text of one saved page."""
+    """Yield the main text of one saved page."""
     if path.stat().st_size > MAX_RAW_BYTES:
         yield place.reject_too_large()
         return
@@ -34,7 +34,7 @@ def read_html(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]
         yield place.reject(DocumentReason.NO_MAIN_TEXT, "the page has no main text")
         return
     title = page.title or path.stem
-    yield build_row(FoundText(page.text, title=title, language=page.language), place, options)
+    yield build_row(RawText(page.text, title=title, language=page.language), place, options)
 
 
 def _read_plain(
@@ -49,7 +49,7 @@ def _read_plain(
         yield place.reject(DocumentReason.INVALID_UTF8, describe_invalid_utf8(error))
         return
     title = (_find_heading(text) if markdown else None) or path.stem
-    yield build_row(FoundText(text, title=title), place, options)
+    yield build_row(RawText(text, title=title), place, options)
 
 
 def _find_heading(text: str) -> str | None:

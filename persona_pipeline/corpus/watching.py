@@ -1,6 +1,6 @@
-"""Watched places: what has changed in them, and new shards of what is new.
+"""Scan watched places for changes, and make shards of what is new.
 
-A file is read again when its size or time differs from the last look. Its texts that no shard has
+A file is read again when its size or time differs from the last scan. Its texts that no shard has
 yet become documents of new shards; shards that are there stay as they are. So a new file brings
 its texts, a grown one those that were added, a changed one the texts that are different now. What
 it held before stays, and so does what a deleted file held: `corpus.files` says so.
@@ -15,6 +15,7 @@ import polars as pl
 
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.document import Document
+from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.registration import enter_shards
 from persona_pipeline.corpus.shards import (
     Row,
@@ -27,18 +28,17 @@ from persona_pipeline.corpus.source_files import SourceFile
 from persona_pipeline.corpus.sources import list_source, read_files, source_name
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.locks import exclusive_lock
-from persona_pipeline.project import corpus_options
-from persona_pipeline.settings import Settings
 from persona_pipeline.sql import fetch, read_sql
+from persona_pipeline.store.data_folder import DataFolder
 from persona_pipeline.store.stage_rows import insert_rows
 from persona_pipeline.store.store import Store
 
 QUIET = timedelta(seconds=10)
-"""A file that was written to a shorter time ago is left for the next look: it may not be whole."""
+"""A file that was written to a shorter time ago is left for the next scan: it may not be whole."""
 
 
 class FileState(StrEnum):
-    """What the last look found of a file: the column `state` of `corpus.files`."""
+    """What the last scan says of a file: the column `state` of `corpus.files`."""
 
     NEW = "new"
     GROWN = "grown"
@@ -69,7 +69,7 @@ class ScanResult:
     gone: Sequence[str]
     waiting: Sequence[str]
     """Written to right now."""
-    looked_at: datetime
+    scanned_at: datetime
 
     @property
     def version(self) -> str:
@@ -107,25 +107,33 @@ def scan(store: Store, place: str, *, now: datetime | None = None) -> ScanResult
         to_read=[file for file in changed if abs(now - file.modified_at) >= QUIET],
         gone=[name for name, row in known.items() if name not in there and not _is_gone(row)],
         waiting=[file.file for file in changed if abs(now - file.modified_at) < QUIET],
-        looked_at=now,
+        scanned_at=now,
     )
 
 
-def ingest(settings: Settings, store: Store, seen: ScanResult, *, run_id: str) -> list[str]:
-    """Read what has changed, stage and register what is new; returns the new shards, in order."""
+def ingest(  # noqa: PLR0913 - three of them by name
+    store: Store,
+    seen: ScanResult,
+    folder: DataFolder,
+    *,
+    options: CorpusOptions,
+    shard_size: int,
+    run_id: str,
+) -> list[str]:
+    """Read what has changed, stage and register what is new; return the new shards, in order."""
     name = source_name(seen.place)
     sizes: dict[str, _Scanned] = {}
-    with exclusive_lock(settings.locks_dir / "registration"):
+    with exclusive_lock(folder.locks_dir / "registration"):
         seen = _still_to_do(store, seen)
-        before = staged_documents(name, settings.staging_dir)
+        before = staged_documents(name, folder.staging_dir)
         wanted = {file.file for file in seen.to_read}
-        rows = read_files(seen.place, wanted, corpus_options(settings)) if wanted else iter(())
+        rows = read_files(seen.place, wanted, options) if wanted else iter(())
         counted = _counted((replace(row, source=name) for row in rows), sizes)
         staged = stage_arrivals(
             reject_copies(counted, dict(before.iter_rows())),
             name,
-            settings.staging_dir,
-            shard_size=settings.shard_size,
+            folder.staging_dir,
+            shard_size=shard_size,
             registered=set(store.query("select shard from corpus.shards")["shard"]),
         )
         files = _describe(seen, sizes, before, _known_files(store, seen.place))
@@ -133,8 +141,8 @@ def ingest(settings: Settings, store: Store, seen: ScanResult, *, run_id: str) -
 
 
 def _still_to_do(store: Store, seen: ScanResult) -> ScanResult:
-    """Without what another process has taken in since, and as the place is now."""
-    again = scan(store, seen.place, now=seen.looked_at)
+    """Leave out what another process has ingested since."""
+    again = scan(store, seen.place, now=seen.scanned_at)
     names = {file.file for file in seen.to_read}
     return replace(
         again,
@@ -173,7 +181,7 @@ def _describe(
     before: pl.DataFrame,
     known: Mapping[str, Mapping[str, object]],
 ) -> pl.DataFrame:
-    """The rows of corpus.files of what was looked at."""
+    """The rows of corpus.files of the files that were scanned."""
     had: dict[str, set[str]] = {}
     for document_id, file in before.iter_rows():
         had.setdefault(file, set()).add(document_id)
@@ -204,7 +212,7 @@ def _describe(
 def _state(
     matches: _Scanned, new_count: int, kept_count: int, last: Mapping[str, object] | None
 ) -> FileState:
-    """`kept_count`: of its documents that were there before; `last`: the last look at it."""
+    """`kept_count`: of its documents that were there before; `last`: the row of the scan before."""
     if not matches.documents and matches.rejected_count:
         return FileState.REJECTED
     if last is None:

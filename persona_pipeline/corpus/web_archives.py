@@ -1,8 +1,8 @@
-"""WARC and WET: what a crawler stored.
+"""Read WARC and WET, which hold the pages that a crawler stored.
 
 Documents are `response` records with status 200 whose content is HTML or plain text, and
-`conversion` records (WET). Requests, metadata, other statuses and other content are not texts:
-they are passed over, and only counted in the record number that `line` holds.
+`conversion` records (WET). Requests, metadata, other statuses and other content are not texts. They
+are skipped, and only count for the record number in `line`.
 """
 
 import re
@@ -16,7 +16,7 @@ from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 from persona_pipeline.corpus.byte_streams import BrokenStreamError, ChunkStream, read_chunks
 from persona_pipeline.corpus.normalize import normalize_language
 from persona_pipeline.corpus.options import CorpusOptions
-from persona_pipeline.corpus.rows import MAX_RAW_BYTES, FoundText, Place, Row, build_row
+from persona_pipeline.corpus.rows import MAX_RAW_BYTES, Place, RawText, Row, build_row
 from persona_pipeline.corpus.web_pages import decode_page, extract_page
 from persona_pipeline.reasons import DocumentReason
 
@@ -28,7 +28,7 @@ _LENGTH = re.compile(r"[ \t]*([0-9]{1,18})[ \t]*")
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """A body that a server sent with status 200 as HTML or plain text."""
+    """Hold a body that a server sent with status 200 as HTML or plain text."""
 
     body: bytes
     charset: str | None
@@ -36,11 +36,11 @@ class _Page:
 
 
 def read_web_archive(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
-    """One row a page; `line` is the number of the record in the archive, from 1."""
+    """Yield one row per page. `line` is the number of the record in the archive, from 1."""
     records: Iterator[WarcRecord] | None = None
     for number in count(1):
         try:
-            # Decompressed here: FastWARC takes the end of a truncated gzip for the end of the file.
+            # Decompress here: FastWARC takes the end of a truncated gzip for the end of the file.
             records = records or iter(
                 ArchiveIterator(
                     ChunkStream(read_chunks(path)), parse_http=False, stream_detect=False
@@ -58,7 +58,10 @@ def read_web_archive(path: Path, place: Place, options: CorpusOptions) -> Iterat
 
 
 def _read_content(record: WarcRecord) -> bytes:
-    """The whole block; FastWARC returns a shorter one, or one without length, when a file ends."""
+    """Return the whole block.
+
+    At the end of a file, FastWARC returns a shorter block, or one without length.
+    """
     declared = _LENGTH.fullmatch(record.headers.get("Content-Length") or "")
     if declared is None:
         message = "a record header without Content-Length; the file was not copied completely"
@@ -89,9 +92,10 @@ def _build_record_row(
 
 
 def _read_page(content: bytes) -> _Page | None:
-    """The page in an HTTP response, or None when that is an error, an image and the like.
+    """Return the page in an HTTP response, or None if it is an error, an image or the like.
 
-    Parsed apart from the archive: a body that cannot be decoded would end FastWARC's iteration.
+    It is parsed apart from the archive: a body that cannot be decoded would end FastWARC's
+    iteration.
     """
     response = WarcRecord()
     response.is_http = True
@@ -113,12 +117,12 @@ def _build_page_row(
 ) -> Row:
     text = decode_page(page.body, page.charset)
     if not page.is_html:
-        return build_row(FoundText(text, number, url), place, options)
+        return build_row(RawText(text, number, url), place, options)
     web_page = extract_page(text)
     if not web_page.text.strip():
         return place.reject(DocumentReason.NO_MAIN_TEXT, f"{url} has no main text", number)
-    matches = FoundText(web_page.text, number, url, web_page.language, title=web_page.title)
-    return build_row(matches, place, options)
+    raw = RawText(web_page.text, number, url, web_page.language, title=web_page.title)
+    return build_row(raw, place, options)
 
 
 def _build_converted_row(
@@ -127,10 +131,10 @@ def _build_converted_row(
     if len(content) > MAX_RAW_BYTES:
         return place.reject_too_large(number)
     language = normalize_language(record.headers.get("WARC-Identified-Content-Language"))
-    matches = FoundText(decode_page(content, "utf-8"), number, _find_url(record), language)
-    return build_row(matches, place, options)
+    raw = RawText(decode_page(content, "utf-8"), number, _find_url(record), language)
+    return build_row(raw, place, options)
 
 
 def _find_url(record: WarcRecord) -> str | None:
-    """Older crawlers put the address between angle brackets."""
+    """Return the address, without the angle brackets of older crawlers."""
     return (record.headers.get("WARC-Target-URI") or "").strip("<> ") or None

@@ -1,4 +1,4 @@
-"""The main text of an HTML page, whatever its encoding."""
+"""Extract the main text of an HTML page in any encoding."""
 
 import re
 from collections import Counter
@@ -10,7 +10,7 @@ from resiliparse.parse.html import HTMLTree
 
 from persona_pipeline.corpus.normalize import normalize_language
 
-# The order in which browsers believe them: a byte order mark beats the header, the header the page.
+# As in browsers: a byte order mark beats the header, and the header beats the page.
 _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 # Finding the main text takes more than quadratic time in the nesting (measured: 1,000 elements
@@ -26,7 +26,7 @@ _NEVER_NESTED = {
 
 @dataclass(frozen=True, slots=True)
 class WebPage:
-    """`text` is empty when the page has no main text: navigation, forms, scripts only."""
+    """Hold one page. `text` is empty if the page has only navigation, forms and scripts."""
 
     text: str
     title: str | None
@@ -34,7 +34,7 @@ class WebPage:
 
 
 def decode_page(body: bytes, charset: str | None = None) -> str:
-    """Text by byte order mark, then HTTP charset, then meta tag, then guess; never fails."""
+    """Decode by byte order mark, then HTTP charset, then meta tag, then guess. This never fails."""
     for mark, encoding in _BOMS.items():
         if body.startswith(mark):
             return bytes_to_str(body, encoding)
@@ -43,7 +43,7 @@ def decode_page(body: bytes, charset: str | None = None) -> str:
 
 
 def extract_page(html: str) -> WebPage:
-    """Main text by Resiliparse's rules (all text of a page nested too deeply for them)."""
+    """Extract the main text by Resiliparse's rules, or all text if the nesting is too deep."""
     tree = HTMLTree.parse(html)
     root = tree.document.query_selector("html") if tree.document else None
     return WebPage(
@@ -54,7 +54,7 @@ def extract_page(html: str) -> WebPage:
 
 
 def _is_too_deep(html: str) -> bool:
-    """By the tags left open, kind by kind: a stray end tag of another kind closes nothing."""
+    """Count the tags left open, kind by kind: a stray end tag of another kind closes nothing."""
     if html.count("<") <= _MAX_DEPTH:
         return False
     depth = 0

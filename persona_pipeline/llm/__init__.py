@@ -1,1 +1,1 @@
-"""Model access: requests, the response store, and the clients behind one protocol."""
+"""Give access to models: requests, answers, prices, and the clients behind one protocol."""

@@ -1,4 +1,4 @@
-"""Reading a model's answer: JSON that satisfies the schema, or the reason why not."""
+"""Read a model's answer: JSON that satisfies the schema, or the reason why it does not."""
 
 import json
 import math
@@ -6,30 +6,32 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jsonschema
 from pydantic import JsonValue
 
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Message, schema_json
 
+if TYPE_CHECKING:
+    import jsonschema
+
 FINISHED = {"stop", "eos", "tool_calls", "function_call"}
 REFUSED = {"refused", "content_filter"}
 MAX_DIGITS = 18
-"""More do not fit a column of whole numbers."""
+"""The most digits that fit a column of whole numbers."""
 SHOWN = 200
-"""Characters of a problem or refusal that are shown to the user and to the model."""
+"""The most characters of a problem or refusal that the user and the model see."""
 _TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])')
-"""A whole string, which stays, or a comma before a closing bracket, which goes."""
+"""Matches a whole string, which stays, or a comma before a closing bracket, which is removed."""
 
 
 def parse_answer(text: str, schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """The answer as an object of the schema; slips that leave no doubt are mended.
+    """Return the answer as an object of the schema, after repairing slips that leave no doubt.
 
     Raises:
-        ValueError: it is not JSON, or not of the schema; the message says where.
+        ValueError: the text is not JSON, or does not satisfy the schema. The message says where.
     """
     answer = _read_json(text)
     error = next(iter(_validator(schema_json(schema)).iter_errors(answer)), None)
@@ -42,14 +44,14 @@ def parse_answer(text: str, schema: dict[str, JsonValue]) -> dict[str, JsonValue
 
 
 def check_reply(request: ChatRequest, reply: ChatReply) -> None:
-    """Refuse what was billed but cannot be used.
+    """Refuse a reply that was billed but cannot be used.
 
     Raises:
-        CallError: of kind invalid; the message says what was wrong.
+        CallError: of kind invalid. The message says what is wrong.
     """
     if reply.finish_reason in REFUSED:
-        said = reply.text.strip()[:SHOWN] or reply.finish_reason
-        raise CallError(CallErrorKind.INVALID, f"the model refused: {said}")
+        refusal = reply.text.strip()[:SHOWN] or reply.finish_reason
+        raise CallError(CallErrorKind.INVALID, f"the model refused: {refusal}")
     if not reply.text.strip():
         raise CallError(CallErrorKind.INVALID, "empty answer")
     if reply.finish_reason not in FINISHED:
@@ -61,13 +63,17 @@ def check_reply(request: ChatRequest, reply: ChatReply) -> None:
 
 
 def ask_again(request: ChatRequest, reply: ChatReply, problem: str) -> ChatRequest:
-    """The request after an unusable answer: with more room, or with what was wrong with it."""
+    """Return the request to send after an unusable answer.
+
+    A refused or empty answer gets the same request. A truncated one gets twice the tokens. Any
+    other gets the answer and the problem as further turns.
+    """
     if reply.finish_reason in REFUSED or not reply.text.strip():
         return request
     if reply.finish_reason not in FINISHED:
         room = replace(request.sampling, max_tokens=2 * request.sampling.max_tokens)
         return replace(request, sampling=room, origin=request.call_key)
-    said: list[Message] = [
+    turns: list[Message] = [
         {"role": "assistant", "content": reply.text},
         {
             "role": "user",
@@ -75,11 +81,14 @@ def ask_again(request: ChatRequest, reply: ChatReply, problem: str) -> ChatReque
             "JSON object of the given schema, and nothing else.",
         },
     ]
-    return replace(request, messages=(*request.messages, *said), origin=request.call_key)
+    return replace(request, messages=(*request.messages, *turns), origin=request.call_key)
 
 
 def _read_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    """What the tables can hold: `json.loads` also takes half characters, NaN and any nesting."""
+    """Read only what the tables can hold.
+
+    `json.loads` also accepts lone surrogates, NaN and any depth of nesting.
+    """
     try:
         answer = _first_readable(text)
         if "\\u" in text or not text.isascii():
@@ -94,7 +103,11 @@ def _read_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def _first_readable(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    """The text as JSON; else the first mended form that is; else the error of the text itself."""
+    """Return the text as JSON, else its first repaired form that is JSON.
+
+    Raises:
+        ValueError: no form is JSON. The error is that of the text itself.
+    """
     try:
         return _DECODER.decode(text)
     except ValueError as error:
@@ -107,16 +120,16 @@ def _first_readable(text: str) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def _mended(text: str) -> Iterator[str]:
-    """Without what stands around the object (code fence, a sentence), then without stray commas.
+    """Yield the object without its surroundings, then also without stray commas.
 
-    Nothing is ever added: a text that was cut off stays unreadable. Line breaks inside strings are
-    taken as they are.
+    The surroundings are a code fence or a sentence. Nothing is ever added, so a truncated text
+    stays unreadable. Line breaks inside strings are kept.
     """
     start, end = text.find("{"), text.rfind("}")
     if 0 <= start < end:
         inner = text[start : end + 1]
         yield inner
-        yield _TRAILING_COMMA.sub(lambda matches: matches[1] or "", inner)
+        yield _TRAILING_COMMA.sub(lambda match: match[1] or "", inner)
 
 
 def _read_integer(digits: str) -> int:
@@ -147,18 +160,23 @@ _LENIENT_DECODER = json.JSONDecoder(**_HOOKS, strict=False)
 
 
 @lru_cache(maxsize=256)
-def _validator(schema: str) -> jsonschema.Draft202012Validator:
+def _validator(schema: str) -> "jsonschema.Draft202012Validator":
+    import jsonschema  # noqa: PLC0415 - 0.2 s, needed only once an answer is checked
+
     return jsonschema.Draft202012Validator(json.loads(schema))
 
 
 def failure_reason(call: Answer) -> tuple[str, str]:
-    """(reason, detail) of a call that gave no usable answer; fits both lists of reasons."""
+    """Return (reason, detail) of a call without a usable answer.
+
+    The reason is in both closed lists: that of personas and that of records.
+    """
     reason = "invalid_answer" if call.status == "invalid" else "call_failed"
     return reason, call.error or ""
 
 
 def answer_of(call: Answer, schema: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
-    """The parsed answer of a usable call, else None."""
+    """Return the parsed answer of a usable call, else None."""
     if call.status != "ok" or call.response is None:
         return None
     return parse_answer(call.response, schema)

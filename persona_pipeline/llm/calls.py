@@ -1,4 +1,4 @@
-"""One row of `llm.calls`: a request and what came of it."""
+"""Describe one row of `llm.calls`: a request and its outcome."""
 
 import json
 from dataclasses import dataclass, fields
@@ -8,15 +8,16 @@ from persona_pipeline.llm.prices import Price
 from persona_pipeline.llm.requests import ChatReply
 
 LONGEST_ERROR = 500
-"""Characters of an error that are kept."""
+"""The most characters of an error that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a stage needs to know of a call.
+    """Hold what a stage needs to know of a call.
 
-    `status`: ok (usable), invalid (answered and billed, but never usable; kept, so that it is not
-    bought again) or failed (no answer; asked for again in the next run).
+    `status` is "ok" (usable), "invalid" or "failed". An invalid answer was billed but is unusable;
+    it is kept, so that it is not bought again. A failed call has no answer; the next run asks
+    again.
     """
 
     call_key: str
@@ -27,13 +28,13 @@ class Answer:
 
     @property
     def is_bought(self) -> bool:
-        """Whether something was bought that must not be bought again."""
+        """Whether an answer was bought that must not be bought again."""
         return self.status in {"ok", "invalid"}
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Answer):
-    """One purchase, with all that is known of it."""
+    """Hold all that is known of one purchase."""
 
     shard: str
     stage: str
@@ -50,7 +51,7 @@ class Call(Answer):
     attempts: int
 
     def to_line(self) -> bytes:
-        """One line of the journal: a flat object that DuckDB reads as a row of `llm.calls`."""
+        """Return the journal line: a flat object that DuckDB reads as a row of `llm.calls`."""
         text = _ENCODER.encode({name: getattr(self, name) for name in FIELDS})
         return text.encode("utf-8", "replace") + b"\n"
 
@@ -61,9 +62,9 @@ ANSWER_FIELDS = [field.name for field in fields(Answer)]
 
 
 def answer_from_line(line: bytes) -> Answer | None:
-    """The answer on a journal line; None for what is no complete line of a journal.
+    """Return the answer on a journal line, or None if the line is incomplete or of another form.
 
-    Lines of older and newer versions are read by the columns they share with this one.
+    Lines of older and newer versions are read by the columns that they share with this version.
     """
     if not line.endswith(b"\n"):
         return None
@@ -76,7 +77,7 @@ def answer_from_line(line: bytes) -> Answer | None:
 
 @dataclass(slots=True)
 class RequestUsage:
-    """What one request has used so far, over all its attempts, and the last answer it got."""
+    """Sum what one request has used over all its attempts, and keep the last reply."""
 
     price: Price | None
     reply: ChatReply | None = None
@@ -87,7 +88,7 @@ class RequestUsage:
     latency_ms: int = 0
 
     def add(self, reply: ChatReply, seconds: float) -> None:
-        """Count one billed answer."""
+        """Add one billed reply."""
         self.reply = reply
         self.tokens_in += reply.tokens_in
         self.tokens_cached += reply.tokens_cached
@@ -98,7 +99,7 @@ class RequestUsage:
 
     @property
     def cost_usd(self) -> float | None:
-        """None: the price is unknown, or what an answer used is."""
+        """The cost in USD. None when the price or the usage of a reply is unknown."""
         if self.price is None:
             return None
         return self.price.cost(self.tokens_in, self.tokens_cached, self.tokens_out)

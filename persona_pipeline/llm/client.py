@@ -1,4 +1,4 @@
-"""The one door to chat models."""
+"""Define the protocol that every client of a chat model follows."""
 
 from typing import Protocol
 
@@ -6,18 +6,21 @@ from persona_pipeline.llm.requests import ChatReply, ChatRequest
 
 
 class ChatClient(Protocol):
-    """Answers one request at a time; many may be in flight at once."""
+    """Answer one request per call. Many calls may be in flight at once."""
 
     max_concurrency: int
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:
-        """The model's answer.
+        """Return the model's reply.
 
         Raises:
-            CallError: with the kind that says what to do about it.
+            CallError: the call failed. Its kind says what to do about it.
         """
         ...
 
     async def close(self) -> None:
-        """Let go of connections; called after each stage, a later request opens new ones."""
+        """Close the connections.
+
+        This is called after each stage. A later request opens new connections.
+        """
         ...

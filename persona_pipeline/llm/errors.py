@@ -1,4 +1,4 @@
-"""What can go wrong with a model call, in the five kinds that are treated differently."""
+"""Define how a model call can fail, in the five kinds that are treated differently."""
 
 from enum import StrEnum
 
@@ -6,24 +6,26 @@ from persona_pipeline.errors import PipelineError
 
 
 class CallErrorKind(StrEnum):
-    """How a failed call is treated."""
+    """Say how a failed call is treated."""
 
     RATE = "rate"
-    """Refused for its pace: wait as told, then ask again; never uses up an attempt."""
+    """The provider refused the pace. Wait as it asks, then ask again. This never uses up an
+    attempt."""
     TRANSIENT = "transient"
-    """Server or network trouble: ask again, a few times."""
+    """The server or the network failed. Ask again, a few times."""
     INVALID = "invalid"
-    """Answered and billed, but empty, cut off, refused or not of the schema: one more try."""
+    """The answer was billed, but is empty, truncated, refused or not of the schema. Ask once
+    more."""
     PERMANENT = "permanent"
-    """This request will never be answered (too long, forbidden content)."""
+    """This request will never be answered: it is too long, or its content is forbidden."""
     FATAL = "fatal"
-    """No request will be answered (bad key, no such model): stop the run."""
+    """No request will be answered: the key is wrong, or there is no such model. Stop the run."""
 
 
 class CallError(Exception):
-    """One failed call."""
+    """Report one failed call."""
 
-    def __init__(  # noqa: PLR0913 - what is known of a failure
+    def __init__(  # noqa: PLR0913 - all that can be known of a failure
         self,
         kind: CallErrorKind,
         message: str,
@@ -33,12 +35,12 @@ class CallError(Exception):
         is_timeout: bool = False,
         is_doubtful: bool = False,
     ) -> None:
-        """What went wrong.
+        """Take the kind, the message and what else is known.
 
-        `retry_after`: seconds the provider asked us to wait. `maybe_billed`: the request was sent
-        and no readable answer came (time-out, broken connection or body): a budget counts it.
-        `is_timeout`: the server took too long, perhaps because we ask too much at once.
-        `is_doubtful`: fatal by its status, which some servers use for a single request, too.
+        `retry_after`: seconds that the provider asked us to wait. `maybe_billed`: the request was
+        sent and no readable answer came (time-out, broken connection or body), so a budget counts
+        it. `is_timeout`: the server took too long, perhaps because we ask too much at once.
+        `is_doubtful`: the status says fatal, but some servers use it for a single request.
         """
         super().__init__(message)
         self.kind = kind
@@ -49,4 +51,4 @@ class CallError(Exception):
 
 
 class ModelError(PipelineError):
-    """The model cannot be used at all; the message says what to change."""
+    """Report a model that cannot be used at all. The message says what to change."""

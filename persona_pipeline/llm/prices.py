@@ -1,4 +1,4 @@
-"""What a token costs: LiteLLM's packaged price list, and the user's own prices before it."""
+"""Look up what a token costs: the user's own prices first, then LiteLLM's packaged price list."""
 
 import importlib.util
 import json
@@ -14,31 +14,32 @@ from persona_pipeline.errors import SettingsError
 from persona_pipeline.llm.requests import runs_here
 
 PRICE_LIST = "model_prices_and_context_window_backup.json"
-"""The file in LiteLLM's package; reading it takes 50 ms, importing LiteLLM 3 s."""
+"""The file in LiteLLM's package. Reading it takes 50 ms, importing LiteLLM 3 s."""
 MILLION = 1_000_000
 OUTPUTS = ("output_cost_per_token", "output_cost_per_reasoning_token")
-"""The dearer one is counted: no usage says which tokens were thought and which were written."""
+"""The higher price is counted: no usage report separates reasoning tokens from written ones."""
 FEES = ("input_cost_per_request", "citation_cost_per_token")
 SEARCHING = ("perplexity",)
-"""Providers that take a fee for each request beside the tokens: their price counts as unknown."""
+"""Providers that charge a fee per request on top of the tokens. Their price counts as unknown."""
 
 
 class PriceSetting(BaseModel):
-    """A model's price in USD per million tokens, as users write it."""
+    """Hold a model's price in USD per million tokens, as users write it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     input: float = Field(ge=0)
     output: float = Field(default=0.0, ge=0)
     cached_input: float | None = Field(default=None, ge=0)
-    """Of input tokens that the provider had in its cache; by default as other input."""
+    """The price of input tokens that the provider had in its cache. By default that of other
+    input."""
     batch_share: float = Field(default=1.0, gt=0, le=1)
-    """What a batch costs, as a share of the same calls one by one."""
+    """What a batch costs, as a share of the price of single calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD per token, and what share of it a batch costs."""
+    """Hold a price in USD per token, and the share of it that a batch costs."""
 
     input: float
     cached_input: float
@@ -46,12 +47,12 @@ class Price:
     batch_share: float = 1.0
 
     def cost(self, tokens_in: int, tokens_cached: int, tokens_out: int) -> float:
-        """USD for one answer; `tokens_cached` are among `tokens_in`."""
+        """Return the USD that one answer costs. `tokens_in` includes `tokens_cached`."""
         fresh = tokens_in - tokens_cached
         return fresh * self.input + tokens_cached * self.cached_input + tokens_out * self.output
 
     def in_batches(self) -> "Price":
-        """The price of the same tokens through a provider's batch API."""
+        """Return the price of the same tokens through a provider's batch API."""
         share = self.batch_share
         return Price(self.input * share, self.cached_input * share, self.output * share)
 
@@ -60,7 +61,7 @@ NO_COST = Price(0.0, 0.0, 0.0)
 
 
 def price_of(model: str, own: Mapping[str, PriceSetting]) -> Price | None:
-    """The price of a model by its LiteLLM name; None when nobody knows it."""
+    """Return the price of a model by its LiteLLM name, or None if no list has it."""
     if model in own:
         return _from_setting(own[model])
     if runs_here(model):
@@ -75,7 +76,7 @@ def _from_setting(price: PriceSetting) -> Price:
 
 
 def _listed(model: str) -> dict[str, Any] | None:
-    """Hosted models are listed with their provider's prefix, or without it."""
+    """Find a hosted model, which is listed with its provider's prefix or without it."""
     prices = _price_list()
     provider, _, name = model.partition("/")
     if model in prices:
@@ -85,7 +86,7 @@ def _listed(model: str) -> dict[str, Any] | None:
 
 
 def _from_entry(entry: Mapping[str, Any]) -> Price | None:
-    """None: not priced by tokens alone."""
+    """Return the listed price, or None if tokens are not all that is charged."""
     has_fee = any(entry.get(fee) for fee in FEES) or entry.get("litellm_provider") in SEARCHING
     if "input_cost_per_token" not in entry or has_fee:
         return None
@@ -109,7 +110,7 @@ def _price_list() -> dict[str, dict[str, Any]]:
 
 
 def known_sum(amounts: Iterable[float | None]) -> float | None:
-    """The sum; None when one of the amounts is unknown."""
+    """Return the sum, or None if one of the amounts is unknown."""
     total = 0.0
     for amount in amounts:
         if amount is None:

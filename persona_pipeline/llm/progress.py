@@ -1,4 +1,4 @@
-"""How a stage says how far it is: the command line draws it, Dagster logs it."""
+"""Report how far a stage is. The command line draws the progress, Dagster logs it."""
 
 import logging
 import time
@@ -12,15 +12,15 @@ from persona_pipeline.llm.prices import known_sum
 LOG_EVERY = 10.0
 """Seconds between two log lines of one stage."""
 SHOW_EVERY = 0.1
-"""Seconds between two updates of a reporter: at 1,000 calls a second drawing must cost nothing."""
+"""Seconds between two updates of a reporter. At 1,000 calls a second, drawing must cost nothing."""
 
 
 @dataclass(slots=True)
 class StageProgress:
-    """One stage under way.
+    """Hold the progress of one running stage.
 
-    `refused_share`: of the last requests, those the provider refused for their pace. `cost_usd`:
-    None when a price is unknown.
+    `refused_share`: the share of the last requests that the provider refused for their pace.
+    `cost_usd`: None when a price is unknown.
     """
 
     stage: str
@@ -35,33 +35,36 @@ class StageProgress:
 
     @property
     def rate(self) -> float:
-        """Done per second, so far."""
+        """Steps done per second so far."""
         return self.done / max(time.monotonic() - self.started, 1e-9)
 
     @property
     def seconds_left(self) -> float | None:
-        """At the pace so far; None before anything is done."""
+        """Seconds left at the rate so far. None before the first step is done."""
         return (self.total - self.done) / self.rate if self.done else None
 
     @property
     def expected_usd(self) -> float | None:
-        """For the whole stage, at the price so far."""
+        """Expected cost of the whole stage, at the cost per step so far."""
         return self.cost_usd / self.done * self.total if self.cost_usd and self.done else None
 
 
 class Reporter(Protocol):
-    """Shows progress somewhere."""
+    """Show progress somewhere."""
 
     def update(self, progress: StageProgress, *, finished: bool) -> None:
-        """Called at the start, at most ten times a second, and when the stage is over."""
+        """Show the progress.
+
+        This is called at the start, at most ten times a second, and when the stage is over.
+        """
         ...
 
 
 class LogReporter:
-    """A log line at the start, every ten seconds, and at the end."""
+    """Write a log line at the start, every ten seconds, and at the end."""
 
     def __init__(self, log: logging.Logger | None = None) -> None:
-        """`log`: where to write; the package's own logger by default."""
+        """Write to `log`, by default the package's own logger."""
         self._log = log or logging.getLogger("persona_pipeline")
         self._next = 0.0
 
@@ -78,7 +81,7 @@ class _Current:
 
 
 def describe(progress: StageProgress) -> str:
-    """`synthetic.math: 3/6 done, 1 failed, 1,204 tokens, 2.1/s, 12 s left` and more."""
+    """Return `synthetic.math: 3/6 done, 1 failed, 1,204 tokens, 2.1/s, 12 s left` and more."""
     parts = [f"{progress.stage}: {progress.done:,}/{progress.total:,} done"]
     if progress.failed:
         parts.append(f"{progress.failed:,} failed")
@@ -97,7 +100,7 @@ def describe(progress: StageProgress) -> str:
 
 
 def describe_cost(progress: StageProgress) -> str:
-    """`0.0120 of about 0.0400 USD`."""
+    """Return `0.0120 of about 0.0400 USD`."""
     expected = progress.expected_usd
     if expected and progress.done < progress.total:
         return f"{progress.cost_usd:.4f} of about {expected:.4f} USD"
@@ -106,7 +109,7 @@ def describe_cost(progress: StageProgress) -> str:
 
 @contextmanager
 def reporting_to(reporter: Reporter) -> Iterator[None]:
-    """Send every stage's progress to `reporter` meanwhile."""
+    """Send the progress of every stage inside the block to `reporter`."""
     before, _Current.reporter = _Current.reporter, reporter
     try:
         yield
@@ -118,7 +121,7 @@ def reporting_to(reporter: Reporter) -> Iterator[None]:
 def stage_progress(
     stage: str, total: int, log: logging.Logger | None = None
 ) -> Iterator["Tracker"]:
-    """Track one stage; `log` is used where no other reporter was chosen."""
+    """Track one stage. `log` is used unless another reporter was chosen."""
     tracker = Tracker(StageProgress(stage, total), _Current.reporter or LogReporter(log))
     tracker.show(is_due=True)
     try:
@@ -129,45 +132,45 @@ def stage_progress(
 
 @dataclass(slots=True)
 class Tracker:
-    """Counts steps of one stage and shows them."""
+    """Count the steps of one stage and show them."""
 
     progress: StageProgress
     reporter: Reporter
     next_show: float = 0.0
 
     def expect(self, total: int) -> None:
-        """So many are to be done in all, as far as is known."""
+        """Set how many steps there are, as far as is known."""
         self.progress.total = total
         self.show(is_due=True)
 
     def step(self, *, failed: bool = False) -> None:
-        """One more is done."""
+        """Count one more step."""
         self.progress.done += 1
         self.progress.failed += failed
         self.show()
 
     def spend(self, tokens: int, cost_usd: float | None) -> None:
-        """So much was used."""
+        """Add tokens and their cost."""
         self.progress.tokens += tokens
         self.progress.cost_usd = known_sum([self.progress.cost_usd, cost_usd])
 
     def load(self, in_flight: int, refused_share: float) -> None:
-        """How busy the model is."""
+        """Set how busy the model is."""
         self.progress.in_flight, self.progress.refused_share = in_flight, refused_share
 
     def reach(self, done: int) -> None:
-        """So many are done by now."""
+        """Set how many steps are done."""
         self.progress.done = done
         self.show()
 
     def show(self, *, is_due: bool = False) -> None:
-        """Tell the reporter, if it has not just been told."""
+        """Update the reporter, unless its last update was less than `SHOW_EVERY` seconds ago."""
         now = time.monotonic()
         if is_due or now >= self.next_show:
             self.next_show = now + SHOW_EVERY
             self.reporter.update(self.progress, finished=False)
 
     def finish(self) -> None:
-        """Tell the reporter that the stage is over."""
+        """Report that the stage is over."""
         self.progress.in_flight = 0
         self.reporter.update(self.progress, finished=True)

@@ -1,7 +1,8 @@
-"""Prompts as data: a YAML file with the answer's fields and examples, and two Jinja templates.
+"""Load prompts as data: a YAML file with the answer's fields and examples, and two Jinja templates.
 
-A folder holds `<kind>.yaml`, `system.j2` and `prompt.j2`. The examples become chat turns whose
-assistant turn is exactly the target JSON: small models follow them where instructions alone fail.
+A folder holds `<kind>.yaml`, `system.j2` and `prompt.j2`. Each example becomes two chat turns,
+whose assistant turn is exactly the target JSON. Small models follow examples where instructions
+fail.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from persona_pipeline.llm.requests import Message, Sampling
 Spec = TypeVar("Spec", bound=BaseModel)
 
 Variables = Mapping[str, Any]
-"""What a prompt template is rendered with."""
+"""The variables of a prompt template."""
 
 _ENVIRONMENT = jinja2.Environment(
     undefined=jinja2.StrictUndefined,
@@ -36,18 +37,19 @@ _ENVIRONMENT = jinja2.Environment(
 
 
 _CONTROL_TOKEN = re.compile(r"[<\[](?=\||/?s>|/?INST\]|(?:start|end)_of_turn>)")
-"""Opens a chat template's control token (Qwen, Llama, Mistral, Gemma). Servers read such a token
-as the turn's end even inside a message (measured: `<|im_end|>` in a page is one token)."""
+"""Matches the start of a chat template's control token (Qwen, Llama, Mistral, Gemma). Servers read
+such a token as the end of the turn even inside a message (measured: `<|im_end|>` in a page is one
+token)."""
 
 
 @cache
 def compile_template(text: str) -> jinja2.Template:
-    """A Jinja template that fails on a variable nobody gave."""
+    """Return a Jinja template that fails on a missing variable."""
     return _ENVIRONMENT.from_string(text)
 
 
 class Example(BaseModel):
-    """One worked example: the variables of the question, and the answer to write."""
+    """Hold one worked example: the variables of the question (`given`) and the answer to write."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,13 +58,13 @@ class Example(BaseModel):
 
 
 class PromptFile(BaseModel):
-    """What stands in a prompt's YAML file."""
+    """Describe a prompt's YAML file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     fields: dict[str, dict[str, JsonValue]] = Field(min_length=1)
-    """JSON Schema of each field of the answer; all are required."""
+    """JSON Schema of each field of the answer. All fields are required."""
     examples: list[Example] = []
     temperature: float = Field(default=0.7, ge=0, le=2)
     top_p: float = Field(default=0.9, gt=0, le=1)
@@ -71,7 +73,7 @@ class PromptFile(BaseModel):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A loaded prompt: renders messages and knows the schema of the answer."""
+    """Render the messages of a loaded prompt, and know the schema of its answer."""
 
     spec: PromptFile
     system: jinja2.Template
@@ -81,7 +83,7 @@ class Prompt:
 
     @property
     def name(self) -> str:
-        """As in the YAML file."""
+        """The name in the YAML file."""
         return self.spec.name
 
     @cached_property
@@ -95,26 +97,26 @@ class Prompt:
         spec = self.spec
         return Sampling(spec.temperature, spec.top_p, spec.max_tokens)
 
-    def messages(self, arguments: Variables, examples: list[Example]) -> tuple[Message, ...]:
-        """System turn, the examples as turns, and the question."""
-        turns: list[Message] = [{"role": "system", "content": self._render(self.system, arguments)}]
+    def messages(self, variables: Variables, examples: list[Example]) -> tuple[Message, ...]:
+        """Return the system turn, the turns of the examples, and the question."""
+        turns: list[Message] = [{"role": "system", "content": self._render(self.system, variables)}]
         for example in examples:
-            question = self._render(self.user, {**arguments, **example.given})
+            question = self._render(self.user, {**variables, **example.given})
             turns.append({"role": "user", "content": question})
             turns.append({"role": "assistant", "content": canonical_answer(example.answer)})
-        turns.append({"role": "user", "content": self._render(self.user, arguments)})
+        turns.append({"role": "user", "content": self._render(self.user, variables)})
         return tuple(turns)
 
-    def _render(self, template: jinja2.Template, arguments: Variables) -> str:
+    def _render(self, template: jinja2.Template, variables: Variables) -> str:
         try:
-            return _CONTROL_TOKEN.sub(r"\g<0> ", template.render(arguments).strip())
+            return _CONTROL_TOKEN.sub(r"\g<0> ", template.render(variables).strip())
         except jinja2.UndefinedError as error:
-            msg = f"prompt {self.name}: {error}; given: {', '.join(sorted(arguments))}"
+            msg = f"prompt {self.name}: {error}; given: {', '.join(sorted(variables))}"
             raise DomainError(msg) from error
 
 
 def object_schema(fields: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """An object that has exactly these fields."""
+    """Return the schema of an object that has exactly these fields."""
     return {
         "type": "object",
         "properties": dict(fields),
@@ -124,7 +126,7 @@ def object_schema(fields: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def canonical_answer(answer: Mapping[str, JsonValue]) -> str:
-    """An example's answer as one line of JSON, its fields in their written order."""
+    """Return an example's answer as one line of JSON. Its fields keep their written order."""
     pairs = (f"{canonical_json(key)}: {_spaced(value)}" for key, value in answer.items())
     return "{" + ", ".join(pairs) + "}"
 
@@ -138,13 +140,18 @@ def _spaced(value: JsonValue) -> str:
 
 
 def fence(*texts: str) -> str:
-    """A delimiter of 8 hex digits that none of the untrusted texts contains."""
+    """Return a delimiter of 8 hex digits that occurs in none of the untrusted texts."""
     candidates = (stable_id("fence", number, *texts)[:8] for number in itertools.count())
     return next(digits for digits in candidates if not any(digits in text for text in texts))
 
 
 def read_yaml(path: Path, model: type[Spec]) -> Spec:
-    """The YAML file as `model`; the error names the file, the key and what was expected."""
+    """Read the YAML file as `model`.
+
+    Raises:
+        DomainError: the file is not valid. The message names the file, the key and what was
+            expected.
+    """
     try:
         return model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
@@ -159,7 +166,12 @@ def read_yaml(path: Path, model: type[Spec]) -> Spec:
 
 
 def read_template(path: Path) -> jinja2.Template:
-    """The Jinja template in the file; a syntax error names the file and line."""
+    """Read the Jinja template in the file.
+
+    Raises:
+        DomainError: the file is missing, or has a syntax error. The message names the file and
+            line.
+    """
     try:
         return compile_template(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -171,7 +183,7 @@ def read_template(path: Path) -> jinja2.Template:
 
 
 def folder_version(folder: Path) -> str:
-    """12 hex digits over the names and bytes of all prompt files: changes when any of them does."""
+    """Return 12 hex digits over the names and bytes of all prompt files of the folder."""
     digest = hashlib.blake2b(digest_size=6)
     for path in sorted(folder.rglob("*")):
         if path.suffix in {".yaml", ".j2", ".py"}:
@@ -181,7 +193,7 @@ def folder_version(folder: Path) -> str:
 
 
 def load_prompt(folder: Path, spec: PromptFile) -> Prompt:
-    """The prompt of a folder whose YAML was read as `spec`."""
+    """Return the prompt of a folder whose YAML file was read as `spec`."""
     return Prompt(
         spec=spec,
         system=read_template(folder / "system.j2"),

@@ -1,4 +1,4 @@
-"""What is asked of a chat model, what comes back, and the key that makes two requests the same."""
+"""Define a chat request, its reply, and the key that makes two requests the same."""
 
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from persona_pipeline.hashing import canonical_json, digest
 
 KEY_VERSION = 1
-"""Part of every call key: raised when the meaning of a request changes."""
+"""Part of every call key. Raise it when the meaning of a request changes."""
 MOST_SCHEMAS = 256
 TURN = {"content", "role"}
 _SCHEMAS: dict[int, tuple[dict[str, JsonValue], str]] = {}
@@ -20,7 +20,7 @@ Message = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the model draws its answer; `max_tokens` bounds the answer's length and its price."""
+    """Set how the model draws its answer. `max_tokens` bounds the answer's length and its price."""
 
     temperature: float = 0.7
     top_p: float = 0.9
@@ -29,9 +29,9 @@ class Sampling:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One answer to buy; stage, prompt name and version are labels, not part of the key.
+    """Ask for one answer. Stage, prompt name and version are labels, not part of the key.
 
-    `origin`: the key of the request that this one asks again in other words.
+    `origin`: the key of the request that this one repeats in other words.
     """
 
     model: str
@@ -56,9 +56,10 @@ class ChatRequest:
 
     @cached_property
     def call_key(self) -> str:
-        """The same for the same purchase: never the URL, the API key, timeouts or row ids.
+        """The identity of the purchase, without URL, API key, timeouts or row ids.
 
-        The `stable_id` of the parts, put together from texts that requests share: 8 us, not 60.
+        It is the `stable_id` of the parts. Joining the texts that requests share takes 8 us, not
+        60.
         """
         parts = (
             str(KEY_VERSION),
@@ -72,14 +73,14 @@ class ChatRequest:
 
 
 def runs_here(model: str) -> bool:
-    """Whether the model of this name runs inside the process: it has no server and no price."""
+    """Return whether the model runs inside this process, and so has no server and no price."""
     return model.startswith(("embedded/", "fake/"))
 
 
 def schema_json(schema: dict[str, JsonValue]) -> str:
-    """A schema as canonical JSON, written once: the requests of a stage share one object.
+    """Return a schema as canonical JSON, encoded once: the requests of a stage share one object.
 
-    It is known by its identity, so it must not be changed once it was used.
+    The cache knows a schema by its identity, so never change a schema after its first use.
     """
     known = _SCHEMAS.get(id(schema))
     if known is None or known[0] is not schema:
@@ -90,18 +91,21 @@ def schema_json(schema: dict[str, JsonValue]) -> str:
 
 
 def sampling_json(sampling: Sampling) -> str:
-    """Sampling settings as canonical JSON."""
+    """Return sampling settings as canonical JSON."""
     return _sampling_json(sampling.temperature, sampling.top_p, sampling.max_tokens)
 
 
 @lru_cache(maxsize=256, typed=True)
 def _sampling_json(temperature: float, top_p: float, max_tokens: int) -> str:
-    """Typed, since 1 and 1.0 are equal and written differently."""
+    """Encode the settings.
+
+    The cache is typed, because 1 and 1.0 are equal but are written differently.
+    """
     return canonical_json(asdict(Sampling(temperature, top_p, max_tokens)))
 
 
 def _turn_json(message: Message) -> str:
-    """As `canonical_json`: the same bytes in a fifth of the time."""
+    """Return the bytes of `canonical_json` in a fifth of its time."""
     if message.keys() == TURN:
         content, role = (encode_basestring(message[name]) for name in ("content", "role"))
         return f'{{"content":{content},"role":{role}}}'
@@ -110,9 +114,9 @@ def _turn_json(message: Message) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """One answer as it came: its text and the tokens it used.
+    """Hold one answer as it arrived: its text and the tokens it used.
 
-    `is_metered`: the server said how many tokens; else a budget counts the worst case.
+    `is_metered`: whether the server reported the tokens. If not, a budget counts the worst case.
     """
 
     text: str

@@ -6,7 +6,7 @@ setting does, in which unit, and when to change it.
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field, SecretStr
@@ -37,7 +37,10 @@ from persona_pipeline.stage_names import (
     domain_stage,
 )
 from persona_pipeline.store.data_folder import DataFolder
-from persona_pipeline.synthesis.domain import Domain, Prompting, load_domains
+from persona_pipeline.synthesis.prompting import Prompting
+
+if TYPE_CHECKING:
+    from persona_pipeline.synthesis.domain import Domain
 
 
 class Verb(StrEnum):
@@ -303,12 +306,14 @@ class Settings(DataFolder, BaseSettings):
                 drawn.setdefault(selection, []).append(domain)
         return drawn
 
-    def load_domains(self) -> dict[str, Domain]:
+    def load_domains(self) -> dict[str, "Domain"]:
         """Load the chosen domains, with their options narrowed.
 
         Raises:
             SettingsError: a setting names an unknown domain, selection or stage.
         """
+        from persona_pipeline.synthesis.domain import load_domains  # noqa: PLC0415 - 0.25 s
+
         known = load_domains(self.domain_dirs)
         named = [*self.domains, *self.domain_options, *self.record_thresholds]
         for name in [*named, *self.persona_sources]:

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from persona_pipeline.errors import StoreError
 from persona_pipeline.locks import is_held
-from persona_pipeline.project import open_store
-from persona_pipeline.settings import Settings
+from persona_pipeline.store.data_folder import DataFolder
 from persona_pipeline.store.database_file import is_database
 from persona_pipeline.store.store import Store
 
@@ -38,7 +37,7 @@ class Backup:
     created_at: str
 
 
-def back_up(settings: Settings, path: Path) -> Backup:
+def back_up(folder: DataFolder, store: Store, path: Path) -> Backup:
     """Write everything to `path` (.tar or .tar.gz); runs may go on meanwhile.
 
     In this order nothing falls between two files: an answer leaves the journal only for the
@@ -47,18 +46,17 @@ def back_up(settings: Settings, path: Path) -> Backup:
     Raises:
         StoreError: there is nothing to back up, or the name is taken or has another ending.
     """
-    if not settings.database.is_file():
-        msg = f"there is no {settings.database} to back up"
+    if not folder.database.is_file():
+        msg = f"there is no {folder.database} to back up"
         raise StoreError(msg)
     if path.exists():
         msg = f"{path} is there already: choose another name"
         raise StoreError(msg)
     mode = _mode(path)
-    store = open_store(settings)
     part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with tarfile.open(part, f"w{mode}") as archive:  # type: ignore[call-overload] # mode is one of two
-            hashes = dict(_add_all(archive, settings, store))
+            hashes = dict(_add_all(archive, folder, store))
             created_at = datetime.now(UTC).isoformat(timespec="seconds")
             manifest = {"format": FORMAT, "created_at": created_at, "sha256": hashes}
             _add_text(archive, MANIFEST, json.dumps(manifest, indent=1))
@@ -71,7 +69,7 @@ def back_up(settings: Settings, path: Path) -> Backup:
     return Backup(path, len(hashes), path.stat().st_size, created_at)
 
 
-def restore(settings: Settings, path: Path, *, replace: bool = False) -> Backup:
+def restore(folder: DataFolder, store: Store, path: Path, *, replace: bool = False) -> Backup:
     """Put the backup's files into the data directory; with `replace`, in place of what is there.
 
     What was there is kept in a folder beside it. Nothing is touched before the whole archive has
@@ -80,9 +78,9 @@ def restore(settings: Settings, path: Path, *, replace: bool = False) -> Backup:
     Raises:
         StoreError: the archive is damaged or no backup, a run is going on, or data is there.
     """
-    home = settings.data_dir
-    names = _names(settings)
-    in_the_way = [*names, f"{settings.database.name}.wal", settings.snapshot.name]
+    home = folder.data_dir
+    names = _names(folder)
+    in_the_way = [*names, f"{folder.database.name}.wal", folder.snapshot.name]
     there = [name for name in in_the_way if (home / name).exists()]
     if there and not replace:
         msg = f"{home / there[0]} is there already: use --replace (keeps it aside) or --data-dir"
@@ -92,45 +90,41 @@ def restore(settings: Settings, path: Path, *, replace: bool = False) -> Backup:
     fresh = home / f"restoring-{stamp}"
     try:
         backup = _extract(path, fresh)
-        with _nobody_at_work(settings):
+        with _nobody_at_work(folder, store):
             _move(home, home / f"replaced-{stamp}", there)
             _move(fresh, home, names)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    store = open_store(settings)
     store.migrate()
     store.publish()
     return backup
 
 
 @contextmanager
-def _nobody_at_work(settings: Settings) -> Iterator[None]:
+def _nobody_at_work(folder: DataFolder, store: Store) -> Iterator[None]:
     """No run works on a shard, and nobody writes the database.
 
     Raises:
         StoreError: somebody does.
     """
-    for lock in sorted(settings.locks_dir.glob("*")):
+    for lock in sorted(folder.locks_dir.glob("*")):
         if lock.is_file() and is_held(lock):
             msg = f"a run is going on: {lock} is held. Wait for it, or stop it"
             raise StoreError(msg)
-    store = open_store(settings)
-    if not is_database(settings.database):  # gone or broken: nothing to hold
+    if not is_database(folder.database):  # gone or broken: nothing to hold
         yield
         return
     with store.connect(read_only=True):
         yield
 
 
-def _add_all(
-    archive: tarfile.TarFile, settings: Settings, store: Store
-) -> Iterator[tuple[str, str]]:
+def _add_all(archive: tarfile.TarFile, data: DataFolder, store: Store) -> Iterator[tuple[str, str]]:
     """Adds every file; name and SHA-256 of each."""
-    for folder in (settings.journal_dir, settings.batches_dir):
+    for folder in (data.journal_dir, data.batches_dir):
         yield from _add_folder(archive, folder)
     store.publish()
-    yield _add_file(archive, settings.snapshot, settings.database.name)
-    yield from _add_folder(archive, settings.staging_dir)
+    yield _add_file(archive, data.snapshot, data.database.name)
+    yield from _add_folder(archive, data.staging_dir)
 
 
 def _add_folder(archive: tarfile.TarFile, folder: Path) -> Iterator[tuple[str, str]]:
@@ -196,10 +190,10 @@ def _move(source: Path, target: Path, names: Sequence[str]) -> None:
             (source / name).replace(target / name)
 
 
-def _names(settings: Settings) -> list[str]:
+def _names(folder: DataFolder) -> list[str]:
     """What a backup is made of; the database last, since it names the others."""
-    folders = (settings.staging_dir, settings.journal_dir, settings.batches_dir)
-    return [*(folder.name for folder in folders), settings.database.name]
+    folders = (folder.staging_dir, folder.journal_dir, folder.batches_dir)
+    return [*(folder.name for folder in folders), folder.database.name]
 
 
 def _mode(path: Path) -> str:

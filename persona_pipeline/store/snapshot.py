@@ -34,6 +34,16 @@ def copy_file(source: Path, target: Path) -> None:
         part.unlink(missing_ok=True)
 
 
+def is_published(database: Path, snapshot: Path) -> bool:
+    """Tell whether the snapshot holds all that was committed."""
+    return is_copy(database, snapshot) and not write_ahead_log(database).exists()
+
+
+def write_ahead_log(database: Path) -> Path:
+    """Name the file where DuckDB keeps what is committed until the database is closed."""
+    return database.with_name(f"{database.name}.wal")
+
+
 def is_copy(source: Path, target: Path) -> bool:
     """Whether `target` is a copy of the source as it is now, by its time and size."""
     try:

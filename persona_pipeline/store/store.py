@@ -24,7 +24,7 @@ from persona_pipeline.store.calls import add_journals
 from persona_pipeline.store.database_file import DatabaseFile, HeldError
 from persona_pipeline.store.dictionary import Descriptions, is_described
 from persona_pipeline.store.migrations import apply_migrations, columns_of, is_current
-from persona_pipeline.store.snapshot import copy_file, is_copy
+from persona_pipeline.store.snapshot import copy_file, is_published, write_ahead_log
 from persona_pipeline.store.stage_rows import StageRows, replace_stage
 from persona_pipeline.store.views import add_to_views
 
@@ -106,7 +106,7 @@ class Store:
 
     def is_published(self) -> bool:
         """Whether the snapshot is what was last committed."""
-        return is_copy(self.path, self.snapshot) and not self._write_ahead_log.exists()
+        return is_published(self.path, self.snapshot)
 
     def is_current(self) -> bool:
         """Whether the file is there, with the tables and views that this program knows."""
@@ -227,7 +227,7 @@ class Store:
     @property
     def _write_ahead_log(self) -> Path:
         """Where DuckDB keeps what is committed until the database is closed."""
-        return self.path.with_name(f"{self.path.name}.wal")
+        return write_ahead_log(self.path)
 
     def _open(self, stack: ExitStack, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         """A connection that `stack` closes."""

@@ -8,7 +8,6 @@ of its own, has `check(answer) -> str | None`: what is wrong with the answer, or
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from persona_pipeline.llm.prompts import (
     read_yaml,
 )
 from persona_pipeline.llm.requests import Message
+from persona_pipeline.synthesis.prompting import Prompting
 
 Check = Callable[[Mapping[str, JsonValue]], str | None]
 BUILTIN = Path(__file__).parent / "domains"
@@ -40,14 +40,6 @@ RESERVED = {
 
 NOT_A_DOMAIN = {"accepted", "duplicates", "records", "rejected", "verdicts"}
 """Tables and views of the schema `synthetic` that hold all domains."""
-
-
-class Prompting(StrEnum):
-    """How examples are shown (report, section 3: its three ways of persona-driven prompting)."""
-
-    ZERO_SHOT = "zero_shot"
-    FEW_SHOT = "few_shot"
-    PERSONA_FEW_SHOT = "persona_few_shot"
 
 
 class RecordDedup(BaseModel):

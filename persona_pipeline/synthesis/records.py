@@ -18,7 +18,8 @@ from persona_pipeline.reasons import RecordReason
 from persona_pipeline.sql import read_sql
 from persona_pipeline.store.stage_rows import FunnelCounts, StageRows, frame
 from persona_pipeline.store.store import Store
-from persona_pipeline.synthesis.domain import Domain, Prompting
+from persona_pipeline.synthesis.domain import Domain
+from persona_pipeline.synthesis.prompting import Prompting
 from persona_pipeline.synthesis.tables import as_column, column_type, table_name
 
 NGRAM, TIMES = 5, 4

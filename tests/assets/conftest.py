@@ -7,6 +7,7 @@ import pytest
 from assets.definitions import build_definitions
 from assets.jobs import MAIN_JOB, REGISTER_JOB
 from assets.resources import Models
+from persona_pipeline.project import Project
 from persona_pipeline.settings import load_settings
 from persona_pipeline.store.store import Store
 
@@ -31,7 +32,8 @@ class Platform:
         self.pages = pages
         self.models = Models(self.settings)
         self.instance = instance
-        self.definitions = build_definitions(self.settings, self.models)
+        self.project = Project(self.settings)
+        self.definitions = build_definitions(self.project, self.models)
         self.store = Store(self.settings.database, self.settings.snapshot)
 
     def write_page(self, name: str, text: str) -> None:

@@ -4,6 +4,7 @@ import sys
 import dagster as dg
 
 from assets.definitions import build_definitions
+from persona_pipeline.project import Project
 from tests.assets.conftest import Platform
 
 DOMAINS = ["instruction", "knowledge", "logical_reasoning", "math", "npc", "tool"]
@@ -58,7 +59,8 @@ def test_every_asset_says_what_one_row_is_and_has_group_owner_and_kinds(
 def test_assets_that_buy_answers_have_a_version_that_follows_prompt_and_model(
     platform: Platform,
 ) -> None:
-    other = build_definitions(platform.settings.model_copy(update={"model": "fake/slow"}))
+    slow = platform.settings.model_copy(update={"model": "fake/slow"})
+    other = build_definitions(Project(slow))
 
     def version(definitions: dg.Definitions, key: str) -> str | None:
         specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
 
-from assets.jobs import LOOK_JOB, MAIN_JOB
+from assets.jobs import MAIN_JOB, SCAN_JOB
 from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.llm.gateway.attempts import ModelDown
 from persona_pipeline.pending_shards import stop_of
@@ -94,7 +94,7 @@ def test_a_file_in_the_inbox_becomes_a_shard_and_is_run_once(watched: Watched) -
     watched.drop(1)
     done = watched.serve()
     [shard] = watched.store.query("select shard from corpus.shards")["shard"]
-    assert done == [LOOK_JOB, shard]
+    assert done == [SCAN_JOB, shard]
     hub = watched.store.query("select distinct shard from personas.hub")["shard"].to_list()
     assert hub == [shard]
     assert watched.tick() == f"{watched.pages}: 0 files to read, 0 gone"
@@ -131,7 +131,7 @@ def test_a_run_that_fails_is_not_requested_again_by_the_sensor(
     watched = Watched(tmp_path, kept_instance)
     watched.drop(1)
     assert len(watched.tick()) == 1
-    watched.definitions.resolve_job_def(LOOK_JOB).execute_in_process(
+    watched.definitions.resolve_job_def(SCAN_JOB).execute_in_process(
         instance=watched.instance, run_config=QUIET
     )
     for staged in watched.settings.staging_dir.iterdir():

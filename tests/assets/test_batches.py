@@ -11,6 +11,7 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from assets.definitions import build_definitions
 from assets.jobs import MAIN_JOB, REGISTER_JOB
 from assets.sensors import BATCH_SENSOR
+from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings, load_settings
 from tests.assets.conftest import QUIET
 from tests.support.batch_server import BatchServer, serve_batches
@@ -45,21 +46,21 @@ def settings_for(server: BatchServer, folder: Path, **arguments: object) -> Sett
 
 def register(settings: Settings, instance: dg.DagsterInstance) -> str:
     """The name of the only shard."""
-    job = build_definitions(settings).resolve_job_def(REGISTER_JOB)
+    job = build_definitions(Project(settings)).resolve_job_def(REGISTER_JOB)
     assert job.execute_in_process(instance=instance, run_config=QUIET).success
     [shard] = instance.get_dynamic_partitions("shards")
     return shard
 
 
 def run(settings: Settings, instance: dg.DagsterInstance, shard: str) -> bool:
-    job = build_definitions(settings).resolve_job_def(MAIN_JOB)
+    job = build_definitions(Project(settings)).resolve_job_def(MAIN_JOB)
     return job.execute_in_process(
         instance=instance, run_config=QUIET, partition_key=shard, raise_on_error=False
     ).success
 
 
 def tick(settings: Settings, instance: dg.DagsterInstance) -> SensorExecutionData:
-    definitions = build_definitions(settings)
+    definitions = build_definitions(Project(settings))
     with dg.build_sensor_context(
         instance, instance_ref=instance.get_ref(), definitions=definitions
     ) as context:
@@ -99,7 +100,7 @@ def test_the_sensor_is_on_only_where_runs_buy_in_batches(
         on = settings_for(server, tmp_path)
         off = settings_for(server, tmp_path, batch=False)
     statuses = [
-        build_definitions(settings).resolve_sensor_def(BATCH_SENSOR).default_status
+        build_definitions(Project(settings)).resolve_sensor_def(BATCH_SENSOR).default_status
         for settings in (on, off)
     ]
     assert statuses == [dg.DefaultSensorStatus.RUNNING, dg.DefaultSensorStatus.STOPPED]

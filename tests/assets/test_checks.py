@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from assets.definitions import build_definitions
+from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings
 from tests.assets.conftest import Platform
 from tests.support.checked_project import (
@@ -284,7 +285,7 @@ def test_a_kept_pair_stops_the_run_before_records_are_bought(math_only: Platform
 
 def test_the_funnel_goes_stale_only_where_a_time_is_set(math_only: Platform) -> None:
     def policies(settings: Settings) -> dict[str, object]:
-        specs = build_definitions(settings).resolve_all_asset_specs()
+        specs = build_definitions(Project(settings)).resolve_all_asset_specs()
         return {s.key.to_user_string(): s.freshness_policy for s in specs if s.freshness_policy}
 
     assert policies(math_only.settings) == {}

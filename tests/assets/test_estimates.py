@@ -7,13 +7,14 @@ from persona_pipeline.cli.estimate import print_estimate
 from persona_pipeline.corpus.registration import register_source
 from persona_pipeline.estimate import Estimate, estimate_run
 from persona_pipeline.llm.prices import PriceSetting
+from persona_pipeline.project import Project
 from persona_pipeline.store.store import Store
 from tests.assets.conftest import Platform
 
 
 def estimate(platform: Platform, shards: list[str], **changed: object) -> Estimate:
     settings = platform.settings.model_copy(update=changed)
-    return estimate_run(settings, platform.store, shards)
+    return estimate_run(Project(settings), shards)
 
 
 def by_stage(matches: Estimate) -> dict[str, tuple[int, int]]:
@@ -91,12 +92,12 @@ def test_asking_for_the_price_of_more_registers_and_stages_nothing(
     platform: Platform, capsys: pytest.CaptureFixture[str]
 ) -> None:
     limited = platform.settings.model_copy(update={"documents": 1})
-    register_source(limited, migrated(platform), run_id="r")
+    register_source(Project(limited).source_plan, limited, migrated(platform), run_id="r")
     staged = {path: path.read_bytes() for path in platform.settings.staging_dir.iterdir()}
     shards = platform.store.query("select shard, row_count from corpus.shards").rows()
     assert [rows for _, rows in shards] == [1]
 
-    print_estimate(Console(width=120), platform.settings)
+    print_estimate(Console(width=120), platform.project)
 
     assert "about 52 calls" in capsys.readouterr().out  # of all four documents
     assert {p: p.read_bytes() for p in platform.settings.staging_dir.iterdir()} == staged

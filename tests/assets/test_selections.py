@@ -60,7 +60,7 @@ def test_a_shard_goes_to_the_hub_by_assets_of_the_main_job_only(diverse: Platfor
 
 
 def test_a_selection_that_is_yet_to_be_made_is_estimated_by_its_count(diverse: Platform) -> None:
-    estimate = estimate_run(diverse.settings, diverse.store, diverse.register())
+    estimate = estimate_run(diverse.project, diverse.register())
     calls = {stage.stage: stage.calls for stage in estimate.stages}
     assert calls["synthetic.math"] == 3
     assert calls["synthetic.tool"] > 3
@@ -117,7 +117,7 @@ def test_a_selection_is_made_then_a_domain_from_it(diverse: Platform) -> None:
     funnel = diverse.store.query("select * from marts.funnel")
     assert funnel["is_balanced"].all()
     assert funnel["is_current"].all()
-    assert estimate_run(diverse.settings, diverse.store, [first, second]).calls == 0
+    assert estimate_run(diverse.project, [first, second]).calls == 0
 
 
 def test_a_new_shard_buys_nothing_in_a_domain_until_the_selection_is_made_again(

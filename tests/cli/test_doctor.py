@@ -6,13 +6,13 @@ import pytest
 
 from persona_pipeline.cli import doctor
 from persona_pipeline.errors import StoreError
-from persona_pipeline.settings import load_settings
+from persona_pipeline.project import open_project
 from persona_pipeline.store.store import Store
 from tests.support.stored_rows import hub
 
 
 def findings(store: Store) -> list[doctor.Finding]:
-    return list(doctor.check_store(load_settings(data_dir=store.path.parent)))
+    return list(doctor.check_store(open_project(data_dir=store.path.parent)))
 
 
 def test_a_database_is_opened_and_counted(store: Store) -> None:
@@ -49,7 +49,7 @@ def test_a_watched_folder_that_is_not_there_is_to_be_mended(tmp_path: Path) -> N
     (tmp_path / "inbox").mkdir()
     (tmp_path / "inbox" / "a.txt").touch()
     watch = f"{tmp_path / 'inbox'},{tmp_path / 'none'}"
-    there, missing = doctor.check_watch(load_settings(watch=watch))
+    there, missing = doctor.check_watch(open_project(watch=watch))
     assert (there.works, there.detail) == (True, f"{tmp_path / 'inbox'}: 1 files")
     assert not missing.works
     assert "there is no file or folder" in missing.detail

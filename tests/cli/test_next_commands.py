@@ -27,7 +27,7 @@ def test_more_has_the_options_of_the_run_twice_the_documents_and_no_key() -> Non
 
 
 @pytest.mark.parametrize(
-    "given",
+    "arguments",
     [
         {"source": "https://host/x.jsonl?signature=secret"},
         {"api_base": "http://host/v1?key=secret"},

@@ -9,9 +9,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from persona_pipeline.cli.run_report import Hub, RunBaseline, capture_baseline, print_side_effects
+from persona_pipeline.cli.run_report import (
+    Hub,
+    RunBaseline,
+    capture_baseline,
+    print_side_effects,
+    read_run_report,
+)
 from persona_pipeline.hub.selection_rules import Selection
-from persona_pipeline.settings import load_settings
+from persona_pipeline.project import open_project
 from persona_pipeline.store.store import Store
 from tests.sql.conftest import RECORDS, Tables
 
@@ -47,7 +53,7 @@ def keep(store: Store, **personas: str) -> None:
 
 def was(store: Store, **counts: int) -> RunBaseline:
     """As it is, but for some shards, of which the hub had so many others."""
-    now = capture_baseline(store, load_settings(), ["s1"])
+    now = capture_baseline(open_project(data_dir=store.path.parent), ["s1"])
     hubs = {**now.hubs, **{shard: Hub(count, members=1) for shard, count in counts.items()}}
     return replace(now, hubs=hubs)
 
@@ -55,8 +61,9 @@ def was(store: Store, **counts: int) -> RunBaseline:
 def side_effects(store: Store, before: RunBaseline | None = None, **settings: object) -> str:
     """What is said after a run of s1."""
     output = StringIO()
-    chosen = load_settings(selections={"few": {"count": 1}}, **settings)
-    print_side_effects(Console(file=output, width=1000), store, chosen, before or was(store))
+    project = open_project(data_dir=store.path.parent, selections={"few": {"count": 1}}, **settings)
+    report = read_run_report(project, before or was(store))
+    print_side_effects(Console(file=output, width=1000), report)
     return output.getvalue()
 
 

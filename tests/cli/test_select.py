@@ -14,27 +14,34 @@ from persona_pipeline.cli.select import make_selection
 from persona_pipeline.errors import PipelineError, SettingsError
 from persona_pipeline.hub.selection import summarize_selection
 from persona_pipeline.hub.selection_rules import Selection
+from persona_pipeline.project import open_project
 from persona_pipeline.settings import load_settings
-from tests.support.selection_project import MODEL, Persona, Project, open_project, people
+from tests.support.selection_project import (
+    MODEL,
+    Persona,
+    SelectionProject,
+    open_selection_project,
+    people,
+)
 
 
 @pytest.fixture
-def project(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    with open_project(empty_database, monkeypatch) as project:
+def project(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SelectionProject]:
+    with open_selection_project(empty_database, monkeypatch) as project:
         yield project
 
 
-def print_selection(project: Project, name: str, **rules: object) -> str:
+def print_selection(project: SelectionProject, name: str, **rules: object) -> str:
     """What 'persona-pipeline select' prints."""
     selections = {"selections": {name: rules}} if rules else {}
     arguments = {"data_dir": project.settings.data_dir, "embedding_model": MODEL, **selections}
     output = StringIO()
-    make_selection(Console(file=output, width=200), load_settings(**arguments), name)
+    make_selection(Console(file=output, width=200), open_project(**arguments), name)
     return output.getvalue()
 
 
 def test_the_command_prints_what_was_made_and_what_to_write_into_the_settings(
-    project: Project,
+    project: SelectionProject,
 ) -> None:
     project.write(people(9))
     shown = print_selection(project, "diverse", count=6, thresholds="0.7,0.5", seed=2)
@@ -51,7 +58,7 @@ def test_the_command_prints_what_was_made_and_what_to_write_into_the_settings(
     assert "[selections" not in print_selection(project, "diverse")
 
 
-def test_the_command_says_when_fewer_were_left_than_asked_for(project: Project) -> None:
+def test_the_command_says_when_fewer_were_left_than_asked_for(project: SelectionProject) -> None:
     project.write(people(3))
     assert "100 were asked for; the hub has no more.\n" in print_selection(
         project, "diverse", count=100
@@ -61,7 +68,7 @@ def test_the_command_says_when_fewer_were_left_than_asked_for(project: Project) 
     assert "cosine" not in shown
 
 
-def test_a_threshold_that_removes_nobody_is_seen_to(project: Project) -> None:
+def test_a_threshold_that_removes_nobody_is_seen_to(project: SelectionProject) -> None:
     project.write([Persona(f"p{n}", f"w1 w2 w3 w{4 + n}", n, None) for n in range(2)])
     rules = {"thresholds": [0.95, 0.5], "method": "first"}
     assert "removed as too similar: 0 at 0.95, 1 at 0.5\n" in print_selection(
@@ -70,7 +77,7 @@ def test_a_threshold_that_removes_nobody_is_seen_to(project: Project) -> None:
 
 
 def test_options_make_one_selection_and_leave_the_others_configured(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    project: SelectionProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write(people(9))
     Path("persona_pipeline.toml").write_text(
@@ -88,12 +95,12 @@ def test_options_make_one_selection_and_leave_the_others_configured(
 
 
 def test_the_command_without_rules_or_personas_says_what_to_do(
-    project: Project, tmp_path: Path
+    project: SelectionProject, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError, match=r"'diverse'; none is configured: .* or give --count"):
         print_selection(project, "diverse")
     with pytest.raises(PipelineError, match=r"no persona is in the hub.*persona-pipeline run"):
         print_selection(project, "diverse", count=3)
-    empty = load_settings(data_dir=tmp_path / "none", selections={"diverse": {"count": 1}})
+    empty = open_project(data_dir=tmp_path / "none", selections={"diverse": {"count": 1}})
     with pytest.raises(PipelineError, match=r"there is no .*none/pipeline\.duckdb yet: run"):
         make_selection(Console(), empty, "diverse")

@@ -1,4 +1,4 @@
-"""Folders of files of every kind, good and broken."""
+"""Test folders of files of every kind, good and broken."""
 
 import gzip
 import io
@@ -232,7 +232,7 @@ def test_a_file_that_cannot_be_read_is_a_broken_file(tmp_path: Path, name: str) 
     assert "Input/output error" in row.detail
 
 
-def test_a_linked_folder_keeps_the_name_it_was_given(
+def test_a_linked_folder_keeps_its_own_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "version-3").mkdir()

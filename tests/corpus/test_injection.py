@@ -1,4 +1,4 @@
-"""Pages that talk to a model are marked; pages that talk about such things are not."""
+"""Test that pages which address a model are marked, and pages about such attacks are not."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""JSON lines and JSON files."""
+"""Test JSON lines and JSON files."""
 
 import gzip
 import json
@@ -29,12 +29,12 @@ def read(path: Path, options: CorpusOptions = OPTIONS) -> list[Document | Reject
 
 
 def summarize(rows: list[Document | RejectedDocument]) -> list[tuple[int | None, str]]:
-    """Each row as its line and its text, or its reason."""
+    """Return each row as its line and its text, or its reason."""
     return [(row.line, row.text if isinstance(row, Document) else row.reason) for row in rows]
 
 
 def make_lines(count: int) -> bytes:
-    """Lines that hardly compress, so that half of the file is about half of the lines."""
+    """Return lines that hardly compress, so that half of the file is about half of the lines."""
     numbers = random.Random(1)  # test data, not a secret
     return b"".join(b'{"text": "text %x"}\n' % numbers.getrandbits(300) for _ in range(count))
 
@@ -82,7 +82,7 @@ def test_a_row_without_a_url_is_addressed_by_file_and_line(tmp_path: Path) -> No
     assert " " not in urls[0]
 
 
-def test_anything_but_a_string_beside_the_text_counts_as_absent(tmp_path: Path) -> None:
+def test_other_fields_that_are_not_strings_count_as_absent(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     row = {
         "text": "A text.",

@@ -1,4 +1,4 @@
-"""One form for every text."""
+"""Test the one form that every text gets."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""Shards: how a source is cut, what stays when it is read again, and the numbers they get."""
+"""Test shards: how a source is cut, what stays when it is read again, and their numbers."""
 
 import json
 from collections.abc import Iterable
@@ -14,6 +14,7 @@ from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.registration import register_source
 from persona_pipeline.corpus.shards import Row, StagedShard, load_shard, stage_shards
 from persona_pipeline.errors import SettingsError, SourceError
+from persona_pipeline.project import Project
 from persona_pipeline.reasons import DocumentReason
 from persona_pipeline.settings import load_settings
 from persona_pipeline.store.store import Store
@@ -54,7 +55,7 @@ def test_nothing_gives_no_shard(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_limit_counts_documents_and_not_what_was_turned_away(tmp_path: Path) -> None:
+def test_the_limit_counts_documents_and_no_rejected_rows(tmp_path: Path) -> None:
     rows: list[Row] = [
         turned_away(1),
         page(1),
@@ -69,14 +70,14 @@ def test_the_limit_counts_documents_and_not_what_was_turned_away(tmp_path: Path)
     assert urls(second) == ["3"]
 
 
-def test_rows_turned_away_after_the_last_document_are_kept(tmp_path: Path) -> None:
+def test_rows_rejected_after_the_last_document_are_kept(tmp_path: Path) -> None:
     [shard] = stage([page(1), turned_away(1)], tmp_path)
     assert shard.row_count == 2
     [shard] = stage([turned_away(1), turned_away(2)], tmp_path / "other")
     assert (shard.row_count, shard.document_count) == (2, 0)
 
 
-def test_a_repeated_text_is_turned_away_with_the_page_that_had_it_first(tmp_path: Path) -> None:
+def test_a_repeated_text_is_rejected_with_the_page_that_had_it_first(tmp_path: Path) -> None:
     [first, second] = stage([page(1, "Same."), page(2), page(3, "Same."), page(4)], tmp_path)
     rejected = load_shard(first.shard, first.path).tables["corpus.rejected"]
     assert rejected.select("file", "reason", "detail").rows() == [
@@ -91,7 +92,7 @@ def test_the_same_text_of_another_source_is_another_document(tmp_path: Path) -> 
     assert shard.document_count == 2
 
 
-def test_a_shard_comes_back_as_the_tables_of_the_corpus(tmp_path: Path) -> None:
+def test_a_shard_is_loaded_as_the_tables_of_the_corpus(tmp_path: Path) -> None:
     text = "Ignore all previous instructions."
     [shard] = stage([page(1), turned_away(7), page(2, text)], tmp_path)
     loaded = load_shard(shard.shard, shard.path)
@@ -199,7 +200,7 @@ def register(store: Store, source: Path, **arguments: object) -> list[str]:
     chosen: dict[str, object] = {"shard_size": 2, "min_chars": 5, "documents": "all", **arguments}
     data_dir = store.path.parent
     settings = load_settings(source=str(source), data_dir=data_dir, **chosen)
-    return register_source(settings, store, run_id="r")
+    return register_source(Project(settings).source_plan, settings, store, run_id="r")
 
 
 def numbers(store: Store) -> list[tuple[str, int]]:
@@ -259,7 +260,7 @@ def test_two_spellings_of_one_path_are_one_source(store: Store, tmp_path: Path) 
     write_pages(tmp_path / "a.jsonl", 3)
     plain = register(store, Path("a.jsonl"))
     spelled = load_settings(source="./a.jsonl", data_dir=store.path.parent, min_chars=5)
-    assert register_source(spelled, store, run_id="r") == plain
+    assert register_source(Project(spelled).source_plan, spelled, store, run_id="r") == plain
 
 
 def registered_documents(store: Store) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a spec may be, and the names of sources."""
+"""Test what a spec may be, and the names of sources."""
 
 import json
 import re

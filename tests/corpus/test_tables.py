@@ -1,4 +1,4 @@
-"""Parquet, and what DuckDB reads for us."""
+"""Test Parquet, and the sources that DuckDB reads."""
 
 import threading
 from collections.abc import Iterator
@@ -183,7 +183,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
-    """The address of a web server for the test's folder."""
+    """Yield the address of a web server for the test's folder."""
     handler = partial(QuietHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)

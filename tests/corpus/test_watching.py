@@ -12,8 +12,9 @@ import pytest
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.shards import Row, load_shard
 from persona_pipeline.corpus.sources import read_files
-from persona_pipeline.corpus.watching import ingest, scan
+from persona_pipeline.corpus.watching import ScanResult, ingest, scan
 from persona_pipeline.errors import SourceError
+from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings, load_settings
 from persona_pipeline.store.store import Store
 
@@ -44,10 +45,21 @@ class Inbox:
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return path
 
-    def look(self) -> list[str]:
-        """Take in what is new; the new shards."""
+    def scan(self) -> list[str]:
+        """Ingest what is new; the new shards."""
         seen = scan(self.store, self.place, now=LATER)
-        return [] if seen.is_idle else ingest(self.settings, self.store, seen, run_id="r")
+        return [] if seen.is_idle else self.ingest(seen)
+
+    def ingest(self, seen: ScanResult) -> list[str]:
+        """Ingest what a scan has seen, as these settings say; the new shards."""
+        return ingest(
+            self.store,
+            seen,
+            self.settings,
+            options=Project(self.settings).corpus_options,
+            shard_size=self.settings.shard_size,
+            run_id="r",
+        )
 
     def states(self) -> dict[str, str]:
         return dict(self.store.query("select file, state from corpus.files").iter_rows())
@@ -78,10 +90,10 @@ def inbox(tmp_path: Path) -> Inbox:
 
 def test_new_files_become_shards_of_their_own_and_older_ones_stay(inbox: Inbox) -> None:
     inbox.write("one.jsonl", "a")
-    [first] = inbox.look()
+    [first] = inbox.scan()
     before = (inbox.settings.staging_dir / f"{first}.parquet").read_bytes()
     inbox.write("two.jsonl", "b", "c", "d")
-    second, third = inbox.look()
+    second, third = inbox.scan()
 
     assert [inbox.texts(shard) for shard in (first, second, third)] == ["a", "bc", "d"]
     assert (inbox.settings.staging_dir / f"{first}.parquet").read_bytes() == before
@@ -92,9 +104,9 @@ def test_new_files_become_shards_of_their_own_and_older_ones_stay(inbox: Inbox) 
 
 def test_nothing_new_is_nothing_to_do(inbox: Inbox) -> None:
     inbox.write("one.jsonl", "a")
-    inbox.look()
+    inbox.scan()
     assert scan(inbox.store, inbox.place, now=LATER).is_idle
-    assert inbox.look() == []
+    assert inbox.scan() == []
 
 
 def test_an_empty_folder_has_nothing_to_read(inbox: Inbox) -> None:
@@ -103,9 +115,9 @@ def test_an_empty_folder_has_nothing_to_read(inbox: Inbox) -> None:
 
 def test_a_grown_file_brings_only_what_was_added(inbox: Inbox) -> None:
     inbox.write("log.jsonl", "a", "b")
-    inbox.look()
+    inbox.scan()
     inbox.write("log.jsonl", "a", "b", "c")
-    [second] = inbox.look()
+    [second] = inbox.scan()
     assert inbox.texts(second) == "c"
     assert inbox.states() == {"log.jsonl": "grown"}
     assert inbox.counts("log.jsonl") == (3, 1, 0)
@@ -113,9 +125,9 @@ def test_a_grown_file_brings_only_what_was_added(inbox: Inbox) -> None:
 
 def test_a_changed_file_brings_its_new_texts_and_the_old_ones_stay(inbox: Inbox) -> None:
     inbox.write("page.jsonl", "a", "b")
-    [first] = inbox.look()
+    [first] = inbox.scan()
     inbox.write("page.jsonl", "a", "c")
-    [second] = inbox.look()
+    [second] = inbox.scan()
     assert inbox.texts(first) == "ab"
     assert inbox.texts(second) == "c"
     assert inbox.states() == {"page.jsonl": "changed"}
@@ -123,17 +135,17 @@ def test_a_changed_file_brings_its_new_texts_and_the_old_ones_stay(inbox: Inbox)
 
 def test_a_file_that_was_only_touched_brings_nothing(inbox: Inbox) -> None:
     path = inbox.write("page.jsonl", "a")
-    inbox.look()
+    inbox.scan()
     os.utime(path, (1_000_000_000, 1_000_000_000))
-    assert inbox.look() == []
+    assert inbox.scan() == []
     assert inbox.states() == {"page.jsonl": "same"}
 
 
 def test_a_deleted_file_is_gone_and_its_documents_stay(inbox: Inbox) -> None:
     path = inbox.write("page.jsonl", "a")
-    [first] = inbox.look()
+    [first] = inbox.scan()
     path.unlink()
-    assert inbox.look() == []
+    assert inbox.scan() == []
     assert inbox.states() == {"page.jsonl": "gone"}
     assert inbox.texts(first) == "a"
     assert scan(inbox.store, inbox.place, now=LATER).is_idle
@@ -141,11 +153,11 @@ def test_a_deleted_file_is_gone_and_its_documents_stay(inbox: Inbox) -> None:
 
 def test_a_file_that_comes_back_is_read_again_and_brings_nothing_twice(inbox: Inbox) -> None:
     path = inbox.write("page.jsonl", "a")
-    inbox.look()
+    inbox.scan()
     path.unlink()
-    inbox.look()
+    inbox.scan()
     inbox.write("page.jsonl", "a", "b")
-    [second] = inbox.look()
+    [second] = inbox.scan()
     assert inbox.texts(second) == "b"
     assert inbox.states() == {"page.jsonl": "grown"}
 
@@ -162,33 +174,33 @@ def test_a_broken_file_is_rejected_with_its_reason_once(
     inbox: Inbox, name: str, spoil: Callable[[Path], object], reason: str
 ) -> None:
     spoil(inbox.folder / name)
-    [shard] = inbox.look()
+    [shard] = inbox.scan()
     assert inbox.rejected(shard) == [(name, reason)]
     assert inbox.states() == {name: "rejected"}
     os.utime(inbox.folder / name, (1_000_000_000, 1_000_000_000))
-    assert inbox.look() == []
+    assert inbox.scan() == []
 
 
-def test_a_broken_file_that_is_mended_brings_its_texts(inbox: Inbox) -> None:
+def test_a_broken_file_that_is_repaired_brings_its_texts(inbox: Inbox) -> None:
     (inbox.folder / "page.jsonl").write_text('{"text": ')
-    inbox.look()
+    inbox.scan()
     inbox.write("page.jsonl", "a")
-    [second] = inbox.look()
+    [second] = inbox.scan()
     assert inbox.texts(second) == "a"
     assert inbox.states() == {"page.jsonl": "grown"}
 
 
 def test_a_text_that_another_file_brought_is_rejected_as_its_duplicate(inbox: Inbox) -> None:
     inbox.write("one.jsonl", "a", "b")
-    inbox.look()
+    inbox.scan()
     inbox.write("two.jsonl", "b", "c", "c")
-    [second] = inbox.look()
+    [second] = inbox.scan()
     assert inbox.texts(second) == "c"
     assert inbox.rejected(second) == [("two.jsonl", "duplicate")] * 2
     assert inbox.counts("two.jsonl") == (2, 1, 0)
 
 
-def test_a_file_that_is_being_written_waits_for_the_next_look(inbox: Inbox) -> None:
+def test_a_file_that_is_being_written_waits_for_the_next_scan(inbox: Inbox) -> None:
     inbox.write("page.jsonl", "a")
     seen = scan(inbox.store, inbox.place)
     assert (seen.to_read, seen.waiting) == ([], ["page.jsonl"])
@@ -205,55 +217,55 @@ def test_a_file_that_grows_while_it_is_read_is_read_again(
     inbox.write("page.jsonl", "a")
     with monkeypatch.context() as patched:
         patched.setattr("persona_pipeline.corpus.watching.read_files", read_grown)
-        [first] = inbox.look()
+        [first] = inbox.scan()
     assert inbox.texts(first) == "ab"
     assert not scan(inbox.store, inbox.place, now=LATER).is_idle
-    assert inbox.look() == []
+    assert inbox.scan() == []
     assert inbox.states() == {"page.jsonl": "same"}
 
 
-def test_what_another_process_took_in_since_the_look_is_not_read_again(
+def test_a_file_that_another_process_ingested_since_the_scan_is_not_read_again(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox.write("one.jsonl", "a")
     gone = inbox.write("two.jsonl", "b")
-    inbox.look()
+    inbox.scan()
     gone.unlink()
     inbox.write("one.jsonl", "a", "c")
     seen = scan(inbox.store, inbox.place, now=LATER)
-    [shard] = ingest(inbox.settings, inbox.store, seen, run_id="r")
+    [shard] = inbox.ingest(seen)
     files = inbox.store.query("from corpus.files order by file")
     monkeypatch.setattr("persona_pipeline.corpus.watching.read_files", pytest.fail)
-    assert ingest(inbox.settings, inbox.store, seen, run_id="r") == []
+    assert inbox.ingest(seen) == []
     assert inbox.store.query("from corpus.files order by file").equals(files)
     assert inbox.texts(shard) == "c"
 
 
-def test_an_old_look_does_not_undo_a_newer_one(inbox: Inbox) -> None:
+def test_an_old_scan_does_not_undo_a_newer_one(inbox: Inbox) -> None:
     path = inbox.write("one.jsonl", "a")
-    inbox.look()
+    inbox.scan()
     inbox.write("one.jsonl", "a", "b")
     grown = scan(inbox.store, inbox.place, now=LATER)
     path.unlink()
     gone = scan(inbox.store, inbox.place, now=LATER)
     inbox.write("one.jsonl", "a", "b", "c")
-    inbox.look()
+    inbox.scan()
     for old in (grown, gone):
-        assert ingest(inbox.settings, inbox.store, old, run_id="r") == []
+        assert inbox.ingest(old) == []
     assert inbox.states() == {"one.jsonl": "grown"}
     assert scan(inbox.store, inbox.place, now=LATER).is_idle
 
 
-def test_what_a_killed_process_had_staged_is_registered_by_the_next_look(
+def test_shards_that_a_killed_process_staged_are_registered_by_the_next_scan(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox.write("one.jsonl", "a")
     with monkeypatch.context() as patch:
         patch.setattr("persona_pipeline.corpus.watching._enter", _killed)
         with pytest.raises(KeyboardInterrupt):
-            inbox.look()
+            inbox.scan()
     assert len(list(inbox.settings.staging_dir.iterdir())) == 1
-    [first] = inbox.look()
+    [first] = inbox.scan()
     assert inbox.texts(first) == "a"
 
 
@@ -263,10 +275,10 @@ def _killed(*_: object) -> list[str]:
 
 def test_a_folder_that_is_not_there_is_named_and_nothing_counts_as_gone(inbox: Inbox) -> None:
     inbox.write("one.jsonl", "a")
-    inbox.look()
+    inbox.scan()
     inbox.folder.rename(inbox.folder.with_name("away"))
     with pytest.raises(SourceError, match=r"there is no file or folder .*inbox"):
-        inbox.look()
+        inbox.scan()
     assert inbox.states() == {"one.jsonl": "new"}
 
 
@@ -282,38 +294,38 @@ def test_a_pattern_and_a_table_function_can_be_watched(inbox: Inbox) -> None:
     assert file.file == "one.jsonl"
     remote = scan(inbox.store, f"read_json('{inbox.folder}/*.json*')", now=LATER)
     assert [file.file for file in remote.to_read] == ["one.jsonl", "two.json"]
-    assert ingest(inbox.settings, inbox.store, remote, run_id="r")
+    assert inbox.ingest(remote)
     assert scan(inbox.store, remote.place, now=LATER).is_idle
 
 
-def test_files_of_one_name_in_several_folders_are_told_apart(inbox: Inbox) -> None:
+def test_files_of_one_name_in_several_folders_are_distinguished(inbox: Inbox) -> None:
     for name in "ab":
         (inbox.folder / name).mkdir()
         inbox.write(f"{name}/part-0.json", name)
     place = f"read_json('{inbox.folder}/*/part-0.json')"
     first = scan(inbox.store, place, now=LATER)
     assert [file.file for file in first.to_read] == ["a/part-0.json", "b/part-0.json"]
-    ingest(inbox.settings, inbox.store, first, run_id="r")
+    inbox.ingest(first)
     assert scan(inbox.store, place, now=LATER).is_idle
 
 
 def test_the_last_file_of_a_pattern_may_go(inbox: Inbox) -> None:
     path = inbox.write("only.json", "a")
     place = f"read_json('{inbox.folder}/*.json')"
-    ingest(inbox.settings, inbox.store, scan(inbox.store, place, now=LATER), run_id="r")
+    inbox.ingest(scan(inbox.store, place, now=LATER))
     path.unlink()
-    ingest(inbox.settings, inbox.store, scan(inbox.store, place, now=LATER), run_id="r")
+    inbox.ingest(scan(inbox.store, place, now=LATER))
     assert inbox.states() == {"only.json": "gone"}
     assert scan(inbox.store, place, now=LATER).is_idle
 
 
 def test_a_file_that_changed_once_is_not_changed_for_ever(inbox: Inbox) -> None:
     inbox.write("page.jsonl", "a", "b")
-    inbox.look()
+    inbox.scan()
     inbox.write("page.jsonl", "a", "c")
-    inbox.look()
+    inbox.scan()
     inbox.write("page.jsonl", "a", "c", "d")
-    inbox.look()
+    inbox.scan()
     assert inbox.states() == {"page.jsonl": "grown"}
 
 

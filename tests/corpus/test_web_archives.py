@@ -1,4 +1,4 @@
-"""WARC and WET files, as warcio writes them."""
+"""Test WARC and WET files as warcio writes them."""
 
 import gzip
 import io
@@ -21,7 +21,7 @@ SENTENCE = "L'été est là, et la forêt s'éveille doucement. "
 
 
 class Archive:
-    """A WARC file under construction."""
+    """Build a WARC file."""
 
     def __init__(self, *, packed: bool = False) -> None:
         self._buffer = io.BytesIO()
@@ -82,7 +82,7 @@ def read(path: Path, data: bytes) -> list[Document | RejectedDocument]:
 
 
 def summarize(rows: list[Document | RejectedDocument]) -> list[tuple[int | None, str]]:
-    """Each row as its record number and its title, or its reason."""
+    """Return each row as its record number and its title, or its reason."""
     return [(row.line, str(row.title) if isinstance(row, Document) else row.reason) for row in rows]
 
 
@@ -263,7 +263,7 @@ def test_a_page_is_decoded_by_the_most_reliable_sign(body: bytes, charset: str |
 
 @pytest.mark.parametrize("nested", ["<div>", "<div></b>", "<x-y>"])
 def test_a_page_nested_to_exhaust_us_yields_its_text_at_once(nested: str) -> None:
-    # Would take many minutes if the main text were looked for.
+    # The search for the main text would take many minutes.
     assert extract_page(nested * 60_000 + "the text").text == "the text"
 
 

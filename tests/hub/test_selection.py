@@ -12,18 +12,24 @@ from hypothesis import strategies as st
 
 from persona_pipeline.errors import StoreError
 from persona_pipeline.hub.selection import summarize_selection
-from persona_pipeline.project import unmade_selections
+from persona_pipeline.project import Project
 from persona_pipeline.settings import load_settings
 from persona_pipeline.synthesis.records import SynthesisPlan, read_personas
-from tests.support.selection_project import WORDS, Persona, Project, open_project, people
+from tests.support.selection_project import (
+    WORDS,
+    Persona,
+    SelectionProject,
+    open_selection_project,
+    people,
+)
 
 NOISE = 1e-5
 """Of distances in single precision."""
 
 
 @pytest.fixture
-def project(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    with open_project(empty_database, monkeypatch) as project:
+def project(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SelectionProject]:
+    with open_selection_project(empty_database, monkeypatch) as project:
         yield project
 
 
@@ -63,7 +69,7 @@ LAW = settings(
     method=st.sampled_from(["farthest", "first"]),
 )
 def test_the_chosen_are_of_the_hub_no_more_than_asked_for_and_unlike_each_other(
-    project: Project, hub: list[Persona], count: int, thresholds: list[float], method: str
+    project: SelectionProject, hub: list[Persona], count: int, thresholds: list[float], method: str
 ) -> None:
     project.write(hub)
     chosen = [name for name, _ in project.select(count=count, thresholds=thresholds, method=method)]
@@ -80,7 +86,7 @@ def test_the_chosen_are_of_the_hub_no_more_than_asked_for_and_unlike_each_other(
 @LAW
 @given(hub=hubs(), seed=st.integers(0, 3), shuffle=st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(
-    project: Project, hub: list[Persona], seed: int, shuffle: Random
+    project: SelectionProject, hub: list[Persona], seed: int, shuffle: Random
 ) -> None:
     project.write(hub)
     first = project.select(count=5, seed=seed)
@@ -91,7 +97,7 @@ def test_the_order_of_rows_does_not_matter(
 @LAW
 @given(seed=st.integers(0, 1000), count=st.integers(1, 20))
 def test_each_is_the_farthest_from_those_before_it_and_says_how_far(
-    project: Project, seed: int, count: int
+    project: SelectionProject, seed: int, count: int
 ) -> None:
     hub = people(20, seed)
     project.write(hub)
@@ -111,20 +117,20 @@ def test_each_is_the_farthest_from_those_before_it_and_says_how_far(
         assert nearest[name] == pytest.approx(max(nearest.values()), abs=NOISE)
 
 
-def test_another_seed_chooses_others_and_the_same_seed_the_same(project: Project) -> None:
+def test_another_seed_chooses_others_and_the_same_seed_the_same(project: SelectionProject) -> None:
     project.write(people(30))
     result = [tuple(project.select(count=4, seed=seed)) for seed in (0, 1, 2, 3, 0)]
     assert len(set(result[:4])) > 2
     assert result[4] == result[0]
 
 
-def test_the_first_of_a_selection_are_the_selection_of_fewer(project: Project) -> None:
+def test_the_first_of_a_selection_are_the_selection_of_fewer(project: SelectionProject) -> None:
     project.write(people(30))
     assert project.select(count=10)[:4] == project.select(count=4)
 
 
 def test_without_farthest_the_first_in_rank_are_taken_and_no_distance_is_told(
-    project: Project,
+    project: SelectionProject,
 ) -> None:
     project.write(people(9))
     chosen = project.select(count=4, method="first")
@@ -133,21 +139,21 @@ def test_without_farthest_the_first_in_rank_are_taken_and_no_distance_is_told(
     assert [distance for _, distance in chosen] == [None] * 4
 
 
-def test_thresholds_alone_keep_all_that_are_left_in_rank(project: Project) -> None:
+def test_thresholds_alone_keep_all_that_are_left_in_rank(project: SelectionProject) -> None:
     texts = ["w1 w2 w3", "w1 w2 w4", "w5 w6", "w7", "w5 w6 w7"]
     project.write([Persona(f"p{n}", text, n, None) for n, text in enumerate(texts)])
     assert project.select(thresholds=[0.6, 0.5]) == [("p0", None), ("p2", None), ("p3", None)]
     assert project.removed == {0.6: 1, 0.5: 1}
 
 
-def test_where_there_are_fewer_than_asked_for_all_are_taken(project: Project) -> None:
+def test_where_there_are_fewer_than_asked_for_all_are_taken(project: SelectionProject) -> None:
     project.write(people(5))
     assert len(project.select(count=100)) == 5
     project.write([])
     assert project.select(count=100) == []
 
 
-def test_personas_without_a_vector_come_last_in_rank(project: Project) -> None:
+def test_personas_without_a_vector_come_last_in_rank(project: SelectionProject) -> None:
     nobody = [
         Persona("x1", "first in shard one", 1, None),
         Persona("x2", "zero has no direction", 2, (0.0, 0.0, 0.0, 0.0)),
@@ -159,7 +165,7 @@ def test_personas_without_a_vector_come_last_in_rank(project: Project) -> None:
     assert [distance for _, distance in chosen[4:]] == [None] * 3
 
 
-def test_a_hub_without_vectors_is_an_error_that_says_what_to_do(project: Project) -> None:
+def test_a_hub_without_vectors_is_an_error_that_says_what_to_do(project: SelectionProject) -> None:
     project.write([Persona("x", "nobody", 0, None)])
     message = r"none of the 1 personas has a vector of 'fake/embedder': run .*--method first"
     with pytest.raises(StoreError, match=message):
@@ -167,7 +173,7 @@ def test_a_hub_without_vectors_is_an_error_that_says_what_to_do(project: Project
 
 
 def test_a_selection_made_again_leaves_nothing_of_the_former_and_all_of_the_others(
-    project: Project,
+    project: SelectionProject,
 ) -> None:
     project.write(people(9))
     other = project.select("other", count=9)
@@ -179,7 +185,7 @@ def test_a_selection_made_again_leaves_nothing_of_the_former_and_all_of_the_othe
 
 
 def test_distances_are_told_across_blocks(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    project: SelectionProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write(people(20))
     whole = project.select(count=20)
@@ -187,7 +193,7 @@ def test_distances_are_told_across_blocks(
     assert project.select(count=20) == whole
 
 
-def test_the_summary_has_the_smallest_and_the_median_distance(project: Project) -> None:
+def test_the_summary_has_the_smallest_and_the_median_distance(project: SelectionProject) -> None:
     angles = [("a", (1.0, 0.0)), ("b", (0.0, 1.0)), ("c", (-1.0, 0.0)), ("d", (0.0, -1.0))]
     project.write([Persona(name, f"person {name}", 0, vector) for name, vector in angles])
     project.select(count=4)
@@ -199,7 +205,7 @@ def test_the_summary_has_the_smallest_and_the_median_distance(project: Project) 
     assert (nothing.count, nothing.smallest, nothing.median) == (0, None, None)
 
 
-def test_a_domain_reads_the_hub_or_its_selection(project: Project) -> None:
+def test_a_domain_reads_the_hub_or_its_selection(project: SelectionProject) -> None:
     project.write(people(9))
     plan = SynthesisPlan("fake/demo", selection="diverse")
     with pytest.raises(StoreError, match="'diverse', named in persona_sources, was never made"):
@@ -212,21 +218,23 @@ def test_a_domain_reads_the_hub_or_its_selection(project: Project) -> None:
     assert len(read_personas(project.store, SynthesisPlan("fake/demo"), "s0")) == 3
 
 
-def test_a_run_knows_which_of_its_selections_have_nobody(project: Project) -> None:
+def test_a_run_knows_which_of_its_selections_have_nobody(project: SelectionProject) -> None:
     named = {
         "data_dir": project.settings.data_dir,
         "persona_sources": {"math": "diverse", "npc": "few", "tool": "few"},
     }
-    assert unmade_selections(project.store, load_settings(**named)) == ["diverse", "few"]
-    assert unmade_selections(project.store, load_settings(**named, domains=["npc"])) == ["few"]
+    assert Project(load_settings(**named)).unmade_selections() == ["diverse", "few"]
+    assert Project(load_settings(**named, domains=["npc"])).unmade_selections() == ["few"]
     project.write(people(9))
     assert project.select(count=4)
-    assert unmade_selections(project.store, load_settings(**named)) == ["few"]
+    assert Project(load_settings(**named)).unmade_selections() == ["few"]
     project.write([Persona("new", "someone new", 0, None)])
-    assert unmade_selections(project.store, load_settings(**named)) == ["diverse", "few"]
+    assert Project(load_settings(**named)).unmade_selections() == ["diverse", "few"]
 
 
-def test_a_selection_whose_personas_have_left_the_hub_is_as_good_as_none(project: Project) -> None:
+def test_a_selection_whose_personas_have_left_the_hub_is_as_good_as_none(
+    project: SelectionProject,
+) -> None:
     project.write(people(9))
     project.select(count=4)
     project.write([Persona("new", "someone new", 0, None)])

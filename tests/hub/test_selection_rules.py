@@ -2,10 +2,10 @@
 
 import pytest
 
-from persona_pipeline.cli.run import environment_of
 from persona_pipeline.errors import SettingsError
 from persona_pipeline.hub.selection_rules import Selection
 from persona_pipeline.settings import load_settings
+from tests.support.variables import environment_of
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Answers that are not quite as asked for: which are mended, and how others are asked again."""
+"""Test answers that are not quite as requested: which are repaired, and how others are retried."""
 
 import json
 import string
@@ -42,7 +42,7 @@ OBJECTS = st.dictionaries(st.text(max_size=5) | st.sampled_from(["}", ",}", '"']
         GOOD.replace(": ", ":\n\n"),
     ],
 )
-def test_what_stands_around_an_answer_and_stray_commas_are_passed_over(text: str) -> None:
+def test_the_surroundings_of_an_answer_and_stray_commas_are_removed(text: str) -> None:
     assert parse_answer(text, SCHEMA) == json.loads(GOOD)
 
 
@@ -52,7 +52,7 @@ def test_a_raw_line_break_in_a_string_is_taken_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("inside", [",}", ", ]", '\\",}', "a,\n}", '{\\"b\\": [1,],}', "\\\\"])
-def test_commas_inside_strings_are_left_alone_where_others_are_mended(inside: str) -> None:
+def test_commas_inside_strings_stay_when_others_are_removed(inside: str) -> None:
     text = f'{{"persona": "{inside}...", "list": [1, 2, ], "more": {{"a": 1,}},}}'
     read = parse_answer(text, ANY)
     assert read == {
@@ -73,13 +73,13 @@ def test_commas_inside_strings_are_left_alone_where_others_are_mended(inside: st
         '{"persona": "A lock keeper.",,}',
     ],
 )
-def test_what_leaves_a_doubt_is_not_mended(text: str) -> None:
+def test_a_doubtful_text_is_not_repaired(text: str) -> None:
     with pytest.raises(ValueError, match=r"line 1 column|Expecting|Extra data|not of type"):
         parse_answer(text, SCHEMA)
 
 
 @given(OBJECTS, st.data())
-def test_an_answer_that_was_cut_off_is_never_completed(
+def test_a_truncated_answer_is_never_completed(
     answer: dict[str, JsonValue], data: st.DataObject
 ) -> None:
     whole = json.dumps(answer, ensure_ascii=data.draw(st.booleans()), indent=data.draw(
@@ -93,7 +93,7 @@ def test_an_answer_that_was_cut_off_is_never_completed(
 
 
 @given(OBJECTS, st.text(string.ascii_letters + " .,!\n`"), st.text(string.ascii_letters + " .`"))
-def test_a_mended_answer_is_the_one_that_was_meant(
+def test_a_repaired_answer_is_the_one_that_was_meant(
     answer: dict[str, JsonValue], before: str, after: str
 ) -> None:
     whole = json.dumps(answer, ensure_ascii=False)
@@ -124,7 +124,7 @@ def test_reading_a_text_raises_value_errors_only(text: str) -> None:
         (ChatReply(GOOD, "max_tokens"), r"cut off \(max_tokens\)"),
     ],
 )
-def test_refusals_cut_off_and_empty_answers_are_told_from_each_other(
+def test_refused_truncated_and_empty_answers_are_distinguished(
     reply: ChatReply, message: str
 ) -> None:
     with pytest.raises(CallError, match=message) as caught:
@@ -146,16 +146,16 @@ def test_a_long_refusal_or_problem_is_shown_in_part() -> None:
     "reply",
     [ChatReply(""), ChatReply(" \n"), ChatReply("I cannot.", "refused"), ChatReply("", "length")],
 )
-def test_after_nothing_or_a_refusal_the_same_is_asked_again(reply: ChatReply) -> None:
+def test_after_an_empty_answer_or_a_refusal_the_same_request_is_sent(reply: ChatReply) -> None:
     assert ask_again(REQUEST, reply, "empty answer") is REQUEST
 
 
-def test_after_a_cut_off_answer_the_same_is_asked_with_twice_the_room() -> None:
+def test_after_a_truncated_answer_the_request_gets_twice_the_tokens() -> None:
     again = ask_again(REQUEST, ChatReply(GOOD[:9], "length"), "answer was cut off")
     assert again == replace(REQUEST, sampling=replace(REQUEST.sampling, max_tokens=512))
 
 
-def test_after_an_unusable_answer_the_model_is_told_what_was_wrong_with_it() -> None:
+def test_after_an_unusable_answer_the_model_gets_the_problem() -> None:
     again = ask_again(REQUEST, ChatReply('{"persona": 1}'), "persona: 1 is not of type 'string'")
     assert replace(again, messages=REQUEST.messages) == REQUEST
     assert again.messages == (

@@ -1,4 +1,4 @@
-"""Batches between processes: records on disk, what is collected, what a run is told."""
+"""Test batches between processes: records on disk, collection, and what a run reports."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from persona_pipeline.estimate import estimate_run
 from persona_pipeline.llm.answers import ask_again
 from persona_pipeline.llm.batches.api import new_submission
 from persona_pipeline.llm.batches.client import BatchChatClient, Batching
-from persona_pipeline.llm.batches.collection import CollectedBatch, collect_finished
+from persona_pipeline.llm.batches.collection import CollectedBatch
 from persona_pipeline.llm.batches.limiter import BatchLimiter
 from persona_pipeline.llm.batches.records import (
     LONGEST_KEPT,
@@ -27,6 +27,7 @@ from persona_pipeline.llm.gateway.concurrency import Outcome
 from persona_pipeline.llm.prices import Price
 from persona_pipeline.llm.requests import ChatReply
 from persona_pipeline.models import Endpoints, open_batch_endpoint, open_endpoint
+from persona_pipeline.project import Project
 from persona_pipeline.settings import load_settings
 from persona_pipeline.store.store import Store
 from tests.support.batch_clients import (
@@ -36,6 +37,7 @@ from tests.support.batch_clients import (
     SOON,
     ask,
     batch_settings,
+    collect,
     in_database,
     open_client,
     records,
@@ -44,10 +46,10 @@ from tests.support.batch_clients import (
     the_error,
 )
 from tests.support.batch_server import BatchServer, serve_batches
-from tests.support.purchases import GOOD, Shelf, buy
+from tests.support.purchases import GOOD, MemoryStore, buy
 
 
-def test_what_another_process_gives_up_is_bought(tmp_path: Path) -> None:
+def test_a_batch_that_another_process_drops_is_bought(tmp_path: Path) -> None:
     with serve_batches(BatchServer()) as server:
         submission = new_submission(MODEL, address_of(server.url), "s", {ONE.call_key: "k"})
         other = start_record(tmp_path / "batches", submission)
@@ -110,7 +112,7 @@ def test_a_batch_that_another_process_waits_for_is_not_bought_again(tmp_path: Pa
     assert len(server.batches) == 1
 
 
-def test_batches_of_another_model_or_address_are_none_of_ours(tmp_path: Path) -> None:
+def test_batches_of_another_model_or_address_are_ignored(tmp_path: Path) -> None:
     with serve_batches(BatchServer()) as server:
         for model, address in [("openai/other", address_of(server.url)), (MODEL, "elsewhere/v1")]:
             submission = new_submission(model, address, "s", {ONE.call_key: ONE.call_key})
@@ -154,12 +156,12 @@ def test_records_of_living_processes_stay_and_very_old_ones_go(tmp_path: Path) -
         text = json.dumps({name: getattr(submission, name) for name in submission.__slots__})
         record.path.write_text(text + "\n")
     old.release()
-    forget_bought(folder, Shelf())
+    forget_bought(folder, MemoryStore())
     assert {record.path for record in find_records(folder)} == {new.path, held.path}
     held.release()
 
 
-def test_a_file_that_is_no_record_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_no_record_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "batches").mkdir()
     strange = tmp_path / "batches" / "x.batch.jsonl"
     strange.write_text("{}\n")
@@ -167,33 +169,35 @@ def test_a_file_that_is_no_record_is_left_alone(tmp_path: Path) -> None:
     assert strange.exists()
 
 
-def test_trouble_with_the_disk_reaches_who_waits(tmp_path: Path) -> None:
+def test_a_disk_error_reaches_whoever_waits(tmp_path: Path) -> None:
     (tmp_path / "batches").write_text("not a folder")
     with serve_batches(BatchServer()) as server:
         [error] = ask(open_client(server, tmp_path), ONE)
     assert isinstance(error, OSError)
 
 
-def test_batches_nobody_waits_for_are_collected_until_a_run_took_them(tmp_path: Path) -> None:
+def test_batches_that_no_process_waits_for_are_collected_until_a_run_has_the_answers(
+    tmp_path: Path,
+) -> None:
     with serve_batches(BatchServer(delay=60)) as server:
         settings = batch_settings(server, tmp_path)
-        assert collect_finished(settings) == []
+        assert collect(settings) == []
         stop_while_waiting(open_client(server, tmp_path), *MANY)
-        assert collect_finished(settings) == []
+        assert collect(settings) == []
         [living] = records(tmp_path)
         living.hold()
         server.finish()
-        assert collect_finished(settings) == []
+        assert collect(settings) == []
         living.release()
         collected = [CollectedBatch("batch_0", "pages-00000", 7)]
-        assert collect_finished(settings) == collected
-    assert collect_finished(settings) == collected  # from the disk: the server is gone
+        assert collect(settings) == collected
+    assert collect(settings) == collected  # from the disk: the server is gone
 
     forget_bought(settings.batches_dir, in_database(MANY))
-    assert collect_finished(settings) == []
+    assert collect(settings) == []
 
 
-def test_trouble_with_one_batch_does_not_keep_the_others(tmp_path: Path) -> None:
+def test_an_error_of_one_batch_does_not_hold_up_the_others(tmp_path: Path) -> None:
     with serve_batches(BatchServer()) as server:
         settings = batch_settings(server, tmp_path)
         for address in ("elsewhere/v1", address_of(server.url)):
@@ -201,13 +205,13 @@ def test_trouble_with_one_batch_does_not_keep_the_others(tmp_path: Path) -> None
             start_record(settings.batches_dir, submission).release()
         ask(open_client(server, tmp_path), ONE)
         server.troubles += [500]
-        assert [batch.batch_id for batch in collect_finished(settings)] == ["batch_0"]
+        assert [batch.batch_id for batch in collect(settings)] == ["batch_0"]
         assert len(records(tmp_path)) == 3
-        assert [batch.batch_id for batch in collect_finished(settings)] == ["batch_0"]
+        assert [batch.batch_id for batch in collect(settings)] == ["batch_0"]
     assert len(records(tmp_path)) == 2  # what the provider never got is dropped
 
 
-def test_a_lane_for_batches_costs_half_and_admits_a_whole_batch() -> None:
+def test_a_batch_endpoint_costs_half_and_admits_a_whole_batch() -> None:
     settings = load_settings(batch=True, batch_size=70)
     endpoint = Endpoints(settings)("openai/gpt-4o-mini")
     full = open_endpoint(settings, "openai/gpt-4o-mini").price
@@ -232,9 +236,9 @@ def test_an_estimate_in_batches_is_half_and_of_unknown_time(tmp_path: Path, stor
         embedding_model="fake/embedder",
         domains=["math"],
     )
-    shards = register_source(plain, store, run_id="r")
-    full = estimate_run(plain, store, shards)
-    batched = estimate_run(plain.model_copy(update={"batch": True}), store, shards)
+    shards = register_source(Project(plain).source_plan, plain, store, run_id="r")
+    full = estimate_run(Project(plain), shards)
+    batched = estimate_run(Project(plain.model_copy(update={"batch": True})), shards)
     assert full.usd
     assert batched.usd == pytest.approx(full.usd / 2)
     assert batched.calls == full.calls
@@ -259,7 +263,7 @@ def test_a_name_without_a_provider_is_refused_when_it_is_asked(tmp_path: Path) -
     assert the_error(ask(client, ONE)).kind is CallErrorKind.FATAL
 
 
-def test_the_request_that_asks_again_names_its_origin() -> None:
+def test_a_rephrased_request_names_its_origin() -> None:
     cut_off = ChatReply("{", "length")
     wrong = ChatReply('{"persona": 3}')
     empty = ChatReply("")
@@ -267,7 +271,7 @@ def test_the_request_that_asks_again_names_its_origin() -> None:
     assert origins == [ONE.call_key, ONE.call_key, ""]
 
 
-def test_an_open_gate_is_out_only_while_every_batch_is_refused() -> None:
+def test_a_batch_limiter_reports_silence_only_while_every_batch_is_refused() -> None:
     now = [0.0]
     limiter = BatchLimiter(10, clock=lambda: now[0])
 
@@ -276,13 +280,13 @@ def test_an_open_gate_is_out_only_while_every_batch_is_refused() -> None:
 
     asyncio.run(call(Outcome.REFUSED))
     now[0] = 7.0
-    assert limiter.out_for == 7.0
+    assert limiter.silent_seconds == 7.0
     asyncio.run(call(Outcome.REFUSED))
-    assert limiter.out_for == 7.0
+    assert limiter.silent_seconds == 7.0
     permit = asyncio.run(limiter.enter())
-    assert (limiter.out_for, limiter.in_flight) == (0.0, 1)
+    assert (limiter.silent_seconds, limiter.in_flight) == (0.0, 1)
     limiter.leave(permit, Outcome.ANSWERED, tokens=3)
-    assert (limiter.out_for, limiter.answered) == (0.0, 1)
+    assert (limiter.silent_seconds, limiter.answered) == (0.0, 1)
     asyncio.run(call(Outcome.REFUSED))
     limiter.begin_stage()
-    assert limiter.out_for == 0.0
+    assert limiter.silent_seconds == 0.0

@@ -1,4 +1,4 @@
-"""Batches: each request bought once, whenever and however the process that waits for it ends."""
+"""Test that a batch buys each request once, whenever and however the waiting process ends."""
 
 import asyncio
 import json
@@ -66,7 +66,7 @@ def test_a_line_holds_what_the_direct_client_would_send(tmp_path: Path) -> None:
     assert (reply.tokens_in, reply.tokens_out, reply.finish_reason) == (7, 3, "stop")
 
 
-def test_only_the_lines_that_failed_are_asked_again(tmp_path: Path) -> None:
+def test_only_the_requests_that_failed_are_submitted_again(tmp_path: Path) -> None:
     seen: set[str] = set()
 
     def fail_two_at_first(body: Json, before: int) -> str | int:
@@ -85,7 +85,7 @@ def test_only_the_lines_that_failed_are_asked_again(tmp_path: Path) -> None:
     assert server.billed_twice == 0
 
 
-def test_a_line_that_can_never_be_answered_is_given_up(tmp_path: Path) -> None:
+def test_a_request_that_can_never_be_answered_is_not_retried(tmp_path: Path) -> None:
     with serve_batches(BatchServer(answer=lambda *_: 400)) as server:
         [answer] = buy(open_client(server, tmp_path), [ONE], tmp_path / "journal").values()
 
@@ -140,7 +140,7 @@ def test_what_a_stopped_process_submitted_is_collected_by_the_next(tmp_path: Pat
     assert server.billed_twice == 0
 
 
-def test_a_batch_whose_creation_was_not_heard_of_is_found_by_its_name(tmp_path: Path) -> None:
+def test_a_batch_whose_creation_got_no_answer_is_found_by_its_name(tmp_path: Path) -> None:
     with serve_batches(BatchServer(loses_answer=True, page=1)) as server:
         assert len(texts(ask(open_client(server, tmp_path), *MANY))) == 7
     assert len(server.batches) == 1
@@ -161,7 +161,7 @@ def test_a_kill_between_creation_and_note_loses_nothing(tmp_path: Path) -> None:
         assert records(tmp_path)[0].batch_id == "batch_0"
 
 
-def test_a_submission_that_never_arrived_is_made_again(tmp_path: Path) -> None:
+def test_a_submission_that_never_arrived_is_sent_again(tmp_path: Path) -> None:
     with serve_batches(BatchServer()) as server:
         submission = new_submission(MODEL, address_of(server.url), "s", {ONE.call_key: "k"})
         start_record(tmp_path / "batches", submission).release()
@@ -238,10 +238,10 @@ def test_a_batch_that_is_refused_for_its_pace_was_not_bought(tmp_path: Path) -> 
         assert texts(ask(client, ONE))
 
 
-def test_a_long_wait_is_told_of_now_and_then(
+def test_a_long_wait_is_logged_now_and_then(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "SAY_EVERY", 0.0)
+    monkeypatch.setattr(waiting, "LOG_EVERY", 0.0)
     with serve_batches(BatchServer(delay=0.3)) as server:
         ask(open_client(server, tmp_path), *MANY)
     lines = [record.message for record in caplog.records]
@@ -259,7 +259,7 @@ def test_a_big_batch_goes_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_a_purchase_that_was_left_in_its_event_loop_is_gone_on_with_in_another(
+def test_a_purchase_that_was_left_in_one_event_loop_goes_on_in_another(
     tmp_path: Path,
 ) -> None:
     with serve_batches(BatchServer(delay=60)) as server:

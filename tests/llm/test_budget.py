@@ -1,4 +1,4 @@
-"""The cap on what a run spends: never passed, and reached only when nothing could make room."""
+"""Test the spending cap: it is never exceeded, and it stops a run only if no call can make room."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ CAPS = st.builds(
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One call: at worst `worst`, and really this share of it (-1: it is not billed)."""
+    """Describe one call: its worst case, and its real share of it (-1: it is not billed)."""
 
     stage: str
     worst: Amount
@@ -71,7 +71,7 @@ CALLS = st.builds(
 
 @dataclass
 class Provider:
-    """Answers calls in the order of `turns`; holds the budget to its word meanwhile."""
+    """Answer calls in the order of `turns`, and check the budget meanwhile."""
 
     budget: Budget
     turns: Sequence[int]
@@ -112,7 +112,7 @@ class Provider:
         }
 
     def is_hopeless(self, call: Planned) -> bool:
-        """Whether a cap has no room for it, and none of its calls is in flight."""
+        """Return whether a cap without calls in flight has no room for the call."""
         flying = {""} | {planned.stage for planned, _ in self.in_flight}
         if not self.in_flight:
             flying = set()
@@ -135,7 +135,7 @@ def is_within(cap: Cap, spent: Amount) -> bool:
     st.dictionaries(st.sampled_from(STAGES), CAPS),
     st.lists(st.integers(0, 1000), min_size=1, max_size=10),
 )
-def test_whatever_calls_use_and_in_whatever_order_no_cap_is_passed_and_none_waits_for_ever(
+def test_whatever_calls_use_no_cap_is_exceeded_and_no_call_waits_for_ever(
     calls: list[Planned], run: Cap, stages: dict[str, Cap], turns: list[int]
 ) -> None:
     budget = Budget(run, stages)
@@ -169,7 +169,7 @@ def test_a_call_waits_while_those_in_flight_may_turn_out_to_cost_less() -> None:
     assert asyncio.run(spend()) == ["first", "second"]
 
 
-def test_a_call_that_no_longer_waits_is_no_hindrance_to_the_next() -> None:
+def test_a_cancelled_waiter_does_not_hold_up_the_next_call() -> None:
     async def spend() -> Amount:
         budget = Budget(Cap(tokens=100))
         await budget.reserve("hub", Amount(80))
@@ -200,7 +200,7 @@ def test_a_reached_budget_says_which_one(budget: Budget, message: str) -> None:
         asyncio.run(budget.reserve("hub", Amount(2000, 1.0)))
 
 
-def test_a_million_roundings_leave_nothing_set_aside() -> None:
+def test_a_million_roundings_leave_nothing_reserved() -> None:
     async def spend() -> None:
         budget = Budget(Cap(usd=1e6))
         amounts = [Amount(1, 0.1 + number * 0.7) for number in range(64)]
@@ -222,7 +222,7 @@ TEXTS = st.text(max_size=30)
 
 
 def described(texts: dict[str, str]) -> dict[str, JsonValue]:
-    """A schema with these texts as names and descriptions."""
+    """Return a schema with these texts as names and descriptions."""
     return object_schema(
         {name: {"type": "string", "description": text} for name, text in texts.items()}
     )
@@ -319,7 +319,7 @@ def test_a_call_that_may_have_been_billed_counts_with_its_worst_case(
     assert budget.spent.tokens == 15 + 2 * WORST.tokens * is_counted
 
 
-def test_a_call_that_is_in_flight_when_another_is_fatal_comes_back_and_is_kept() -> None:
+def test_a_call_in_flight_when_another_is_fatal_is_kept() -> None:
     class Slow(FakeChatClient):
         async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:
             if request is MANY[0]:
@@ -342,7 +342,7 @@ def test_an_answer_whose_server_does_not_say_its_tokens_counts_with_its_worst_ca
     assert totals.cost_usd is None
 
 
-def test_an_unusable_answer_is_in_the_journal_when_the_cap_stops_the_second_try() -> None:
+def test_an_unusable_answer_is_in_the_journal_when_the_cap_stops_the_retry() -> None:
     budget = Budget(Cap(tokens=WORST.tokens + 10))
     with open_gateway(ScriptedClient(in_turn("no JSON"))) as gateway:
         with pytest.raises(BudgetExceeded):

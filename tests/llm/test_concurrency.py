@@ -1,4 +1,4 @@
-"""The gate's outages, quotas and waiters."""
+"""Test the limiter's outages, quotas and waiters."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ from tests.support.limiter_simulation import (
     TROUBLE,
     answer,
     break_down,
-    make_gate,
+    make_limiter,
     now,
     run,
     run_stage,
@@ -43,13 +43,13 @@ def test_an_outage_costs_few_probes_and_no_row() -> None:
     assert report.outcomes[TROUBLE] <= 64 + 32 + 4 * 4
     assert report.outage_calls <= 5 * 4
     assert report.seconds < 3000 / 64 + 12 + 20
-    assert not report.limiter.is_out
-    assert report.limiter.out_for == 0
+    assert not report.limiter.is_outage
+    assert report.limiter.silent_seconds == 0
 
 
 def test_the_pauses_of_an_outage_double_up_to_a_minute() -> None:
     async def main() -> list[float]:
-        limiter = make_gate(8)
+        limiter = make_limiter(8)
         await break_down(limiter)
         pauses = []
         for _ in range(7):
@@ -65,24 +65,24 @@ def test_the_pauses_of_an_outage_double_up_to_a_minute() -> None:
 
 def test_an_outage_lets_four_probes_through_and_ends_with_the_first_answer() -> None:
     async def main() -> None:
-        limiter = make_gate(64, start=64)
+        limiter = make_limiter(64, start=64)
         await break_down(limiter)
         probes = [await limiter.enter() for _ in range(4)]
         fifth = asyncio.create_task(limiter.enter())
         await asyncio.sleep(100)
         assert not fifth.done()
-        assert limiter.out_for > 100
+        assert limiter.silent_seconds > 100
 
         limiter.leave(probes[0], Outcome.OTHER)  # says nothing: another probe in its place
         await asyncio.sleep(0)
         assert fifth.done()
-        assert limiter.is_out
+        assert limiter.is_outage
 
         limiter.leave(probes[1], ANSWERED)
-        assert (limiter.is_out, limiter.out_for, limiter.limit) == (False, 0, 32)
+        assert (limiter.is_outage, limiter.silent_seconds, limiter.limit) == (False, 0, 32)
         for permit in [*probes[2:], fifth.result()]:
             limiter.leave(permit, TROUBLE)
-        assert not limiter.is_out
+        assert not limiter.is_outage
         await answer(limiter, *[ANSWERED] * 32)
         assert limiter.limit == 64  # slow start
 
@@ -91,7 +91,7 @@ def test_an_outage_lets_four_probes_through_and_ends_with_the_first_answer() -> 
 
 def test_calls_from_before_an_outage_do_not_prolong_it() -> None:
     async def main() -> float:
-        limiter = make_gate(64, start=64)
+        limiter = make_limiter(64, start=64)
         old = [await limiter.enter() for _ in range(64)]
         for permit in old:
             limiter.leave(permit, TROUBLE)
@@ -104,7 +104,7 @@ def test_calls_from_before_an_outage_do_not_prolong_it() -> None:
 
 def test_an_answer_from_before_an_outage_ends_its_pause() -> None:
     async def main() -> None:
-        limiter = make_gate(64)
+        limiter = make_limiter(64)
         old = await limiter.enter()
         await break_down(limiter)
         waiting = asyncio.create_task(limiter.enter())
@@ -119,19 +119,19 @@ def test_an_answer_from_before_an_outage_ends_its_pause() -> None:
 
 def test_the_time_without_an_answer_does_not_count_idle_time() -> None:
     async def main() -> list[float]:
-        limiter = make_gate(8)
+        limiter = make_limiter(8)
         seen = []
         limiter.leave(await limiter.enter(), ANSWERED)
         await asyncio.sleep(3600)
-        seen.append(limiter.out_for)
+        seen.append(limiter.silent_seconds)
         permit = await limiter.enter()
         await asyncio.sleep(5)
         limiter.leave(permit, REFUSED)
-        seen.append(limiter.out_for)
+        seen.append(limiter.silent_seconds)
         await asyncio.sleep(5)
-        seen.append(limiter.out_for)
+        seen.append(limiter.silent_seconds)
         limiter.begin_stage()
-        seen.append(limiter.out_for)
+        seen.append(limiter.silent_seconds)
         return seen
 
     assert run(main()) == pytest.approx([0, 5, 10, 0])
@@ -140,7 +140,7 @@ def test_the_time_without_an_answer_does_not_count_idle_time() -> None:
 @pytest.mark.parametrize("per_minute", [30, 600, 6000])
 def test_requests_per_minute_are_kept(per_minute: int) -> None:
     async def main() -> int:
-        limiter = make_gate(1000, requests_per_minute=per_minute)
+        limiter = make_limiter(1000, requests_per_minute=per_minute)
         report = asyncio.create_task(run_stage(limiter, serve_noisily(0.1), 10**6))
         await asyncio.sleep(60)
         report.cancel()
@@ -152,7 +152,7 @@ def test_requests_per_minute_are_kept(per_minute: int) -> None:
 @pytest.mark.parametrize("error", [0.5, 1.0, 2.0])
 def test_tokens_per_minute_are_kept_whatever_was_estimated(error: float) -> None:
     async def main() -> float:
-        limiter = make_gate(100, tokens_per_minute=60_000)
+        limiter = make_limiter(100, tokens_per_minute=60_000)
         used = 0
 
         async def work() -> None:
@@ -172,9 +172,9 @@ def test_tokens_per_minute_are_kept_whatever_was_estimated(error: float) -> None
     assert run(main()) == pytest.approx(60_000, rel=0.05)
 
 
-def test_a_request_bigger_than_the_burst_is_let_through_and_paid_for_afterwards() -> None:
+def test_a_request_bigger_than_the_burst_is_admitted_and_paid_for_afterwards() -> None:
     async def main() -> list[float]:
-        limiter, began, entered = make_gate(8, tokens_per_minute=600), now(), []
+        limiter, began, entered = make_limiter(8, tokens_per_minute=600), now(), []
         for _ in range(3):
             limiter.leave(await limiter.enter(100), ANSWERED)
             entered.append(now() - began)
@@ -183,9 +183,9 @@ def test_a_request_bigger_than_the_burst_is_let_through_and_paid_for_afterwards(
     assert run(main()) == pytest.approx([0, 10, 20])
 
 
-def test_those_behind_a_pause_come_when_the_pace_allows_and_not_when_the_pause_would_end() -> None:
+def test_waiters_behind_a_pause_enter_when_the_quota_allows_not_when_the_pause_would_end() -> None:
     async def main() -> float:
-        limiter = make_gate(64, requests_per_minute=600)
+        limiter = make_limiter(64, requests_per_minute=600)
         old = await limiter.enter()
         await break_down(limiter)
         waiting = [asyncio.create_task(limiter.enter()) for _ in range(30)]
@@ -201,7 +201,7 @@ def test_those_behind_a_pause_come_when_the_pace_allows_and_not_when_the_pause_w
 
 def test_waiters_are_served_in_order() -> None:
     async def main() -> list[int]:
-        limiter, served = make_gate(3), []
+        limiter, served = make_limiter(3), []
 
         async def call(number: int) -> None:
             permit = await limiter.enter()
@@ -217,7 +217,7 @@ def test_waiters_are_served_in_order() -> None:
 
 def test_a_cancelled_waiter_neither_takes_a_slot_nor_blocks_the_next() -> None:
     async def main() -> None:
-        limiter = make_gate(1)
+        limiter = make_limiter(1)
         permit = await limiter.enter()
         first, second = (asyncio.create_task(limiter.enter()) for _ in range(2))
         await asyncio.sleep(0)
@@ -231,11 +231,11 @@ def test_a_cancelled_waiter_neither_takes_a_slot_nor_blocks_the_next() -> None:
 
 
 @pytest.mark.parametrize("per_minute", [None, 60])
-def test_a_waiter_cancelled_in_the_turn_of_its_admission_passes_its_slot_on(
+def test_a_waiter_cancelled_in_the_turn_of_its_admission_returns_its_slot(
     per_minute: int | None,
 ) -> None:
     async def main() -> None:
-        limiter = make_gate(1, requests_per_minute=per_minute, tokens_per_minute=per_minute)
+        limiter = make_limiter(1, requests_per_minute=per_minute, tokens_per_minute=per_minute)
         permit = await limiter.enter()
         await asyncio.sleep(10)  # the quota of a second is there again
         first, second = (asyncio.create_task(limiter.enter(1)) for _ in range(2))
@@ -252,7 +252,7 @@ def test_a_waiter_cancelled_in_the_turn_of_its_admission_passes_its_slot_on(
 
 def test_a_cancelled_waiter_leaves_no_alarm() -> None:
     async def main() -> int:
-        limiter = make_gate(8)
+        limiter = make_limiter(8)
         await break_down(limiter)
         waiting = asyncio.create_task(limiter.enter())
         await asyncio.sleep(0.1)
@@ -264,16 +264,16 @@ def test_a_cancelled_waiter_leaves_no_alarm() -> None:
     assert run(main()) == 1
 
 
-def test_a_gate_is_used_in_one_event_loop_after_the_other() -> None:
+def test_one_limiter_serves_one_event_loop_after_the_other() -> None:
     clock = {"now": 0.0}
     limiter = RateLimiter(4, requests_per_minute=60_000, clock=lambda: clock["now"])
 
     async def leave_in_the_middle() -> None:
-        tickets = [await limiter.enter() for _ in range(4)]
+        permits = [await limiter.enter() for _ in range(4)]
         waiting = [asyncio.create_task(limiter.enter()) for _ in range(5)]
         await asyncio.sleep(0)
         assert not any(task.done() for task in waiting)
-        for permit in tickets:
+        for permit in permits:
             limiter.leave(permit, Outcome.OTHER)
         for task in waiting[:4]:
             limiter.leave(await task, Outcome.OTHER)
@@ -313,7 +313,7 @@ def test_slots_are_never_oversold_and_every_waiter_is_served(
     calls: list[tuple[Outcome, float, float, int, float | None]],
 ) -> None:
     async def main() -> None:
-        limiter = make_gate(
+        limiter = make_limiter(
             ceiling, start=start, requests_per_minute=per_minute, tokens_per_minute=60_000
         )
         admit = limiter._admit  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""The direct client asks and answers as LiteLLM does, on a real server, at a tenth of its price."""
+"""Compare the direct client with LiteLLM on a real server: same requests, same replies."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Faults, keys and limits of the direct client."""
+"""Test faults, keys and limits of the direct client."""
 
 import asyncio
 import gc
@@ -168,7 +168,7 @@ def test_an_error_with_a_status_of_200_is_an_error(code: int, kind: CallErrorKin
     ],
     ids=["OpenAI", "FastAPI", "Ollama", "Google", "long", "page"],
 )
-def test_an_error_says_what_the_provider_said(
+def test_an_error_has_the_provider_s_words(
     client: Kind, model: str, reply: Reply, message: str
 ) -> None:
     with serve(reply) as server, pytest.raises(CallError) as caught:

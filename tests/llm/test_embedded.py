@@ -1,4 +1,4 @@
-"""What the embedded model is asked, and how its answers are read; a made-up server answers."""
+"""Test the embedded model's requests and replies against an invented server."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A provider's embeddings: bought text by text, sent in batches."""
+"""Test a provider's embeddings: bought text by text, sent in batches."""
 
 import asyncio
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from persona_pipeline.llm.gateway.journal import Journal
 from persona_pipeline.llm.gateway.limiter import RateLimiter
 from persona_pipeline.llm.prices import Price
 from tests.support.faulty_server import FaultyServer, Reply, refuse, serve, vectors
-from tests.support.purchases import QUICK, Shelf, journaled
+from tests.support.purchases import QUICK, MemoryStore, journaled
 
 CANARY = "sk-canary-81c7"
 MODEL = "openai/embed"
@@ -30,17 +30,19 @@ PRICE = Price(input=0.001, cached_input=0.001, output=0.0)
 
 
 @contextmanager
-def buyer_of(
+def gateway_of(
     server: FaultyServer, folder: Path, *, budget: Budget | None = None, key: str | None = None
 ) -> Iterator[Gateway]:
     client = EmbeddingClient(api_base=server.url, api_key=key, timeout=5)
     endpoint = ModelEndpoint(MODEL, client, RateLimiter(client.max_concurrency, start=BATCH), PRICE)
     with Journal(folder) as journal:
-        yield Gateway(lambda _: endpoint, journal, Shelf(), budget or Budget(), retry_policy=QUICK)
+        yield Gateway(
+            lambda _: endpoint, journal, MemoryStore(), budget or Budget(), retry_policy=QUICK
+        )
 
 
 def test_embeddings_are_unit_vectors_in_the_order_of_the_texts(tmp_path: Path) -> None:
-    with serve(vectors([3.0, 4.0], [0.0, 2.0])) as server, buyer_of(server, tmp_path) as gateway:
+    with serve(vectors([3.0, 4.0], [0.0, 2.0])) as server, gateway_of(server, tmp_path) as gateway:
         matches = ServedEmbedder(MODEL, gateway, "s").embed(["a", "b"])
     assert matches.dtype == np.float32
     assert matches == pytest.approx(np.array([[0.6, 0.8], [0.0, 1.0]]))
@@ -51,7 +53,7 @@ def test_embeddings_travel_in_batches(tmp_path: Path) -> None:
     texts = [f"text {number}" for number in range(BATCH + 1)]
     with (
         serve(vectors(*[[1.0]] * BATCH), vectors([1.0])) as server,
-        buyer_of(server, tmp_path) as gateway,
+        gateway_of(server, tmp_path) as gateway,
     ):
         embedder = ServedEmbedder(MODEL, gateway, "s")
         assert embedder.embed(texts).shape == (BATCH + 1, 1)
@@ -61,10 +63,10 @@ def test_embeddings_travel_in_batches(tmp_path: Path) -> None:
 
 def test_each_text_is_a_call_of_its_own_and_bought_once(tmp_path: Path) -> None:
     with serve(vectors([1.0, 0.0], [0.0, 1.0]), vectors([1.0, 1.0])) as server:
-        with buyer_of(server, tmp_path) as gateway:
+        with gateway_of(server, tmp_path) as gateway:
             ServedEmbedder(MODEL, gateway, "s").embed(["a", "b", "a"])
             calls = journaled(gateway)
-        with buyer_of(server, tmp_path) as gateway:
+        with gateway_of(server, tmp_path) as gateway:
             ServedEmbedder(MODEL, gateway, "s").embed(["b", "c", "a"])
     assert [body["input"] for body in server.bodies] == [["a", "b"], ["c"]]
     first = calls[embedding_request(MODEL, "a").call_key]
@@ -80,7 +82,7 @@ def test_a_chat_with_the_same_words_is_another_purchase() -> None:
 def test_embeddings_outlast_trouble_that_passes(tmp_path: Path) -> None:
     with (
         serve(refuse(500), refuse(429, retry_after="0"), vectors([1.0])) as server,
-        buyer_of(server, tmp_path) as gateway,
+        gateway_of(server, tmp_path) as gateway,
     ):
         assert ServedEmbedder(MODEL, gateway, "s").embed(["a"]).shape == (1, 1)
 
@@ -97,7 +99,7 @@ def test_an_embedding_model_that_gives_nothing_says_what_to_do(
 ) -> None:
     with (
         serve(reply) as server,
-        buyer_of(server, tmp_path, key=CANARY) as gateway,
+        gateway_of(server, tmp_path, key=CANARY) as gateway,
         pytest.raises(ModelError, match=message) as caught,
     ):
         ServedEmbedder(MODEL, gateway, "s").embed(["a"])
@@ -108,7 +110,7 @@ def test_embeddings_count_against_the_budget(tmp_path: Path) -> None:
     budget = Budget(Cap(usd=0.0))
     with (
         serve(vectors([1.0])) as server,
-        buyer_of(server, tmp_path, budget=budget) as gateway,
+        gateway_of(server, tmp_path, budget=budget) as gateway,
         pytest.raises(BudgetExceeded, match="stopped at budget: 0 USD"),
     ):
         ServedEmbedder(MODEL, gateway, "s").embed(["a"])

@@ -1,4 +1,4 @@
-"""Where a model gives no usable answer, the next one is asked; it is named, and paid for once."""
+"""Test fallbacks: the next model answers, is named in the call, and is paid for once."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ WELL = in_turn(GOOD)
 
 
 def by(model: str, request: ChatRequest = ONE) -> str:
-    """The key of the request to this model."""
+    """Return the key of the request to this model."""
     return replace(request, model=model).call_key
 
 

@@ -1,4 +1,4 @@
-"""Buying answers: each once, whatever goes wrong, and with the same outcome in any order."""
+"""Test that each answer is bought once, whatever fails, and with the same result in any order."""
 
 import json
 import time
@@ -36,7 +36,7 @@ from tests.support.purchases import (
     make_call,
     make_request,
     open_gateway,
-    replace_lanes,
+    replace_endpoints,
 )
 
 ONE = make_request()
@@ -160,7 +160,7 @@ def test_an_invalid_answer_is_asked_for_twice_then_kept_and_never_bought_again(
     assert client.asked[ONE.call_key] == 2
 
 
-def test_a_second_try_can_mend_an_invalid_answer() -> None:
+def test_a_retry_can_repair_an_invalid_answer() -> None:
     call = buy_one(ScriptedClient(in_turn(ChatReply(GOOD, "length"), GOOD)), ONE)
     assert (call.status, call.attempts) == ("ok", 2)
 
@@ -169,9 +169,9 @@ def test_an_unknown_price_makes_the_sum_unknown() -> None:
     client = ScriptedClient(in_turn(GOOD))
     with open_gateway(client) as gateway:
         endpoint = replace(gateway.endpoints("fake/demo"), price=None)
-        totals = replace_lanes(gateway, endpoint).buy(MANY, ignore, shard="s", stage="t")
-        assert totals.cost_usd is None
-        assert totals.tokens_in == 200
+        usage = replace_endpoints(gateway, endpoint).buy(MANY, ignore, shard="s", stage="t")
+        assert usage.cost_usd is None
+        assert usage.tokens_in == 200
 
 
 def test_a_fatal_error_stops_at_once_and_keeps_what_was_bought(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_fatal_error_stops_at_once_and_keeps_what_was_bought(tmp_path: Path) -
         assert len(journaled(gateway)) == len(MANY) - 1
 
 
-def test_a_fatal_error_stops_the_requests_beside_it() -> None:
+def test_a_fatal_error_stops_the_other_requests() -> None:
     client = ScriptedClient(in_turn(fails(FATAL)), max_concurrency=4)
     with pytest.raises(ModelError):
         buy(client, MANY)
@@ -309,8 +309,8 @@ def test_requests_are_read_no_further_ahead_than_the_model_needs() -> None:
 
     client = FakeChatClient()
     with open_gateway(client) as gateway:
-        totals = gateway.buy(requests(), receive, shard="s", stage="t")
-    assert (read, received, totals.bought) == (5000, 5000, 5000)
+        usage = gateway.buy(requests(), receive, shard="s", stage="t")
+    assert (read, received, usage.bought) == (5000, 5000, 5000)
     assert furthest <= WINDOW + 2 * client.max_concurrency + 1
 
 
@@ -324,14 +324,14 @@ def test_answers_that_were_bought_are_received_without_reading_all_requests() ->
             yield make_request(str(number))
 
     with open_gateway(FakeChatClient(), stored=held) as gateway:
-        totals = gateway.buy(
+        usage = gateway.buy(
             requests(), lambda _key, _answer: order.append("received"), shard="s", stage="t"
         )
-    assert (totals.reused, totals.bought) == (3000, 0)
+    assert (usage.reused, usage.bought) == (3000, 0)
     assert order.index("received") <= WINDOW + 1
 
 
-def test_what_the_maker_of_requests_raises_is_raised_and_what_was_bought_is_kept() -> None:
+def test_an_error_of_the_request_iterator_is_raised_and_bought_answers_are_kept() -> None:
     def requests() -> Iterator[ChatRequest]:
         yield from MANY
         msg = "no such page"
@@ -343,7 +343,7 @@ def test_what_the_maker_of_requests_raises_is_raised_and_what_was_bought_is_kept
         assert journaled(gateway).keys() <= {request.call_key for request in MANY}
 
 
-def test_what_the_receiver_raises_is_raised_and_the_answer_is_kept() -> None:
+def test_an_error_of_the_receiver_is_raised_and_the_answer_is_kept() -> None:
     def receive(_key: str, _answer: Answer) -> None:
         msg = "no place for it"
         raise ValueError(msg)
@@ -354,21 +354,21 @@ def test_what_the_receiver_raises_is_raised_and_the_answer_is_kept() -> None:
         assert journaled(gateway)
 
 
-def test_the_totals_say_what_a_stage_s_purchase_came_to() -> None:
+def test_the_usage_of_a_stage_counts_its_calls_tokens_and_cost() -> None:
     held = answer_of(make_call("Who reads page 0?"))
     refused = in_turn(fails(RATE), GOOD)
     outcomes = by_outcome(["good", "bad", "failed"])
     with open_gateway(ScriptedClient(refused), stored={held.call_key: held}) as gateway:
-        totals = gateway.buy(MANY, ignore, shard="s", stage="t")
-        assert totals is gateway.totals["t"]
-    assert (totals.reused, totals.bought, totals.refused) == (1, 19, 19)
-    assert (totals.tokens_in, totals.tokens_cached, totals.tokens_out) == (190, 19, 95)
-    assert totals.cost_usd == pytest.approx(19 * 0.591)
+        usage = gateway.buy(MANY, ignore, shard="s", stage="t")
+        assert usage is gateway.usage["t"]
+    assert (usage.reused, usage.bought, usage.refused) == (1, 19, 19)
+    assert (usage.tokens_in, usage.tokens_cached, usage.tokens_out) == (190, 19, 95)
+    assert usage.cost_usd == pytest.approx(19 * 0.591)
     with open_gateway(ScriptedClient(outcomes)) as gateway:
-        totals = gateway.buy(MANY, ignore, shard="s", stage="t")
+        usage = gateway.buy(MANY, ignore, shard="s", stage="t")
         calls = journaled(gateway).values()
     statuses = Counter(call.status for call in calls)
-    assert (totals.bought, totals.invalid, totals.failed) == (
+    assert (usage.bought, usage.invalid, usage.failed) == (
         statuses["ok"] + statuses["invalid"],
         statuses["invalid"],
         statuses["failed"],

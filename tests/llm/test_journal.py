@@ -1,4 +1,4 @@
-"""The journal: what a killed process leaves, and who may take it over."""
+"""Test the journal: what a killed process leaves, and who may adopt it."""
 
 import json
 import logging
@@ -74,7 +74,7 @@ def find(journal: Journal, *contents: str) -> dict[str, Answer]:
 
 
 def to_commit(journal: Journal) -> list[Call]:
-    """The calls of the files that the next commit must carry."""
+    """Return the calls in the files that the next commit must include."""
     lines = [line for path in journal.to_commit() for line in path.read_bytes().splitlines()]
     return [Call(**json.loads(line)) for line in lines]
 
@@ -108,7 +108,7 @@ def test_a_killed_process_loses_no_more_than_the_calls_in_flight(tmp_path: Path)
 
 
 def replace_class(answer: Answer) -> Answer:
-    """An answer that was bought just now is a whole call."""
+    """Return a whole call, as an answer that was just bought."""
     return answer_of(answer) if isinstance(answer, Call) else answer
 
 
@@ -150,7 +150,7 @@ def test_a_journal_is_never_seen_without_its_lock(
     assert seen == [[]]
 
 
-def test_a_journal_without_answers_leaves_no_file_but_the_empty_one_of_the_claims(
+def test_a_journal_without_answers_leaves_only_the_empty_lock_file(
     tmp_path: Path,
 ) -> None:
     with Journal(tmp_path):
@@ -180,7 +180,7 @@ def test_what_was_committed_is_not_committed_again(tmp_path: Path) -> None:
         assert to_commit(journal) == [make_call("c")]
 
 
-def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
+def test_a_torn_last_line_is_skipped(tmp_path: Path) -> None:
     whole, torn = make_call("a").to_line(), make_call("b").to_line()
     (tmp_path / "1-1.jsonl").write_bytes(whole + torn[:-20])
     (tmp_path / "1-2.jsonl").write_bytes(whole + torn[:-1])
@@ -192,7 +192,7 @@ def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_renamed", [False, True])
-def test_a_dead_process_s_file_that_another_one_committed_just_now_is_left_to_it(
+def test_a_dead_process_s_file_that_another_process_just_committed_is_not_adopted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_renamed: bool
 ) -> None:
     orphan = tmp_path / "1-1.jsonl"
@@ -226,7 +226,7 @@ def test_a_dead_process_s_lines_that_are_no_journal_s_are_kept_when_the_others_a
         assert journal.to_commit() == []
         assert find(journal, "a", "b") == {}
     assert caplog.messages == [
-        f"1 of its lines are not a journal's: kept as {tmp_path / '1-1.unreadable'}"
+        f"1 lines are not journal lines: their file is kept as {tmp_path / '1-1.unreadable'}"
     ]
 
 
@@ -242,7 +242,7 @@ def test_a_line_of_another_version_is_read_by_what_it_shares_with_ours() -> None
 
 
 @given(st.text())
-def test_an_answer_is_one_line_and_comes_back_as_it_was(text: str) -> None:
+def test_an_answer_is_one_line_and_is_read_unchanged(text: str) -> None:
     call = make_call("a", text=text)
     assert call.to_line().count(b"\n") == 1
     assert answer_from_line(call.to_line()) == answer_of(call)
@@ -269,7 +269,7 @@ def test_an_invalid_answer_was_bought_and_a_failure_was_not() -> None:
     assert not replace(answer, status="failed").is_bought
 
 
-def test_what_was_appended_can_be_brought_to_the_disk_itself(
+def test_appended_lines_can_be_flushed_to_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []

@@ -1,4 +1,4 @@
-"""Finding answers in journal files, whoever writes, empties or deletes them meanwhile."""
+"""Test finding answers in journal files while others write, empty or delete them."""
 
 import os
 from collections import defaultdict
@@ -25,7 +25,7 @@ def opened(folder: Path) -> Iterator[JournalIndex]:
 
 
 def find(index: JournalIndex, *calls: Call) -> list[Answer]:
-    """The answers that the index finds after a refresh, of those that these calls hold."""
+    """Return those of these calls' answers that the index finds after a refresh."""
     index.refresh()
     return list(index.find_all([call.call_key for call in calls]).values())
 
@@ -50,7 +50,7 @@ def test_a_failed_call_is_no_answer_and_hides_none(tmp_path: Path) -> None:
         assert find(index, answer, make_call("b")) == [answer_of(answer)]
 
 
-def test_what_another_journal_committed_is_found_no_more_and_what_it_bought_since_is(
+def test_answers_that_another_journal_committed_are_gone_and_newer_ones_are_found(
     tmp_path: Path,
 ) -> None:
     calls = [make_call(str(number)) for number in range(6)]
@@ -85,7 +85,7 @@ def test_a_file_that_was_deleted_holds_nothing(tmp_path: Path) -> None:
         assert find(index, first, second) == [answer_of(second)]
 
 
-def test_a_file_made_in_the_same_tick_of_the_clock_as_the_last_look_is_found(
+def test_a_file_created_in_the_same_clock_tick_as_the_last_refresh_is_found(
     tmp_path: Path,
 ) -> None:
     with opened(tmp_path) as index:
@@ -130,7 +130,7 @@ def test_lines_are_read_whole_wherever_a_block_ends(tmp_path: Path) -> None:
         assert find(index, *calls) == [answer_of(call) for call in calls]
 
 
-def test_lines_that_are_no_journal_s_are_counted_and_passed_over(tmp_path: Path) -> None:
+def test_lines_that_are_not_journal_lines_are_counted_and_skipped(tmp_path: Path) -> None:
     path, calls = tmp_path / "1-1.jsonl", [make_call("a"), make_call("b")]
     foreign = [b"\n", b"something else\n", b"[1]\n", b"\xff\xfe\n", b'{"call_key":"a"}\n']
     path.write_bytes(calls[0].to_line() + b"".join(foreign) + calls[1].to_line() + b"torn")
@@ -167,7 +167,7 @@ STEPS = st.lists(
 
 @dataclass(slots=True)
 class Writers:
-    """Some journals in one folder, and the answers that they and those before them hold."""
+    """Write several journals in one folder, and keep the answers on disk to compare with."""
 
     folder: Path
     journals: dict[int, Journal] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Who is buying which key: over processes, and within one."""
+"""Test the locks on keys: between processes, and within one."""
 
 import signal
 import subprocess
@@ -22,7 +22,7 @@ from pathlib import Path
 from persona_pipeline.llm.gateway.key_locks import KeyLocks
 
 key_locks = KeyLocks(Path(sys.argv[1]))
-print(*[key_locks.take(key) for key in sys.argv[2:]], flush=True)
+print(*[key_locks.acquire(key) for key in sys.argv[2:]], flush=True)
 for line in sys.stdin:
     key_locks.release(line.strip())
     print("released", flush=True)
@@ -33,7 +33,7 @@ needs_linux = pytest.mark.skipif(
 
 
 class Holder:
-    """Another process that took some keys."""
+    """Start another process that locks some keys."""
 
     def __init__(self, path: Path, keys: tuple[str, ...]) -> None:
         self.process = subprocess.Popen(
@@ -69,39 +69,39 @@ def held_elsewhere(path: Path, *keys: str) -> Iterator[Holder]:
         holder.kill()
 
 
-def test_a_key_that_another_process_is_buying_cannot_be_taken_until_it_lets_go(
+def test_a_key_locked_by_another_process_is_free_once_that_releases_it(
     tmp_path: Path,
 ) -> None:
-    path = tmp_path / "claims"
+    path = tmp_path / "locks"
     with held_elsewhere(path, KEY) as holder, closing(KeyLocks(path)) as key_locks:
         assert holder.took == ["True"]
-        assert not key_locks.take(KEY)
-        assert key_locks.take(OTHER)
+        assert not key_locks.acquire(KEY)
+        assert key_locks.acquire(OTHER)
         holder.release(KEY)
-        assert key_locks.take(KEY)
+        assert key_locks.acquire(KEY)
 
 
-def test_a_key_that_we_are_buying_cannot_be_taken_elsewhere(tmp_path: Path) -> None:
-    path = tmp_path / "claims"
+def test_a_key_that_we_hold_cannot_be_locked_by_another_process(tmp_path: Path) -> None:
+    path = tmp_path / "locks"
     with closing(KeyLocks(path)) as key_locks:
-        assert key_locks.take(KEY)
+        assert key_locks.acquire(KEY)
         with held_elsewhere(path, KEY, OTHER) as holder:
             assert holder.took == ["False", "True"]
 
 
-def test_what_a_killed_process_was_buying_can_be_taken(tmp_path: Path) -> None:
-    path = tmp_path / "claims"
+def test_the_locks_of_a_killed_process_are_free(tmp_path: Path) -> None:
+    path = tmp_path / "locks"
     with held_elsewhere(path, KEY) as holder, closing(KeyLocks(path)) as key_locks:
-        assert not key_locks.take(KEY)
+        assert not key_locks.acquire(KEY)
         holder.kill()
-        assert key_locks.take(KEY)
+        assert key_locks.acquire(KEY)
 
 
-def test_many_keys_are_held_at_once_and_the_file_stays_empty(tmp_path: Path) -> None:
-    path = tmp_path / "claims"
+def test_many_keys_are_locked_at_once_and_the_file_stays_empty(tmp_path: Path) -> None:
+    path = tmp_path / "locks"
     keys = [stable_id(number) for number in range(1000)]
     with closing(KeyLocks(path)) as key_locks:
-        assert all(key_locks.take(key) for key in keys)
+        assert all(key_locks.acquire(key) for key in keys)
         with held_elsewhere(path, *keys[:3], OTHER) as holder:
             assert holder.took == ["False"] * 3 + ["True"]
         for key in keys[1:]:
@@ -112,55 +112,55 @@ def test_many_keys_are_held_at_once_and_the_file_stays_empty(tmp_path: Path) -> 
 
 
 @needs_linux
-def test_two_buyers_in_one_process_see_each_other_s_claims(tmp_path: Path) -> None:
-    path = tmp_path / "claims"
+def test_two_gateways_in_one_process_see_each_other_s_locks(tmp_path: Path) -> None:
+    path = tmp_path / "locks"
     with closing(KeyLocks(path)) as first, closing(KeyLocks(path)) as second:
-        assert first.take(KEY)
-        assert not second.take(KEY)
-        assert second.take(OTHER)
-        assert not first.take(OTHER)
+        assert first.acquire(KEY)
+        assert not second.acquire(KEY)
+        assert second.acquire(OTHER)
+        assert not first.acquire(OTHER)
         first.release(KEY)
-        assert second.take(KEY)
+        assert second.acquire(KEY)
 
 
 @needs_linux
-def test_closing_releases_all_of_one_buyer_and_nothing_of_another(tmp_path: Path) -> None:
-    path = tmp_path / "claims"
+def test_closing_releases_all_locks_of_one_gateway_and_none_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "locks"
     first = KeyLocks(path)
     with closing(KeyLocks(path)) as second, closing(KeyLocks(path)) as third:
-        assert first.take(KEY)
-        assert second.take(OTHER)
+        assert first.acquire(KEY)
+        assert second.acquire(OTHER)
         first.close()
-        assert third.take(KEY)
-        assert not third.take(OTHER)
+        assert third.acquire(KEY)
+        assert not third.acquire(OTHER)
 
 
-def test_a_key_that_we_are_buying_cannot_be_taken_once_more(tmp_path: Path) -> None:
-    with closing(KeyLocks(tmp_path / "claims")) as key_locks:
-        assert key_locks.take(KEY)
-        assert not key_locks.take(KEY)
+def test_a_key_that_we_hold_cannot_be_locked_again(tmp_path: Path) -> None:
+    with closing(KeyLocks(tmp_path / "locks")) as key_locks:
+        assert key_locks.acquire(KEY)
+        assert not key_locks.acquire(KEY)
         key_locks.release(KEY)
-        assert key_locks.take(KEY)
+        assert key_locks.acquire(KEY)
 
 
-def test_releasing_what_is_not_held_does_no_harm(tmp_path: Path) -> None:
-    with closing(KeyLocks(tmp_path / "claims")) as key_locks:
+def test_releasing_a_key_that_is_not_locked_does_no_harm(tmp_path: Path) -> None:
+    with closing(KeyLocks(tmp_path / "locks")) as key_locks:
         key_locks.release(KEY)
-        assert key_locks.take(KEY)
+        assert key_locks.acquire(KEY)
 
 
 @needs_linux
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 1), st.sampled_from("abcd")), max_size=20))
-def test_at_any_time_one_of_two_buyers_at_most_holds_a_key(
+def test_at_any_time_at_most_one_of_two_holders_has_a_key(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[bool, int, str]]
 ) -> None:
-    path = tmp_path_factory.getbasetemp() / "claims"
+    path = tmp_path_factory.getbasetemp() / "locks"
     holders: dict[str, int] = {}
     with closing(KeyLocks(path)) as first, closing(KeyLocks(path)) as second:
         for is_taking, who, name in steps:
             key_locks, key = (first, second)[who], stable_id(name)
             if is_taking:
-                assert key_locks.take(key) is (key not in holders)
+                assert key_locks.acquire(key) is (key not in holders)
                 holders.setdefault(key, who)
             else:
                 key_locks.release(key)

@@ -1,4 +1,4 @@
-"""The gate against simulated servers, in virtual time: an hour of calls takes a moment."""
+"""Test the limiter against simulated servers in virtual time: an hour of calls takes a moment."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tests.support.limiter_simulation import (
     REFUSED,
     Server,
     answer,
-    make_gate,
+    make_limiter,
     now,
     run,
     run_stage,
@@ -77,7 +77,7 @@ def test_noisy_latencies_do_not_shrink_the_limit(seed: int) -> None:
 )
 def test_a_window_of_answers_decides_by_its_share_of_refusals(refused: int, limit: int) -> None:
     async def main() -> RateLimiter:
-        limiter = make_gate(100)
+        limiter = make_limiter(100)
         await answer(limiter, *[REFUSED] * refused, *[ANSWERED] * (32 - refused))
         return limiter
 
@@ -91,7 +91,7 @@ def test_a_window_of_answers_decides_by_its_share_of_refusals(refused: int, limi
 
 def test_a_timeout_counts_as_a_refusal() -> None:
     async def main() -> RateLimiter:
-        limiter = make_gate(100)
+        limiter = make_limiter(100)
         await answer(limiter, *[Outcome.TIMED_OUT] * 8, *[ANSWERED] * 24)
         return limiter
 
@@ -99,9 +99,9 @@ def test_a_timeout_counts_as_a_refusal() -> None:
 
 
 @pytest.mark.parametrize(("refused", "pause"), [(32, 7), (12, 0)])
-def test_everybody_pauses_once_when_most_slots_are_refused(refused: int, pause: float) -> None:
+def test_all_calls_pause_once_when_most_slots_are_refused(refused: int, pause: float) -> None:
     async def main() -> list[float]:
-        limiter = make_gate(100)
+        limiter = make_limiter(100)
         outcomes = [REFUSED] * refused + [ANSWERED] * (32 - refused)
         await answer(limiter, *outcomes, is_busy=False)
         began = now()
@@ -114,9 +114,9 @@ def test_everybody_pauses_once_when_most_slots_are_refused(refused: int, pause: 
     assert run(main()) == pytest.approx([pause, pause])
 
 
-def test_the_limit_does_not_grow_when_it_was_not_what_kept_us() -> None:
+def test_the_limit_does_not_grow_when_there_was_a_lack_of_rows() -> None:
     async def main() -> RateLimiter:
-        limiter = make_gate(100)
+        limiter = make_limiter(100)
         for _ in range(10):
             await answer(limiter, *[ANSWERED] * 16, is_busy=False)
         return limiter
@@ -126,7 +126,7 @@ def test_the_limit_does_not_grow_when_it_was_not_what_kept_us() -> None:
 
 def test_calls_started_before_a_change_say_nothing_about_the_new_limit() -> None:
     async def main() -> tuple[int, float]:
-        limiter = make_gate(400, start=64)
+        limiter = make_limiter(400, start=64)
         old = [await limiter.enter() for _ in range(64)]
         await asyncio.sleep(1)
         for permit in old:
@@ -143,7 +143,7 @@ def test_calls_started_before_a_change_say_nothing_about_the_new_limit() -> None
 
 def test_outcomes_that_say_nothing_close_no_window() -> None:
     async def main() -> RateLimiter:
-        limiter = make_gate(100)
+        limiter = make_limiter(100)
         await answer(limiter, *[Outcome.OTHER] * 500)
         return limiter
 
@@ -160,7 +160,7 @@ def test_a_server_of_one_worker_is_asked_one_call_or_two_at_a_time() -> None:
 
 def test_a_stage_keeps_the_limit_and_forgets_the_rates() -> None:
     async def main() -> list[int]:
-        limiter = make_gate(256)
+        limiter = make_limiter(256)
         await run_stage(limiter, serve_noisily(0.2), 1000)
         limits = [limiter.limit]
         limiter.begin_stage()  # from now on, answers take 30 times as long
@@ -178,7 +178,7 @@ def test_a_stage_keeps_the_limit_and_forgets_the_rates() -> None:
 
 def test_a_stage_that_begins_while_half_is_tried_has_the_whole_limit() -> None:
     async def main() -> list[int]:
-        limiter = make_gate(256)
+        limiter = make_limiter(256)
         stage = asyncio.create_task(run_stage(limiter, serve_in_turn(40, sigma=0, seed=0), 10**6))
         while limiter.limit >= 30:  # noqa: ASYNC110 - half of what 40 workers need
             await asyncio.sleep(0.5)

@@ -1,4 +1,4 @@
-"""Served models through LiteLLM, against a server that fails in every way we know of."""
+"""Test served models through LiteLLM, with a server that fails in every way we know."""
 
 import asyncio
 from pathlib import Path
@@ -38,7 +38,7 @@ def ask(url: str, model: str = MODEL) -> ChatReply:
 
 
 def buy_from(server: FaultyServer, folder: Path, api_key: str | None = None) -> tuple[str, int]:
-    """The status of the call, and how often the server was asked."""
+    """Return the status of the call, and how often the server was asked."""
     client = LiteLLMChatClient(api_base=server.url, timeout=5, api_key=api_key)
     call = buy_one(client, make_request(model=MODEL), folder)
     return call.status, len(server.bodies)

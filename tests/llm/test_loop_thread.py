@@ -1,4 +1,4 @@
-"""Asyncio work in a thread of its own: its result, its errors, and its end when interrupted."""
+"""Test asyncio work in its own thread: its result, its errors, and its end after an interrupt."""
 
 import asyncio
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_pipeline.llm.gateway.loop_thread import run_in_loop_thread
+from persona_pipeline.llm.loop_thread import run_in_loop_thread
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,7 +80,7 @@ def test_nothing_of_the_thread_is_left() -> None:
 
 PROGRAM = """
 import asyncio, os, signal, sys, threading
-from persona_pipeline.llm.gateway.loop_thread import run_in_loop_thread
+from persona_pipeline.llm.loop_thread import run_in_loop_thread
 
 HOWS = {
     "process": lambda: os.kill(os.getpid(), signal.SIGINT),
@@ -106,7 +106,7 @@ except KeyboardInterrupt:
 
 
 def interrupted(seconds_to_end: float, grace: float, how: str) -> tuple[list[str], float]:
-    """What the program printed, and how long it took."""
+    """Return what the program printed, and how many seconds it took."""
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(seconds_to_end), str(grace), how],
@@ -129,7 +129,7 @@ def test_an_interrupt_ends_the_work_in_order_and_is_raised_whichever_thread_gets
     assert seconds < 10
 
 
-def test_work_that_does_not_end_is_left_behind_after_the_grace() -> None:
+def test_work_that_does_not_end_is_abandoned_after_the_grace() -> None:
     printed, seconds = interrupted(60, 0.2, "process")
     assert printed == ["stopping", "interrupted"]
     assert seconds < 10

@@ -1,4 +1,4 @@
-"""From the name of a model to what answers, and what must be fetched for it."""
+"""Test what a model's name opens, and which files are fetched for it."""
 
 import json
 from itertools import combinations
@@ -28,8 +28,8 @@ from persona_pipeline.models import (
     open_gateway,
 )
 from persona_pipeline.settings import load_settings
-from tests.support.purchases import Shelf
-from tests.support.purchases import open_gateway as open_fake_buyer
+from tests.support.purchases import MemoryStore
+from tests.support.purchases import open_gateway as open_fake_gateway
 
 
 @pytest.mark.parametrize("name", ["fake/demo", "fake/slow"])
@@ -74,13 +74,13 @@ def test_any_other_name_is_a_served_model(name: str, kind: type) -> None:
 def test_under_a_cap_in_usd_an_embedding_model_of_unknown_price_is_not_asked_either() -> None:
     settings = load_settings(max_usd=5, embedding_model="hosted_vllm/my-own")
     with (
-        open_fake_buyer(FakeChatClient()) as gateway,
+        open_fake_gateway(FakeChatClient()) as gateway,
         pytest.raises(ModelError, match="nobody knows the price of hosted_vllm/my-own"),
     ):
         open_embedder(settings, gateway, "s")
 
 
-def test_a_lane_is_opened_once_and_keeps_to_the_settings_quotas() -> None:
+def test_an_endpoint_is_opened_once_and_enforces_the_settings_quotas() -> None:
     endpoints = Endpoints(load_settings(max_concurrency=7, tokens_per_minute=100))
     endpoint = endpoints("openai/gpt-4o")
     assert endpoints("openai/gpt-4o") is endpoint
@@ -104,7 +104,7 @@ def test_under_a_cap_in_usd_a_model_of_unknown_price_is_not_asked_unless_it_is_a
     assert open_endpoint(load_settings(**cap), "fake/demo").price == NO_COST
 
 
-def test_a_buyer_has_the_settings_journal_budget_and_fallbacks(tmp_path: Path) -> None:
+def test_a_gateway_has_the_settings_journal_budget_and_fallbacks(tmp_path: Path) -> None:
     settings = load_settings(
         data_dir=tmp_path,
         fallback_models=["fake/slow"],
@@ -112,7 +112,7 @@ def test_a_buyer_has_the_settings_journal_budget_and_fallbacks(tmp_path: Path) -
         stage_max_usd={"hub": 0.5},
         stage_max_tokens={"hub": 7},
     )
-    with open_gateway(settings, Shelf()) as gateway:
+    with open_gateway(settings, MemoryStore()) as gateway:
         assert gateway.fallbacks == ("fake/slow",)
         assert gateway.budget.run == Cap(tokens=9)
         assert gateway.budget.stages == {"hub": Cap(7, 0.5)}
@@ -120,7 +120,7 @@ def test_a_buyer_has_the_settings_journal_budget_and_fallbacks(tmp_path: Path) -
 
 
 def test_the_name_of_an_embedding_model_is_fake_or_served() -> None:
-    with open_fake_buyer(FakeChatClient()) as gateway:
+    with open_fake_gateway(FakeChatClient()) as gateway:
         fake = open_embedder(load_settings(embedding_model="fake/any"), gateway, "s")
         served = open_embedder(load_settings(embedding_model="openai/small"), gateway, "s")
     assert isinstance(fake, FakeEmbedder)
@@ -151,7 +151,7 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
 def test_an_embedding_model_that_is_not_there_is_named_with_the_choices() -> None:
     settings = load_settings(embedding_model="embedded/minilm")
     with (
-        open_fake_buyer(FakeChatClient()) as gateway,
+        open_fake_gateway(FakeChatClient()) as gateway,
         pytest.raises(ModelError, match="did you mean 'embedded/minilm-l6-int8'"),
     ):
         open_embedder(settings, gateway, "s")

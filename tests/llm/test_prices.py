@@ -1,4 +1,4 @@
-"""What a token costs: from LiteLLM's list, from the user, or unknown."""
+"""Test the price of a token: from LiteLLM's list, from the user, or unknown."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""How far a stage is, in words, and who is told."""
+"""Test the progress of a stage: its text, and when a reporter is updated."""
 
 import logging
 import time
@@ -47,7 +47,7 @@ def test_progress_is_one_line(progress: StageProgress, text: str) -> None:
     assert describe(progress) == text
 
 
-def test_before_anything_is_done_no_time_is_foretold() -> None:
+def test_before_the_first_step_no_time_is_estimated() -> None:
     assert StageProgress("hub", 5).seconds_left is None
 
 
@@ -77,7 +77,7 @@ def test_a_reporter_hears_at_once_of_more_to_do() -> None:
         assert tracker.progress.total == 5
 
 
-def test_at_a_thousand_steps_a_second_a_reporter_is_told_ten_times_a_second() -> None:
+def test_at_a_thousand_steps_a_second_a_reporter_is_updated_ten_times_a_second() -> None:
     watching = Watching()
     with reporting_to(watching), stage_progress("hub", 5000) as tracker:
         started = time.monotonic()
@@ -88,7 +88,7 @@ def test_at_a_thousand_steps_a_second_a_reporter_is_told_ten_times_a_second() ->
     assert watching.seen[-1] == ("hub", 5000, True)
 
 
-def test_what_was_spent_is_unknown_once_a_price_is() -> None:
+def test_the_cost_is_unknown_once_a_price_is() -> None:
     with stage_progress("hub", 3) as tracker:
         tracker.spend(10, 0.5)
         tracker.spend(5, 0.25)
@@ -110,7 +110,7 @@ def test_a_stage_that_fails_is_over_too() -> None:
     assert watching.seen == [("hub", 0, False), ("hub", 0, True)]
 
 
-def test_the_reporter_before_comes_back() -> None:
+def test_the_former_reporter_is_restored() -> None:
     outer, inner = Watching(), Watching()
     with reporting_to(outer):
         with reporting_to(inner), stage_progress("one", 1):
@@ -133,7 +133,7 @@ def test_without_a_reporter_the_log_gets_the_first_and_the_last_line(
     assert caplog.messages == ["hub: 0/50 done", "hub: 50/50 done"]
 
 
-def test_a_log_of_ones_own_can_be_given(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stage_can_log_to_another_logger(caplog: pytest.LogCaptureFixture) -> None:
     log = logging.getLogger("mine")
     with caplog.at_level(logging.INFO, "mine"):
         LogReporter(log).update(StageProgress("hub", 1), finished=True)

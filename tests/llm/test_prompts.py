@@ -1,4 +1,4 @@
-"""Prompts as data: what is rendered, what a page can do to it, and what a wrong file is told."""
+"""Test prompts: how they render, what a page can do to them, and the errors of a wrong file."""
 
 import itertools
 import json
@@ -14,7 +14,8 @@ import persona_pipeline
 from persona_pipeline.errors import DomainError
 from persona_pipeline.llm.prompts import Prompt, PromptFile, fence, load_prompt, read_yaml
 from persona_pipeline.llm.requests import Message
-from persona_pipeline.synthesis.domain import Prompting, load_domains
+from persona_pipeline.synthesis.domain import load_domains
+from persona_pipeline.synthesis.prompting import Prompting
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 PROMPTS = Path(persona_pipeline.__file__).parent / "personas" / "prompts"
@@ -62,7 +63,7 @@ def load_written(folder: Path) -> Prompt:
 
 
 def rendered_prompts() -> dict[str, str]:
-    """One rendered prompt per prompt folder."""
+    """Return one rendered prompt per prompt folder."""
     related = load("persona_to_persona")
     texts = {
         "text_to_persona": as_text(ask_for_persona(PAGE, "Heron")),
@@ -78,7 +79,7 @@ def rendered_prompts() -> dict[str, str]:
 
 @pytest.mark.parametrize("name", sorted(rendered_prompts()))
 def test_the_rendered_prompt_is_the_one_that_was_reviewed(name: str) -> None:
-    """After a wanted change: UPDATE_SNAPSHOTS=1 pytest tests/llm/test_prompts.py."""
+    """Update after an intended change: UPDATE_SNAPSHOTS=1 pytest tests/llm/test_prompts.py."""
     path, text = SNAPSHOTS / f"{name}.txt", rendered_prompts()[name]
     if os.environ.get("UPDATE_SNAPSHOTS"):
         path.write_text(text, encoding="utf-8")
@@ -109,7 +110,7 @@ def test_a_page_without_a_title_is_asked_about_without_an_empty_heading() -> Non
 
 
 def test_the_page_changes_nothing_but_the_last_turn() -> None:
-    """So the model reads system prompt and examples once for all pages."""
+    """Keep the prefix, so that the model reads system prompt and examples once for all pages."""
     one, other = ask_for_persona(PAGE, verb="read"), ask_for_persona("Moss.", verb="write")
     assert one[:-1] == other[:-1]
 

@@ -1,4 +1,4 @@
-"""What a provider's refusals and time-outs mean for a run."""
+"""Test what a provider's refusals and time-outs do to a run."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ RATE, TRANSIENT = CallErrorKind.RATE, CallErrorKind.TRANSIENT
 PERMANENT, FATAL = CallErrorKind.PERMANENT, CallErrorKind.FATAL
 
 
-def test_a_time_out_makes_the_gate_smaller() -> None:
+def test_a_time_out_lowers_the_limit() -> None:
     slow = CallError(TRANSIENT, "timed out", maybe_billed=True, is_timeout=True)
 
     def answer(request: ChatRequest, before: int) -> str:
@@ -57,14 +57,14 @@ def test_a_403_is_a_wrong_key_at_first_and_one_requests_trouble_after_an_answer(
     assert [call.status for call in calls.values()] == ["ok"] * 19 + ["failed"]
 
 
-def test_a_model_that_turns_everything_down_ends_the_run() -> None:
+def test_a_model_that_refuses_every_request_ends_the_run() -> None:
     client = ScriptedClient(in_turn(fails(PERMANENT, "no such parameter")))
     with pytest.raises(ModelError, match="turns every request down: no such parameter"):
         buy(client, HUNDREDS)
     assert client.asked.total() < 40
 
 
-def test_an_unusable_answer_stays_one_when_asking_again_is_refused(tmp_path: Path) -> None:
+def test_an_unusable_answer_stays_unusable_when_the_retry_is_refused(tmp_path: Path) -> None:
     client = ScriptedClient(in_turn(ChatReply(GOOD, "length"), fails(PERMANENT, "too many tokens")))
     call = buy_one(client, ONE, tmp_path)
     assert (call.status, call.response, call.error) == (
@@ -72,7 +72,7 @@ def test_an_unusable_answer_stays_one_when_asking_again_is_refused(tmp_path: Pat
     )  # fmt: skip
 
 
-def test_the_whole_is_known_to_the_progress_from_the_start() -> None:
+def test_the_progress_knows_the_total_from_the_start() -> None:
     totals: list[int] = []
 
     class Watching:

@@ -1,4 +1,4 @@
-"""What makes two requests the same, how answers are read, and what the fake model answers."""
+"""Test when two requests are the same, how answers are read, and the fake model."""
 
 import asyncio
 import json

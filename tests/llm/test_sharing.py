@@ -1,4 +1,4 @@
-"""Several processes that want the same answers: each is bought by one of them, and had by all."""
+"""Test several processes that want the same answers: one buys each answer, all receive it."""
 
 import signal
 import subprocess
@@ -19,12 +19,12 @@ from persona_pipeline.store.store import Store
 from tests.support.purchases import (
     GOOD,
     QUICK,
+    MemoryStore,
     ScriptedClient,
-    Shelf,
     answer_of,
     buy,
+    endpoints_of,
     in_turn,
-    lanes_of,
     make_call,
     make_request,
     open_gateway,
@@ -128,8 +128,10 @@ def test_when_one_of_two_is_killed_the_other_finishes_and_pays_again_only_for_ca
     assert paid.total() - len(paid) <= FakeChatClient.max_concurrency
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere claims are between processes")
-def test_two_buyers_in_one_process_share_too(tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere key locks only work between processes"
+)
+def test_two_gateways_in_one_process_share_too(tmp_path: Path) -> None:
     clients = [FakeChatClient(seconds=0.002) for _ in range(2)]
     matches: list[list[str]] = []
     threads = [
@@ -147,7 +149,7 @@ def test_two_buyers_in_one_process_share_too(tmp_path: Path) -> None:
     assert matches == [keys_of(MANY)] * 2
 
 
-def test_an_answer_that_another_process_commits_after_we_looked_is_found_in_the_store(
+def test_an_answer_committed_by_another_process_after_our_lookup_is_found_in_the_store(
     tmp_path: Path,
 ) -> None:
     theirs = {call.call_key: answer_of(call) for call in map(make_call, PAGES[10:])}
@@ -157,16 +159,16 @@ def test_an_answer_that_another_process_commits_after_we_looked_is_found_in_the_
             pending.put(theirs)
         return GOOD
 
-    pending, client = Shelf(), ScriptedClient(answer, max_concurrency=2)
+    pending, client = MemoryStore(), ScriptedClient(answer, max_concurrency=2)
     with Journal(tmp_path) as journal:
-        gateway = Gateway(lanes_of(client), journal, pending, retry_policy=QUICK)
+        gateway = Gateway(endpoints_of(client), journal, pending, retry_policy=QUICK)
         answers = gateway.answers(MANY, shard="s", stage="t")
     assert client.asked.keys() == set(keys_of(MANY[:10]))
     assert {key: answers[key] for key in theirs} == theirs
-    assert gateway.totals["t"].reused == len(theirs)
+    assert gateway.usage["t"].reused == len(theirs)
 
 
-def test_an_answer_that_another_process_buys_after_we_looked_is_found_in_its_journal(
+def test_an_answer_bought_by_another_process_after_our_lookup_is_found_in_its_journal(
     tmp_path: Path,
 ) -> None:
     pages = iter(PAGES[10:])
@@ -183,10 +185,10 @@ def test_an_answer_that_another_process_buys_after_we_looked_is_found_in_its_jou
     assert len(answers) == len(MANY)
 
 
-def test_what_another_process_tried_and_did_not_get_is_asked_for_by_us(tmp_path: Path) -> None:
+def test_a_request_that_failed_in_another_process_is_sent_by_us(tmp_path: Path) -> None:
     with Journal(tmp_path) as other:
         other.append(make_call(PAGES[0], status="failed"))
-        assert other.key_locks.take(MANY[0].call_key)
+        assert other.key_locks.acquire(MANY[0].call_key)
         letting_go = threading.Timer(0.1, other.key_locks.release, [MANY[0].call_key])
         letting_go.start()
         client = ScriptedClient(in_turn(GOOD))
@@ -201,7 +203,7 @@ def test_what_another_process_tried_and_did_not_get_is_asked_for_by_us(tmp_path:
 def test_while_another_process_buys_an_answer_the_others_are_bought(tmp_path: Path) -> None:
     asked_meanwhile: list[int] = []
     with Journal(tmp_path) as other:
-        assert other.key_locks.take(MANY[0].call_key)
+        assert other.key_locks.acquire(MANY[0].call_key)
 
         def finish() -> None:
             asked_meanwhile.append(client.asked.total())
@@ -227,7 +229,7 @@ def test_what_is_in_the_store_is_found_although_nothing_is_published(
     store.snapshot.unlink()
     client = ScriptedClient(in_turn(GOOD))
     with Journal(tmp_path / "journal") as journal:
-        gateway = Gateway(lanes_of(client), journal, store, retry_policy=QUICK)
+        gateway = Gateway(endpoints_of(client), journal, store, retry_policy=QUICK)
         answers = gateway.answers(MANY[:2], shard="s", stage="t")
     assert client.asked.keys() == {MANY[1].call_key}
     assert answers[MANY[0].call_key] == answer_of(make_call(PAGES[0]))

@@ -1,4 +1,4 @@
-"""Interrupting a purchase: what is in flight comes back and is kept, nothing new is sent."""
+"""Test interrupts: calls in flight are kept, and no new call is sent."""
 
 import asyncio
 import os
@@ -26,11 +26,11 @@ from tests.support.purchases import (
 )
 
 MANY = [make_request(f"Who reads page {number}?") for number in range(200)]
-PATIENCE = replace(QUICK, drain_seconds=2.0)
+LONG_DRAIN = replace(QUICK, drain_seconds=2.0)
 
 
 class Interrupting:
-    """Interrupts the process when the `after`th request is sent; each answer takes its time."""
+    """Interrupt the process when the `after`th request is sent. Each answer takes a while."""
 
     max_concurrency = 8
 
@@ -60,9 +60,9 @@ class Interrupting:
 
 @contextmanager
 def interrupted(
-    client: Interrupting, retry_policy: object = PATIENCE
+    client: Interrupting, retry_policy: object = LONG_DRAIN
 ) -> Iterator[tuple[Counter[str], int]]:
-    """What the journal holds after the interrupt, by status, and the tokens of all of it."""
+    """Yield the journal's calls by status after the interrupt, and their tokens in total."""
     with open_gateway(client, retry_policy=retry_policy) as gateway:  # type: ignore[arg-type]
         with pytest.raises(KeyboardInterrupt):
             gateway.buy(MANY, ignore, shard="s", stage="t")
@@ -71,7 +71,7 @@ def interrupted(
         yield Counter(call.status for call in calls), tokens
 
 
-def test_what_is_in_flight_at_an_interrupt_comes_back_and_nothing_new_is_sent() -> None:
+def test_calls_in_flight_at_an_interrupt_are_kept_and_no_new_call_is_sent() -> None:
     client = Interrupting(30, in_turn(GOOD))
     with interrupted(client) as (journal, _):
         assert journal == {"ok": client.billed}
@@ -80,7 +80,7 @@ def test_what_is_in_flight_at_an_interrupt_comes_back_and_nothing_new_is_sent() 
     assert client.sent_late == 0
 
 
-def test_unusable_answers_that_came_back_are_in_the_journal_too() -> None:
+def test_unusable_answers_that_arrive_after_an_interrupt_are_in_the_journal_too() -> None:
     client = Interrupting(45, in_turn("no JSON", GOOD))
     with interrupted(client) as (journal, tokens):
         assert journal["failed"] > 8, "in flight, and waiting to be asked again"
@@ -88,14 +88,14 @@ def test_unusable_answers_that_came_back_are_in_the_journal_too() -> None:
     assert client.billed == client.sent
 
 
-def test_trouble_at_an_interrupt_is_not_asked_again() -> None:
+def test_a_transient_error_at_an_interrupt_is_not_retried() -> None:
     client = Interrupting(5, in_turn(CallError(CallErrorKind.TRANSIENT, "reset")))
     with interrupted(client) as (journal, _):
         assert set(journal) <= {"failed"}
     assert client.sent_late == 0
 
 
-def test_what_does_not_come_back_within_the_grace_is_given_up() -> None:
+def test_a_call_that_does_not_return_within_the_grace_is_abandoned() -> None:
     client = Interrupting(5, in_turn(GOOD), seconds=60)
     started = time.monotonic()
     with interrupted(client, replace(QUICK, drain_seconds=0.2)) as (journal, _):
@@ -105,7 +105,7 @@ def test_what_does_not_come_back_within_the_grace_is_given_up() -> None:
 
 def test_after_an_interrupt_the_rest_is_bought_by_the_next_run() -> None:
     client = Interrupting(30, in_turn(GOOD), seconds=0.002)
-    with open_gateway(client, retry_policy=PATIENCE) as gateway:
+    with open_gateway(client, retry_policy=LONG_DRAIN) as gateway:
         with pytest.raises(KeyboardInterrupt):
             gateway.buy(MANY, ignore, shard="s", stage="t")
         answers = gateway.answers(MANY, shard="s", stage="t")
@@ -113,14 +113,14 @@ def test_after_an_interrupt_the_rest_is_bought_by_the_next_run() -> None:
     assert client.billed == len(MANY)
 
 
-def test_what_was_interrupted_while_its_client_was_loaded_is_never_sent() -> None:
+def test_a_request_interrupted_while_its_client_loads_is_never_sent() -> None:
     client = Interrupting(1, in_turn(GOOD))
 
     def load() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.3)  # the loop is busy, and does not hear of it
 
-    with open_gateway(client, retry_policy=PATIENCE) as gateway:
+    with open_gateway(client, retry_policy=LONG_DRAIN) as gateway:
         endpoints = gateway.endpoints
         gateway.endpoints = lambda model: replace(endpoints(model), prepare=load)
         with pytest.raises(KeyboardInterrupt):

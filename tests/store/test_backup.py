@@ -10,6 +10,7 @@ import pytest
 
 from persona_pipeline.errors import StoreError
 from persona_pipeline.llm.gateway.journal import Journal
+from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings, load_settings
 from persona_pipeline.store.backup import back_up, restore
 from persona_pipeline.store.store import Store
@@ -43,10 +44,10 @@ def files_of(settings: Settings) -> dict[str, bytes]:
 def test_what_is_restored_is_what_was_backed_up(
     settings: Settings, tmp_path: Path, name: str
 ) -> None:
-    back_up(settings, tmp_path / name)
+    back_up(settings, Project(settings).database, tmp_path / name)
     other = load_settings(data_dir=tmp_path / "other")
 
-    restore(other, tmp_path / name)
+    restore(other, Project(other).database, tmp_path / name)
 
     assert rows_of(store_of(other), "select persona_id from personas.hub") == [("a",), ("b",)]
     assert files_of(other) == files_of(settings)
@@ -58,12 +59,12 @@ def test_what_is_restored_is_what_was_backed_up(
 def test_data_that_is_there_is_not_overwritten_and_with_replace_kept_aside(
     settings: Settings, tmp_path: Path
 ) -> None:
-    back_up(settings, tmp_path / "all.tar")
+    back_up(settings, Project(settings).database, tmp_path / "all.tar")
     store_of(settings).replace([hub("s1", "c")], [], run_id="r")
     with pytest.raises(StoreError, match="is there already: use --replace"):
-        restore(settings, tmp_path / "all.tar")
+        restore(settings, Project(settings).database, tmp_path / "all.tar")
 
-    restore(settings, tmp_path / "all.tar", replace=True)
+    restore(settings, Project(settings).database, tmp_path / "all.tar", replace=True)
 
     assert rows_of(store_of(settings), "select persona_id from personas.hub") == [("a",), ("b",)]
     [old] = settings.data_dir.glob("replaced-*")
@@ -74,23 +75,28 @@ def test_data_that_is_there_is_not_overwritten_and_with_replace_kept_aside(
 def test_nothing_is_replaced_while_a_run_holds_the_database(
     settings: Settings, tmp_path: Path
 ) -> None:
-    back_up(settings, tmp_path / "all.tar")
+    back_up(settings, Project(settings).database, tmp_path / "all.tar")
     with held(store_of(settings)), pytest.raises(StoreError, match="is held by process"):
-        restore(settings, tmp_path / "all.tar", replace=True)
+        restore(settings, Project(settings).database, tmp_path / "all.tar", replace=True)
     assert not list(settings.data_dir.glob("re*-*"))
 
 
 def test_a_damaged_backup_changes_nothing(settings: Settings, tmp_path: Path) -> None:
     path = tmp_path / "all.tar"
-    back_up(settings, path)
+    back_up(settings, Project(settings).database, path)
     content = bytearray(path.read_bytes())
     content[content.rindex(b"staged")] ^= 1
     path.write_bytes(content)
     before = settings.database.read_bytes()
     with pytest.raises(StoreError, match=r"is damaged: shards/s1\.parquet is not what was"):
-        restore(settings, path, replace=True)
+        restore(settings, Project(settings).database, path, replace=True)
     assert settings.database.read_bytes() == before
     assert not list(settings.data_dir.glob("re*-*"))
+
+
+def restore_into(folder: Path, path: Path) -> None:
+    settings = load_settings(data_dir=folder)
+    restore(settings, Project(settings).database, path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"\x1f\x8b broken"])
@@ -98,7 +104,7 @@ def test_what_is_no_backup_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "all.tar"
     path.write_bytes(content)
     with pytest.raises(StoreError, match=r"all\.tar is no whole backup"):
-        restore(load_settings(data_dir=tmp_path / "data"), path)
+        restore_into(tmp_path / "data", path)
 
 
 def test_an_archive_cannot_write_outside_the_data_directory(tmp_path: Path) -> None:
@@ -106,7 +112,7 @@ def test_an_archive_cannot_write_outside_the_data_directory(tmp_path: Path) -> N
     with tarfile.open(path, "w") as archive:
         archive.addfile(tarfile.TarInfo("../outside.txt"))
     with pytest.raises(StoreError, match=r"evil\.tar is no whole backup"):
-        restore(load_settings(data_dir=tmp_path / "data"), path)
+        restore_into(tmp_path / "data", path)
     assert not (tmp_path / "outside.txt").exists()
 
 
@@ -114,26 +120,27 @@ def test_a_backup_needs_data_a_known_ending_and_a_free_name(
     settings: Settings, tmp_path: Path
 ) -> None:
     with pytest.raises(StoreError, match=r"there is no .* to back up"):
-        back_up(load_settings(data_dir=tmp_path / "none"), tmp_path / "all.tar")
+        nothing = load_settings(data_dir=tmp_path / "none")
+        back_up(nothing, Project(nothing).database, tmp_path / "all.tar")
     with pytest.raises(StoreError, match=r"must end in \.tar, \.tar\.gz or \.tgz"):
-        back_up(settings, tmp_path / "all.zip")
+        back_up(settings, Project(settings).database, tmp_path / "all.zip")
     (tmp_path / "all.tar").write_bytes(b"mine")
     with pytest.raises(StoreError, match="is there already: choose another name"):
-        back_up(settings, tmp_path / "all.tar")
+        back_up(settings, Project(settings).database, tmp_path / "all.tar")
     with pytest.raises(StoreError, match="cannot be written"):
-        back_up(settings, tmp_path / "no" / "all.tar")
+        back_up(settings, Project(settings).database, tmp_path / "no" / "all.tar")
 
 
 def test_a_lost_or_broken_database_is_restored_beside_what_is_left(
     settings: Settings, tmp_path: Path
 ) -> None:
-    back_up(settings, tmp_path / "all.tar")
+    back_up(settings, Project(settings).database, tmp_path / "all.tar")
     for spoil in (settings.database.unlink, lambda: settings.database.write_bytes(b"broken")):
         spoil()
         settings.database.with_name("pipeline.duckdb.wal").write_bytes(b"left behind")
         with pytest.raises(StoreError, match="is there already: use --replace"):
-            restore(settings, tmp_path / "all.tar")
-        restore(settings, tmp_path / "all.tar", replace=True)
+            restore(settings, Project(settings).database, tmp_path / "all.tar")
+        restore(settings, Project(settings).database, tmp_path / "all.tar", replace=True)
         matches = rows_of(store_of(settings), "select persona_id from personas.hub")
         assert matches == [("a",), ("b",)]
         assert (settings.staging_dir / "s1.parquet").read_bytes() == b"staged"
@@ -144,7 +151,7 @@ def test_a_lost_or_broken_database_is_restored_beside_what_is_left(
 def test_nothing_is_replaced_while_a_run_works_on_a_shard(
     settings: Settings, tmp_path: Path
 ) -> None:
-    back_up(settings, tmp_path / "all.tar")
+    back_up(settings, Project(settings).database, tmp_path / "all.tar")
     holder = (
         "import sys\nfrom pathlib import Path\nfrom persona_pipeline.locks import exclusive_lock\n"
     )
@@ -154,16 +161,16 @@ def test_nothing_is_replaced_while_a_run_works_on_a_shard(
         assert run.stdout is not None
         run.stdout.readline()
         with pytest.raises(StoreError, match=r"a run is going on: .*s1 is held"):
-            restore(settings, tmp_path / "all.tar", replace=True)
+            restore(settings, Project(settings).database, tmp_path / "all.tar", replace=True)
         run.terminate()
     assert not list(settings.data_dir.glob("re*-*"))
 
 
 def test_what_is_restored_is_published(settings: Settings, tmp_path: Path) -> None:
-    back_up(settings, tmp_path / "all.tar")
+    back_up(settings, Project(settings).database, tmp_path / "all.tar")
     store_of(settings).replace([hub("s1", "c")], [], run_id="r")
     store_of(settings).publish()
-    restore(settings, tmp_path / "all.tar", replace=True)
+    restore(settings, Project(settings).database, tmp_path / "all.tar", replace=True)
     assert snapshot_rows(store_of(settings), "select persona_id from personas.hub") == [
         ("a",),
         ("b",),

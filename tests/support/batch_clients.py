@@ -1,18 +1,21 @@
-"""A client of the batch API before a server of our own, and what is asked of it."""
+"""Open clients of the batch API on a test server, and ask them."""
 
 import asyncio
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from persona_pipeline.llm.batches.client import BatchChatClient, Batching
+from persona_pipeline.llm.batches.collection import CollectedBatch, collect_finished
 from persona_pipeline.llm.batches.records import BatchRecord, find_records
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.errors import CallError
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
+from persona_pipeline.models import open_batch_api
 from persona_pipeline.settings import Settings, load_settings
 from tests.support.batch_server import BatchServer, Json
-from tests.support.purchases import GOOD, Shelf, make_request
+from tests.support.purchases import GOOD, MemoryStore, make_request
 
 MODEL = "openai/served"
 
@@ -42,7 +45,7 @@ def open_client(
 
 
 def ask(client: BatchChatClient, *requests: ChatRequest, attempt: int = 0) -> Outcomes:
-    """What each of them gets in one process."""
+    """Return the outcome of each request in one process."""
 
     async def all_of_them() -> Outcomes:
         calls = [client.complete(request, attempt=attempt) for request in requests]
@@ -54,7 +57,7 @@ def ask(client: BatchChatClient, *requests: ChatRequest, attempt: int = 0) -> Ou
 
 
 def stop_while_waiting(client: BatchChatClient, *requests: ChatRequest) -> None:
-    """A process that goes once its batch is submitted."""
+    """Act as a process that ends once its batch is submitted."""
 
     async def wait_a_little() -> None:
         waiting = [asyncio.create_task(client.complete(request)) for request in requests]
@@ -82,10 +85,10 @@ def the_error(outcomes: Outcomes) -> CallError:
     return error
 
 
-def in_database(requests: Sequence[ChatRequest]) -> Shelf:
-    """A database that holds answers to these requests."""
+def in_database(requests: Sequence[ChatRequest]) -> MemoryStore:
+    """Return a database that holds answers to these requests."""
     keys = [request.call_key for request in requests]
-    return Shelf({key: Answer(key, MODEL, "ok", GOOD, None) for key in keys})
+    return MemoryStore({key: Answer(key, MODEL, "ok", GOOD, None) for key in keys})
 
 
 def count_prompt(body: Json, _before: int) -> str:
@@ -103,3 +106,8 @@ def batch_settings(server: BatchServer, folder: Path, **arguments: object) -> Se
             **arguments,
         }
     )
+
+
+def collect(settings: Settings) -> list[CollectedBatch]:
+    """Collect the finished batches under these settings, as the sensor does."""
+    return collect_finished(settings.batches_dir, partial(open_batch_api, settings))

@@ -1,4 +1,4 @@
-"""A provider's files and batches API, as OpenAI has it, that counts what it billed."""
+"""Serve files and batches as OpenAI does, and count what was billed."""
 
 import json
 import re
@@ -19,31 +19,31 @@ Json = dict[str, Any]
 
 
 def answer_schema(body: Json, _before: int) -> str | int:
-    """The smallest answer of the request's schema."""
+    """Return the smallest answer of the request's schema."""
     schema = body["response_format"]["json_schema"]["schema"]
     return instance_of_schema(ChatRequest("served", tuple(body["messages"]), schema, Sampling()))
 
 
 @dataclass
 class BatchServer:
-    """What it does, and what it was asked.
+    """Script the server's behaviour, and keep what it was asked.
 
-    `answer`: the content, or the status of an error, for a request that was answered so many times
-    before. `billed`: answers by custom id, `prompts`: by messages.
+    `answer`: returns the content, or the status of an error, for a request and how often it was
+    answered before. `billed`: answers by custom id. `prompts`: answers by messages.
     """
 
     answer: Callable[[Json, int], str | int] = answer_schema
     delay: float = 0.0
     expires_after: int | None = None
-    """Lines that the next batch answers before it expires."""
+    """Requests that the next batch answers before it expires."""
     refuses_batches: list[Json] = field(default_factory=list)
-    """Errors of validation, one for each of the next batches."""
+    """Validation errors, one for each of the next batches."""
     troubles: list[int] = field(default_factory=list)
-    """Statuses of the next answers about batches, before they are real ones."""
+    """Error statuses of the next answers about batches, before real answers."""
     upload_troubles: list[int] = field(default_factory=list)
-    """The same of files."""
+    """Error statuses of the next answers about files."""
     loses_answer: bool = False
-    """The next batch is created, but the client never hears of it."""
+    """Whether the next batch is created without an answer to the client."""
     key: str | None = None
     page: int = 100
     url: str = ""
@@ -62,11 +62,11 @@ class BatchServer:
 
     @property
     def bodies(self) -> list[Json]:
-        """Every request that came in a batch."""
+        """Return every request that arrived in a batch."""
         return [line["body"] for batch in self.batches.values() for line in self._lines(batch)]
 
     def finish(self) -> None:
-        """Answer all batches now, and those to come at once."""
+        """Answer all batches now, and later ones at once."""
         with self.lock:
             self.delay = 0.0
             for batch in self.batches.values():
@@ -115,7 +115,7 @@ class BatchServer:
         return {key: value for key, value in batch.items() if key[0] != "_"}
 
     def listed(self, after: str | None) -> Json:
-        """The newest first, a page at a time."""
+        """Return one page of batches, newest first."""
         names = list(reversed(self.batches))
         begin = names.index(after) + 1 if after else 0
         shown = [self.view(name) for name in names[begin : begin + self.page]]
@@ -164,7 +164,7 @@ def _line(line: Json, response: Json | None = None, error: Json | None = None) -
 
 @contextmanager
 def serve_batches(server: BatchServer) -> Iterator[BatchServer]:
-    """The server on a free port, for as long as the block runs."""
+    """Serve on a free port while the block runs."""
     http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
     http.daemon_threads = True
     server.url = f"http://127.0.0.1:{http.server_port}/v1"
@@ -189,7 +189,7 @@ def _handler(server: BatchServer) -> type[BaseHTTPRequestHandler]:
             _respond(server, self, lambda: _get(server, self.path))
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     return Handler
 
@@ -247,7 +247,7 @@ def _refusal(server: BatchServer, handler: BaseHTTPRequestHandler) -> int | None
 
 
 def _uploaded(content_type: str, data: bytes) -> bytes:
-    """The file in a form."""
+    """Return the file in a form."""
     matches = re.search(r'boundary="?([^";]+)', content_type)
     assert matches
     for part in data.split(b"--" + matches[1].encode())[1:-1]:

@@ -9,6 +9,7 @@ import dagster as dg
 
 from assets.checks import LAWS, MEASURES, build_checks
 from assets.resources import StoreResource
+from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings
 from persona_pipeline.store.store import Store
 from tests.assets.conftest import QUIET, Platform
@@ -58,7 +59,7 @@ class CheckedProject:
     def check_all(self, *names: str, **other: object) -> dict[str, CheckResult]:
         """Execute some checks, and nothing else."""
         settings = self.settings.model_copy(update=other)
-        checks = build_checks(settings)
+        checks = build_checks(Project(settings))
         keys = [key for step in checks for key in step.check_keys if key.name in names]
         job = dg.define_asset_job("checks", selection=dg.AssetSelection.checks(*keys))
         store = StoreResource(database=str(settings.database), snapshot=str(settings.snapshot))

@@ -1,4 +1,4 @@
-"""The two ways to a provider, side by side before one server."""
+"""Compare both clients of served models on one server."""
 
 import asyncio
 from email.utils import formatdate
@@ -87,7 +87,7 @@ def ask(client: ChatClient, *requests: ChatRequest) -> list[ChatReply]:
 
 
 def outcome(client: ChatClient, model: str) -> tuple[object, ...]:
-    """The reply, or what matters of the error."""
+    """Return the reply, or what matters of the error."""
     try:
         return tuple(ask(client, request_to(model)))
     except CallError as error:
@@ -170,7 +170,7 @@ FAULTS: dict[str, tuple[Reply, tuple[object, ...]]] = {
 
 
 LIBRARIES = ["openai/served", "hosted_vllm/served"]
-"""LiteLLM's two ways to send a request."""
+"""The two ways in which LiteLLM sends a request."""
 
 
 MOVED = (

@@ -100,7 +100,8 @@ class PageFolder:
         """
         words = shlex.split(command, comments=True)
         if words[0] == "export":
-            os.environ.update(word.split("=", 1) for word in words[1:])
+            for name, _, value in (word.partition("=") for word in words[1:]):
+                os.environ[name] = value
             return ""
         if not command.startswith(COMMAND):
             return self._run_other(command)

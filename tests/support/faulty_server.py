@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server that gives the scripted replies, faults included."""
+"""Serve scripted replies as an OpenAI-compatible server, faults included."""
 
 import json
 import socket
@@ -20,30 +20,31 @@ USAGE = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP answer."""
+    """Describe one HTTP answer."""
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     fault: str = ""
-    """reset: the connection breaks before the answer; cut: in it; hang: the answer never comes."""
+    """reset: the connection breaks before the answer; cut: within it; hang: no answer ever
+    comes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One request as the server got it."""
+    """Keep one request as the server received it."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: dict[str, Any]
     port: int
-    """The client's: the same for all requests on one connection."""
+    """The client's port: the same for all requests on one connection."""
 
 
 @dataclass(slots=True)
 class FaultyServer:
-    """Gives its replies in turn, the last one from then on; keeps what it was sent."""
+    """Give the replies in turn, repeat the last one, and keep the requests."""
 
     replies: list[Reply]
     url: str = ""
@@ -54,19 +55,19 @@ class FaultyServer:
 
 
 def chat(content: object, finish_reason: str | None = "stop", **message: object) -> Reply:
-    """A completion."""
+    """Return a completion."""
     turn = {"role": "assistant", "content": content, **message}
     choice = {"index": 0, "finish_reason": finish_reason, "message": turn}
     return _json(200, _completion([choice]))
 
 
 def no_choices() -> Reply:
-    """A completion with nothing in it."""
+    """Return a completion without choices."""
     return _json(200, _completion([]))
 
 
 def vectors(*rows: list[float]) -> Reply:
-    """Embeddings."""
+    """Return embeddings."""
     data = [
         {"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)
     ]
@@ -74,14 +75,14 @@ def vectors(*rows: list[float]) -> Reply:
 
 
 def refuse(status: int, message: str = "no", **headers: str) -> Reply:
-    """An error, as OpenAI words it."""
+    """Return an error in OpenAI's form."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return _json(status, {"error": {"message": message, "type": "t", "code": "c"}}, named)
 
 
 @contextmanager
 def serve(*replies: Reply, keeps_alive: bool = False) -> Iterator[FaultyServer]:
-    """The server on a free port, for as long as the block runs."""
+    """Serve on a free port while the block runs."""
     served = FaultyServer(list(replies))
     handler = _handler(served)
     handler.protocol_version = "HTTP/1.1" if keeps_alive else "HTTP/1.0"
@@ -128,13 +129,13 @@ def _handler(served: FaultyServer) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(reply.body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     return Handler
 
 
 def completion(choices: list[dict[str, Any]], usage: object = USAGE) -> Reply:
-    """A completion with these choices and this usage."""
+    """Return a completion with these choices and this usage."""
     return _json(200, _completion(choices, usage))
 
 

@@ -1,4 +1,4 @@
-"""A gate in virtual time, and servers that refuse, queue or break down."""
+"""Simulate a limiter in virtual time, with servers that refuse, queue or break down."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ ANSWERED, REFUSED, TROUBLE = Outcome.ANSWERED, Outcome.REFUSED, Outcome.TROUBLE
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Time passes only by waiting, and then at once."""
+    """Let time pass only by waiting, and then at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         really_select = selector.select
 
         def select(timeout: float | None = None) -> list[Any]:
-            assert timeout is not None, "everybody waits for ever"
+            assert timeout is not None, "all tasks wait for ever"
             self.now += max(0, timeout)
             return list(really_select(0))
 
@@ -48,13 +48,13 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def make_gate(ceiling: int, **settings: Any) -> RateLimiter:  # noqa: ANN401
+def make_limiter(ceiling: int, **settings: Any) -> RateLimiter:  # noqa: ANN401
     return RateLimiter(ceiling, clock=now, **settings)
 
 
 @dataclass
 class Report:
-    """What a stage saw."""
+    """Keep what a stage observed."""
 
     limiter: RateLimiter
     seconds: float = 0.0
@@ -67,7 +67,7 @@ class Report:
         return self.outcomes[REFUSED] / self.outcomes.total()
 
     def late_limits(self) -> list[int]:
-        """After the run-in and before the last rows, when the limit does not matter."""
+        """Return the limits after the run-in, without the last rows, for which no limit matters."""
         count = len(self.limits)
         return self.limits[count // 2 : count * 9 // 10]
 
@@ -75,13 +75,13 @@ class Report:
 async def run_stage(
     limiter: RateLimiter, server: Server, rows: int, *, workers: int = 500
 ) -> Report:
-    """Every row is asked for until it is answered; a refused one waits for a second."""
+    """Ask for every row until it is answered. A refused row waits for a second."""
     report, began = Report(limiter), now()
     unanswered = iter(range(rows))
 
     async def call() -> Outcome:
         permit = await limiter.enter()
-        report.outage_calls += limiter.is_out
+        report.outage_calls += limiter.is_outage
         outcome = await server()
         limiter.leave(permit, outcome, retry_after=1 if outcome is REFUSED else None)
         report.outcomes[outcome] += 1
@@ -90,7 +90,7 @@ async def run_stage(
 
     async def work() -> None:
         for _ in unanswered:
-            while await call() is not ANSWERED:  # noqa: ASYNC110 - a row tries again
+            while await call() is not ANSWERED:  # noqa: ASYNC110 - a row is retried
                 await asyncio.sleep(1)
 
     await asyncio.gather(*(work() for _ in range(workers)))
@@ -100,13 +100,13 @@ async def run_stage(
 
 def simulate(server: Server, rows: int, ceiling: int, *, start: int = 32) -> Report:
     async def main() -> Report:
-        return await run_stage(make_gate(ceiling, start=start), server, rows)
+        return await run_stage(make_limiter(ceiling, start=start), server, rows)
 
     return run(main())
 
 
 def serve_noisily(sigma: float, *, refused: float = 0.0, seed: int = 0) -> Server:
-    """As many at a time as wanted, a second each (lognormal)."""
+    """Serve any number at a time, in one second each (lognormal)."""
     dice = random.Random(seed)
 
     async def server() -> Outcome:
@@ -120,7 +120,7 @@ def serve_noisily(sigma: float, *, refused: float = 0.0, seed: int = 0) -> Serve
 
 
 def serve_at_most(cap: int, *, refusal_seconds: float) -> Server:
-    """A provider that answers in a second and refuses what is over its cap."""
+    """Serve in about one second, and refuse calls over the cap."""
     server, busy = serve_noisily(0.3), 0
 
     async def capped() -> Outcome:
@@ -137,7 +137,7 @@ def serve_at_most(cap: int, *, refusal_seconds: float) -> Server:
 
 
 def serve_in_turn(workers: int, *, sigma: float, seed: int) -> Server:
-    """vLLM, llama.cpp: the others wait in the server."""
+    """Serve as vLLM and llama.cpp do: further calls queue in the server."""
     server, slots = serve_noisily(sigma, seed=seed), asyncio.Semaphore(workers)
 
     async def queueing() -> Outcome:
@@ -148,7 +148,7 @@ def serve_in_turn(workers: int, *, sigma: float, seed: int) -> Server:
 
 
 def serve_together(workers: int, *, sigma: float, seed: int) -> Server:
-    """All share the workers: latency = service time * max(1, in flight / workers)."""
+    """Share the workers: latency = service time * max(1, in flight / workers)."""
     dice, busy = random.Random(seed), 0
 
     async def server() -> Outcome:
@@ -163,7 +163,7 @@ def serve_together(workers: int, *, sigma: float, seed: int) -> Server:
 
 
 async def answer(limiter: RateLimiter, *outcomes: Outcome, is_busy: bool = True) -> None:
-    """One call for each outcome, behind them more that say nothing."""
+    """Make one call for each outcome, and further calls that show nothing."""
 
     async def call(outcome: Outcome) -> None:
         permit = await limiter.enter()
@@ -175,5 +175,5 @@ async def answer(limiter: RateLimiter, *outcomes: Outcome, is_busy: bool = True)
 
 
 async def break_down(limiter: RateLimiter) -> None:
-    while not limiter.is_out:
+    while not limiter.is_outage:
         limiter.leave(await limiter.enter(), TROUBLE)

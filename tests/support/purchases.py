@@ -1,4 +1,4 @@
-"""Clients that fail as asked, requests, and buyers for the tests of everything that is bought."""
+"""Provide clients that fail on demand, requests, and gateways for the tests of buying."""
 
 import asyncio
 import json
@@ -38,11 +38,11 @@ QUICK = RetryPolicy(
 NO_FALLBACKS: Mapping[str, ChatClient] = {}
 
 Script = Callable[[ChatRequest, int], str | ChatReply]
-"""The answer to a request that was asked for so many times before; may raise a CallError."""
+"""Returns the answer to a request and how often it was asked before, or raises a CallError."""
 
 
 class ScriptedClient:
-    """Answers as `answer` says, and remembers how often each request was asked for."""
+    """Answer as `answer` says, and count how often each request was asked."""
 
     def __init__(self, answer: Script, *, max_concurrency: int = 4) -> None:
         self.max_concurrency = max_concurrency
@@ -65,12 +65,12 @@ class ScriptedClient:
 
 
 def _first_asked(request: ChatRequest) -> str:
-    """The key of the request that this is, or that it asks again."""
+    """Return the key of this request, or of the request that it repeats."""
     return replace(request, messages=request.messages[:1], sampling=Sampling()).call_key
 
 
 class ShufflingClient:
-    """Answers like the fake, each after a random moment, so in another order each time."""
+    """Answer like the fake, each time after a random delay, so that the order differs."""
 
     def __init__(
         self, seed: int, max_concurrency: int, reply: Callable[[ChatRequest], str]
@@ -100,7 +100,7 @@ def make_request(
 
 
 def make_call(content: str, *, status: str = "ok", text: str | None = GOOD) -> Call:
-    """The journal's row for a request with this content."""
+    """Return the journal's row for a request with this content."""
     request = make_request(content)
     return Call(
         call_key=request.call_key,
@@ -125,12 +125,12 @@ def make_call(content: str, *, status: str = "ok", text: str | None = GOOD) -> C
 
 
 def answer_of(call: Call) -> Answer:
-    """What a stage needs to know of the call."""
+    """Return what a stage needs to know of the call."""
     return Answer(call.call_key, call.model, call.status, call.response, call.error)
 
 
 def in_turn(*steps: str | ChatReply | CallError) -> Script:
-    """Each request gets the first step, then the second, ...; the last one from then on."""
+    """Give each request the first step, then the second, ..., and repeat the last one."""
 
     def answer(_request: ChatRequest, before: int) -> str | ChatReply:
         step = steps[min(before, len(steps) - 1)]
@@ -142,7 +142,7 @@ def in_turn(*steps: str | ChatReply | CallError) -> Script:
 
 
 def by_outcome(outcomes: Sequence[str]) -> Script:
-    """A good, invalid or failed answer, drawn from `outcomes` by the request's key."""
+    """Give a good, invalid or failed answer, drawn from `outcomes` by the request's key."""
 
     def answer(request: ChatRequest, _before: int) -> str:
         outcome = outcomes[int(request.call_key[:8], 16) % len(outcomes)]
@@ -161,8 +161,8 @@ PRICE = Price(input=0.01, cached_input=0.001, output=0.1)
 """USD per token: the scripted answer of 10 tokens in (1 cached) and 5 out costs 0.591."""
 
 
-class Shelf:
-    """A store that holds the given answers; `put` is another process's commit."""
+class MemoryStore:
+    """Store answers in memory. `put` is another process's commit."""
 
     def __init__(self, answers: Mapping[str, Answer] | None = None) -> None:
         self.held = dict(answers or {})
@@ -179,10 +179,10 @@ class Shelf:
         self.commits += 1
 
 
-def lanes_of(
+def endpoints_of(
     client: ChatClient, fallbacks: Mapping[str, ChatClient] = NO_FALLBACKS
 ) -> OpenEndpoint:
-    """`client` for every model but the fallbacks; each with a gate of its own."""
+    """Open `client` for every model but the fallbacks, each with its own limiter."""
     endpoints: dict[str, ModelEndpoint] = {}
 
     def endpoint(model: str) -> ModelEndpoint:
@@ -205,14 +205,14 @@ def open_gateway(
     retry_policy: RetryPolicy = QUICK,
     fallbacks: Mapping[str, ChatClient] = NO_FALLBACKS,
 ) -> Iterator[Gateway]:
-    """A buyer with its own journal; nothing stored unless given."""
+    """Open a gateway with its own journal, and a store that holds `stored`."""
     with TemporaryDirectory() as temporary:
         place = folder or Path(temporary) / "journal"
         with Journal(place) as journal:
             yield Gateway(
-                endpoints=lanes_of(client, fallbacks),
+                endpoints=endpoints_of(client, fallbacks),
                 journal=journal,
-                store=Shelf(stored),
+                store=MemoryStore(stored),
                 fallbacks=tuple(fallbacks),
                 retry_policy=retry_policy,
             )
@@ -226,20 +226,20 @@ def buy(
     stored: Mapping[str, Answer] | None = None,
     fallbacks: Mapping[str, ChatClient] = NO_FALLBACKS,
 ) -> dict[str, Answer]:
-    """One round of buying."""
+    """Buy the answers to the requests once."""
     with open_gateway(client, folder, stored=stored, fallbacks=fallbacks) as gateway:
         return gateway.answers(requests, shard="pages-00000", stage="test")
 
 
 def buy_one(client: ChatClient, request: ChatRequest, folder: Path | None = None) -> Call:
-    """One request's purchase, as it stands in the journal."""
+    """Buy one request, and return its call as journaled."""
     with open_gateway(client, folder) as gateway:
         gateway.answers([request], shard="pages-00000", stage="test")
         return journaled(gateway)[request.call_key]
 
 
 def journaled(gateway: Gateway) -> dict[str, Call]:
-    """The last line of each key in the journals that the next commit would carry."""
+    """Return the last line of each key in the journals that the next commit would include."""
     lines = [
         line for path in gateway.journal.to_commit() for line in path.read_bytes().splitlines()
     ]
@@ -247,8 +247,8 @@ def journaled(gateway: Gateway) -> dict[str, Call]:
     return {call.call_key: call for call in calls}
 
 
-def replace_lanes(gateway: Gateway, endpoint: ModelEndpoint) -> Gateway:
-    """The buyer with this lane for every model."""
+def replace_endpoints(gateway: Gateway, endpoint: ModelEndpoint) -> Gateway:
+    """Return the gateway with this endpoint for every model."""
     return replace(gateway, endpoints=lambda _model: endpoint)
 
 

@@ -14,7 +14,7 @@ import pytest
 from persona_pipeline.hub.plan import DedupPlan
 from persona_pipeline.hub.selection import select_personas
 from persona_pipeline.hub.selection_rules import Selection
-from persona_pipeline.project import dedup_plan
+from persona_pipeline.project import Project
 from persona_pipeline.settings import load_settings
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
@@ -36,15 +36,17 @@ class Persona:
 
 
 @contextmanager
-def open_project(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Project"]:
+def open_selection_project(
+    empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator["SelectionProject"]:
     """A project of its own, without publishing: not what is tested, and most of the time."""
     monkeypatch.setattr(Store, "publish", lambda _: None)
     with TemporaryDirectory() as folder:
         shutil.copy(empty_database / "pipeline.duckdb", folder)
-        yield Project(Path(folder))
+        yield SelectionProject(Path(folder))
 
 
-class Project:
+class SelectionProject:
     """A store whose hub is written by hand."""
 
     def __init__(self, folder: Path) -> None:
@@ -54,7 +56,7 @@ class Project:
 
     @property
     def plan(self) -> DedupPlan:
-        return dedup_plan(self.settings)
+        return Project(self.settings).dedup_plan
 
     def write(self, personas: Sequence[Persona]) -> None:
         """Make these the hub, in this order of rows."""

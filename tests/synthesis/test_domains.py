@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from persona_pipeline.errors import DomainError
-from persona_pipeline.synthesis.domain import BUILTIN, Domain, Prompting, load_domain, load_domains
+from persona_pipeline.synthesis.domain import BUILTIN, Domain, load_domain, load_domains
+from persona_pipeline.synthesis.prompting import Prompting
 
 NAMES = ["instruction", "knowledge", "logical_reasoning", "math", "npc", "tool"]
 PERSONA = "A lock keeper on a narrow canal who counts herons for the county."

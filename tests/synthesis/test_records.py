@@ -15,7 +15,8 @@ from persona_pipeline.llm.requests import ChatRequest
 from persona_pipeline.reasons import RecordReason
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
-from persona_pipeline.synthesis.domain import Domain, Prompting
+from persona_pipeline.synthesis.domain import Domain
+from persona_pipeline.synthesis.prompting import Prompting
 from persona_pipeline.synthesis.records import SynthesisPlan, synthesize
 from persona_pipeline.synthesis.tables import table_columns, table_descriptions, table_name
 from tests.support.purchases import ScriptedClient, by_outcome, open_gateway

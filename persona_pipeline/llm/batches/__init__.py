@@ -1,1 +1,1 @@
-"""The provider's batch API: submitted, waited for, collected."""
+"""Buy answers through a provider's batch API: submit, wait, collect."""

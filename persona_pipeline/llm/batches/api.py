@@ -1,4 +1,7 @@
-"""A provider's batch API, by LiteLLM's file and batch calls: answers within a day, for less."""
+"""Call a provider's batch API through LiteLLM's file and batch calls.
+
+A batch is answered within a day, at a lower price.
+"""
 
 import asyncio
 import json
@@ -16,15 +19,15 @@ from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
 from persona_pipeline.llm.requests import ChatReply
 
 PROVIDERS = ("openai", "hosted_vllm")
-"""Those whose batches LiteLLM creates, finds again and collects as OpenAI does. Not azure, mistral,
-vertex_ai, bedrock, xai: their batch files are in forms of their own, or cannot be listed."""
+"""Providers whose batches LiteLLM creates, finds and collects as OpenAI's. The batch files of
+azure, mistral, vertex_ai, bedrock and xai have forms of their own, or cannot be listed."""
 ENDPOINT = "/v1/chat/completions"
 WINDOW = "24h"
 TRANSFER_SECONDS = 600.0
-"""For a file of 100 MB."""
+"""Seconds for a file of 100 MB."""
 OVER = {"completed", "expired", "cancelled", "failed"}
 QUOTA = ("token_limit_exceeded", "Enqueued token limit")
-"""Said of a batch that fails because too much is waiting already: another time it may pass."""
+"""Signs of a batch that fails because too much is queued already. It may pass at another time."""
 QUOTA_SECONDS = 60.0
 PAGE = 100
 CLOCKS_APART = 3600.0
@@ -32,18 +35,18 @@ CLOCKS_APART = 3600.0
 CLOSE = {"Connection": "close"}
 """LiteLLM opens a client for each of these calls and never closes it."""
 LAST_SECONDS = 0.1
-"""For a call under way when we are stopped: see `_settled`."""
+"""Seconds for a call in flight when we are stopped. See `_settled`."""
 NO_LOGGING = {"batch_ignore_default_logging": True}
-"""Or LiteLLM downloads the answers of a finished batch once more, to add up its cost."""
+"""Without this, LiteLLM downloads the answers of a finished batch once more, to add up its cost."""
 
 
 class NeverSubmitted(Exception):  # noqa: N818 - not an error: nothing was bought
-    """The provider has no batch of this submission."""
+    """Report that the provider has no batch of this submission."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchState:
-    """What the provider says of a batch."""
+    """Hold what the provider reports of a batch."""
 
     status: str
     files: tuple[str, ...]
@@ -52,17 +55,17 @@ class BatchState:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether the batch will change no more."""
         return self.status in OVER
 
 
 class BatchApi:
-    """One model's batches at one server; every error is one of our kinds."""
+    """Call the batch API for one model at one server. Every error is a `CallError`."""
 
     def __init__(
         self, model: str, *, api_base: str | None = None, api_key: str | None = None
     ) -> None:
-        """As for a chat client.
+        """Take the arguments of a chat client.
 
         Raises:
             CallError: the server has no batches that we can use, or its key is missing.
@@ -77,7 +80,7 @@ class BatchApi:
         self.model, self.address = model, address_of(endpoint.address)
         self._key = endpoint.key
         self._server = {
-            "custom_llm_provider": "openai",  # the others' own addresses would not be used
+            "custom_llm_provider": "openai",  # with another provider, LiteLLM ignores the address
             "api_base": endpoint.address,
             "api_key": endpoint.key,
             "timeout": TRANSFER_SECONDS,
@@ -87,13 +90,13 @@ class BatchApi:
         }
 
     async def upload(self, name: str, lines: bytes) -> str:
-        """Send a batch's requests, without buying anything; the file's id."""
+        """Upload the requests of a batch without buying anything. Return the file's id."""
         file = (f"{name}.jsonl", lines, "application/jsonl")
         sent = await self._call(import_litellm().acreate_file, file=file, purpose="batch")
         return str(sent.id)
 
     async def create(self, file_id: str, submission: Submission) -> str:
-        """Buy the answers to an uploaded file; the batch's id."""
+        """Buy the answers to an uploaded file. Return the batch's id."""
         batch = await self._call(
             import_litellm().acreate_batch,
             completion_window=WINDOW,
@@ -104,11 +107,11 @@ class BatchApi:
         return str(batch.id)
 
     async def find(self, submission: Submission) -> str | None:
-        """The batch that came of a submission, if the provider took it."""
+        """Return the id of the submission's batch, if the provider accepted it."""
         after = None
         while True:
             page = await self._call(import_litellm().alist_batches, limit=PAGE, after=after)
-            await page._client.close()  # noqa: SLF001 - this call takes no headers: see CLOSE
+            await page._client.close()  # noqa: SLF001 - this call accepts no headers: see CLOSE
             for batch in page.data:
                 if (batch.metadata or {}).get("submission") == submission.submission:
                     return str(batch.id)
@@ -117,8 +120,8 @@ class BatchApi:
                 return None
             after = page.data[-1].id
 
-    async def look(self, batch_id: str) -> BatchState:
-        """How far a batch is."""
+    async def retrieve(self, batch_id: str) -> BatchState:
+        """Return how far a batch is."""
         batch = await self._call(import_litellm().aretrieve_batch, batch_id=batch_id)
         files = (batch.output_file_id, batch.error_file_id)
         counts = batch.request_counts
@@ -131,7 +134,7 @@ class BatchApi:
         )
 
     async def download(self, files: tuple[str, ...]) -> bytes:
-        """The answers and errors of a batch that is over, a line each."""
+        """Return the answers and errors of a finished batch, one per line."""
         contents = [
             (await self._call(import_litellm().afile_content, file_id=file)).content
             for file in files
@@ -139,10 +142,10 @@ class BatchApi:
         return b"".join(content.rstrip(b"\n") + b"\n" for content in contents)
 
     def read_line(self, line: dict[str, Any]) -> ChatReply:
-        """The reply on a line of the results.
+        """Return the reply on a line of the results.
 
         Raises:
-            CallError: there is none.
+            CallError: the line has no reply.
         """
         response = line.get("response") or {}
         status = response.get("status_code")
@@ -152,7 +155,7 @@ class BatchApi:
             problem = (line.get("error") or {}).get("message") or "the batch ended without it"
             raise CallError(CallErrorKind.TRANSIENT, shown(str(problem), self._key))
         error = refused(status, {}, json.dumps(response.get("body")), self._key)
-        if error.kind is CallErrorKind.RATE:  # of another's pace: asked again, but not for ever
+        if error.kind is CallErrorKind.RATE:  # not our pace: retried, but not for ever
             error.kind = CallErrorKind.TRANSIENT
         raise error
 
@@ -160,26 +163,26 @@ class BatchApi:
         try:
             return await _settled(function(**asked, **self._server))
         except import_litellm().exceptions.openai.OpenAIError as error:
-            raise translate(error, self._key) from None  # its text may hold the key
+            raise translate(error, self._key) from None  # its text may contain the key
 
 
 async def advance(record: BatchRecord, api: BatchApi) -> BatchState | None:
-    """Bring a held record one step further: to its batch's name, to its results.
+    """Advance a locked record by one step: to the id of its batch, or to its results.
 
     Raises:
-        NeverSubmitted: the record was dropped, nothing was bought.
-        CallError: rate or transient where it may go on later.
+        NeverSubmitted: nothing was bought. The record was dropped.
+        CallError: of kind rate or transient if it may go on later.
     """
     submission = record.submission
     if record.is_finished:
         return None
     if record.batch_id is None:
-        matches = await api.find(submission)
-        if matches is None:
+        batch_id = await api.find(submission)
+        if batch_id is None:
             record.drop()
             raise NeverSubmitted
-        record.note_batch(matches)
-    state = await api.look(str(record.batch_id))
+        record.note_batch(batch_id)
+    state = await api.retrieve(str(record.batch_id))
     if state.status == "failed":
         record.drop()
         raise _failed(record, state)
@@ -192,7 +195,7 @@ def check_batches(model: str) -> None:
     """Refuse a model whose provider has no batches that we can use.
 
     Raises:
-        ModelError: says which have.
+        ModelError: the message names the providers that have them.
     """
     provider, slash, _ = model.partition("/")
     if slash and provider not in PROVIDERS:
@@ -200,16 +203,16 @@ def check_batches(model: str) -> None:
 
 
 def new_submission(model: str, address: str, shard: str, requests: dict[str, str]) -> Submission:
-    """A submission of these requests, with a name of its own."""
+    """Return a submission of these requests, with a unique name."""
     now = time.time()
     return Submission(f"{int(now * 1000)}-{token_hex(4)}", model, address, shard, now, requests)
 
 
 async def _settled(call: Awaitable[Any]) -> Any:  # noqa: ANN401 - LiteLLM's types are partial
-    """The call's result. When we are stopped it is given a moment.
+    """Return the call's result. When we are stopped, give the call a moment.
 
-    LiteLLM makes a request in another thread and then awaits it: stopped between the two, Python
-    warns of a coroutine that nobody awaited.
+    LiteLLM makes a request in another thread and then awaits it. If it is stopped between the two,
+    Python warns of a coroutine that was never awaited.
     """
     task = asyncio.ensure_future(call)
     try:
@@ -222,7 +225,7 @@ async def _settled(call: Awaitable[Any]) -> Any:  # noqa: ANN401 - LiteLLM's typ
 
 
 def _failed(record: BatchRecord, state: BatchState) -> CallError:
-    """Nothing of it was bought."""
+    """Return the error of a batch that failed. Nothing of it was bought."""
     words = f"batch {record.batch_id} of {len(record.submission.requests):,} requests failed: "
     if any(sign in state.problem for sign in QUOTA):
         hint = "; a lower batch_size asks for less at once"

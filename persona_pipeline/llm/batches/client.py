@@ -1,7 +1,7 @@
-"""The batch client: requests gathered, bought as one batch, and answered when it is over.
+"""Gather requests, buy them as one batch, and answer them when the batch is over.
 
-What was submitted stays submitted: a run that ends while it waits, in whatever way, leaves a
-record, and the next one that asks for the same answers takes them from there.
+A submission outlives the run. A run that ends while it waits, for whatever reason, leaves a record,
+and the next run that asks for the same answers takes them from there.
 """
 
 import asyncio
@@ -14,22 +14,22 @@ from pathlib import Path
 from persona_pipeline.llm.batches.api import ENDPOINT, BatchApi, NeverSubmitted, new_submission
 from persona_pipeline.llm.batches.pending import PendingBatches
 from persona_pipeline.llm.batches.records import BatchRecord, start_record
-from persona_pipeline.llm.batches.waiting import BatchUnderWay, Waiting, fail
+from persona_pipeline.llm.batches.waiting import RunningBatch, Waiter, fail
 from persona_pipeline.llm.clients.direct import DirectChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 
 GATHERING = 1.0
-"""Seconds without another request after which a batch goes out."""
+"""Seconds without another request after which a batch is sent."""
 MOST_BYTES = 150_000_000
-"""Of one batch's requests; OpenAI takes files of 200 MB."""
+"""The most bytes of one batch's requests. OpenAI accepts files of 200 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How batches are made up and waited for.
+    """Set how batches are gathered and waited for.
 
-    `shard`: whose requests these are, asked when a batch is submitted.
+    `shard`: returns the shard whose requests these are, called when a batch is submitted.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class Batching:
 
 
 class BatchChatClient:
-    """One model's chat requests, bought in batches."""
+    """Buy one model's chat requests in batches."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class BatchChatClient:
         api_base: str | None = None,
         api_key: str | None = None,
     ) -> None:
-        """As for a chat client, but for one model: a batch cannot ask two."""
+        """Take the arguments of a chat client, for one model: a batch cannot ask two."""
         self.max_concurrency = batching.size
         self._model, self._batching = model, batching
         self._api_base, self._api_key = api_base, (api_key or "").strip() or None
@@ -58,7 +58,7 @@ class BatchChatClient:
         self._rounds: dict[asyncio.AbstractEventLoop, _Round] = {}
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:
-        """The answer, hours later, or from a batch that an earlier process submitted."""
+        """Return the answer hours later, or from a batch that an earlier process submitted."""
         awaited = self._round()
         body = self._direct.body_of(request)
         if body is None:
@@ -67,7 +67,7 @@ class BatchChatClient:
         return await awaited.ask(request, body, is_first=attempt == 0)
 
     async def close(self) -> None:
-        """Stop waiting in this event loop; what was submitted stays."""
+        """Stop waiting in this event loop. The submissions stay."""
         ended = self._rounds.pop(asyncio.get_running_loop(), None)
         if ended is not None:
             await ended.close()
@@ -85,23 +85,23 @@ class BatchChatClient:
 
 @dataclass(slots=True)
 class _Round:
-    """What one event loop waits for."""
+    """Gather and follow the batches of one event loop."""
 
     api: BatchApi
     batching: Batching
     pending: PendingBatches
-    _gathered: list[Waiting] = field(default_factory=list)
+    _gathered: list[Waiter] = field(default_factory=list)
     _bytes: int = 0
     _last_asked: float = 0.0
     _answered: Counter[str] = field(default_factory=Counter)
-    _batches: dict[Path, BatchUnderWay] = field(default_factory=dict)
+    _batches: dict[Path, RunningBatch] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def ask(self, request: ChatRequest, body: bytes, *, is_first: bool) -> ChatReply:
-        """Gather the request; its answer, when there is one.
+        """Gather the request, and return its answer when it arrives.
 
-        The custom id names one purchase: the key, and how many answers to it came before and were
-        of no use. A later process counts the same, and so finds each of them.
+        The custom id names one purchase: the key, and how many unusable answers came before. A
+        later process counts in the same way, and so finds each of them.
         """
         key = request.call_key
         if is_first:
@@ -109,30 +109,30 @@ class _Round:
         count = self._answered[key]
         custom_id = f"{key}-{count}" if count else key
         reply: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
-        self._gather(Waiting(custom_id, request.origin or key, _line(custom_id, body), reply))
+        self._gather(Waiter(custom_id, request.origin or key, _line(custom_id, body), reply))
         answer = await reply
         self._answered[key] += 1
         return answer
 
     async def close(self) -> None:
-        """Wait for nothing any more."""
+        """Stop waiting."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.pending.release()
 
-    def _gather(self, waiting: Waiting) -> None:
+    def _gather(self, waiter: Waiter) -> None:
         self._last_asked = time.monotonic()
-        if self._gathered and self._bytes + len(waiting.line) > MOST_BYTES:
+        if self._gathered and self._bytes + len(waiter.line) > MOST_BYTES:
             self._send_gathered()
-        self._gathered.append(waiting)
-        self._bytes += len(waiting.line)
+        self._gathered.append(waiter)
+        self._bytes += len(waiter.line)
         if len(self._gathered) >= self.batching.size:
             self._send_gathered()
         elif len(self._gathered) == 1:
             self._start(self._send_when_quiet(self._gathered), self._gathered)
 
-    async def _send_when_quiet(self, gathered: list[Waiting]) -> None:
+    async def _send_when_quiet(self, gathered: list[Waiter]) -> None:
         while gathered is self._gathered:
             quiet = time.monotonic() - self._last_asked
             if quiet >= self.batching.gathering:
@@ -144,35 +144,36 @@ class _Round:
         gathered, self._gathered, self._bytes = self._gathered, [], 0
         self._start(self._distribute(gathered), gathered)
 
-    async def _distribute(self, gathered: list[Waiting]) -> None:
-        """Answer what was bought before; join the batches under way; submit the rest.
+    async def _distribute(self, gathered: list[Waiter]) -> None:
+        """Answer what was bought before, join the running batches, and submit the rest.
 
-        Only who holds a request's claim submits it, so no record of it comes after this look.
+        Only the holder of a request's key lock submits it, so no record of it appears after this
+        check.
         """
         self.pending.refresh()
         new = []
-        for waiting in gathered:
-            if waiting.reply.done():  # its task was cancelled
+        for waiter in gathered:
+            if waiter.reply.done():  # its task was cancelled
                 continue
-            if waiting.custom_id in self.pending.replies:
-                waiting.reply.set_result(self.pending.replies.pop(waiting.custom_id))
-            elif record := self.pending.pending.get(waiting.custom_id):
-                self._join(record, waiting)
+            if waiter.custom_id in self.pending.replies:
+                waiter.reply.set_result(self.pending.replies.pop(waiter.custom_id))
+            elif record := self.pending.pending.get(waiter.custom_id):
+                self._join(record, waiter)
             else:
-                new.append(waiting)
+                new.append(waiter)
         if new:
             self._submit(new)
 
-    def _join(self, record: BatchRecord, waiting: Waiting) -> None:
+    def _join(self, record: BatchRecord, waiter: Waiter) -> None:
         batch = self._batches.get(record.path)
         if batch is None:
             batch = self._under_way(record, [])
             self._start(self._follow(batch), batch.waiting)
-        batch.waiting.append(waiting)
+        batch.waiting.append(waiter)
 
-    def _submit(self, new: list[Waiting]) -> None:
-        requests = {waiting.custom_id: waiting.key for waiting in new}
-        lines = {waiting.custom_id: waiting.line for waiting in new}
+    def _submit(self, new: list[Waiter]) -> None:
+        requests = {waiter.custom_id: waiter.key for waiter in new}
+        lines = {waiter.custom_id: waiter.line for waiter in new}
         api, shard = self.api, self.batching.shard()
         submission = new_submission(api.model, api.address, shard, requests)
         record = start_record(self.batching.folder, submission)
@@ -180,19 +181,19 @@ class _Round:
         batch = self._under_way(record, new)
         self._start(self._follow(batch, b"".join(lines.values())), new)
 
-    def _under_way(self, record: BatchRecord, waiting: list[Waiting]) -> BatchUnderWay:
-        batch = BatchUnderWay(self.api, record, self.batching.poll_seconds, waiting)
+    def _under_way(self, record: BatchRecord, waiting: list[Waiter]) -> RunningBatch:
+        batch = RunningBatch(self.api, record, self.batching.poll_seconds, waiting)
         self._batches[record.path] = batch
         return batch
 
-    async def _follow(self, batch: BatchUnderWay, lines: bytes = b"") -> None:
-        """From its record to its answers."""
+    async def _follow(self, batch: RunningBatch, lines: bytes = b"") -> None:
+        """Follow a batch from its record to its answers."""
         record, is_old = batch.record, batch.record.is_finished
         try:
             if lines:
                 await batch.send(lines)
             await batch.wait()
-            errors = self.pending.take_in(record)
+            errors = self.pending.ingest(record)
             left = batch.hand_out(self.pending.replies, {} if is_old else errors)
             if is_old:
                 self._gather_again(left)
@@ -209,17 +210,17 @@ class _Round:
         finally:
             del self._batches[record.path]
 
-    def _gather_again(self, waiting: Sequence[Waiting]) -> None:
-        for someone in waiting:
-            self._gather(someone)
+    def _gather_again(self, waiting: Sequence[Waiter]) -> None:
+        for waiter in waiting:
+            self._gather(waiter)
 
-    def _start(self, work: Coroutine[object, object, None], waiting: Sequence[Waiting]) -> None:
-        """Whoever waits learns what ended the work."""
+    def _start(self, work: Coroutine[object, object, None], waiting: Sequence[Waiter]) -> None:
+        """Start the work. Its error, if any, reaches everyone who waits."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._end(ended, waiting))
 
-    def _end(self, task: asyncio.Task[None], waiting: Sequence[Waiting]) -> None:
+    def _end(self, task: asyncio.Task[None], waiting: Sequence[Waiter]) -> None:
         self._tasks.discard(task)
         problem = None if task.cancelled() else task.exception()
         if problem is not None:
@@ -227,6 +228,6 @@ class _Round:
 
 
 def _line(custom_id: str, body: bytes) -> bytes:
-    """One line of the file that is uploaded."""
+    """Return one line of the uploaded file."""
     head = f'{{"custom_id":"{custom_id}","method":"POST","url":"{ENDPOINT}","body":'
     return head.encode() + body + b"}\n"

@@ -1,4 +1,4 @@
-"""The gate of a model that is asked in batches: open, since a batch meets no pace."""
+"""Admit the calls of a model that is asked in batches. A batch has no pace to keep."""
 
 import time
 from collections.abc import Callable
@@ -7,13 +7,13 @@ from persona_pipeline.llm.gateway.concurrency import Outcome, Permit
 
 
 class BatchLimiter:
-    """Admits every call at once; what a purchase has under way is bounded by its places."""
+    """Admit every call at once. The purchase bounds how many are under way."""
 
     refused_share = 0.0
-    is_out = False
+    is_outage = False
 
     def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`limit`: calls that one batch takes."""
+        """Take the number of calls in one batch as the `limit`."""
         self.limit = limit
         self.in_flight = 0
         self.answered = 0
@@ -21,8 +21,8 @@ class BatchLimiter:
         self._refused_since: float | None = None
 
     @property
-    def out_for(self) -> float:
-        """Seconds in which the provider took no batch, while no other is under way."""
+    def silent_seconds(self) -> float:
+        """Seconds in which the provider accepted no batch, while no other batch is running."""
         if self._refused_since is None or self.in_flight:
             return 0.0
         return self._clock() - self._refused_since
@@ -32,19 +32,19 @@ class BatchLimiter:
         self._refused_since = None
 
     async def enter(self, tokens: int = 0) -> Permit:
-        """Go in."""
+        """Admit the call at once."""
         self.in_flight += 1
         return Permit(self._clock(), tokens, 0)
 
     def leave(
         self,
-        permit: Permit,  # noqa: ARG002 - another gate's
+        permit: Permit,  # noqa: ARG002 - the protocol's
         outcome: Outcome,
         *,
-        retry_after: float | None = None,  # noqa: ARG002 - another gate's
-        tokens: int | None = None,  # noqa: ARG002 - another gate's
+        retry_after: float | None = None,  # noqa: ARG002 - the protocol's
+        tokens: int | None = None,  # noqa: ARG002 - the protocol's
     ) -> None:
-        """Say how it went."""
+        """Report the outcome."""
         self.in_flight -= 1
         self.answered += outcome is Outcome.ANSWERED
         if outcome is not Outcome.REFUSED:

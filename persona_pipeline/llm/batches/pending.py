@@ -1,4 +1,4 @@
-"""What of one model's batches is on disk: the answers that came, and what is still awaited."""
+"""Track one model's batches on disk: the answers that arrived, and the records still pending."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,10 +12,11 @@ from persona_pipeline.llm.requests import ChatReply
 
 @dataclass(slots=True)
 class PendingBatches:
-    """The records of one model at one address, read as they come.
+    """Hold the records of one model at one address, read as they appear.
 
-    `read`: the reply on a line of the results; raises a CallError when there is none. `found`:
-    answers by custom id that nobody has taken yet. `pending`: by custom id, the record it is in.
+    `read`: returns the reply on a line of the results, or raises a CallError if there is none.
+    `replies`: answers that nobody has taken yet, by custom id. `pending`: the record of each
+    pending custom id.
     """
 
     folder: Path
@@ -27,19 +28,19 @@ class PendingBatches:
     _known: dict[Path, BatchRecord] = field(default_factory=dict)
 
     def refresh(self) -> None:
-        """Learn of the records that came since; their answers are read when one is asked for."""
+        """Add the records that appeared since. Their answers are read when one is asked for."""
         for record in find_records(self.folder, self._known):
             self.add(record)
 
     def add(self, record: BatchRecord) -> None:
-        """One more record; those of other models and addresses are none of ours."""
+        """Add one record. Those of other models and addresses are ignored."""
         self._known[record.path] = record
         submission = record.submission
         if (submission.model, submission.address) == (self.model, self.address):
             self.pending |= dict.fromkeys(submission.requests, record)
 
-    def take_in(self, record: BatchRecord) -> dict[str, CallError]:
-        """Keep the answers of a batch that is over; returns its errors, by custom id."""
+    def ingest(self, record: BatchRecord) -> dict[str, CallError]:
+        """Keep the answers of a finished batch, and return its errors by custom id."""
         self.forget(record)
         errors = {}
         for custom_id, line in record.read_results().items():
@@ -50,12 +51,12 @@ class PendingBatches:
         return errors
 
     def forget(self, record: BatchRecord) -> None:
-        """Nothing more will come of it."""
+        """Expect nothing more of the record."""
         for custom_id in record.submission.requests:
             if self.pending.get(custom_id) is record:
                 del self.pending[custom_id]
 
     def release(self) -> None:
-        """Let others work on the records."""
+        """Unlock the records, so that others can work on them."""
         for record in self._known.values():
             record.release()

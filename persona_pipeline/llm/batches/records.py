@@ -1,8 +1,8 @@
-"""Batches on disk: what is being bought, written before it is sent, so that it is bought once.
+"""Keep batches on disk: a record is written before anything is sent, so that it is bought once.
 
-One file per submission, `<id>.batch.jsonl`: the submission, then, as soon as the provider names it,
-the batch. When the batch is over, its answers are downloaded to `<id>.results.jsonl`. Both stay
-until the answers are in the database. No prompts and no secrets.
+Each submission has one file, `<id>.batch.jsonl`: the submission, then the batch's id as soon as the
+provider names it. When the batch is over, its answers are downloaded to `<id>.results.jsonl`. Both
+files stay until the answers are in the database. They hold no prompts and no secrets.
 """
 
 import fcntl
@@ -21,15 +21,15 @@ from persona_pipeline.llm.gateway.context import AnswerStore
 LOG = logging.getLogger(__name__)
 RECORD, RESULTS = ".batch.jsonl", ".results.jsonl"
 LONGEST_KEPT = 60 * 86_400.0
-"""Seconds after which nobody will ask for the answers any more; providers keep them for 30 days."""
+"""Seconds after which nobody will ask for the answers any more. Providers keep them for 30 days."""
 ANSWERED = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What is sent as one batch.
+    """Describe what is sent as one batch.
 
-    `requests`: by custom id, the key under which the answer will be in the database.
+    `requests`: the key that each answer will have in the database, by custom id.
     """
 
     submission: str
@@ -41,16 +41,19 @@ class Submission:
 
 
 class BatchRecord:
-    """One submission's file. Who works on it holds its lock, which the kernel frees if he dies."""
+    """Handle one submission's file.
+
+    Whoever works on it holds its lock. The kernel frees the lock when the process dies.
+    """
 
     def __init__(self, path: Path, submission: Submission, batch_id: str | None = None) -> None:
-        """As it stands in the file at `path`."""
+        """Take the content of the file at `path`."""
         self.path, self.submission, self.batch_id = path, submission, batch_id
         self._file: int | None = None
 
     @property
     def results(self) -> Path:
-        """Where the answers are, once there are any."""
+        """Path of the answers, once there are any."""
         return self.path.with_name(f"{self.submission.submission}{RESULTS}")
 
     @property
@@ -59,14 +62,14 @@ class BatchRecord:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the batch is over and its answers are here."""
+        """Whether the batch is over and its answers are on disk."""
         return self.results.is_file()
 
     def hold(self) -> bool:
-        """Lock it; False while another holder works on it.
+        """Lock the record. Return False while another holder works on it.
 
         Raises:
-            FileNotFoundError: it was dropped.
+            FileNotFoundError: the record was dropped.
         """
         if self._file is None:
             file = os.open(self.path, os.O_RDWR | os.O_APPEND)
@@ -83,34 +86,34 @@ class BatchRecord:
         return True
 
     def release(self) -> None:
-        """Let others work on it."""
+        """Unlock the record."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
     def note_batch(self, batch_id: str) -> None:
-        """The provider's name for it, on the disk before anything else is done."""
+        """Write the batch's id to disk before anything else is done."""
         if self._file is None:
-            msg = "a record is held by who writes to it"
+            msg = "lock a record with hold() before writing to it"
             raise RuntimeError(msg)
         self.batch_id = batch_id
-        os.write(self._file, b"\n" + _line({"batch_id": batch_id}))  # after a line cut off, too
+        os.write(self._file, b"\n" + _line({"batch_id": batch_id}))  # in case the last line is torn
         os.fsync(self._file)
 
     def save_results(self, lines: bytes) -> None:
-        """All that came of it, at once or not at all."""
+        """Write all results at once, or none of them."""
         _write(self._unfinished, lines)
         self._unfinished.rename(self.results)
         _sync_folder(self.path.parent)
 
     def read_results(self) -> dict[str, dict[str, Any]]:
-        """The provider's line for each custom id, answer or error."""
+        """Return the provider's line for each custom id, answer or error."""
         with self.results.open("rb") as file:
             lines = [line for text in file if (line := _parsed(text))]
         return {line["custom_id"]: line for line in lines if "custom_id" in line}
 
     def drop(self) -> None:
-        """Forget it: it was never bought, or all of it is in the database."""
+        """Delete the record: it was never bought, or all of its answers are in the database."""
         self.path.unlink(missing_ok=True)
         for results in (self.results, self._unfinished):
             results.unlink(missing_ok=True)
@@ -118,20 +121,20 @@ class BatchRecord:
 
 
 def start_record(folder: Path, submission: Submission) -> BatchRecord:
-    """A new record, on the disk and held, before anything is sent."""
+    """Create a record, on disk and locked, before anything is sent."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{submission.submission}{RECORD}"
     unseen = path.with_suffix(".new")
     _write(unseen, _line(asdict(submission)))
     record = BatchRecord(unseen, submission)
-    record.hold()  # before it can be seen: without its lock it would be a dead process's
+    record.hold()  # before it is visible: without its lock it would look abandoned
     record.path = unseen.rename(path)
     _sync_folder(folder)
     return record
 
 
 def find_records(folder: Path, known: Mapping[Path, object] | None = None) -> Iterator[BatchRecord]:
-    """The records in the folder, the oldest first, without the `known`."""
+    """Yield the records in the folder that are not `known`, oldest first."""
     for path in sorted(folder.glob(f"*{RECORD}")):
         if path not in (known or {}):
             try:
@@ -139,7 +142,7 @@ def find_records(folder: Path, known: Mapping[Path, object] | None = None) -> It
             except FileNotFoundError:
                 continue
             except (ValueError, LookupError, TypeError):
-                LOG.warning("%s is no record of a batch; it is left alone", path)
+                LOG.warning("%s is not the record of a batch; it is ignored", path)
 
 
 def forget_bought(folder: Path, bought: AnswerStore) -> None:
@@ -158,19 +161,19 @@ def forget_bought(folder: Path, bought: AnswerStore) -> None:
 
 
 def address_of(url: str) -> str:
-    """An address without the user and password that may be in it."""
+    """Return an address without the user and password that it may contain."""
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.hostname or ''}{port}{parts.path.rstrip('/')}"
 
 
 def is_answer(line: Mapping[str, Any]) -> bool:
-    """Whether the provider answered, and billed, the request of this line."""
+    """Return whether the provider answered, and billed, the request of this line."""
     return (line.get("response") or {}).get("status_code") == ANSWERED
 
 
 def _missing(record: BatchRecord, bought: AnswerStore) -> set[str]:
-    """Keys of answers that are not in the database."""
+    """Return the keys of answers that are not in the database."""
     requests = record.submission.requests
     answered = [name for name, line in record.read_results().items() if is_answer(line)]
     keys = {requests[name] for name in answered if name in requests}
@@ -184,7 +187,7 @@ def _read(path: Path) -> BatchRecord:
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
-    """The object on a line; an empty one for what is none, such as a line that was cut off."""
+    """Return the object on a line, or an empty one if the line holds none (it may be truncated)."""
     try:
         value = json.loads(line)
     except ValueError:
@@ -197,7 +200,7 @@ def _line(value: Mapping[str, object]) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """A file for our eyes only, on the disk."""
+    """Write a file that only we may read, and flush it to disk."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data)
         file.flush()
@@ -205,7 +208,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A rename is on the disk when its folder is."""
+    """Flush the folder, without which a rename is not on disk."""
     file = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(file)

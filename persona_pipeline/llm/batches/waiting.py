@@ -1,4 +1,4 @@
-"""One batch under way: sent, waited for, and handed out to those who wait for its answers."""
+"""Follow one running batch: send it, wait for it, and hand out its answers."""
 
 import asyncio
 import logging
@@ -13,15 +13,16 @@ from persona_pipeline.llm.requests import ChatReply
 
 LOG = logging.getLogger(__name__)
 UPLOAD_SECONDS = 300.0
-"""How long a server that does not answer is tried, before anything was bought from it."""
-SAY_EVERY = 300.0
+"""Seconds for which a server that does not answer is retried, before anything was bought from
+it."""
+LOG_EVERY = 300.0
 """Seconds between two log lines while waiting."""
 PASSING = {CallErrorKind.RATE, CallErrorKind.TRANSIENT}
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """Someone who waits for one answer; `line`: what is sent for it."""
+class Waiter:
+    """Wait for one answer. `line`: what is sent for it."""
 
     custom_id: str
     key: str
@@ -30,27 +31,27 @@ class Waiting:
 
 
 @dataclass(slots=True)
-class BatchUnderWay:
-    """A record, and who waits for it."""
+class RunningBatch:
+    """Hold a record and the callers that wait for its answers."""
 
     api: BatchApi
     record: BatchRecord
     poll_seconds: float
-    waiting: list[Waiting]
-    _said: float = 0.0
+    waiting: list[Waiter]
+    _logged_at: float = 0.0
     _is_troubled: bool = False
 
     def __str__(self) -> str:
-        """`batch batch_123 of 120 requests`."""
+        """Return `batch batch_123 of 120 requests`."""
         record = self.record
         count = len(record.submission.requests)
         return f"batch {record.batch_id or record.submission.submission} of {count:,} requests"
 
     async def send(self, lines: bytes) -> None:
-        """Upload, then buy; whether a purchase without an answer was made is found out later.
+        """Upload, then buy. If the purchase got no answer, `wait` finds out whether it was made.
 
         Raises:
-            CallError: it was not made.
+            CallError: the purchase was not made.
         """
         try:
             file_id = await self._upload(lines)
@@ -63,19 +64,19 @@ class BatchUnderWay:
             if error.kind is not CallErrorKind.TRANSIENT:
                 self.record.drop()
                 raise _for_all(error) from None
-            self._say_trouble(error)
+            self._log_trouble(error)
         else:
             words = "%s submitted; run again or leave it: the answers are collected once"
             LOG.warning(words, self)
-            self._said = time.monotonic()
+            self._logged_at = time.monotonic()
         await asyncio.sleep(self.poll_seconds)
 
     async def wait(self) -> None:
-        """Until its results are on disk, brought by us or by another process.
+        """Wait until the results are on disk, written by us or by another process.
 
         Raises:
             NeverSubmitted, FileNotFoundError: there is no such batch any more.
-            CallError: it cannot be waited for.
+            CallError: waiting is of no use.
         """
         while not self.record.is_finished:
             try:
@@ -84,27 +85,27 @@ class BatchUnderWay:
                 is_there = self.record.path.exists()
                 if error.kind not in PASSING or not is_there:
                     raise _for_all(error, self.record if is_there else None) from None
-                self._say_trouble(error)
+                self._log_trouble(error)
             else:
-                self._say_progress(state)
+                self._log_progress(state)
             if not self.record.is_finished:
                 await asyncio.sleep(self.poll_seconds)
 
     def hand_out(
-        self, matches: MutableMapping[str, ChatReply], errors: Mapping[str, CallError]
-    ) -> list[Waiting]:
-        """Give everyone his answer or error; returns those for whom there is neither."""
+        self, replies: MutableMapping[str, ChatReply], errors: Mapping[str, CallError]
+    ) -> list[Waiter]:
+        """Give each waiter its reply or error. Return the waiters that got neither."""
         left = []
-        for waiting in self.waiting:
-            custom_id, reply = waiting.custom_id, waiting.reply
+        for waiter in self.waiting:
+            custom_id, reply = waiter.custom_id, waiter.reply
             if reply.done():
                 continue
-            if custom_id in matches:
-                reply.set_result(matches.pop(custom_id))
+            if custom_id in replies:
+                reply.set_result(replies.pop(custom_id))
             elif custom_id in errors:
                 reply.set_exception(errors[custom_id])
             else:
-                left.append(waiting)
+                left.append(waiter)
         return left
 
     async def _upload(self, lines: bytes) -> str:
@@ -116,31 +117,31 @@ class BatchUnderWay:
                 is_passing = error.kind is CallErrorKind.TRANSIENT
                 if not is_passing or time.monotonic() - started > UPLOAD_SECONDS:
                     raise
-                self._say_trouble(error)
+                self._log_trouble(error)
             await asyncio.sleep(self.poll_seconds)
 
-    def _say_progress(self, state: BatchState | None) -> None:
+    def _log_progress(self, state: BatchState | None) -> None:
         self._is_troubled = False
         now = time.monotonic()
-        if state and not state.is_over and now - self._said >= SAY_EVERY:
-            self._said = now
+        if state and not state.is_over and now - self._logged_at >= LOG_EVERY:
+            self._logged_at = now
             LOG.warning("%s is %s, %s of them done", self, state.status, f"{state.done:,}")
 
-    def _say_trouble(self, error: CallError) -> None:
+    def _log_trouble(self, error: CallError) -> None:
         if not self._is_troubled:
             self._is_troubled = True
             LOG.warning("%s: %s; tried again every %g seconds", self, error, self.poll_seconds)
 
 
-def fail(waiting: Sequence[Waiting], problem: BaseException) -> None:
-    """Tell those who wait that nothing will come."""
-    for someone in waiting:
-        if not someone.reply.done():
-            someone.reply.set_exception(problem)
+def fail(waiting: Sequence[Waiter], problem: BaseException) -> None:
+    """Raise the problem for all that wait."""
+    for waiter in waiting:
+        if not waiter.reply.done():
+            waiter.reply.set_exception(problem)
 
 
 def _for_all(error: CallError, record: BatchRecord | None = None) -> CallError:
-    """What a provider refuses in a batch as a whole, it refuses for every request."""
+    """Make the refusal of a whole batch fatal: the provider would refuse every request."""
     if error.kind in PASSING:
         return error
     noted = f" (it was submitted, as {record.path} notes)" if record else ""

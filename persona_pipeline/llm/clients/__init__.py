@@ -1,1 +1,1 @@
-"""The ways to a model: each is a `ChatClient`, or an embedder."""
+"""Reach models: each client is a `ChatClient` or an embedder."""

@@ -1,7 +1,7 @@
-"""OpenAI-compatible servers: LiteLLM decides what is sent, and aiohttp sends it.
+"""Call OpenAI-compatible servers: LiteLLM decides what is sent, and aiohttp sends it.
 
-A call costs a tenth of `litellm.acompletion`'s CPU time. What LiteLLM is asked for is its inside:
-`tests/llm/test_direct.py` compares the requests of both, and its version is pinned.
+A call takes a tenth of the CPU time of `litellm.acompletion`. This uses internals of LiteLLM, whose
+version is pinned: `tests/llm/test_direct.py` compares the requests of both.
 """
 
 import asyncio
@@ -44,22 +44,22 @@ DIRECT_PROVIDERS = (
     "fireworks_ai",
     "perplexity",
 )
-"""LiteLLM's names; the tests prove of each that both clients send and read the same. Not xai,
+"""LiteLLM's names. The tests prove for each that both clients send and read the same. Not xai,
 whose token counts LiteLLM rewrites."""
 ADDRESSES = {"openrouter": "https://openrouter.ai/api/v1"}
-"""Where `get_llm_provider` gives none."""
+"""Addresses where `get_llm_provider` returns none."""
 
-OURS = {"temperature", "top_p", "max_tokens", "max_completion_tokens", "response_format"}
-LITELLMS_OWN = {"max_retries", "fake_stream", "extra_body"}
-"""Parameters that LiteLLM takes out before it sends the rest."""
+SENT_PARAMS = {"temperature", "top_p", "max_tokens", "max_completion_tokens", "response_format"}
+LITELLM_PARAMS = {"max_retries", "fake_stream", "extra_body"}
+"""Parameters that LiteLLM removes before it sends the rest."""
 
 ROUTES = 1024
-"""Distinct models, samplings and schemas whose requests are remembered."""
+"""The most combinations of model, sampling and schema whose routes are cached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What a model's name means: whose it is, where it answers, and the key it wants."""
+    """Hold what a model's name stands for: its provider, its address, and its key."""
 
     name: str
     provider: str
@@ -69,7 +69,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """What the calls with the same model, sampling and schema have in common."""
+    """Hold what calls with the same model, sampling and schema have in common."""
 
     model: str
     config: Any
@@ -79,7 +79,7 @@ class _Route:
     params: dict[str, Any]
 
     def body(self, messages: Sequence[Message]) -> bytes:
-        """The request as the provider wants it."""
+        """Return the request in the provider's form."""
         turns = [{**message} for message in messages]
         sent = self.config.transform_request(
             self.model, turns, {**self.params}, {}, {**self.headers}
@@ -89,14 +89,14 @@ class _Route:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """The connections of one event loop; closing `lifetime` closes them."""
+    """Hold the connections of one event loop. Closing `lifetime` closes them."""
 
     session: "ClientSession"
     lifetime: AsyncGenerator["ClientSession", None]
 
 
 class DirectChatClient:
-    """Calls a server of `DIRECT_PROVIDERS` itself, and leaves the others to LiteLLM."""
+    """Call the servers of `DIRECT_PROVIDERS`, and leave all others to LiteLLM."""
 
     def __init__(
         self,
@@ -106,7 +106,11 @@ class DirectChatClient:
         max_concurrency: int = 32,
         timeout: float = 120.0,
     ) -> None:
-        """`timeout`: seconds for one answer. Without a key the provider's variable is read."""
+        """Take the server's address and key.
+
+        `timeout`: seconds for one answer. Without a key, the provider's environment variable is
+        read.
+        """
         self.max_concurrency = max_concurrency
         self._api_base = api_base
         self._api_key = (api_key or "").strip() or None
@@ -119,7 +123,7 @@ class DirectChatClient:
         )
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:
-        """One answer; every error is one of our kinds."""
+        """Return one answer. Every error is a `CallError`."""
         route = self._route(request)
         if route is None:
             self._uses_litellm = True
@@ -127,7 +131,7 @@ class DirectChatClient:
         return self._read(await self._send(route, route.body(request.messages)))
 
     def body_of(self, request: ChatRequest) -> bytes | None:
-        """What is sent for the request; None: LiteLLM sends it in its own way."""
+        """Return the body to send for the request, or None if LiteLLM sends it in its own way."""
         route = self._route(request)
         return None if route is None else route.body(request.messages)
 
@@ -140,7 +144,7 @@ class DirectChatClient:
             await self._litellm_client.close()
 
     def _route(self, request: ChatRequest) -> _Route | None:
-        """How to send such requests, found once; None: not by ourselves."""
+        """Return the route of such requests, resolved once, or None if LiteLLM must send them."""
         alike = (request.model, request.sampling, request.schema_json)
         if alike not in self._routes:
             if len(self._routes) >= ROUTES:
@@ -184,12 +188,14 @@ class DirectChatClient:
             message = f"the server's answer is not JSON: {words}"
             raise unanswered(error, message, self._api_key) from None
         trouble = answer.get("error") if isinstance(answer, Mapping) else None
-        if isinstance(trouble, Mapping) and isinstance(trouble.get("code"), int):  # OpenRouter's
+        if isinstance(trouble, Mapping) and isinstance(
+            trouble.get("code"), int
+        ):  # OpenRouter sends this
             raise refused(trouble["code"], {}, json.dumps(answer), self._api_key)
         return read_reply(answer)
 
     async def _session(self) -> "ClientSession":
-        """The connections of the running event loop; those of ended loops are forgotten."""
+        """Return the connections of the running event loop, and forget those of ended loops."""
         loop = asyncio.get_running_loop()
         if loop not in self._opened:
             for ended in [known for known in list(self._opened) if known.is_closed()]:
@@ -202,7 +208,7 @@ class DirectChatClient:
 def open_served_client(
     model: str, *, api_base: str | None, api_key: str | None, max_concurrency: int, timeout: float
 ) -> ChatClient:
-    """The cheapest client that can speak to the model; names without a provider are looked up."""
+    """Open the cheapest client that can call the model. Names without a provider are looked up."""
     provider, slash, _ = model.partition("/")
     is_direct = provider in DIRECT_PROVIDERS or not slash
     return (DirectChatClient if is_direct else LiteLLMChatClient)(
@@ -213,7 +219,10 @@ def open_served_client(
 def _find_route(
     model: str, asked: Mapping[str, Any], api_base: str | None, api_key: str | None
 ) -> _Route | None:
-    """LiteLLM's steps before it sends a chat request, in its order; None: it takes another way."""
+    """Repeat LiteLLM's steps before it sends a chat request, in its order.
+
+    Return None if LiteLLM would send the request in another way.
+    """
     endpoint = find_endpoint(model, api_base, api_key)
     if endpoint is None:
         return None
@@ -222,8 +231,8 @@ def _find_route(
         model=name, provider=litellm.LlmProviders(provider)
     )
     params = _mapped(name, provider, asked)
-    if params.keys() - OURS - LITELLMS_OWN:
-        return None  # tools in place of a schema: the answer is not where we look
+    if params.keys() - SENT_PARAMS - LITELLM_PARAMS:
+        return None  # tools instead of a schema: the answer is in another place
     url = config.get_complete_url(endpoint.address, endpoint.key, name, params, {}, stream=False)
     headers = config.validate_environment(
         headers=account_headers(provider),
@@ -234,36 +243,36 @@ def _find_route(
         api_key=endpoint.key,
         api_base=endpoint.address,
     )
-    sent = {name: value for name, value in params.items() if name in OURS}
+    sent = {name: value for name, value in params.items() if name in SENT_PARAMS}
     return _Route(name, config, url, proxy_of(url), headers, sent)
 
 
 def find_endpoint(model: str, api_base: str | None, api_key: str | None) -> Endpoint | None:
-    """Where the model answers; None: not on an OpenAI-compatible chat route."""
-    arguments = api_key or (api_base and "none")
+    """Return where the model answers, or None if that is no OpenAI-compatible chat route."""
+    known_key = api_key or (api_base and "none")
     name, provider, key, base = import_litellm().get_llm_provider(
-        model, api_base=api_base, api_key=arguments
+        model, api_base=api_base, api_key=known_key
     )
     if provider not in DIRECT_PROVIDERS or _is_bridged(name, provider, base):
         return None
-    key = (key or arguments or _key_in_environment(provider)).strip()
+    key = (key or known_key or _key_in_environment(provider)).strip()
     return Endpoint(name, provider, _address_of(provider, base), key)
 
 
 def _mapped(name: str, provider: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What is asked, in the model's parameters; without sampling that it does not let set."""
+    """Return the parameters under the model's names, without sampling that it does not allow."""
     litellm = import_litellm()
-    arguments = {"messages": [], "max_retries": 0, "stream": None, **asked}
+    options = {"messages": [], "max_retries": 0, "stream": None, **asked}
     find = partial(litellm.utils.get_optional_params, model=name, custom_llm_provider=provider)
     try:
-        params: dict[str, Any] = find(**arguments)
+        params: dict[str, Any] = find(**options)
     except litellm.UnsupportedParamsError:
-        params = find(**arguments, additional_drop_params=SAMPLING)
+        params = find(**options, additional_drop_params=SAMPLING)
     return params
 
 
 def _is_bridged(name: str, provider: str, api_base: str | None) -> bool:
-    """Whether LiteLLM sends this model's chats to the Responses API."""
+    """Return whether LiteLLM sends this model's chats to the Responses API."""
     info, _ = import_litellm().main.responses_api_bridge_check(
         model=name, custom_llm_provider=provider, api_base=api_base
     )
@@ -279,7 +288,10 @@ def _key_in_environment(provider: str) -> str:
 
 
 def _address_of(provider: str, base: str | None) -> str:
-    """Never OpenAI's for a server of one's own, which is what LiteLLM falls back to."""
+    """Return the server's address.
+
+    For one's own server it is never OpenAI's, which is LiteLLM's fallback.
+    """
     if provider == "openai":
         return str(import_litellm().OpenAIGPTConfig.get_api_base(base))
     known = base or os.environ.get(f"{provider.upper()}_API_BASE") or ADDRESSES.get(provider)

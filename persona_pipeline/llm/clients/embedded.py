@@ -1,4 +1,4 @@
-"""A GGUF model inside this process, by llama.cpp (xllamacpp): no server, no key, no network."""
+"""Run a GGUF model in this process with llama.cpp (xllamacpp): no server, no key, no network."""
 
 import os
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ from typing import Any
 from pydantic import JsonValue
 
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
-from persona_pipeline.llm.gateway.loop_thread import in_daemon_thread
+from persona_pipeline.llm.loop_thread import in_daemon_thread
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 
 SLOTS = 2
-"""Answers written side by side; more gains little on two cores (measured)."""
+"""Answers written at the same time. More gains little on two cores (measured)."""
 CONTEXT_TOKENS = 4096
-"""Per slot; the longest prompt of the main job takes about 1,500."""
+"""Tokens per slot. The longest prompt of the main job takes about 1,500."""
 MIN_P = 0.05
 """Cuts the unlikely tail that makes small models ramble (measured with both Qwen sizes)."""
 AGAINST_LOOPS = {
@@ -24,20 +24,20 @@ AGAINST_LOOPS = {
     "dry_allowed_length": 12,
     "dry_penalty_last_n": 160,
 }
-"""llama.cpp's DRY sampler; with it, articles that run in circles nearly went away (measured)."""
+"""llama.cpp's DRY sampler. With it, articles that run in circles nearly disappeared (measured)."""
 PROMPT_CACHE_MIB = 256
-"""Memory for prompts that may come again; the default of 8 GiB would fill up over a long run."""
+"""Memory for prompts that may repeat. The default of 8 GiB would fill up over a long run."""
 MAX_REPETITIONS = 2000
 """llama.cpp refuses a grammar that repeats an item more often."""
 
 
 class EmbeddedChatClient:
-    """One loaded model; requests are handed to its continuous-batching server."""
+    """Hold one loaded model. Requests go to its continuous-batching server."""
 
     max_concurrency = SLOTS
 
     def __init__(self, path: Path) -> None:
-        """Load the GGUF file (2 to 4 seconds)."""
+        """Load the GGUF file, which takes 2 to 4 seconds."""
         self._server = _load(path)
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:
@@ -56,7 +56,7 @@ class EmbeddedChatClient:
         )
 
     async def close(self) -> None:
-        """Nothing to free: the model stays loaded for the process's next stage."""
+        """Free nothing: the model stays loaded for the process's next stage."""
 
 
 def _body(request: ChatRequest, attempt: int) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _body(request: ChatRequest, attempt: int) -> dict[str, Any]:
 
 
 def _grammar_schema(schema: JsonValue) -> JsonValue:
-    """The schema without bounds that llama.cpp's grammar cannot hold; they are checked later."""
+    """Drop the bounds that llama.cpp's grammar cannot hold. They are checked later."""
     if isinstance(schema, Mapping):
         return {
             key: _grammar_schema(value)
@@ -89,10 +89,12 @@ def _grammar_schema(schema: JsonValue) -> JsonValue:
 
 @cache
 def _load(path: Path) -> Any:  # noqa: ANN401 - xllamacpp ships no types
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # else 2-5 tokens/s on a busy machine
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "passive"
+    )  # without it, 2 to 5 tokens/s on a busy machine
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     try:
-        import xllamacpp  # noqa: PLC0415 - 34 MB that only this client needs
+        import xllamacpp  # noqa: PLC0415 - 34 MB, needed only by this client
     except ImportError as error:
         msg = (
             f"the embedded model needs the system library libgomp ({error}): run "

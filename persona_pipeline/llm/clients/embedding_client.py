@@ -1,7 +1,7 @@
-"""Embedding models of a provider: bought text by text, sent in batches.
+"""Buy embeddings from a provider: text by text, sent in batches.
 
-A text is a request like any other: it has a call key, is journaled, counted against the budget and
-never bought twice. Only on the wire do texts travel together.
+A text is a request like any other: it has a call key, is journaled, counts against the budget and
+is never bought twice. Texts travel together only on the wire.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.clients.embeddings import BATCH, Vectors, unit_rows
 from persona_pipeline.llm.clients.litellm_client import import_litellm, translate
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
-from persona_pipeline.llm.gateway.gateway import Gateway
+from persona_pipeline.llm.gateway.context import AnswerSource
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
 from persona_pipeline.stage_names import EMBEDDINGS
 
@@ -26,16 +26,16 @@ SCHEMA: dict[str, JsonValue] = {
     "properties": {"embedding": {"type": "string"}},
     "required": ["embedding"],
 }
-"""What is kept of an answer: the vector as base64 of little-endian float32. Part of the call key,
-so that a text asked of a chat model is another purchase."""
+"""The stored answer: the vector as base64 of little-endian float32. The schema is part of the call
+key, so a text sent to a chat model is another purchase."""
 GATHERING = 0.005
-"""Seconds a text waits for others to travel with."""
+"""Seconds for which a text waits for others to travel with."""
 BATCHES = 8
-"""Batches in flight: a provider works on each in parallel anyway."""
+"""Batches in flight. A provider works on each in parallel anyway."""
 
 
 def embedding_request(model: str, text: str) -> ChatRequest:
-    """The request for one text's vector."""
+    """Return the request for one text's vector."""
     return ChatRequest(
         model=model,
         messages=({"role": "user", "content": text},),
@@ -46,14 +46,14 @@ def embedding_request(model: str, text: str) -> ChatRequest:
 
 
 class EmbeddingClient:
-    """Sends the texts of requests that come within a few milliseconds as one call."""
+    """Send the texts of requests that arrive within a few milliseconds as one call."""
 
     max_concurrency = BATCH * BATCHES
 
     def __init__(
         self, *, api_base: str | None = None, api_key: str | None = None, timeout: float = 120.0
     ) -> None:
-        """As for a chat model."""
+        """Take the arguments of a chat client."""
         self._api_key = api_key
         self._settings = {"timeout": timeout, "max_retries": 0}
         self._endpoint = {"api_base": api_base, "api_key": api_key or (api_base and "none")}
@@ -61,7 +61,7 @@ class EmbeddingClient:
         self._sending: set[asyncio.Task[None]] = set()
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:  # noqa: ARG002 - the protocol's
-        """The vector of the request's text, as the JSON of `SCHEMA`."""
+        """Return the vector of the request's text, as the JSON of `SCHEMA`."""
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[ChatReply] = loop.create_future()
         self._gathered.append((request, reply))
@@ -72,7 +72,7 @@ class EmbeddingClient:
         return await reply
 
     async def close(self) -> None:
-        """Close the connections LiteLLM keeps."""
+        """Close the connections that LiteLLM keeps."""
         await import_litellm().close_litellm_async_clients()
 
     def _send_gathered(self) -> None:
@@ -86,13 +86,13 @@ class EmbeddingClient:
         try:
             replies = await self._embed([request for request, _ in batch])
         except Exception as error:  # noqa: BLE001 - raised again in each text's own task
-            for _, reply in batch:
-                if not reply.done():
-                    reply.set_exception(error)
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
         else:
-            for (_, reply), result in zip(batch, replies, strict=True):
-                if not reply.done():
-                    reply.set_result(result)
+            for (_, future), reply in zip(batch, replies, strict=True):
+                if not future.done():
+                    future.set_result(reply)
 
     async def _embed(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         litellm = import_litellm()
@@ -102,7 +102,7 @@ class EmbeddingClient:
                 model=requests[0].model, input=texts, **self._settings, **self._endpoint
             )
         except litellm.exceptions.openai.OpenAIError as error:
-            raise translate(error, self._api_key) from None  # its text may hold the key
+            raise translate(error, self._api_key) from None  # its text may contain the key
         try:
             return _replies(answer, len(texts))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -111,34 +111,34 @@ class EmbeddingClient:
 
 
 class ServedEmbedder:
-    """Vectors that are bought: an embedder for one shard's stage."""
+    """Embed the texts of one shard's stage with vectors that are bought."""
 
-    def __init__(self, model: str, gateway: Gateway, shard: str) -> None:
-        """`model`: its LiteLLM name."""
+    def __init__(self, model: str, source: AnswerSource, shard: str) -> None:
+        """Take the model's LiteLLM name and the source of its answers."""
         self.model = model
-        self._gateway, self._shard = gateway, shard
+        self._source, self._shard = source, shard
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Shape (texts, dimensions), rows of length 1.
+        """Return an array of shape (texts, dimensions) with rows of length 1.
 
         Raises:
-            ModelError: a text got no vector; those that were bought are kept.
+            ModelError: a text got no vector. The vectors that were bought are kept.
         """
         requests = [embedding_request(self.model, text) for text in texts]
-        answers = self._gateway.answers(requests, shard=self._shard, stage=EMBEDDINGS)
-        matches = [answers[request.call_key] for request in requests]
-        missing = [answer for answer in matches if answer.status != "ok"]
+        answers = self._source.answers(requests, shard=self._shard, stage=EMBEDDINGS)
+        bought = [answers[request.call_key] for request in requests]
+        missing = [answer for answer in bought if answer.status != "ok"]
         if missing:
             msg = (
                 f"embedding model {self.model} gave no vector for {len(missing)} of {len(texts)} "
                 f"texts ({missing[0].error}): run again, the others are kept"
             )
             raise ModelError(msg)
-        return unit_rows(np.array([read_vector(answer) for answer in matches], dtype=np.float32))
+        return unit_rows(np.array([read_vector(answer) for answer in bought], dtype=np.float32))
 
 
 def read_vector(answer: Answer) -> Vectors:
-    """The vector that an answer holds."""
+    """Return the vector in an answer."""
     encoded = json.loads(answer.response or "")["embedding"]
     vector: Vectors = np.frombuffer(base64.b64decode(encoded), dtype="<f4")
     return vector

@@ -1,4 +1,4 @@
-"""Vectors of texts, made in this process: by the embedded MiniLM, or a fake."""
+"""Embed texts in this process, with the embedded MiniLM or a fake."""
 
 import random
 from collections.abc import Sequence
@@ -14,27 +14,27 @@ from persona_pipeline.llm.progress import stage_progress
 
 BATCH = 64
 MAX_TOKENS = 128
-"""What all-MiniLM-L6-v2 was trained with; a persona takes some 30."""
+"""The length that all-MiniLM-L6-v2 was trained with. A persona takes about 30 tokens."""
 FAKE_DIMENSIONS = 32
 
 Vectors = npt.NDArray[np.float32]
 
 
 class Embedder(Protocol):
-    """Turns texts into unit vectors, one row per text."""
+    """Turn texts into unit vectors, one row per text."""
 
     model: str
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Shape (texts, dimensions), float32, rows of length 1."""
+        """Return a float32 array of shape (texts, dimensions) with rows of length 1."""
         ...
 
 
 class MiniLMEmbedder:
-    """all-MiniLM-L6-v2 in int8 by onnxruntime: 384 dimensions, mean pooling."""
+    """Run all-MiniLM-L6-v2 in int8 with onnxruntime: 384 dimensions, mean pooling."""
 
     def __init__(self, model: str, weights: Path, tokenizer: Path) -> None:
-        """Load the ONNX file and its tokenizer; nothing reaches for a hub."""
+        """Load the ONNX file and its tokenizer. Nothing is downloaded from a hub."""
         import onnxruntime  # noqa: PLC0415 - only where vectors are made
         import tokenizers  # noqa: PLC0415
 
@@ -48,7 +48,7 @@ class MiniLMEmbedder:
         self._tokenizer.enable_padding()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Batches of 64, so that memory stays flat."""
+        """Embed the texts in batches of 64, so that memory stays flat."""
         with stage_progress("embeddings", len(texts)) as tracker:
             parts = []
             for start in range(0, len(texts), BATCH):
@@ -61,12 +61,12 @@ class MiniLMEmbedder:
     def _embed_batch(self, texts: list[str]) -> Vectors:
         encoded = self._tokenizer.encode_batch(texts)
         mask = np.array([item.attention_mask for item in encoded], dtype=np.int64)
-        arguments = {
+        inputs = {
             "input_ids": np.array([item.ids for item in encoded], dtype=np.int64),
             "attention_mask": mask,
             "token_type_ids": np.zeros_like(mask),
         }
-        used = {name: value for name, value in arguments.items() if name in self._inputs}
+        used = {name: value for name, value in inputs.items() if name in self._inputs}
         tokens = self._session.run(None, used)[0]
         weights = mask[:, :, None].astype(np.float32)
         return unit_rows((tokens * weights).sum(axis=1) / weights.sum(axis=1))
@@ -74,24 +74,24 @@ class MiniLMEmbedder:
 
 @cache
 def open_minilm(model: str, weights: Path, tokenizer: Path) -> MiniLMEmbedder:
-    """The model, loaded once a process."""
+    """Return the model, loaded once per process."""
     return MiniLMEmbedder(model, weights, tokenizer)
 
 
 class FakeEmbedder:
-    """Unit vectors drawn from the text's hash: equal texts are equal, others are far apart."""
+    """Draw unit vectors from the text's hash: equal texts are equal, others are far apart."""
 
     def __init__(self, model: str = "fake/embedder") -> None:
-        """`model`: the name that its vectors are stored under."""
+        """Take the name that the vectors are stored under."""
         self.model = model
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """32 dimensions."""
+        """Return vectors of 32 dimensions."""
         return unit_rows(np.array([_drawn(text) for text in texts], dtype=np.float32))
 
 
 def unit_rows(vectors: npt.NDArray[np.floating]) -> Vectors:
-    """The rows scaled to length 1; a zero row stays zero."""
+    """Scale the rows to length 1. A zero row stays zero."""
     if vectors.size == 0:
         return np.zeros((len(vectors), 0), dtype=np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""A model that costs nothing: answers from the schema and the prompt's hash, the same every time.
+"""Answer for free, from the schema and the prompt's hash: the same answer every time.
 
 `--model fake/demo` runs the whole platform without a model, to try settings and to test. Some of
 its personas are near copies of others.
@@ -22,26 +22,26 @@ WORDS = [
 ]  # fmt: skip
 
 REPEATED = 0.25
-"""Share of a demonstration's personas that are near copies, so that there are duplicates."""
+"""Share of the demonstration's personas that are near copies, so that there are duplicates."""
 PEOPLE = 12
-"""Personas that these are copies of."""
+"""Number of personas that the copies imitate."""
 
 Reply = Callable[[ChatRequest], str]
 
 
 class FakeChatClient:
-    """Answers with `reply(request)`, by default an instance of the request's schema."""
+    """Answer with `reply(request)`, by default with an instance of the request's schema."""
 
     max_concurrency = 8
 
     def __init__(self, reply: Reply | None = None, *, seconds: float = 0.0) -> None:
-        """`seconds`: how long each answer takes, to test what happens meanwhile."""
+        """Take `seconds`: how long each answer takes, to test what happens meanwhile."""
         self._reply = reply or instance_of_schema
         self._seconds = seconds
         self.requests: list[ChatRequest] = []
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:  # noqa: ARG002 - the protocol's
-        """The made-up answer."""
+        """Return the invented answer."""
         self.requests.append(request)
         await asyncio.sleep(self._seconds)
         text = self._reply(request)
@@ -49,16 +49,16 @@ class FakeChatClient:
         return ChatReply(text, "stop", words_in, 0, len(text.split()))
 
     async def close(self) -> None:
-        """Nothing to free."""
+        """Free nothing."""
 
 
 def instance_of_schema(request: ChatRequest) -> str:
-    """JSON of the request's schema, drawn by its call key."""
+    """Return JSON of the request's schema, drawn by its call key."""
     return json.dumps(_instance(request.schema, random.Random(request.call_key)))  # noqa: S311 - not secret
 
 
 def demonstrate(request: ChatRequest) -> str:
-    """As `instance_of_schema`, but some personas nearly say what others say."""
+    """Return JSON as `instance_of_schema` does, with some personas that nearly repeat others."""
     rng = random.Random(f"copy {request.call_key}")  # noqa: S311 - not secret
     return json.dumps(_with_copies(json.loads(instance_of_schema(request)), rng))
 
@@ -75,7 +75,10 @@ def _with_copies(value: JsonValue, rng: random.Random) -> JsonValue:
 
 
 def _near_copy(rng: random.Random) -> str:
-    """One of a few personas; with a word more, or one or two others: 0.92, 0.83, 0.69 alike."""
+    """Return one of a few personas: unchanged, one word longer, or with one or two words replaced.
+
+    The Jaccard similarities of the last three to the original are 0.92, 0.83 and 0.69.
+    """
     chosen = random.Random(rng.randrange(PEOPLE)).sample(WORDS, len(WORDS))  # noqa: S311 - not secret
     words, others = chosen[:10], rng.sample(chosen[10:], 2)
     change = rng.randrange(4)

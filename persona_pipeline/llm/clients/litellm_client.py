@@ -1,4 +1,4 @@
-"""Any served model, by its LiteLLM name."""
+"""Call any served model by its LiteLLM name."""
 
 import os
 import re
@@ -26,8 +26,8 @@ UNUSABLE = (
     "Missing credentials",
     "No module named",
 )
-"""What LiteLLM says, with a status of 400 or 500, of a name without a provider, of a provider
-without chat, of no key, and of a provider whose own library is not installed."""
+"""LiteLLM's messages, with a status of 400 or 500, for a name without a provider, a provider
+without chat, a missing key, and a provider whose own library is not installed."""
 NAMES = {
     "ContextWindowExceededError": CallErrorKind.PERMANENT,
     "ContentPolicyViolationError": CallErrorKind.PERMANENT,
@@ -35,11 +35,11 @@ NAMES = {
 }
 """Errors whose status says less than their name."""
 PREFIX = re.compile(r"\A(litellm\.)?(\w+(Error|Timeout): |Timeout Error: )*(\w+Exception - )?")
-"""What LiteLLM puts before the words of others."""
+"""Matches what LiteLLM puts before the messages of others."""
 
 
 class LiteLLMChatClient:
-    """Calls `litellm.acompletion`, with its retries, caches and logging switched off."""
+    """Call `litellm.acompletion`, with its retries, caches and logging switched off."""
 
     def __init__(
         self,
@@ -49,7 +49,11 @@ class LiteLLMChatClient:
         max_concurrency: int = 32,
         timeout: float = 120.0,
     ) -> None:
-        """`timeout`: seconds for one answer. Without a key the provider's variable is read."""
+        """Take the server's address and key.
+
+        `timeout`: seconds for one answer. Without a key, the provider's environment variable is
+        read.
+        """
         self.max_concurrency = max_concurrency
         self._settings = {"timeout": timeout, "max_retries": 0, "num_retries": 0}
         self._api_key = (api_key or "").strip() or None
@@ -57,7 +61,7 @@ class LiteLLMChatClient:
         self._is_own_server = api_base is not None
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:  # noqa: ARG002 - the protocol's
-        """One answer; every error is translated here, once."""
+        """Return one answer. Every error is translated here, once."""
         litellm = import_litellm()
         params = request_params(
             request.model, request.sampling, request.schema, is_own_server=self._is_own_server
@@ -66,24 +70,27 @@ class LiteLLMChatClient:
         try:
             try:
                 response = await self._ask(asked)
-            except litellm.UnsupportedParamsError:  # found out before anything is sent
+            except litellm.UnsupportedParamsError:  # raised before anything is sent
                 response = await self._ask({**asked, "additional_drop_params": SAMPLING})
-        except litellm.exceptions.openai.OpenAIError as error:  # the base of all of LiteLLM's own
-            raise translate(error, self._api_key) from None  # its text may hold the key
+        except litellm.exceptions.openai.OpenAIError as error:  # the base of all errors of LiteLLM
+            raise translate(error, self._api_key) from None  # its text may contain the key
         return read_reply(response.model_dump())
 
     async def _ask(self, asked: Mapping[str, Any]) -> Any:  # noqa: ANN401 - LiteLLM's types are partial
         return await import_litellm().acompletion(**asked, **self._settings, **self._endpoint)
 
     async def close(self) -> None:
-        """Close the connections LiteLLM keeps."""
+        """Close the connections that LiteLLM keeps."""
         await import_litellm().close_litellm_async_clients()
 
 
 def import_litellm() -> Any:  # noqa: ANN401 - LiteLLM's types are partial
-    """LiteLLM, set up to do what it is told; 3 seconds and 165 MB, so only when it is used."""
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # no download of a price list
-    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # no .env of its own
+    """Import LiteLLM and turn its own ideas off.
+
+    This takes 3 seconds and 165 MB, so it happens only when LiteLLM is used.
+    """
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # do not download prices
+    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # do not load .env
     import litellm  # noqa: PLC0415
 
     litellm.suppress_debug_info = True
@@ -93,7 +100,7 @@ def import_litellm() -> Any:  # noqa: ANN401 - LiteLLM's types are partial
 
 
 def translate(error: Exception, api_key: str | None = None) -> CallError:
-    """LiteLLM's exception as one of our five kinds: by the HTTP answer it came from, if any."""
+    """Translate LiteLLM's exception to a `CallError`, by the HTTP answer it came from, if any."""
     for link in error_chain(error):
         if "HTTPStatusError" in class_names(link):
             response: Any = getattr(link, "response", None)
@@ -106,7 +113,7 @@ def translate(error: Exception, api_key: str | None = None) -> CallError:
 
 
 def _kind(error: Exception) -> CallErrorKind:
-    """What LiteLLM found out before it sent anything, or read from an answer of status 200."""
+    """Return the kind of an error from before sending, or from an answer of status 200."""
     if any(sign in str(error) for sign in UNUSABLE):
         return CallErrorKind.FATAL
     by_status = STATUSES.get(getattr(error, "status_code", None), CallErrorKind.TRANSIENT)

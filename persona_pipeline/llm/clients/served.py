@@ -1,4 +1,4 @@
-"""What the ways to a served model share: what is asked, how an answer is read, what went wrong."""
+"""Share what all clients of served models need: parameters, replies and errors."""
 
 import json
 import math
@@ -15,12 +15,13 @@ from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, Sampling
 
 SELF_HOSTED = ("hosted_vllm/", "ollama/", "ollama_chat/", "lm_studio/", "llamafile/")
-"""Servers whose structured output takes the whole of JSON Schema; the others get it without
-bounds on length, which hosted providers refuse; we check these bounds on the answer ourselves."""
+"""Servers whose structured output accepts all of JSON Schema. Other servers get the schema without
+bounds on length, which hosted providers refuse. We check these bounds on the answer ourselves."""
 BOUNDS = {"minLength", "maxLength", "minItems", "maxItems", "pattern"}
 
 SAMPLING = ["temperature", "top_p"]
-"""What reasoning models do not let set (OpenAI's o series and GPT-5): left out for those."""
+"""Parameters that reasoning models do not allow (OpenAI's o series and GPT-5). They are left out
+there."""
 
 STATUSES: dict[int | None, CallErrorKind] = {
     400: CallErrorKind.PERMANENT,
@@ -32,19 +33,19 @@ STATUSES: dict[int | None, CallErrorKind] = {
     422: CallErrorKind.PERMANENT,
     429: CallErrorKind.RATE,
 }
-"""All others are trouble that passes."""
+"""All other statuses are transient."""
 NO_CREDIT = "insufficient_quota"
-"""OpenAI's code, with a status of 429, for an account that is out of money."""
+"""OpenAI's code, with a status of 429, for an account without money."""
 BAD_KEY = ("API_KEY_INVALID", "API key not valid", "invalid_api_key")
-"""Said of a wrong key, by Google with a status of 400."""
+"""Signs of a wrong key. Google sends them with a status of 400."""
 HOPELESS = ("maximum context length", "context_length_exceeded", "content_policy_violation")
-"""Said of requests that are too long or forbidden, by some servers with a status of 500."""
+"""Signs of a request that is too long or forbidden. Some servers send them with a status of 500."""
 
 NOT_SENT = {"ClientConnectorError", "ConnectionTimeoutError", "ConnectTimeout"}
-"""Errors of aiohttp and httpx before the request was out: refused, no such host, no TLS."""
+"""Errors of aiohttp and httpx before the request was sent: refused, no such host, no TLS."""
 TIMEOUTS = {"TimeoutError", "TimeoutException"}
 DOUBTFUL = {403, 404}
-"""OpenRouter answers 403 for a flagged input; a gateway 404 for one of its servers."""
+"""OpenRouter answers 403 for a flagged input, and a proxy answers 404 for one of its servers."""
 TIMEOUT_STATUSES = {408, 504, 524}
 """524 is Cloudflare's."""
 NO_ADDRESS = {"InvalidURL", "NonHttpUrlClientError", "UnsupportedProtocol"}
@@ -61,16 +62,16 @@ FINISH_REASONS = {
     "stop_sequence": "stop",
     "max_tokens": "length",
 }
-"""Other servers' words for OpenAI's."""
+"""OpenAI's word for the words of other servers."""
 THOUGHT = re.compile(r"\A<(think|thinking|budget:thinking)>.*?</\1>", re.DOTALL)
-"""A reasoning model's thinking, where its server leaves it in the answer."""
+"""Matches a reasoning model's thinking, if its server leaves it in the answer."""
 MARKUP = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
 def request_params(
     model: str, sampling: Sampling, schema: JsonValue, *, is_own_server: bool
 ) -> dict[str, Any]:
-    """Sampling and structured output in OpenAI's words."""
+    """Return sampling and structured output in OpenAI's parameters."""
     is_whole = is_own_server or model.startswith(SELF_HOSTED)
     shown = schema if is_whole else without_bounds(schema)
     return {
@@ -85,7 +86,7 @@ def request_params(
 
 
 def without_bounds(schema: JsonValue) -> JsonValue:
-    """The schema without the keywords that hosted providers refuse."""
+    """Return the schema without the keywords that hosted providers refuse."""
     if isinstance(schema, Mapping):
         fields = schema.get("properties")
         rest = {key: without_bounds(value) for key, value in schema.items() if key not in BOUNDS}
@@ -96,15 +97,15 @@ def without_bounds(schema: JsonValue) -> JsonValue:
 
 
 def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
-    """The reply in a completion's JSON.
+    """Return the reply in a completion's JSON.
 
     Raises:
-        CallError: there is none, though it may be on the bill.
+        CallError: there is no reply, though it may be billed.
     """
     try:
         choice, usage = answer["choices"][0], answer.get("usage") or {}
         message, reason = choice["message"], choice.get("finish_reason") or "stop"
-        more = message.get("provider_specific_fields") or {}  # LiteLLM's place for it
+        more = message.get("provider_specific_fields") or {}  # where LiteLLM puts it
         refusal = _text(message.get("refusal") or more.get("refusal"))
         return ChatReply(
             text=_text(message.get("content")) or refusal,
@@ -112,7 +113,9 @@ def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
             tokens_in=int(usage.get("prompt_tokens") or 0),
             tokens_cached=_cached_tokens(usage),
             tokens_out=int(usage.get("completion_tokens") or 0),
-            is_metered=bool(usage.get("prompt_tokens")),  # LiteLLM puts 0 where none came
+            is_metered=bool(
+                usage.get("prompt_tokens")
+            ),  # LiteLLM reports 0 if the server reports none
         )
     except (AttributeError, LookupError, TypeError, ValueError):
         words = "the server's answer holds no choices"
@@ -120,7 +123,7 @@ def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
 
 
 def _text(content: object) -> str:
-    """A string or a list of parts, without thinking and without halves of characters."""
+    """Join a string or a list of parts, without thinking and without lone surrogates."""
     parts = content if isinstance(content, list) else [content]
     texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
     joined = "".join(text for text in texts if isinstance(text, str))
@@ -136,7 +139,7 @@ def _cached_tokens(usage: Mapping[str, Any]) -> int:
 def refused(
     status: int, headers: Mapping[str, str], body: str, api_key: str | None = None
 ) -> CallError:
-    """The error that an HTTP answer is, with the provider's own words."""
+    """Return the error of an HTTP answer, in the provider's own words."""
     error = _error_in(body)
     kind = STATUSES.get(status, CallErrorKind.TRANSIENT)
     if NO_CREDIT in (error.get("code"), error.get("type")) or any(sign in body for sign in BAD_KEY):
@@ -155,26 +158,26 @@ def refused(
 
 
 def _error_in(body: str) -> Mapping[str, Any]:
-    """The error object in an answer, however the server wraps it."""
+    """Return the error object in an answer, however the server wraps it."""
     try:
-        matches = json.loads(body)
+        error = json.loads(body)
     except (ValueError, RecursionError):
-        matches = without_markup(body)
-    if isinstance(matches, list) and matches:
-        matches = matches[0]
-    if isinstance(matches, Mapping):
-        matches = matches.get("error") or matches
-    return matches if isinstance(matches, Mapping) else {"message": matches}
+        error = without_markup(body)
+    if isinstance(error, list) and error:
+        error = error[0]
+    if isinstance(error, Mapping):
+        error = error.get("error") or error
+    return error if isinstance(error, Mapping) else {"message": error}
 
 
 def without_markup(body: str) -> str:
-    """The words on a web page; other text stays as it is."""
+    """Return the words of a web page. Other text is unchanged."""
     is_page = body.lstrip().startswith("<")
     return MARKUP.sub(" ", body[:LONGEST_PAGE]) if is_page else body
 
 
 def unanswered(error: BaseException, message: str, api_key: str | None = None) -> CallError:
-    """The error for a call without an answer that can be read; billed, if it was sent at all."""
+    """Return the error of a call without a readable answer. It is billed if it was sent at all."""
     names = {name for link in error_chain(error) for name in class_names(link)}
     if names & NO_ADDRESS:
         return CallError(CallErrorKind.FATAL, shown(f"not an http(s) address: {message}", api_key))
@@ -187,7 +190,7 @@ def unanswered(error: BaseException, message: str, api_key: str | None = None) -
 
 
 def error_chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it came from."""
+    """Yield the error and its causes."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -196,12 +199,12 @@ def error_chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def class_names(error: BaseException) -> set[str]:
-    """What the error is an instance of, by name so that no HTTP library is imported for it."""
+    """Return the names of the error's classes, so that no HTTP library is imported for a check."""
     return {kind.__name__ for kind in type(error).__mro__}
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds a server asks us to wait, said in milliseconds, in seconds or as a date."""
+    """Return the seconds that a server asks us to wait, sent as milliseconds, seconds or a date."""
     milliseconds = _number(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -227,14 +230,14 @@ def _seconds_until(date: str) -> float | None:
 
 
 def shown(message: str, api_key: str | None = None) -> str:
-    """The message on one line, short; some servers repeat the key, we do not."""
+    """Return the message shortened to one line, without keys: some servers repeat them."""
     for key in _known_keys(api_key):
         message = message.replace(key, "(api_key)")
     return " ".join(message.split())[:LONGEST_MESSAGE]
 
 
 def _known_keys(api_key: str | None) -> list[str]:
-    """Ours, and those in the environment that LiteLLM reads itself; the longest first."""
+    """Return our key and those in the environment that LiteLLM reads itself, the longest first."""
     keys = {value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN"))}
     stripped = {(key or "").strip() for key in (*keys, api_key)}
     return sorted((key for key in stripped if len(key) >= SHORTEST_KEY), key=len, reverse=True)

@@ -1,4 +1,4 @@
-"""Connections to a server: how they are opened, through which proxy, and who pays."""
+"""Open connections to a server, through which proxy, and for which account."""
 
 import os
 from collections.abc import AsyncGenerator
@@ -17,17 +17,19 @@ OPENAI_HEADERS = {
     "OPENAI_ORGANIZATION": "OpenAI-Organization",
     "OPENAI_PROJECT_ID": "OpenAI-Project",
 }
-"""Who pays, where a key has several accounts."""
+"""Headers that say who pays, where a key has several accounts."""
 CONNECT_SECONDS = 15.0
 DNS_SECONDS = 300
 
 
-async def open_session(timeout: float) -> AsyncGenerator["ClientSession", None]:  # noqa: ASYNC109 - of each call
-    """A session that ends with its event loop, which closes the generators left open in it."""
+async def open_session(timeout: float) -> AsyncGenerator["ClientSession", None]:  # noqa: ASYNC109 - the time-out of each call
+    """Open a session that ends with its event loop, which closes the generators left open in it."""
     import aiohttp  # noqa: PLC0415 - 0.3 seconds
 
     inside = import_litellm().llms.custom_httpx.http_handler
-    connect = min(CONNECT_SECONDS, timeout / 2)  # so that a time-out of the whole means: sent
+    connect = min(
+        CONNECT_SECONDS, timeout / 2
+    )  # so that a time-out of the whole call means that it was sent
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit=0, ttl_dns_cache=DNS_SECONDS, ssl=inside.get_ssl_configuration()
@@ -39,13 +41,16 @@ async def open_session(timeout: float) -> AsyncGenerator["ClientSession", None]:
 
 
 def proxy_of(url: str) -> str | None:
-    """As the environment says; found once, since aiohttp's way costs two threads per call."""
+    """Return the environment's proxy.
+
+    The caller keeps the result, since aiohttp's own lookup takes two threads per call.
+    """
     address = urlsplit(url)
     return None if proxy_bypass(address.hostname or "") else getproxies().get(address.scheme)
 
 
 def account_headers(provider: str) -> dict[str, str]:
-    """Which of a key's accounts the environment names."""
+    """Return the headers for the account that the environment names."""
     if provider != "openai":
         return {}
     return {

@@ -1,1 +1,1 @@
-"""Buying answers: each once, within a budget, as fast as the provider lets us."""
+"""Buy answers: each once, within a budget, as fast as the provider allows."""

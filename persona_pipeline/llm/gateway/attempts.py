@@ -1,4 +1,4 @@
-"""One request until it is over: sent, checked, asked again if need be, and journaled."""
+"""Take one request to its end: send it, check the reply, retry if needed, and journal the call."""
 
 import asyncio
 import json
@@ -18,47 +18,47 @@ from persona_pipeline.llm.gateway.endpoint import ModelEndpoint
 from persona_pipeline.llm.gateway.retry_policy import RetryState
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
 
-TURNED_DOWN, TURNED_DOWN_AFTER_ANSWERS = 20, 200
-"""Requests turned down for good in a row, without an answer between them, after which it is not the
-requests: a wrong parameter, or an account that was closed."""
+MOST_PERMANENT, MOST_PERMANENT_ONCE_ANSWERED = 20, 200
+"""Permanent failures in a row after which the requests are not to blame, but a wrong parameter or a
+closed account. The second number holds once the model has answered."""
 OUTCOMES = {CallErrorKind.RATE: Outcome.REFUSED, CallErrorKind.TRANSIENT: Outcome.TROUBLE}
 
 
-class ModelDown(ModelError):  # noqa: N818 - a state, of which an error message tells
-    """The model does not answer at all; another one may."""
+class ModelDown(ModelError):  # noqa: N818 - the name of a state
+    """Report a model that does not answer at all. Another model may."""
 
 
-class Stopping(Exception):  # noqa: N818 - not an error
-    """No new request is sent any more."""
+class Stopping(Exception):  # noqa: N818 - a signal, not an error
+    """Say that no new request is sent any more."""
 
 
 class RequestRunner:
-    """Asks models for one stage; many requests are in its hands at once."""
+    """Send the requests of one stage to their models. Many requests run at once."""
 
     def __init__(self, context: StageContext) -> None:
-        """`terms`: those of the stage."""
-        self.totals = StageUsage()
+        """Take what all requests of the stage share."""
+        self.stage_usage = StageUsage()
         self.sending: set[asyncio.Task[object] | None] = set()
         self.is_stopping = False
         self._context = context
         self._used: dict[str, ModelEndpoint] = {}
-        self._turned_down: Counter[str] = Counter()
+        self._permanent_failures: Counter[str] = Counter()
 
     async def buy(self, request: ChatRequest) -> Call:
-        """The call that ends this request, usable or not; it is in the journal.
+        """Return the call that ends this request, usable or not. The call is in the journal.
 
         Raises:
-            ModelError: no request to this model will be answered (now).
-            BudgetExceeded: the request could pass the cap.
-            Stopping: the purchase was stopped before an answer came.
+            ModelError: this model answers no request (now).
+            BudgetExceeded: the request could exceed the cap.
+            Stopping: the purchase was stopped before an answer arrived.
         """
         endpoint = self._endpoint(request.model)
         usage = RequestUsage(endpoint.price)
         try:
             return await self._ask(endpoint, request, usage)
         except (PipelineError, Stopping, asyncio.CancelledError) as end:
-            if usage.reply:  # billed and unusable: noted, and asked for again in the next run
-                why = str(end) or "stopped before it was asked again"
+            if usage.reply:  # billed and unusable: journaled, and retried by the next run
+                why = str(end) or "stopped before the retry"
                 self._record(request, usage, CallError(CallErrorKind.TRANSIENT, why))
             raise
 
@@ -76,7 +76,7 @@ class RequestRunner:
                 self._refuse_hopeless(endpoint, error)
                 self._count(error, endpoint, usage, retry_state)
                 unusable = error if error.kind is CallErrorKind.INVALID else unusable
-                if retry_state.are_over(error):
+                if retry_state.is_exhausted(error):
                     is_refused = error.kind is CallErrorKind.PERMANENT and unusable
                     return self._record(request, usage, unusable if is_refused else error)
                 if self.is_stopping:
@@ -88,7 +88,7 @@ class RequestRunner:
                 return self._record(request, usage, None)
 
     async def close(self) -> None:
-        """Let go of the connections of all models that were asked."""
+        """Close the connections of all models that were asked."""
         for endpoint in self._used.values():
             await endpoint.client.close()
 
@@ -103,7 +103,10 @@ class RequestRunner:
     async def _send(
         self, endpoint: ModelEndpoint, request: ChatRequest, usage: RequestUsage
     ) -> ChatReply:
-        """Within the budget: what is not known to be free counts as spent."""
+        """Send the request within the budget.
+
+        A cost that is not known to be zero counts as spent.
+        """
         budget, stage = self._context.budget, request.stage or self._context.stage
         worst = (
             worst_case(request, endpoint.price)
@@ -113,7 +116,7 @@ class RequestRunner:
         await budget.reserve(stage, worst)
         actual, task = NOTHING, asyncio.current_task()
         try:
-            reply = await self._pass_gate(endpoint, request, usage, worst)
+            reply = await self._send_when_admitted(endpoint, request, usage, worst)
             actual = _amount(endpoint, reply) if reply.is_metered else worst
         except CallError as error:
             actual = worst if error.maybe_billed else NOTHING
@@ -126,7 +129,7 @@ class RequestRunner:
             budget.settle(stage, worst, actual)
         return reply
 
-    async def _pass_gate(
+    async def _send_when_admitted(
         self, endpoint: ModelEndpoint, request: ChatRequest, usage: RequestUsage, worst: Amount
     ) -> ChatReply:
         permit = await endpoint.limiter.enter(worst.tokens)
@@ -138,7 +141,7 @@ class RequestRunner:
                 raise Stopping
             reply = await endpoint.client.complete(request, attempt=usage.attempts)
             usage.add(reply, time.monotonic() - started)
-            self._turned_down[endpoint.model] = 0
+            self._permanent_failures[endpoint.model] = 0
             outcome, used = Outcome.ANSWERED, reply.tokens_in + reply.tokens_out
         except CallError as error:
             by_kind = OUTCOMES.get(error.kind, Outcome.OTHER)
@@ -156,58 +159,55 @@ class RequestRunner:
         usage: RequestUsage,
         retry_state: RetryState,
     ) -> None:
-        is_outage = error.kind is CallErrorKind.TRANSIENT and endpoint.limiter.is_out
+        is_outage = error.kind is CallErrorKind.TRANSIENT and endpoint.limiter.is_outage
         usage.attempts += error.kind is not CallErrorKind.RATE and not is_outage
-        self.totals.refused += error.kind is CallErrorKind.RATE
+        self.stage_usage.refused += error.kind is CallErrorKind.RATE
         retry_state.count(error, is_outage=is_outage)
 
     def _refuse_hopeless(self, endpoint: ModelEndpoint, error: CallError) -> None:
-        """Stop the run for what concerns every request to this model."""
+        """Stop the run for an error that concerns every request to this model."""
         if end := self._end_of(endpoint, error):
             self.is_stopping |= not isinstance(end, ModelDown)
             raise end from error
 
     def _end_of(self, endpoint: ModelEndpoint, error: CallError) -> ModelError | None:
-        retry_policy, limiter, kept = (
-            self._context.retry_policy,
-            endpoint.limiter,
-            "What was bought is kept.",
-        )
-        silent, wait = limiter.out_for, error.retry_after or 0.0
+        retry_policy, limiter = self._context.retry_policy, endpoint.limiter
+        model, kept = endpoint.model, "What was bought is kept."
+        silent, wait = limiter.silent_seconds, error.retry_after or 0.0
         is_too_long = wait > retry_policy.refused_seconds and not limiter.answered
         match error.kind:
             case CallErrorKind.FATAL:
                 return ModelError(
-                    f"model {endpoint.model} cannot be used: {error}. Check --model, --api-base and "
-                    f"the API key, then 'persona-pipeline doctor'. {kept}"
+                    f"model {model} cannot be used: {error}. Check --model, --api-base and the API "
+                    f"key, then run 'persona-pipeline doctor'. {kept}"
                 )
             case CallErrorKind.PERMANENT if self._is_always_refused(endpoint):
                 return ModelError(
-                    f"model {endpoint.model} turns every request down: {error}. Look at one with "
+                    f"model {model} turns every request down: {error}. Look at one with "
                     f"'persona-pipeline preview'. {kept}"
                 )
             case CallErrorKind.RATE if is_too_long or silent > retry_policy.refused_seconds:
                 return ModelDown(
-                    f"model {endpoint.model} refuses every request for its pace, or asks to wait "
+                    f"model {model} refuses every request for its pace, or asks to wait "
                     f"{max(silent, wait):.0f} s: {error}. Run again when its quota is back. {kept}"
                 )
             case CallErrorKind.TRANSIENT if silent > self._outage_limit(endpoint):
                 return ModelDown(
-                    f"model {endpoint.model} has given no answer for {silent:.0f} s; the last error "
-                    f"was: {error}. Run again when it answers. {kept}"
+                    f"model {model} has given no answer for {silent:.0f} s; the last error was: "
+                    f"{error}. Run again when it answers. {kept}"
                 )
         return None
 
     def _is_always_refused(self, endpoint: ModelEndpoint) -> bool:
-        """Count one more request turned down for good since the last answer."""
-        self._turned_down[endpoint.model] += 1
-        allowed = TURNED_DOWN_AFTER_ANSWERS if endpoint.limiter.answered else TURNED_DOWN
-        return self._turned_down[endpoint.model] >= allowed
+        """Count a permanent failure, and say whether there were too many since the last answer."""
+        self._permanent_failures[endpoint.model] += 1
+        allowed = MOST_PERMANENT_ONCE_ANSWERED if endpoint.limiter.answered else MOST_PERMANENT
+        return self._permanent_failures[endpoint.model] >= allowed
 
     def _outage_limit(self, endpoint: ModelEndpoint) -> float:
         retry_policy = self._context.retry_policy
-        is_patient = endpoint.limiter.answered and not self._context.fallbacks
-        return retry_policy.outage_seconds if is_patient else retry_policy.first_answer_seconds
+        can_wait = endpoint.limiter.answered and not self._context.fallbacks
+        return retry_policy.outage_seconds if can_wait else retry_policy.first_answer_seconds
 
     def _record(self, request: ChatRequest, usage: RequestUsage, error: CallError | None) -> Call:
         reply = usage.reply
@@ -233,12 +233,15 @@ class RequestRunner:
             attempts=usage.attempts + (error is None),
         )
         self._context.journal.append(call)
-        self.totals.add(call)
+        self.stage_usage.add(call)
         return call
 
 
 def _of_request(error: CallError, endpoint: ModelEndpoint) -> CallError:
-    """A status that means a wrong key or model at first is one request's own trouble later."""
+    """Blame a doubtful status on this one request, if the model has answered another.
+
+    The same status means a wrong key or model name before the first answer.
+    """
     if error.kind is CallErrorKind.FATAL and error.is_doubtful and endpoint.limiter.answered:
         return CallError(CallErrorKind.PERMANENT, str(error))
     return error
@@ -256,5 +259,5 @@ def _params(sampling: Sampling, sample: int) -> str:
 
 
 def _storable(text: str) -> str:
-    """Without half characters, which no table holds."""
+    """Replace lone surrogates, which no table can store."""
     return text.encode("utf-8", "replace").decode()

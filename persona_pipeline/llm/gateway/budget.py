@@ -1,4 +1,4 @@
-"""A hard cap on what a run buys: the worst case is set aside before a request is sent."""
+"""Enforce a hard cap on what a run buys: the worst case is reserved before a request is sent."""
 
 import asyncio
 import json
@@ -11,26 +11,26 @@ from persona_pipeline.llm.prices import Price
 from persona_pipeline.llm.requests import ChatRequest
 
 TURN_TOKENS = 16
-"""More than any chat template adds around one turn."""
+"""More tokens than any chat template adds around one turn."""
 
 
-class BudgetExceeded(PipelineError):  # noqa: N818 - an end that was asked for, not an error
-    """The next request could pass the cap: the run stops, and can be continued."""
+class BudgetExceeded(PipelineError):  # noqa: N818 - the end that the user asked for
+    """Report that the next request could exceed the cap. The run stops, and can be continued."""
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Tokens, in and out, and what they cost."""
+    """Hold a number of tokens (input and output) and their cost."""
 
     tokens: int = 0
     usd: float = 0.0
 
     def __add__(self, other: "Amount") -> "Amount":
-        """Both together."""
+        """Return the sum of both."""
         return Amount(self.tokens + other.tokens, self.usd + other.usd)
 
     def __sub__(self, other: "Amount") -> "Amount":
-        """The first without the second."""
+        """Return the first without the second."""
         return Amount(self.tokens - other.tokens, self.usd - other.usd)
 
 
@@ -39,18 +39,18 @@ NOTHING = Amount()
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """The most that may be spent; None: no cap."""
+    """Hold the most that may be spent. None means no cap."""
 
     tokens: int | None = None
     usd: float | None = None
 
     def holds(self, amount: Amount) -> bool:
-        """Whether the amount stays within the cap."""
+        """Return whether the amount is within the cap."""
         tokens = self.tokens is None or amount.tokens <= self.tokens
         return tokens and (self.usd is None or amount.usd <= self.usd)
 
     def __str__(self) -> str:
-        """As the user wrote it."""
+        """Return the cap as the user wrote it."""
         usd = [] if self.usd is None else [f"{self.usd:g} USD"]
         tokens = [] if self.tokens is None else [f"{self.tokens:,} tokens"]
         return " and ".join(usd + tokens)
@@ -71,9 +71,9 @@ NO_CAP = Cap()
 
 @dataclass
 class Budget:
-    """What one run may spend, as a whole and in each stage.
+    """Track what one run may spend, in total and in each stage.
 
-    What is spent includes calls that were sent and never answered: they may have been billed.
+    The amount spent includes calls that were sent and never answered: they may have been billed.
     """
 
     run: Cap = NO_CAP
@@ -83,7 +83,7 @@ class Budget:
 
     @property
     def spent(self) -> Amount:
-        """By the whole run so far."""
+        """The amount that the whole run has spent so far."""
         return self._account("").spent
 
     @property
@@ -92,10 +92,10 @@ class Budget:
         return any(cap != NO_CAP for cap in (self.run, *self.stages.values()))
 
     async def reserve(self, stage: str, worst: Amount) -> None:
-        """Set the worst case aside; waits while calls in flight may turn out to cost less.
+        """Reserve the worst case. Wait while calls in flight may turn out to cost less.
 
         Raises:
-            BudgetExceeded: there is no room, and nothing in flight could make some.
+            BudgetExceeded: there is no room, and no call in flight could make some.
         """
         accounts = self._accounts_of(stage)
         while full := [account for account in accounts if not account.has_room(worst)]:
@@ -110,12 +110,12 @@ class Budget:
             account.reserved += worst
 
     def settle(self, stage: str, worst: Amount, actual: Amount) -> None:
-        """Replace what was set aside by what was spent."""
+        """Replace the reserved amount by the amount spent."""
         for account in self._accounts_of(stage):
             account.reserved -= worst
             account.spent += actual
             if not account.reserved.tokens:
-                account.reserved = NOTHING  # without what rounding left
+                account.reserved = NOTHING  # drop what rounding left
         self._wake()
 
     def _wake(self) -> None:
@@ -138,7 +138,7 @@ class Budget:
 
 
 def worst_case(request: ChatRequest, price: Price | None) -> Amount:
-    """What an answer can use at most: no tokenizer makes more than one token of a byte.
+    """Return the most that a request can use: no tokenizer makes more than one token of a byte.
 
     JSON writes a character outside ASCII in more bytes than UTF-8.
     """

@@ -1,7 +1,7 @@
-"""What a window of answers says about how many calls at once are right.
+"""Decide from a window of outcomes how many calls may run at once.
 
-A refusal (429, time-out) shrinks the limit, an answer lets it grow for as long as growing pays: a
-server that queues instead of refusing shows by its throughput.
+A refusal (429, time-out) shrinks the limit. Answers let the limit grow for as long as growth pays:
+a server that queues instead of refusing is recognized by its throughput.
 """
 
 import math
@@ -9,65 +9,75 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 WINDOW = 16
-"""Fewest outcomes a decision needs: one refusal in fewer would pass for more than 6 %."""
+"""The fewest outcomes of a decision. In a smaller window, one refusal would count for more than 6
+%."""
 TOLERATED = 0.10
-"""Share of refusals we live with: a refused row is asked again, an idle slot earns nothing."""
+"""Share of refusals that is accepted: a refused row is retried, an idle slot earns nothing."""
 CHANCE = 0.3
-"""Times the root of the outcomes: standard error of the tolerated share. Without it, 5 % of
-refusals at random wear a limit down from 32 to 2: a window of 16 has over 10 % in 1 of 5."""
+"""Multiplied by the square root of the outcomes, this is the standard error of the tolerated share.
+Without it, 5 % of random refusals wear a limit down from 32 to 2: of the windows of 16, 1 in 5 has
+over 10 %."""
 LOCKED_OUT = 0.5
-"""Share of refused slots above which more calls only prolong the lockout: everybody pauses."""
+"""Share of refused slots above which more calls only prolong the lockout, so that all calls
+pause."""
 LEAST_CUT, MOST_CUT = 0.05, 0.5
-"""A cut must end the refusals soon; a single bad window must not end the work."""
+"""The least and the greatest share of the limit that a cut takes. A cut must end the refusals soon,
+and a single bad window must not end the work."""
 BUSY = 0.8
-"""Share of the slots in use from which on it is the limit that keeps us, not a lack of rows."""
+"""Share of the slots in use from which on the limit holds us back, not a lack of rows."""
 DOUBLE, PROBE, CREEP = 2.0, 1.25, 1.05
-"""Growth: in slow start; where only more answers show that it pays; where refusals show it."""
+"""Factors of growth: in slow start, where only more answers show that growth pays, and where
+refusals show it."""
 PAYING = 1 / 3
-"""Share of a growth that must come back as throughput; a growth that only queues brings none."""
+"""Share of a growth that must appear as throughput. A growth that only queues adds no
+throughput."""
 STILL_PAYING = 0.9
-"""Throughput that half the slots must keep for half to be enough: noise is some 7 %."""
+"""Share of the throughput that half the slots must keep for half to be enough. Noise is about 7
+%."""
 HEADROOM = 1.25
-"""Slots per busy worker, so that none waits for us between two answers."""
+"""Slots per busy worker, so that no worker waits for us between two answers."""
 MEASURED = 64
-"""Answers behind a throughput after slow start: a lognormal latency (sigma 0.5) errs by 7 %."""
+"""Answers behind a throughput after slow start. With a lognormal latency (sigma 0.5) it errs by 7
+%."""
 SMOOTHING = 0.3
-"""Weight of the newest throughput in the one a growth is compared with."""
+"""Weight of the newest throughput in the one that a growth is compared with."""
 HOLD, LONGEST_HOLD = 8, 64
-"""Windows between a probe that did not pay and the next; doubled every time."""
+"""Windows between a probe that did not pay and the next probe: the first and the most, doubled each
+time."""
 LOCKOUT_SECONDS, LONGEST_PAUSE = 1.0, 60.0
-"""A lockout without Retry-After; the longest pause: quotas count by the minute."""
+"""Seconds of a lockout without Retry-After, and of the longest pause: quotas count by the
+minute."""
 INSTANT = 1e-6
-"""A wait shorter than any clock tells is none."""
+"""A wait of fewer seconds is shorter than any clock measures, and counts as none."""
 
 
 class Outcome(StrEnum):
-    """What a call says about the load of its server."""
+    """Say what a call shows about the load of its server."""
 
     ANSWERED = "answered"
     REFUSED = "refused"
     """Too many requests (429)."""
     TROUBLE = "trouble"
-    """5xx, connection reset or refused."""
+    """5xx, or a connection that was reset or refused."""
     TIMED_OUT = "timed_out"
-    """Counts as a refusal (an overloaded server) and as trouble."""
+    """Counts as a refusal (the server is overloaded) and as trouble."""
     OTHER = "other"
-    """Nothing: a permanent error, a cancelled call."""
+    """Shows nothing: a permanent error, a cancelled call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """The right to one call; goes back with `Gate.leave`."""
+    """Permit one call. Return it with `RateLimiter.leave`."""
 
     started: float
     tokens: int
     epoch: int
-    """Which limit it was started under."""
+    """The number of the limit that the call was started under."""
 
 
 @dataclass(slots=True)
 class _Window:
-    """Sums over the outcomes of one decision."""
+    """Sum the outcomes of one decision."""
 
     seen: int = 0
     refused: int = 0
@@ -102,7 +112,10 @@ class _Window:
         return self.refused > TOLERATED * self.seen + CHANCE * math.sqrt(self.seen)
 
     def refused_slots(self, now: float) -> float:
-        """Share of the slots that only met refusals: a quick 429 frees its slot for the next."""
+        """Return the share of the slots that only met refusals.
+
+        A quick 429 frees its slot for the next call.
+        """
         slots = self.in_flight / self.seen * (now - self.began)
         share = self.refused / self.seen
         return min(share, self.refused_seconds / slots) if slots > INSTANT else share
@@ -111,24 +124,25 @@ class _Window:
     def throughput(self) -> float:
         """Answers per second by Little's law: slots in use / slot seconds per answer.
 
-        At least one answer, since it is divided by; an instant, since a fake takes none.
+        The answers count as at least one, and the seconds as at least an instant, since both are
+        divided by and a fake model takes no time.
         """
         return self.in_flight / self.seen * max(1, self.answered) / max(self.seconds, INSTANT)
 
 
 @dataclass(frozen=True, slots=True)
 class _Throughput:
-    """Answers per second under a limit."""
+    """Hold the answers per second under a limit."""
 
     limit: int
     rate: float
 
 
 class AdaptiveConcurrency:
-    """The limit, decided once per window of calls started since it last changed."""
+    """Decide the limit, once per window of calls started since it last changed."""
 
     def __init__(self, ceiling: int, start: int) -> None:
-        """Begin at `start`, never go above `ceiling`."""
+        """Begin at `start` and never exceed `ceiling`."""
         self.limit, self._ceiling = min(start, ceiling), ceiling
         self.epoch = 0
         self._step = DOUBLE
@@ -141,23 +155,23 @@ class AdaptiveConcurrency:
 
     @property
     def refused_share(self) -> float:
-        """Of the calls in this window and the one before."""
+        """Share of refusals among the calls of this window and the one before."""
         seen = self._window.seen + self._last.seen
         return (self._window.refused + self._last.refused) / seen if seen else 0.0
 
     def begin_stage(self) -> None:
-        """Keep the limit, forget rates: another stage's answers take another time."""
+        """Keep the limit and forget the rates: answers of another stage take another time."""
         limit = max(self.limit, self._before.limit) if self._before else self.limit
         self._hold, self._next_hold = 0, HOLD
         self._move(limit, is_settling=self._step != DOUBLE)
 
     def recover(self) -> None:
-        """After an outage: half of the former limit, and slow start."""
+        """Restart after an outage with half of the former limit, in slow start."""
         self._step, self._hold = DOUBLE, 0
         self._move(self.limit // 2, is_settling=False)
 
     def restart(self) -> None:
-        """Calls started until now say nothing any more."""
+        """Ignore the calls that were started until now."""
         self.epoch += 1
         self._window, self._measured = _Window(), _Window()
         self._refused_windows = 0
@@ -170,7 +184,7 @@ class AdaptiveConcurrency:
         now: float,
         retry_after: float | None,
     ) -> float:
-        """Seconds for which everybody must pause, if anybody."""
+        """Count an outcome. Return the seconds for which all calls must pause (0: no pause)."""
         if outcome is Outcome.OTHER:
             return 0.0
         window = self._window
@@ -187,7 +201,10 @@ class AdaptiveConcurrency:
         return 0.0
 
     def _cut(self, window: _Window, now: float) -> float:
-        """Give up the slots that only met refusals; a pause if they are the most."""
+        """Give up the slots that only met refusals.
+
+        Return the seconds of a pause if they are the majority.
+        """
         share = window.refused_slots(now)
         self._step = CREEP
         self._hold = HOLD
@@ -197,7 +214,7 @@ class AdaptiveConcurrency:
         return min(seconds, LONGEST_PAUSE) if share > LOCKED_OUT else 0.0
 
     def _measure(self, window: _Window) -> None:
-        """Take in a full window without too many refusals; decide when it tells enough."""
+        """Add a full window without too many refusals, and decide once enough is measured."""
         if self._is_settling:
             self._is_settling = False
             return
@@ -206,11 +223,16 @@ class AdaptiveConcurrency:
         self._measured.merge(window)
         if self._measured.seen >= self._needed():
             rate, self._measured = self._measured.throughput, _Window()
-            is_refused = 0 < self._refused_windows <= HOLD  # for longer: it is not our doing
+            is_refused = (
+                0 < self._refused_windows <= HOLD
+            )  # if refusals last longer, they are not our doing
             self._weigh(rate, may_grow=not self._hold and not is_refused)
 
     def _needed(self) -> int:
-        """Outcomes that tell: half the throughput, or none to be judged, shows in a window."""
+        """Return how many outcomes a decision needs.
+
+        One window is enough when half the throughput would show, or when there is nothing to judge.
+        """
         is_plain = self._before is not None and self.limit < self._before.limit * PROBE
         return WINDOW if is_plain or self._step == DOUBLE else MEASURED
 
@@ -233,7 +255,10 @@ class AdaptiveConcurrency:
             self._move(limit, before, is_settling=is_judged and self._step != DOUBLE)
 
     def _judge_growth(self, before: _Throughput, rate: float, *, may_grow: bool) -> None:
-        """Did the growth pay? If not, back to what the throughput needs; would half do, too?"""
+        """Judge whether the growth paid.
+
+        If not, return to the limit that the throughput needs, and try whether half of it is enough.
+        """
         gain = rate / before.rate
         needed = round(before.limit * max(1.0, gain))
         was_doubled, self._before, self._rate = self._step == DOUBLE, None, rate
@@ -243,7 +268,7 @@ class AdaptiveConcurrency:
                 self._grow()
             return
         self._step = PROBE
-        if was_doubled:  # the rates of slow start are rough: look again before holding
+        if was_doubled:  # the rates of slow start are rough: measure again before holding
             self._move(needed)
         else:
             self._try_half(_Throughput(needed, max(rate, before.rate)))
@@ -268,7 +293,7 @@ class AdaptiveConcurrency:
     def _move(
         self, limit: float, before: _Throughput | None = None, *, is_settling: bool = True
     ) -> None:
-        """Another limit, to be compared with `before`; what was measured is void."""
+        """Set another limit, to be compared with `before`, and discard what was measured."""
         self.limit = max(1, min(self._ceiling, round(limit)))
         self._before, self._rate, self._is_settling = before, 0.0, is_settling
         self.restart()

@@ -1,4 +1,4 @@
-"""What a stage buys under: who is asked, where answers are kept, what may be spent."""
+"""Hold what a stage buys with: the models, the store of answers and the budget."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,34 +13,34 @@ from persona_pipeline.llm.prices import known_sum
 from persona_pipeline.llm.requests import ChatRequest
 
 Receive = Callable[[str, Answer], None]
-"""Takes the answer to the request with this key; a fallback model's has a call key of its own."""
+"""Takes a request's key and its answer. The answer of a fallback model has its own call key."""
 
 
 class AnswerStore(Protocol):
-    """What was bought and committed."""
+    """Look up the answers that were bought and committed."""
 
     def answers(self, keys: list[str]) -> dict[str, Answer]:
-        """The stored answers with these keys."""
+        """Return the stored answers with these keys."""
         ...
 
     def version(self) -> object:
-        """Changes with every commit of any process."""
+        """Return a value that changes with every commit of any process."""
         ...
 
 
 class AnswerSource(Protocol):
-    """Where a stage gets its answers: a buyer, or an estimate's rehearsal."""
+    """Give a stage its answers: a gateway, or the rehearsal of an estimate."""
 
     def answers(
         self, requests: Iterable[ChatRequest], *, shard: str, stage: str
     ) -> dict[str, Answer]:
-        """One answer per distinct call key of the requests."""
+        """Return one answer per distinct call key of the requests."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """The same for every request of one stage."""
+    """Hold what all requests of one stage share."""
 
     shard: str
     stage: str
@@ -54,10 +54,10 @@ class StageContext:
 
 @dataclass(slots=True)
 class StageUsage:
-    """What one stage's purchase came to.
+    """Sum what one stage used.
 
     `reused`: answers that were bought before. `refused`: requests that the provider refused for
-    their pace, each of which was asked again. `seconds`: from the first lookup on.
+    their pace; each of them was retried. `seconds`: time since the first lookup.
     """
 
     reused: int = 0
@@ -72,7 +72,7 @@ class StageUsage:
     seconds: float = 0.0
 
     def add(self, call: Call) -> None:
-        """One more call; an unknown price makes the sum unknown."""
+        """Add one call. An unknown price makes the sum unknown."""
         self.bought += call.is_bought
         self.invalid += call.status == "invalid"
         self.failed += call.status == "failed"

@@ -1,4 +1,4 @@
-"""One model at one provider: how it is asked, how many calls at once, and at what price."""
+"""Describe one model at one provider: its client, its limiter and its price."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from persona_pipeline.llm.gateway.concurrency import Outcome, Permit
 from persona_pipeline.llm.prices import Price
 
 
-class Admission(Protocol):
-    """What lets calls through: a gate that finds out the server's pace, or an open one."""
+class Limiter(Protocol):
+    """Admit calls: either at the pace that the server can take, or without a limit (batches)."""
 
     answered: int
     in_flight: int
@@ -22,21 +22,21 @@ class Admission(Protocol):
 
     @property
     def refused_share(self) -> float:
-        """Of the last calls, those refused for their pace."""
+        """Share of the last calls that were refused for their pace."""
         ...
 
     @property
-    def is_out(self) -> bool:
-        """Whether a failure says nothing about its row."""
+    def is_outage(self) -> bool:
+        """Whether an outage is going on, so that a failure says nothing about its row."""
         ...
 
     @property
-    def out_for(self) -> float:
+    def silent_seconds(self) -> float:
         """Seconds without an answer while calls fail or are refused."""
         ...
 
     def begin_stage(self) -> None:
-        """Another stage's answers take another time."""
+        """Prepare for another stage, whose answers take another time."""
         ...
 
     async def enter(self, tokens: int = 0) -> Permit:
@@ -51,28 +51,31 @@ class Admission(Protocol):
         retry_after: float | None = None,
         tokens: int | None = None,
     ) -> None:
-        """Give the place back and say how it went."""
+        """Give the slot back and report the outcome."""
         ...
 
 
 def no_preparation() -> None:
-    """For a client that is ready when it is made."""
+    """Do nothing, for a client that is ready once it is created."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEndpoint:
-    """Kept for the whole process, so that the gate keeps what it has learned."""
+    """Hold one model's client, limiter and price.
+
+    It lives as long as the process, so that the limiter keeps what it has learned.
+    """
 
     model: str
     client: ChatClient
-    limiter: Admission
+    limiter: Limiter
     price: Price | None
     prepare: Callable[[], object] = no_preparation
-    """Loads what the client needs, which takes seconds: done beside the event loop, and before the
-    first request's last look at whether it is still wanted."""
+    """Loads what the client needs, which takes seconds. It runs outside the event loop, and before
+    the last check whether the first request is still wanted."""
     is_paced: bool = False
-    """Whether the gate keeps to a number of tokens a minute, so must be told how many come."""
+    """Whether the limiter enforces tokens per minute, and so must know the tokens of each call."""
 
 
 OpenEndpoint = Callable[[str], ModelEndpoint]
-"""The lane of a model, by its LiteLLM name."""
+"""Opens the endpoint of a model, by its LiteLLM name."""

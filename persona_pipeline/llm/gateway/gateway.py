@@ -1,4 +1,4 @@
-"""Buys answers: each call key once, every answer journaled the moment it arrives."""
+"""Buy answers: each call key once. Every answer is journaled the moment it arrives."""
 
 import time
 from collections.abc import Iterable
@@ -10,22 +10,22 @@ from persona_pipeline.llm.gateway.budget import Budget
 from persona_pipeline.llm.gateway.context import AnswerStore, Receive, StageContext, StageUsage
 from persona_pipeline.llm.gateway.endpoint import OpenEndpoint
 from persona_pipeline.llm.gateway.journal import Journal
-from persona_pipeline.llm.gateway.loop_thread import run_in_loop_thread
 from persona_pipeline.llm.gateway.purchase import Purchase
 from persona_pipeline.llm.gateway.retry_policy import RetryPolicy
+from persona_pipeline.llm.loop_thread import run_in_loop_thread
 from persona_pipeline.llm.progress import stage_progress
 from persona_pipeline.llm.requests import ChatRequest
 
 LAST_SECONDS = 0.1
-"""To close connections and the journal after calls in flight were given their time."""
+"""Seconds to close connections and the journal, after calls in flight had their time."""
 
 
 @dataclass
 class Gateway:
-    """Answers requests from what was bought before, and buys the rest.
+    """Answer requests from what was bought before, and buy the rest.
 
-    `fallbacks`: models asked in turn where the request's own gives no usable answer.
-    `totals`: what the stages bought so far came to, by stage.
+    `fallbacks`: models to ask in turn when the request's own model gives no usable answer. `usage`:
+    what each stage has used so far, by stage.
     """
 
     endpoints: OpenEndpoint
@@ -34,21 +34,21 @@ class Gateway:
     budget: Budget = field(default_factory=Budget)
     fallbacks: tuple[str, ...] = ()
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
-    totals: dict[str, StageUsage] = field(default_factory=dict)
+    usage: dict[str, StageUsage] = field(default_factory=dict)
 
     def answers(
         self, requests: Iterable[ChatRequest], *, shard: str, stage: str
     ) -> dict[str, Answer]:
-        """One answer per distinct call key, in the order of the requests.
+        """Return one answer per distinct call key, in the order of the requests.
 
         Raises:
             ModelError: the model cannot be used at all (bad key, no such model, no answers).
-            BudgetExceeded: the budget does not cover the rest.
+            BudgetExceeded: the budget does not cover the remaining requests.
         """
         wanted = {request.call_key: request for request in requests}
-        matches: dict[str, Answer] = {}
-        self.buy(wanted.values(), matches.__setitem__, shard=shard, stage=stage, count=len(wanted))
-        return {key: matches[key] for key in wanted}
+        received: dict[str, Answer] = {}
+        self.buy(wanted.values(), received.__setitem__, shard=shard, stage=stage, count=len(wanted))
+        return {key: received[key] for key in wanted}
 
     def buy(
         self,
@@ -59,11 +59,14 @@ class Gateway:
         stage: str,
         count: int = 0,
     ) -> StageUsage:
-        """Hand each distinct request's answer to `receive` as it comes, in any order.
+        """Hand each distinct request's answer to `receive` as it arrives, in any order.
 
-        For any number of requests: `requests` is read as far as is needed to keep the model busy.
-        `receive` is called in another thread; `count` is for the progress, where it is known.
-        Raises what `answers` raises.
+        The number of requests is not limited: `requests` is read only as far as keeps the model
+        busy. `receive` is called in another thread. `count` is the number of requests, if known,
+        for the progress.
+
+        Raises:
+            ModelError, BudgetExceeded: as in `answers`.
         """
         remaining = iter(requests)
         first = next(remaining, None)
@@ -82,7 +85,7 @@ class Gateway:
         endpoint = self.endpoints(first.model)
         with stage_progress(stage, 0) as tracker:
             purchase = Purchase(context, endpoint, tracker, receive, count)
-            self.totals[stage] = purchase.totals
+            self.usage[stage] = purchase.stage_usage
             started = time.monotonic()
             try:
                 run_in_loop_thread(
@@ -92,5 +95,5 @@ class Gateway:
                     grace=self.retry_policy.drain_seconds + LAST_SECONDS,
                 )
             finally:
-                purchase.totals.seconds = time.monotonic() - started
-        return purchase.totals
+                purchase.stage_usage.seconds = time.monotonic() - started
+        return purchase.stage_usage

@@ -1,4 +1,4 @@
-"""Answers on disk the moment they arrive, until they are committed: one file per process."""
+"""Keep answers on disk from their arrival until they are committed: one file per process."""
 
 import fcntl
 import logging
@@ -15,23 +15,25 @@ from persona_pipeline.llm.gateway.journal_index import JournalIndex
 from persona_pipeline.llm.gateway.key_locks import KeyLocks
 
 CLOSED = -1
-"""No file has this number: what a thread writes that outlived the journal goes nowhere else."""
+"""No file has this number. So a thread that outlives the journal writes to no other file."""
+LOCK_FILE = "claims"
+"""The name never changes: versions that run at the same time must lock the same file."""
 LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Orphan:
-    """The file of a process that died; we hold its lock until its answers are committed."""
+    """Hold the file of a dead process, with its lock, until its answers are committed."""
 
     path: Path
     file: int
 
 
 class Journal:
-    """This process's file, what other processes' files hold, and who is buying what.
+    """Write this process's file, index the files of all, and lock the keys being bought.
 
-    A running process holds a lock on its file, so a file that can be locked was left by one that
-    died: its answers are adopted, committed with ours, and then it is deleted.
+    A running process holds a lock on its file, so a file that can be locked was left by a dead
+    process. Its answers are adopted and committed with ours, and then the file is deleted.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,10 +44,10 @@ class Journal:
         self._orphans: list[_Orphan] = []
         self._is_dirty = False
         self.index = JournalIndex(folder)
-        self.key_locks = KeyLocks(folder / "claims")
+        self.key_locks = KeyLocks(folder / LOCK_FILE)
 
     def __enter__(self) -> Self:
-        """The journal itself."""
+        """Return the journal itself."""
         return self
 
     def __exit__(
@@ -54,7 +56,7 @@ class Journal:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        """Let go of the file; an empty one is deleted."""
+        """Close the file, and delete it if it is empty."""
         self._release_orphans()
         if self._path.stat().st_size == 0:
             self._path.unlink()
@@ -64,10 +66,10 @@ class Journal:
         self.index.close()
 
     def append(self, call: Call) -> None:
-        """Write one line with one system call: a kill -9 later cannot lose it.
+        """Write one line with one system call, so that a later kill -9 cannot lose it.
 
         Raises:
-            StoreError: the disk is full; what was written of the line is taken back.
+            StoreError: the disk is full. The part of the line that was written is removed.
         """
         line = rest = call.to_line()
         start = os.fstat(self._file).st_size
@@ -82,17 +84,21 @@ class Journal:
         self._is_dirty = True
 
     def sync(self) -> None:
-        """Bring what was appended to the disk itself: after this, a power cut cannot lose it."""
+        """Flush the appended lines to the disk itself. After this, a power cut cannot lose them.
+
+        Raises:
+            StoreError: the disk reports an error.
+        """
         if self._is_dirty:
             try:
                 os.fsync(self._file)
             except OSError as error:
-                msg = f"{self._path} cannot be brought to the disk: {error}"
+                msg = f"{self._path} cannot be flushed to disk: {error}; check the disk"
                 raise StoreError(msg) from error
             self._is_dirty = False
 
     def to_commit(self) -> list[Path]:
-        """The files that the next commit must carry: ours, and those of processes that died."""
+        """Return the files that the next commit must include: ours, and those of dead processes."""
         if not self._orphans:
             self._orphans = self._find_orphans()
         self.index.refresh()
@@ -100,10 +106,10 @@ class Journal:
         return [path for path in paths if path.stat().st_size]
 
     def committed(self) -> None:
-        """Forget what `to_commit` named: it is in the database now.
+        """Delete the files that `to_commit` returned: their answers are in the database now.
 
-        We go on in another file: who has read ours so far would take what is written to it anew
-        for what was there before.
+        We continue in another file. A process that has read ours so far would take new lines in the
+        same file for the old ones.
         """
         if self._path.stat().st_size:
             path, file = self._path, self._file
@@ -113,7 +119,7 @@ class Journal:
         for orphan in self._orphans:
             if count := self.index.unreadable_lines(orphan.path):
                 kept = orphan.path.rename(orphan.path.with_suffix(".unreadable"))
-                LOG.warning("%s of its lines are not a journal's: kept as %s", count, kept)
+                LOG.warning("%s lines are not journal lines: their file is kept as %s", count, kept)
             else:
                 orphan.path.unlink(missing_ok=True)
         self._release_orphans()
@@ -129,7 +135,10 @@ class Journal:
 
 
 def _start_file(folder: Path) -> tuple[Path, int]:
-    """A file of our own, locked before it can be seen: without its lock, it would be an orphan."""
+    """Create a file of our own, locked before it is visible.
+
+    Without its lock it would be an orphan.
+    """
     path = folder / f"{os.getpid()}-{time.time_ns()}.jsonl"
     unlocked = path.with_suffix(".new")
     file = os.open(unlocked, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -141,7 +150,7 @@ def _start_file(folder: Path) -> tuple[Path, int]:
 def _adopt(path: Path) -> _Orphan | None:
     """Lock the file of a dead process and cut off a torn last line.
 
-    None when its owner lives, or another process committed it meanwhile.
+    Return None if its owner lives, or another process has committed it meanwhile.
     """
     try:
         file = os.open(path, os.O_RDWR)

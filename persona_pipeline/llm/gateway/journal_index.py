@@ -1,4 +1,4 @@
-"""Where the answers in journal files are: found by key, read when they are wanted."""
+"""Index the answers in journal files by key. An answer is read when it is wanted."""
 
 import os
 import time
@@ -11,13 +11,14 @@ from persona_pipeline.llm.calls import Answer, answer_from_line
 READ_SIZE = 1 << 20
 """Bytes read at once while a file is indexed."""
 SETTLED_AFTER = 1_000_000_000
-"""Nanoseconds after a change from which on the folder's time tells of the next one: the clock of
-file systems ticks every 1 to 10 ms, so two changes in one tick look like one."""
+"""Nanoseconds after a change from which on the folder's modification time will show the next
+change. The clock of file systems ticks every 1 to 10 ms, so two changes in one tick look like
+one."""
 
 
 @dataclass(slots=True)
 class _Tail:
-    """One file, read so far: half of each bought key, and where its line starts."""
+    """Index one file as far as it was read: half of each bought key, and the offset of its line."""
 
     file: int
     read_to: int = 0
@@ -26,17 +27,17 @@ class _Tail:
 
     def read_on(self) -> None:
         size = os.fstat(self.file).st_size
-        if size < self.read_to:  # committed and emptied by its owner
+        if size < self.read_to:  # its owner committed and emptied it
             self.starts.clear()
             self.read_to = 0
         while self.read_to < size and self._read_block():
             pass
 
     def _read_block(self) -> bool:
-        """Index the complete lines of one block; False when only a torn line is left."""
+        """Index the complete lines of one block. Return False if only a torn line is left."""
         length = READ_SIZE
         block = os.pread(self.file, length, self.read_to)
-        while len(block) == length and b"\n" not in block:  # one line may be longer than a block
+        while len(block) == length and b"\n" not in block:  # a line longer than a block
             length *= 2
             block = os.pread(self.file, length, self.read_to)
         end = block.rfind(b"\n") + 1
@@ -53,7 +54,7 @@ class _Tail:
             self.starts[_half(answer.call_key)] = self.read_to
 
     def note(self, answer: Answer, size: int) -> None:
-        """A line of so many bytes that the owner of both has just written."""
+        """Index a line of `size` bytes that the owner of the file has just written."""
         if answer.is_bought:
             self.starts[_half(answer.call_key)] = self.read_to
         self.read_to += size
@@ -74,19 +75,22 @@ class _Tail:
 
 
 class JournalIndex:
-    """All `*.jsonl` files of a folder, those that other processes are writing included.
+    """Index all `*.jsonl` files of a folder, including those that other processes are writing.
 
-    Holds some 170 bytes for each bought answer. Only what was appended since is read again.
+    It takes about 170 bytes per bought answer. Only appended lines are read.
     """
 
     def __init__(self, folder: Path) -> None:
-        """`folder`: that of the journals."""
+        """Index the journals in `folder`."""
         self._folder = folder
         self._tails: dict[str, _Tail] = {}
         self._seen_at = -1
 
     def refresh(self) -> None:
-        """Take in what was appended, new files and vanished ones: 4 us when there is nothing."""
+        """Index appended lines, and new and vanished files.
+
+        This takes 4 us when nothing has changed.
+        """
         changed_at = self._folder.stat().st_mtime_ns
         if changed_at != self._seen_at:
             self._list_files()
@@ -96,29 +100,29 @@ class JournalIndex:
             tail.read_on()
 
     def note(self, name: str, answer: Answer, size: int) -> None:
-        """Take in a line that was just written to the file, without reading it again."""
+        """Index a line that was just written to the file, without reading it."""
         if name not in self._tails:
             self._list_files()
         self._tails[name].note(answer, size)
 
     def find(self, key: str) -> Answer | None:
-        """The bought answer with this key, if a journal holds it."""
+        """Return the bought answer with this key, if a journal holds it."""
         for tail in self._tails.values():
             if answer := tail.find(key):
                 return answer
         return None
 
     def find_all(self, keys: Iterable[str]) -> dict[str, Answer]:
-        """The bought answers with these keys that journals hold."""
+        """Return the bought answers with these keys that journals hold."""
         return {key: answer for key in keys if (answer := self.find(key))}
 
     def unreadable_lines(self, path: Path) -> int:
-        """Complete lines of a file that are not a journal's."""
+        """Return how many complete lines of a file are not journal lines."""
         tail = self._tails.get(path.name)
         return tail.unreadable if tail else 0
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for tail in self._tails.values():
             os.close(tail.file)
         self._tails.clear()
@@ -130,10 +134,13 @@ class JournalIndex:
         for name in names - self._tails.keys():
             try:
                 self._tails[name] = _Tail(os.open(self._folder / name, os.O_RDONLY))
-            except FileNotFoundError:  # committed and deleted by its owner meanwhile
+            except FileNotFoundError:  # its owner committed and deleted it meanwhile
                 continue
 
 
 def _half(key: str) -> int:
-    """The first 64 bits of a key; the line's own key is compared before it is used."""
+    """Return the first 64 bits of a key.
+
+    The key in the line is compared before the line is used.
+    """
     return int(key[:16], 16)

@@ -1,12 +1,13 @@
-"""How many calls one model at one provider gets at a time: found out from its answers, not asked.
+"""Limit the calls to one model at one provider. The limit is learned from the answers.
 
-Used from one event loop at a time, but kept over several (one per stage). An `enter` with its
-`leave` costs 2.2 us of CPU (4.0 with both quotas; 4 to 6 when it must wait), so 1,000 calls a
-second cost half a percent of a core.
+A limiter is used from one event loop at a time, but kept over several loops (one per stage). An
+`enter` with its `leave` takes 2.2 us of CPU (4.0 with both quotas; 4 to 6 when it must wait), so
+1,000 calls a second take half a percent of a core.
 
-Simulated, 20 seeds each, service times lognormal (sigma 0.5): behind 8, 40 or 100 workers that
-queue, the median is 1.25 slots per worker (0.96 to 1.66) and 93 to 97 % of the throughput (worst
-87 %), the search included. A provider that refuses above 40: 40 to 41 slots, 7 to 11 % refused.
+Simulated with 20 seeds each and lognormal service times (sigma 0.5): behind 8, 40 or 100 workers
+that queue, the median is 1.25 slots per worker (0.96 to 1.66) and 93 to 97 % of the throughput
+(worst 87 %), including the search. With a provider that refuses above 40: 40 to 41 slots, 7 to 11 %
+refused.
 """
 
 import asyncio
@@ -25,17 +26,19 @@ from persona_pipeline.llm.gateway.concurrency import (
 )
 
 FIRST_PAUSE, JITTER = 2.0, 0.1
-"""First pause of an outage, and its spread: other processes wait for the same server."""
+"""Seconds of an outage's first pause, and its random spread: other processes wait for the same
+server."""
 OUTAGE_FAILURES = 10
-"""Shortest streak of failures taken for an outage: with 5 % of failures, 1 in 10^13."""
+"""Shortest streak of failures taken for an outage. With 5 % of failures it occurs once in 10^13
+calls."""
 PROBES = 4
-"""Calls sent to see whether an outage is over: one could fail by itself."""
+"""Calls sent to see whether an outage is over. A single one could fail by itself."""
 BURST_SECONDS = 1.0
-"""Quota that may be saved up while idle: 1.7 % of a provider's minute."""
+"""Seconds of quota that may be saved while idle: 1.7 % of a provider's minute."""
 
 
 class RateLimiter:
-    """Admits calls in order, as many at a time as the server answers well."""
+    """Admit calls in order, as many at a time as the server answers well."""
 
     def __init__(  # noqa: PLR0913 - a quota has two sides, a test two clocks
         self,
@@ -47,7 +50,7 @@ class RateLimiter:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """At most `ceiling` calls at a time, `start` at first."""
+        """Admit at most `ceiling` calls at a time, and `start` at first."""
         self.in_flight = 0
         self.answered = 0
         self._clock, self._sleep = clock, sleep
@@ -63,32 +66,32 @@ class RateLimiter:
 
     @property
     def limit(self) -> int:
-        """Calls admitted at a time; during an outage, those before it."""
+        """Calls admitted at a time. During an outage, the number before it."""
         return self._concurrency.limit
 
     @property
     def refused_share(self) -> float:
-        """Refusals and time-outs among the outcomes of the last window and the one going on."""
+        """Share of refusals and time-outs among the outcomes of the last and the current window."""
         return self._concurrency.refused_share
 
     @property
-    def is_out(self) -> bool:
-        """An outage is going on: a failure says nothing about its row."""
+    def is_outage(self) -> bool:
+        """Whether an outage is going on, so that a failure says nothing about its row."""
         return self._breaker.pauses > 0
 
     @property
-    def out_for(self) -> float:
+    def silent_seconds(self) -> float:
         """Seconds without an answer while calls fail or are refused."""
         since = self._breaker.silent_since
         return 0.0 if since is None else self._clock() - since
 
     def begin_stage(self) -> None:
-        """Keep the limit, forget the rates: another stage's answers take another time."""
+        """Keep the limit and forget the rates: answers of another stage take another time."""
         self._concurrency.begin_stage()
         self._breaker.silent_since = None
 
     async def enter(self, tokens: int = 0) -> Permit:
-        """Wait for those before us, a slot, the pace and the end of a pause."""
+        """Wait for earlier callers, a free slot, the quotas and the end of a pause."""
         if not self._waiters and self._has_slot():
             now = self._clock()
             if not self._delay(tokens, now):
@@ -100,7 +103,7 @@ class RateLimiter:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
-                self._take_back(waiter.result())
+                self._withdraw(waiter.result())
             self._serve()
             raise
 
@@ -112,13 +115,13 @@ class RateLimiter:
         retry_after: float | None = None,
         tokens: int | None = None,
     ) -> None:
-        """Give the slot back and say how it went; `tokens`: those really used."""
+        """Give the slot back and report the outcome. `tokens`: the tokens really used."""
         now = self._clock()
         if self._tokens is not None and tokens is not None:
             self._tokens.take(tokens - permit.tokens, now)
         self.answered += outcome is Outcome.ANSWERED
         is_current = permit.epoch == self._concurrency.epoch
-        if not self._mind_outage(permit, outcome, now, is_current=is_current) and is_current:
+        if not self._track_outage(permit, outcome, now, is_current=is_current) and is_current:
             pause = self._concurrency.note(permit, outcome, self.in_flight, now, retry_after)
             if pause:
                 self._closed_until = max(self._closed_until, now + pause)
@@ -126,20 +129,20 @@ class RateLimiter:
         if self._waiters:
             self._serve()
 
-    def _mind_outage(
+    def _track_outage(
         self, permit: Permit, outcome: Outcome, now: float, *, is_current: bool
     ) -> bool:
-        """Begin, prolong or end an outage; True while it is going on."""
+        """Begin, prolong or end an outage. Return whether one is going on."""
         breaker = self._breaker
-        was_out = self.is_out
+        was_out = self.is_outage
         pause = breaker.note(permit, outcome, now, self.limit, is_current=is_current)
         if pause:
             self._closed_until = now + pause
             self._concurrency.restart()
-        elif was_out and not self.is_out:
+        elif was_out and not self.is_outage:
             self._closed_until = now
             self._concurrency.recover()
-        return was_out or self.is_out
+        return was_out or self.is_outage
 
     def _has_slot(self) -> bool:
         return self.in_flight < self._concurrency.limit and (
@@ -147,7 +150,7 @@ class RateLimiter:
         )
 
     def _delay(self, tokens: int, now: float) -> float:
-        """Seconds until the pauses and the pace let a call through."""
+        """Return the seconds until the pauses and quotas admit a call."""
         delay = self._closed_until - now
         if self._requests is not None:
             delay = max(delay, self._requests.delay(1, now))
@@ -165,17 +168,20 @@ class RateLimiter:
             self._breaker.probes_left -= 1
         return Permit(now, tokens, self._concurrency.epoch)
 
-    def _take_back(self, permit: Permit) -> None:
-        """A waiter was admitted and cancelled in one turn of the loop: its call is not sent."""
+    def _withdraw(self, permit: Permit) -> None:
+        """Take back the permit of a waiter that was admitted and cancelled in one turn of the loop.
+
+        Its call is not sent.
+        """
         if self._requests is not None:
             self._requests.take(-1, self._clock())
         self.leave(permit, Outcome.OTHER, tokens=0)
 
     def _serve(self) -> None:
-        """Admit those in front; where only time helps, set the alarm for the first of them."""
+        """Admit the first waiters. If only time helps, set the alarm for the first of them."""
         while self._waiters:
             waiter, tokens = self._waiters[0]
-            if not waiter.done():  # done: its task was cancelled
+            if not waiter.done():  # a done waiter was cancelled with its task
                 if not self._has_slot():
                     return
                 now = self._clock()
@@ -184,7 +190,7 @@ class RateLimiter:
                     return
                 waiter.set_result(self._admit(tokens, now))
             self._waiters.popleft()
-        if self._alarm is not None:  # nothing of this event loop stays in an idle gate
+        if self._alarm is not None:  # an idle limiter keeps nothing of this event loop
             self._alarm.cancel()
             self._alarm = None
 
@@ -203,7 +209,7 @@ class RateLimiter:
 
 
 class _Bucket:
-    """A quota per minute that fills by the second; a big request may leave it in debt."""
+    """Fill a quota per minute second by second. A big request may leave it negative."""
 
     def __init__(self, per_minute: float, now: float) -> None:
         self._rate = per_minute / 60
@@ -220,7 +226,7 @@ class _Bucket:
 
 
 class _Breaker:
-    """Tells an outage from single failures, and counts its pauses."""
+    """Tell an outage from single failures, and count its pauses."""
 
     def __init__(self) -> None:
         self.pauses = 0
@@ -232,7 +238,7 @@ class _Breaker:
     def note(
         self, permit: Permit, outcome: Outcome, now: float, limit: int, *, is_current: bool
     ) -> float:
-        """Seconds of the pause that begins with this outcome, if one does."""
+        """Count an outcome. Return the seconds of the pause that begins with it (0: no pause)."""
         if outcome is Outcome.ANSWERED:
             self._last_answer, self.silent_since = now, None
             self._streak = self.pauses = 0

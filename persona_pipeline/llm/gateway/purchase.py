@@ -1,8 +1,9 @@
-"""One stage's purchase: requests in, an answer for each of them out, whatever goes wrong.
+"""Buy the answers of one stage: each request gets its answer, whatever goes wrong.
 
-A request waits for its claim (no other process is buying it), its budget and its place in the
-model's gate; then it is asked until it is over. Bounded in memory: a window of requests is looked
-up at once, twice what the model takes is under way, and only the journal keeps what is done.
+A request waits for the lock of its key (no other process is buying it), for its budget and for a
+permit of the model's limiter. Then it is sent until it is over. Memory is bounded: requests are
+looked up a window at a time, twice as many run as the model takes at once, and only the journal
+keeps the calls that are done.
 """
 
 import asyncio
@@ -16,23 +17,24 @@ from persona_pipeline.llm.gateway.attempts import ModelDown, RequestRunner, Stop
 from persona_pipeline.llm.gateway.context import Receive, StageContext
 from persona_pipeline.llm.gateway.endpoint import ModelEndpoint
 from persona_pipeline.llm.gateway.journal import Journal
-from persona_pipeline.llm.gateway.loop_thread import in_daemon_thread
+from persona_pipeline.llm.loop_thread import in_daemon_thread
 from persona_pipeline.llm.progress import Tracker
 from persona_pipeline.llm.requests import ChatRequest
 
 WINDOW = 1000
-"""Requests looked up at once: one query of the store takes 10 ms for one key or a thousand."""
+"""Requests looked up at once: one query of the store takes 10 ms, for one key or a thousand."""
 DEFERRED = 4096
-"""Requests that other processes are buying; when there are more, wait for them."""
+"""Requests that other processes are buying. When there are more, wait for them."""
 FIRST_WAIT, LONGEST_WAIT = 0.02, 0.5
-"""Seconds between two looks at whether another process has bought what we wait for."""
+"""Seconds between two checks whether another process has bought what we wait for: first and
+longest."""
 SYNC_EVERY = 1.0
 """Seconds between two fsyncs of the journal: what a power cut (not a kill) can lose."""
 
 
 @dataclass(slots=True)
 class _Window:
-    """Requests that were looked up together, with what was found then or since."""
+    """Hold the keys that were looked up together, and their answers found then or since."""
 
     keys: list[str]
     version: object = field(default_factory=object)
@@ -40,12 +42,12 @@ class _Window:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class _LockedElsewhere(Exception):  # noqa: N818 - not an error: another process is buying it
+class _LockedElsewhere(Exception):  # noqa: N818 - not an error: another process holds the lock
     pass
 
 
 class Purchase:
-    """The requests of one stage, bought side by side in one event loop."""
+    """Buy the requests of one stage concurrently in one event loop."""
 
     def __init__(
         self,
@@ -55,38 +57,39 @@ class Purchase:
         receive: Receive,
         count: int = 0,
     ) -> None:
-        """`lane`: that of the stage's own model; what it takes at once bounds what is under way.
+        """Take the stage's context and the endpoint of its own model.
 
-        `count`: the requests, where that is known.
+        The endpoint's concurrency bounds the requests under way. `count`: the number of requests,
+        if known.
         """
         self._count = count
         self._context, self._endpoint = context, endpoint
         self._tracker, self._receive = tracker, receive
         self._runner = RequestRunner(context)
-        self.totals = self._runner.totals
+        self.stage_usage = self._runner.stage_usage
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._deferred: dict[str, tuple[ChatRequest, _Window]] = {}
-        self._places = asyncio.Semaphore(2 * endpoint.client.max_concurrency)
+        self._slots = asyncio.Semaphore(2 * endpoint.client.max_concurrency)
         self._stopping = asyncio.Event()
         self._problem: BaseException | None = None
         self._down: set[str] = set()
         self._is_interrupted = False
 
     async def run(self, requests: Iterable[ChatRequest]) -> None:
-        """Buy what is missing; every distinct request is received.
+        """Buy the missing answers. `receive` gets the answer of every distinct request.
 
         Raises:
-            ModelError, BudgetExceeded: what was bought until then is in the journal.
+            ModelError, BudgetExceeded: the answers bought until then are in the journal.
         """
         feeding = asyncio.create_task(self._feed(requests))
-        beside = [
+        background = [
             asyncio.create_task(self._sync_journal()),
             asyncio.create_task(self._stopping.wait()),
         ]
-        await asyncio.wait({feeding, beside[-1]}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (feeding, *beside):
+        await asyncio.wait({feeding, background[-1]}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (feeding, *background):
             task.cancel()
-        [fed, *_] = await asyncio.gather(feeding, *beside, return_exceptions=True)
+        [fed, *_] = await asyncio.gather(feeding, *background, return_exceptions=True)
         await self._drain()
         self._context.journal.sync()
         await self._runner.close()
@@ -96,11 +99,11 @@ class Purchase:
             raise fed
 
     def hold(self) -> None:
-        """Send nothing new from now on; may be called in any thread."""
+        """Send no new request from now on. Any thread may call this."""
         self._runner.is_stopping = True
 
     def stop(self) -> None:
-        """Send nothing new, and end when what is in flight has come back, or soon."""
+        """Send no new request, and end once the calls in flight are back or out of time."""
         self._is_interrupted = True
         self._end()
 
@@ -115,7 +118,9 @@ class Purchase:
             window, missing = await self._look_up(listed)
             looked_up, to_buy = looked_up + len(listed), to_buy + len(missing)
             self._tracker.expect(to_buy + max(0, self._count - looked_up))
-            if missing and to_buy == len(missing):  # beside the loop, which an interrupt must reach
+            if missing and to_buy == len(
+                missing
+            ):  # outside the loop, so that an interrupt reaches it
                 await in_daemon_thread(lambda endpoint: endpoint.prepare(), self._endpoint)
             for request in missing:
                 await self._start(request, window)
@@ -124,7 +129,7 @@ class Purchase:
         await self._finish_deferred()
 
     async def _look_up(self, requests: list[ChatRequest]) -> tuple[_Window, list[ChatRequest]]:
-        """What of these must be bought; the rest is received at once."""
+        """Receive the answers that are known, and return the requests that must be bought."""
         distinct = {request.call_key: list(self._options(request)) for request in requests}
         window = _Window([option.call_key for listed in distinct.values() for option in listed])
         await self._refresh(window)
@@ -132,14 +137,14 @@ class Purchase:
         for key, options in distinct.items():
             answers = [window.answers.get(option.call_key) for option in options]
             if answer := _chosen(answers):
-                self.totals.reused += 1
+                self.stage_usage.reused += 1
                 self._receive(key, answer)
             elif key not in self._under_way and key not in self._deferred:
                 missing.append(options[0])
         return window, missing
 
     async def _refresh(self, window: _Window) -> None:
-        """Journals first: what leaves them is in the store before it does."""
+        """Read the journals first: an answer is in the store before it leaves them."""
         index, bought = self._context.journal.index, self._context.store
         index.refresh()
         window.answers |= index.find_all(window.keys)
@@ -150,14 +155,14 @@ class Purchase:
             window.version = version
 
     def _options(self, request: ChatRequest) -> Iterator[ChatRequest]:
-        """The request to each model in turn."""
+        """Yield the request to each model in turn."""
         yield request
         for model in self._context.fallbacks:
             if model != request.model:
                 yield replace(request, model=model)
 
     async def _start(self, request: ChatRequest, window: _Window) -> None:
-        await self._places.acquire()
+        await self._slots.acquire()
         key = request.call_key
         task = asyncio.create_task(self._answer(request, window))
         self._under_way[key] = task
@@ -165,13 +170,13 @@ class Purchase:
 
     def _finish(self, key: str, task: asyncio.Task[None]) -> None:
         del self._under_way[key]
-        self._places.release()
+        self._slots.release()
         problem = None if task.cancelled() else task.exception()
         if problem and not isinstance(problem, Stopping):
             self._end(problem)
 
     async def _finish_deferred(self) -> None:
-        """Wait for what others are buying; buy what they let go of without an answer."""
+        """Wait for what other processes are buying, and buy what they release without an answer."""
         wait = FIRST_WAIT
         while self._under_way or self._deferred:
             if self._under_way:
@@ -184,7 +189,7 @@ class Purchase:
                 await self._start(request, window)
 
     async def _drain(self) -> None:
-        """What is in flight is paid for: let it come back; all else ends at once."""
+        """Wait for the calls in flight, which are paid for. End everything else at once."""
         self.hold()
         limit = self._context.retry_policy.drain_seconds if self._is_interrupted else None
         tasks = set(self._under_way.values())
@@ -198,7 +203,7 @@ class Purchase:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _answer(self, request: ChatRequest, window: _Window) -> None:
-        """One row: answered by its model, else by the first fallback with a usable answer."""
+        """Answer one row by its own model, else by the first fallback with a usable answer."""
         try:
             answer = await self._first_usable(request, window)
         except _LockedElsewhere:
@@ -225,17 +230,17 @@ class Purchase:
         return answers[0]
 
     async def _find_or_buy(self, request: ChatRequest, window: _Window) -> Answer:
-        """Bought by us, or by another process since the window was looked up."""
+        """Return the answer that we buy, or that another process has bought since the lookup."""
         key_locks, key = self._context.journal.key_locks, request.call_key
-        if matches := window.answers.get(key):
-            self.totals.reused += 1
-            return matches
-        if not key_locks.take(key):
+        if answer := window.answers.get(key):
+            self.stage_usage.reused += 1
+            return answer
+        if not key_locks.acquire(key):
             raise _LockedElsewhere
         try:
-            if matches := await self._look_again(key, window):
-                self.totals.reused += 1
-                return matches
+            if answer := await self._check_again(key, window):
+                self.stage_usage.reused += 1
+                return answer
             call = await self._runner.buy(request)
         finally:
             key_locks.release(key)
@@ -243,11 +248,11 @@ class Purchase:
         self._tracker.spend(call.tokens_in + call.tokens_out, call.cost_usd)
         return call
 
-    async def _look_again(self, key: str, window: _Window) -> Answer | None:
+    async def _check_again(self, key: str, window: _Window) -> Answer | None:
         index = self._context.journal.index
         index.refresh()
-        if matches := index.find(key):
-            return matches
+        if answer := index.find(key):
+            return answer
         if self._context.store.version() != window.version:
             async with window.lock:
                 await self._refresh(window)
@@ -263,6 +268,6 @@ class Purchase:
 
 
 def _chosen(answers: list[Answer | None]) -> Answer | None:
-    """The first usable answer; else the first model's, once every model's was bought."""
+    """Return the first usable answer, else the first model's once every model's was bought."""
     usable = next((answer for answer in answers if answer and answer.status == "ok"), None)
     return usable or (answers[0] if all(answers) else None)

@@ -1,4 +1,4 @@
-"""How long a request is asked for again, and how long a silent model is waited for."""
+"""Decide how often a request is retried, and how long an outage is waited for."""
 
 import random
 from dataclasses import dataclass
@@ -8,57 +8,66 @@ from persona_pipeline.llm.errors import CallError, CallErrorKind
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Attempts are counted per request; refusals for pace and outages never use one up."""
+    """Set the limits of retrying.
+
+    Attempts are counted per request. Refusals for pace and outages never use one up. All times are
+    seconds.
+    """
 
     transient_attempts: int = 5
     invalid_attempts: int = 2
     first_delay: float = 0.5
     longest_delay: float = 30.0
     first_answer_seconds: float = 10.0
-    """A model that never answered and only fails is a wrong address, not an outage."""
+    """How long a model that has never answered may fail. Longer, it is a wrong address, not an
+    outage."""
     outage_seconds: float = 300.0
-    """A model that answered before is waited for this long."""
+    """How long a model that has answered before is waited for."""
     refused_seconds: float = 900.0
-    """Nothing but refusals for pace: a daily quota is used up, not a minute's."""
+    """How long a model may refuse every call for its pace. Longer, a daily quota is used up, not
+    that of a minute."""
     drain_seconds: float = 0.8
-    """What is left to calls in flight when the run is interrupted or cannot go on."""
+    """How long calls in flight may take when the run is interrupted or cannot go on."""
 
 
 @dataclass(slots=True)
 class RetryState:
-    """What one request has met so far."""
+    """Count the failures of one request so far."""
 
     retry_policy: RetryPolicy
     refusals: int = 0
-    troubles: int = 0
+    transient: int = 0
     invalid: int = 0
 
     def count(self, error: CallError, *, is_outage: bool) -> None:
-        """One more failure; one of an outage is not the request's own."""
+        """Count one failure. A transient failure during an outage is not the request's own."""
         if error.kind is CallErrorKind.RATE:
             self.refusals += 1
         elif error.kind is CallErrorKind.INVALID:
             self.invalid += 1
         elif not is_outage:
-            self.troubles += 1
+            self.transient += 1
 
-    def are_over(self, error: CallError) -> bool:
-        """Whether this request will not be asked for again."""
+    def is_exhausted(self, error: CallError) -> bool:
+        """Return whether this request is not retried any more."""
         match error.kind:
             case CallErrorKind.RATE:
                 return False
             case CallErrorKind.TRANSIENT:
-                return self.troubles >= self.retry_policy.transient_attempts
+                return self.transient >= self.retry_policy.transient_attempts
             case CallErrorKind.INVALID:
                 return self.invalid >= self.retry_policy.invalid_attempts
             case _:
                 return True
 
     def delay(self, error: CallError) -> float:
-        """Seconds until the next try: what the provider says, or longer and longer."""
+        """Return the seconds until the next attempt.
+
+        The provider's own value counts, else an exponential backoff.
+        """
         if error.kind is CallErrorKind.INVALID:
             return 0.0
-        count = self.refusals if error.kind is CallErrorKind.RATE else self.troubles
+        count = self.refusals if error.kind is CallErrorKind.RATE else self.transient
         doubled = self.retry_policy.first_delay * 2.0 ** min(max(count - 1, 0), 30)
         jitter = random.uniform(0.5, 1.0)  # noqa: S311 - not secret
         backoff = min(doubled, self.retry_policy.longest_delay) * jitter

@@ -1,4 +1,4 @@
-"""Running asyncio work from a thread that waits for it, and can be interrupted meanwhile."""
+"""Run asyncio work from a thread that waits for it and can be interrupted meanwhile."""
 
 import asyncio
 import gc
@@ -7,12 +7,12 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
-LOOK_EVERY = 0.2
-"""Seconds until a signal is noticed that the system gave to another thread; one that it gave to
-this thread ends the waiting at once."""
+SIGNAL_POLL_SECONDS = 0.2
+"""Seconds until a signal is noticed that the system delivered to another thread. A signal delivered
+to this thread ends the wait at once."""
 
 
 def run_in_loop_thread(
@@ -22,17 +22,17 @@ def run_in_loop_thread(
     grace: float,
     hold: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run `work` in a thread with an event loop of its own; raises what it raises.
+    """Run `work` in a thread with its own event loop, and raise what it raises.
 
-    What a signal raises here (Ctrl-C, Dagster's termination of a run) ends the work in order:
-    `hold` is called at once in this thread, since the loop may be busy, `stop` in the loop as soon
-    as it is free; `grace` seconds later it is left behind. Works wherever it is called, in a
-    notebook, whose thread has a running loop, too.
+    What a signal raises here (Ctrl-C, Dagster's termination of a run) ends the work in order.
+    `hold` is called at once in this thread, since the loop may be busy. `stop` is called in the
+    loop as soon as the loop is free. The thread is abandoned `grace` seconds later. This also works
+    in a notebook, whose thread already has a running loop.
     """
     thread = _LoopThread(work)
     thread.start()
     try:
-        while not thread.over.wait(LOOK_EVERY):
+        while not thread.over.wait(SIGNAL_POLL_SECONDS):
             pass
     except BaseException:
         hold()
@@ -43,24 +43,27 @@ def run_in_loop_thread(
         raise thread.error
 
 
-async def in_daemon_thread(function: Callable[[Given], Made], arguments: Given) -> Made:
-    """As `asyncio.to_thread`, for calls that take long: an interrupted process does not wait."""
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[Made] = loop.create_future()
+async def in_daemon_thread(function: Callable[[Argument], Result], argument: Argument) -> Result:
+    """Run a slow function in a thread, as `asyncio.to_thread` does.
 
-    def settle(result: Made | None, error: Exception | None) -> None:
+    An interrupted process does not wait for the thread.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[Result] = loop.create_future()
+
+    def settle(result: Result | None, error: Exception | None) -> None:
         if outcome.done():
             return
         if error:
             outcome.set_exception(error)
         else:
-            outcome.set_result(cast("Made", result))
+            outcome.set_result(cast("Result", result))
 
     def work() -> None:
         result, error = None, None
         try:
-            result = function(arguments)
-        except Exception as raised:  # noqa: BLE001 - raised again where it is waited for
+            result = function(argument)
+        except Exception as raised:  # noqa: BLE001 - raised again in the coroutine that waits
             error = raised
         with suppress(RuntimeError):  # the loop ended meanwhile
             loop.call_soon_threadsafe(settle, result, error)
@@ -79,7 +82,7 @@ class _LoopThread(threading.Thread):
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        gc.freeze()  # LiteLLM's objects: looking at them again and again takes a quarter of a call
+        gc.freeze()  # else collections over LiteLLM's objects take a quarter of a call
         try:
             asyncio.run(self._main())
         except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
@@ -95,7 +98,7 @@ class _LoopThread(threading.Thread):
         await self._work()
 
     def call(self, function: Callable[[], None]) -> None:
-        """Call it in the loop, unless that is over."""
+        """Call the function in the loop, unless the loop has ended."""
         self._has_loop.wait()
         if self._loop and not self.over.is_set() and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function)
