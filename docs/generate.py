@@ -25,6 +25,7 @@ from persona_pipeline.synthesis.domain import Domain, RecordDedup, load_domains
 
 DOCS = Path(__file__).parent
 MARKER = re.compile(r"^<!-- generated: (\w+) ?(.*?) -->$", re.MULTILINE)
+FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 CHOICE = "**Choice.**"
 """How the paragraph of a decision begins that says what was decided."""
 GROUPS = {
@@ -113,11 +114,11 @@ def settings_file() -> str:
 
 def summary(markdown: str) -> tuple[str, str]:
     """Return a page's title and the first sentence of its first paragraph, without markup."""
-    title, *rest = markdown.strip().split("\n\n")
+    title, *rest = FRONT_MATTER.sub("", markdown).strip().split("\n\n")
     paragraphs = [part for part in rest if re.match(r"[A-Za-z`*\"\[]", part)]
     chosen = next((part for part in paragraphs if part.startswith(CHOICE)), *paragraphs[:1])
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(chosen.removeprefix(CHOICE).split()))
-    sentence = re.split(r"(?<=[.:])\s", text.strip())[0].rstrip(":")
+    sentence = re.split(r"(?<=\.)\s", text.strip())[0].rstrip(":")
     return title.removeprefix("# ").strip(), sentence.replace("*", "").replace("`", "")
 
 
@@ -193,7 +194,7 @@ _PAGES: dict[str, str] = {}
 def on_page_markdown(markdown: str, *, page: Any, **_: object) -> str:  # noqa: ANN401 - MkDocs' Page
     """Fill in the generated parts of a page; remember its summary for llms.txt."""
     title, sentence = summary(markdown)
-    _PAGES[page.file.src_uri] = f"- [{title}]({page.abs_url or page.url}): {sentence}"
+    _PAGES[page.file.src_uri] = f"- [{title}]({page.abs_url or page.url or './'}): {sentence}"
     return expand(markdown)
 
 
