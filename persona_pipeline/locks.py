@@ -1,4 +1,4 @@
-"""Taking turns between processes: a lock on a file, which the kernel frees when its holder dies."""
+"""Lock files between processes. The kernel releases a lock when its holder dies."""
 
 import fcntl
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Wait until no other process is in the turn that `path` stands for."""
+    """Wait until no other process holds the lock of `path`, and hold it until the block ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -17,7 +17,7 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 
 @contextmanager
 def liveness_lock(path: Path) -> Iterator[None]:
-    """A file that is locked while this process lives, and taken away when it ends in order."""
+    """Hold the lock of a file while this process lives, and delete the file at a regular end."""
     with exclusive_lock(path):
         try:
             yield
@@ -26,7 +26,7 @@ def liveness_lock(path: Path) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a living process has the lock of a file."""
+    """Tell whether a living process holds the lock of a file."""
     try:
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

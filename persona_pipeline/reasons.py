@@ -1,10 +1,10 @@
-"""Why a row was turned away: the closed lists behind every `reason` column."""
+"""List the reasons for which a row is rejected: the values of every `reason` column."""
 
 from enum import StrEnum
 
 
 class DocumentReason(StrEnum):
-    """Reasons in `corpus.rejected`."""
+    """Reasons for which a text is in `corpus.rejected`."""
 
     BROKEN_JSON = "broken_json"
     BROKEN_FILE = "broken_file"
@@ -21,7 +21,7 @@ class DocumentReason(StrEnum):
 
 
 class PersonaReason(StrEnum):
-    """Reasons in `personas.rejected`."""
+    """Reasons for which a persona is in `personas.rejected`."""
 
     CALL_FAILED = "call_failed"
     INVALID_ANSWER = "invalid_answer"
@@ -36,7 +36,7 @@ class PersonaReason(StrEnum):
 
 
 class RecordReason(StrEnum):
-    """Reasons in `synthetic.rejected`."""
+    """Reasons for which a record is in `synthetic.rejected`."""
 
     CALL_FAILED = "call_failed"
     INVALID_ANSWER = "invalid_answer"

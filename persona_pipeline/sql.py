@@ -1,4 +1,4 @@
-"""Find and run SQL files, and open DuckDB: the only place that connects."""
+"""Read SQL files, run statements, and open DuckDB. Nothing else calls `duckdb.connect`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,17 +9,29 @@ import duckdb
 if TYPE_CHECKING:  # 0.4 s that a query from the command line does not need
     import polars as pl
 
+IN_MEMORY = ":memory:"
+UNLIMITED_RESULTS = "set streaming_buffer_size = '1TB'"
+"""Statement that lets DuckDB buffer whole results: see `open_duckdb`."""
 _PACKAGE = Path(__file__).parent
 _FOLDERS = (_PACKAGE / "sql", _PACKAGE.parent / "sql")
+"""Where the SQL files are: in the installed package, or in the checkout."""
 
 
 def read_sql(name: str) -> str:
-    """The text of `sql/<name>.sql`, for example `read_sql("dedup/words")`."""
+    """Return the text of `sql/<name>.sql`, for example of `read_sql("dedup/words")`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     return read_file(f"{name}.sql")
 
 
 def read_file(name: str) -> str:
-    """The text of `sql/<name>`, whatever its ending."""
+    """Return the text of `sql/<name>`, whatever its ending.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     for folder in _FOLDERS:
         path = folder / name
         if path.is_file():
@@ -32,22 +44,18 @@ def read_file(name: str) -> str:
 def fetch(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any] | None = None
 ) -> "pl.DataFrame":
-    """The rows of one SELECT.
+    """Return the rows of one SELECT.
 
-    By `execute`: a relation with parameters takes six times as long in DuckDB 1.5 (200,000 texts:
-    0.6 CPU-seconds, not 0.1). DuckDB 2.0 has no `execute().pl()`: this is the place to change.
+    It uses `execute`, since a relation with parameters takes six times as long in DuckDB 1.5 (0.6
+    instead of 0.1 CPU-seconds for 200,000 texts). DuckDB 2.0 has no `execute().pl()`.
     """
     return connection.execute(sql, dict(parameters or {})).pl()
 
 
 def sql_names(folder: str) -> list[str]:
-    """The names of the SQL files in `sql/<folder>/`, sorted."""
-    matches = next((parent / folder for parent in _FOLDERS if (parent / folder).is_dir()), None)
-    return sorted(f"{folder}/{path.stem}" for path in matches.glob("*.sql")) if matches else []
-
-
-IN_MEMORY = ":memory:"
-UNLIMITED_RESULTS = "set streaming_buffer_size = '1TB'"
+    """List the SQL files in `sql/<folder>/` by name, sorted; none if there is no such folder."""
+    home = next((parent / folder for parent in _FOLDERS if (parent / folder).is_dir()), None)
+    return sorted(f"{folder}/{path.stem}" for path in home.glob("*.sql")) if home else []
 
 
 def open_duckdb(
@@ -56,12 +64,12 @@ def open_duckdb(
     read_only: bool = False,
     config: Mapping[str, Any] | None = None,
 ) -> duckdb.DuckDBPyConnection:
-    """A connection whose results are never held back.
+    """Open a connection whose results may be buffered without a limit.
 
-    DuckDB 1.5 hands out results while it computes them, and pauses when a megabyte waits to be
-    fetched. With one thread, a `union all` that is paused does not go on: a query over 137,000 rows
-    hung for good, and could not be interrupted. All results are fetched whole here, so a buffer
-    without a limit costs no memory.
+    DuckDB 1.5 returns results while it computes them, and pauses when a megabyte waits to be
+    fetched. With one thread, a paused `union all` never goes on: a query over 137,000 rows hung
+    and could not be interrupted. All results are fetched whole here, so such a buffer costs no
+    memory.
     """
     connection = duckdb.connect(str(database), read_only=read_only, config=dict(config or {}))
     connection.execute(UNLIMITED_RESULTS)

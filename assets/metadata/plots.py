@@ -1,4 +1,4 @@
-"""Plots in the metadata of assets."""
+"""Build the plots in the metadata of assets."""
 
 from base64 import b64encode
 
@@ -10,16 +10,16 @@ from persona_pipeline.store.store import Store
 
 
 def plot_metadata(name: str, svg: str) -> dg.MarkdownMetadataValue:
-    """A picture inside the metadata: the UI shows images whose address is the data.
+    """Return Markdown with the picture as a data address, which the UI shows.
 
-    Dagster 1.13 shows Markdown of 1,000 characters and more behind a link, in a dialog.
+    Dagster 1.13 shows Markdown of 1,000 characters and more in a dialog behind a link.
     """
     encoded = b64encode(svg.encode()).decode()
     return dg.MetadataValue.md(f"![{name}](data:image/svg+xml;base64,{encoded})")
 
 
 def lengths_of_hub(store: Store) -> dg.MarkdownMetadataValue:
-    """How many personas of the hub have how many words."""
+    """Plot how many personas of the hub have how many words."""
     rows = [
         (label, [count])
         for _, label, count in store.query(read_sql("plots/lengths_of_hub")).iter_rows()
@@ -28,7 +28,7 @@ def lengths_of_hub(store: Store) -> dg.MarkdownMetadataValue:
 
 
 def topics(store: Store) -> dg.MarkdownMetadataValue:
-    """Which topics have more, or less, of the hub than of the documents."""
+    """Plot the share of each topic in the documents and in the hub."""
     rows = [
         (topic, [100 * documents, 100 * hub])
         for topic, documents, hub in store.query(read_sql("plots/topics")).iter_rows()

@@ -1,1 +1,1 @@
-"""The embedded models and the packaged corpus: fetched once, verified, kept in the user cache."""
+"""Fetch the embedded models and the packaged corpus once, and keep them in the user's cache."""

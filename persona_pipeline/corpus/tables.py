@@ -12,6 +12,7 @@ from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.rows import Place, Row, build_row_from_record, describe_missing
 from persona_pipeline.errors import SourceError
 from persona_pipeline.reasons import DocumentReason
+from persona_pipeline.sql import open_duckdb
 
 _DETAIL_LENGTH = 300
 
@@ -22,7 +23,7 @@ def connect() -> duckdb.DuckDBPyConnection:
     One thread keeps the file's order, and memory near one row group (330 MB where two took 600).
     The small buffer limits reading ahead: the rows that DuckDB holds when a file breaks are lost.
     """
-    connection = duckdb.connect(
+    connection = open_duckdb(
         config={
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",

@@ -1,1 +1,1 @@
-"""Candidates to the personas that are kept: compare, decide, select, explain."""
+"""Turn candidates into the personas that are kept: compare, decide, select, explain."""

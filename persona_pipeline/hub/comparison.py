@@ -1,11 +1,12 @@
-"""Comparing shards: which candidates are like which, found once and kept as pairs of keys.
+"""Compare shards: find the similar candidates once, and store them as pairs of keys.
 
-A pair names word sets or texts by stable hashes, not personas, so it stays true when shards come,
-change or go. All shards that have one of its sides hold it: while that side is anywhere, the pair
-is there, whichever shard is compared again.
+A pair names word sets or texts by stable hashes instead of personas, so it stays true when shards
+are added, changed or removed. Every shard that has one side of a pair holds it. A pair is
+therefore stored as long as any shard has that side, whichever shard is compared again.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import duckdb
 import numpy as np
@@ -16,11 +17,7 @@ from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison
 from persona_pipeline.dedup.vectors.search import similar_texts
 from persona_pipeline.dedup.words.join import KeyedSets, are_among, are_shared, distinct_sets
-from persona_pipeline.dedup.words.word_sets import (
-    LEARNED_TEXTS,
-    Vocabulary,
-    encode,
-)
+from persona_pipeline.dedup.words.word_sets import LEARNED_TEXTS, Vocabulary, encode
 from persona_pipeline.hub.embeddings import read_vectors
 from persona_pipeline.hub.plan import DedupPlan
 from persona_pipeline.hub.state import (
@@ -41,10 +38,16 @@ NO_FINGERPRINTS = pl.DataFrame(schema={**FINGERPRINTS, "is_repeated": pl.Boolean
 )
 NO_PAIRS = pl.DataFrame(schema=PAIRS)
 COMPARED = {"version": pl.String, "min_jaccard": pl.Float64, "min_cosine": pl.Float64}
+"""Columns of `runs.compared`."""
 
 
 def compare_shards(store: Store, plan: DedupPlan) -> list[StageRows]:
-    """Fingerprints and pairs of every shard that has changed since it was last compared."""
+    """Compare every shard that has changed since its last comparison with all shards.
+
+    Returns:
+        One item per changed shard, with its rows of `personas.fingerprints`, `personas.pairs` and
+        `runs.compared`.
+    """
     with store.connect(read_only=True) as connection:
         states = read_states(connection, plan)
         versions = current_versions(states, plan)
@@ -71,7 +74,7 @@ def compare_shards(store: Store, plan: DedupPlan) -> list[StageRows]:
 def _compare(
     store: Store, plan: DedupPlan, states: Sequence[ShardState], personas: pl.DataFrame
 ) -> tuple[Mapping[str, pl.DataFrame], Mapping[str, pl.DataFrame]]:
-    """Fingerprints of the changed shards by name, and their pairs with everything."""
+    """Return the fingerprints of the changed shards, and their pairs with all texts, by shard."""
     changed = personas["shard"].unique().to_list()
     vocabulary = plan.cache.vocabulary(
         lambda: _sample(store, states), sum(state.candidate_count for state in states)
@@ -86,7 +89,7 @@ def _compare(
     _keep_sets(plan, states, fingerprints, sets)
     fingerprints = fingerprints.with_columns(is_repeated=_are_repeated(fingerprints, sets, known))
     texts = personas.select("persona").with_columns(key=fingerprints["set_key"])
-    matches = [
+    parts = [
         _jaccard(store, plan, texts, word_set_pairs(sets, known, plan.comparison, plan.resources))
     ]
     if plan.comparison.min_cosine is not None:
@@ -94,8 +97,8 @@ def _compare(
         early = early_shards(states, plan)
         vectors = read_vectors(store, plan.embedding_model, fingerprints, known_shards, early)
         least = plan.comparison.min_cosine - TOLERANCE
-        matches += [similar_texts(each, least, plan.resources) for each in vectors]
-    pairs = _with_holders(pl.concat(matches), fingerprints, is_all=not unchanged)
+        parts += [similar_texts(each, least, plan.resources) for each in vectors]
+    pairs = _with_holders(pl.concat(parts), fingerprints, is_all=not unchanged)
     return _by_shard(fingerprints.drop("shard_number")), _by_shard(pairs)
 
 
@@ -109,14 +112,28 @@ def _known_sets(
     return plan.cache.sets(state.shard, sets_version(state), texts, vocabulary)
 
 
+TEXTS_OF_SETS_SQL: Final = """
+-- One row per wanted word set: one text that has it.
+-- reads: personas.fingerprints, personas.candidates, wanted_sets (a frame)   params: none
+select fingerprints.set_key as key, min(candidates.persona) as persona
+from personas.fingerprints
+inner join personas.candidates using (persona_id)
+where fingerprints.set_key in (select key from wanted_sets)
+group by fingerprints.set_key
+"""
+
+
 def _jaccard(
     store: Store, plan: DedupPlan, texts: pl.DataFrame, pairs: pl.DataFrame
 ) -> pl.DataFrame:
-    """The pairs with their scores; `texts` (key, persona) has the sets of the changed shards."""
+    """Add the fuzzy scores to the pairs of word sets.
+
+    `texts` (key, persona) has the word sets of the changed shards; other texts are read.
+    """
     if plan.comparison.has_scores:
         wanted = pl.concat([pairs["first_key"], pairs["second_key"]]).unique()
         others = wanted.filter(~wanted.is_in(texts["key"].implode())).to_frame("key")
-        query = read_sql("personas/texts_of_sets")
+        query = TEXTS_OF_SETS_SQL
         texts = pl.concat(
             [texts, store.query(query, frames={"wanted_sets": others}).select(texts.columns)]
         )
@@ -126,18 +143,18 @@ def _jaccard(
 def _are_repeated(
     fingerprints: pl.DataFrame, sets: KeyedSets, known: Sequence[KeyedSets]
 ) -> pl.Series:
-    """Whether others have the same words; true for texts without words, which are no sets."""
+    """Tell whether others have the same words; true for texts without words."""
     alone = pl.Series(sets.keys[~are_shared(sets, known)])
     keys = fingerprints["set_key"]
     return keys.is_duplicated() | ~keys.is_in(alone.implode())
 
 
 def _with_holders(pairs: pl.DataFrame, fingerprints: pl.DataFrame, *, is_all: bool) -> pl.DataFrame:
-    """A row for each shard of the fingerprints that is to hold the pair.
+    """Return one row for each shard of the fingerprints that must hold the pair.
 
-    Where these are all shards, those with one side are enough: the side that is in fewer. Else all
-    that have a side, as which one the others hold is not known here. For 2 million personas in 11
-    shards: 1.3 rows a pair instead of 3.4.
+    If the fingerprints cover all shards, the shards of one side are enough: the side that fewer
+    shards have. Otherwise the shards of both sides hold it, as it is not known here which side the
+    others hold. With 2 million personas in 11 shards, a pair has 1.3 rows instead of 3.4.
     """
     shards = fingerprints["shard"].unique()
     if len(shards) == 1:  # every pair has a side in it
@@ -151,7 +168,7 @@ def _with_holders(pairs: pl.DataFrame, fingerprints: pl.DataFrame, *, is_all: bo
 
 
 def _holders(pairs: pl.DataFrame, places: pl.DataFrame, *, is_all: bool) -> list[pl.DataFrame]:
-    """`places` (shard, side) has every shard that has the set or text."""
+    """Join pairs to the shards that hold them; `places` (shard, side) has each key's shards."""
     sides = ("first_key", "second_key")
     if not is_all:
         return [pairs.join(places, left_on=side, right_on="side") for side in sides]
@@ -166,7 +183,7 @@ def _holders(pairs: pl.DataFrame, places: pl.DataFrame, *, is_all: bool) -> list
 def _keep_sets(
     plan: DedupPlan, states: Sequence[ShardState], fingerprints: pl.DataFrame, sets: KeyedSets
 ) -> None:
-    """Cache each changed shard's own sets; those of shards without candidates go."""
+    """Cache the word sets of each changed shard, and drop those of shards without candidates."""
     of_shard = _by_shard(fingerprints.select("shard", "set_key"))
     for state in states:
         if state.shard in of_shard:
@@ -185,7 +202,7 @@ def _candidates(connection: duckdb.DuckDBPyConnection, shards: Sequence[str]) ->
 
 
 def _sample(store: Store, states: Sequence[ShardState]) -> pl.Series:
-    """Candidates of the first shards, enough to learn the frequency of words from."""
+    """Return candidates of the first shards, enough to learn the frequency of words from."""
     shards, count = list[str](), 0
     for state in states:
         if count < LEARNED_TEXTS:

@@ -1,6 +1,7 @@
-"""From candidates to the hub: embed them, decide across shards who stays, keep the rest."""
+"""Decide across shards which candidates are duplicates, and build the hub from the rest."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import duckdb
 import polars as pl
@@ -8,7 +9,7 @@ import polars as pl
 from persona_pipeline.dedup.resolve import open_resolver
 from persona_pipeline.dedup.rules import Thresholds
 from persona_pipeline.hub.plan import DedupPlan
-from persona_pipeline.hub.state import decision_bases, read_decisions
+from persona_pipeline.hub.state import Decision, decision_bases, read_decisions
 from persona_pipeline.sql import fetch, read_sql
 from persona_pipeline.stage_names import DEDUPLICATION
 from persona_pipeline.store.stage_rows import FunnelCounts, StageRows
@@ -16,45 +17,49 @@ from persona_pipeline.store.store import Store
 
 STAGE = DEDUPLICATION
 LAST = 1 << 62
-"""After every shard."""
+"""A shard number after that of every shard."""
 RESOLVED = {
     "basis": pl.String,
     "jaccard_threshold": pl.Float64,
     "cosine_threshold": pl.Float64,
     "fuzzy_threshold": pl.Float64,
 }
+"""Columns of `runs.resolved`."""
+NUMBERS = {"shard": pl.String, "shard_number": pl.Int64}
+"""Columns of the frame that gives each shard its number."""
 
 
 def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
-    """The duplicates of this shard, and of every shard whose decisions are out of date.
+    """Decide the duplicates of every shard that is out of date; return this shard's in any case.
 
-    The earlier shard wins, so what is kept of a shard depends only on it and on those before it:
-    the first one that is out of date, and all after it, are decided again.
+    An earlier shard has priority, so a shard's duplicates depend only on it and on the shards
+    before it. The first shard that is out of date and all shards after it are decided again.
+
+    Returns:
+        One item per decided shard, with its rows of `personas.duplicates` and `runs.resolved`. One
+        of this shard, with the rows that are stored where these are up to date.
     """
     with store.connect(read_only=True) as connection:
         decisions = read_decisions(connection)
         bases = decision_bases(decisions, plan)
-        outdated = [
-            decision.shard_number
-            for decision in decisions
-            if decision.shard == shard or decision.basis != bases.get(decision.shard)
-        ]
-        first = min(outdated, default=LAST)
-        shards = [each.shard for each in decisions if each.shard_number >= first]
-        if shard not in shards:  # it was never compared
-            shards.append(shard)
-        counts = fetch(connection, read_sql("personas/candidate_counts"), {"shards": shards})
+        first = _first_outdated(decisions, bases)
         numbers = {decision.shard: decision.shard_number for decision in decisions}
+        shards = [each.shard for each in decisions if each.shard_number >= first]
+        candidates = _candidate_counts(connection, [*shards, shard])
         ranked, pairs = read_ranked(connection, shards, numbers)
-    matches = _decide(plan, ranked, pairs, first)
-    of_shard = matches.partition_by("shard", as_dict=True, include_key=False)
-    nothing, candidates = matches.drop("shard").clear(), dict(counts.iter_rows())
+        stored = fetch(connection, STORED_DUPLICATES_SQL, {"shard": shard})
+    duplicates = _decide(plan, ranked, pairs, first).partition_by(
+        "shard", as_dict=True, include_key=False
+    )
+    if shard not in shards:  # up to date, or it was never compared
+        duplicates[(shard,)] = stored if shard in numbers else stored.clear()
+        shards.append(shard)
     return [
         StageRows(
             shard=each,
             stage=STAGE,
             tables={
-                "personas.duplicates": of_shard.get((each,), nothing),
+                "personas.duplicates": duplicates.get((each,), stored.clear()),
                 "runs.resolved": _resolved(bases.get(each), plan.thresholds),
             },
             funnel=FunnelCounts(candidates.get(each, 0), candidates.get(each, 0)),
@@ -63,8 +68,79 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
     ]
 
 
+def hub_rows(kept: pl.DataFrame, shards: Sequence[str]) -> list[StageRows]:
+    """Split the kept personas (with their shard) into the rows of `personas.hub` of each shard.
+
+    A shard that keeps nobody gets an item without rows, which empties its part of the hub.
+    """
+    of_shard = {shard: kept.filter(pl.col("shard") == shard).drop("shard") for shard in shards}
+    return [StageRows(shard, "hub", {"personas.hub": rows}) for shard, rows in of_shard.items()]
+
+
+def read_ranked(
+    connection: duckdb.DuckDBPyConnection, shards: Sequence[str], numbers: Mapping[str, int]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Read the fingerprints and the pairs that the decisions about these shards need.
+
+    Of other shards, only kept personas are read. Personas without a similar one are left out.
+
+    Args:
+        connection: to the project's database.
+        shards: the shards to decide.
+        numbers: the number of every shard, by its name.
+
+    Returns:
+        The fingerprints, one row per persona, and the pairs, one row per pair of keys.
+    """
+    parameters = {"shards": list(shards)}
+    pairs = fetch(connection, read_sql("personas/ranked_pairs"), parameters).unique()
+    connection.register("ranked_pairs", pairs)
+    ranked = fetch(connection, read_sql("personas/ranked"), parameters).unique(
+        ["shard", "persona_id"]
+    )
+    # not in SQL, where this join on strings takes four times as long
+    places = pl.DataFrame(list(numbers.items()), NUMBERS, orient="row")
+    return ranked.join(places, on="shard"), pairs
+
+
+def _first_outdated(decisions: Sequence[Decision], bases: Mapping[str, str]) -> int:
+    """Return the lowest number of a shard that is out of date; LAST if none is."""
+    outdated = [
+        decision.shard_number
+        for decision in decisions
+        if decision.basis != bases.get(decision.shard)
+    ]
+    return min(outdated, default=LAST)
+
+
+STORED_DUPLICATES_SQL: Final = """
+-- One row per persona of the shard that was removed as a duplicate.
+-- reads: personas.duplicates   params: $shard
+select persona_id, kept_id, layer, similarity, threshold, fuzzy_score
+from personas.duplicates
+where shard = $shard
+order by persona_id
+"""
+
+
+CANDIDATE_COUNTS_SQL: Final = """
+-- One row per shard of these that has candidates.
+-- reads: personas.candidates   params: $shards
+select shard, count(*) as candidate_count
+from personas.candidates
+where shard in (select unnest($shards))
+group by shard
+"""
+
+
+def _candidate_counts(
+    connection: duckdb.DuckDBPyConnection, shards: Sequence[str]
+) -> Mapping[str, int]:
+    return dict(fetch(connection, CANDIDATE_COUNTS_SQL, {"shards": list(shards)}).iter_rows())
+
+
 def _decide(plan: DedupPlan, ranked: pl.DataFrame, pairs: pl.DataFrame, first: int) -> pl.DataFrame:
-    """The rows of personas.duplicates of the shards from number `first` on."""
+    """Return the rows of `personas.duplicates`, with their shard, from shard number `first` on."""
     with open_resolver(ranked, pairs, plan.resources) as resolver:
         matches = resolver.resolve(plan.thresholds, from_shard=first)
     return matches.join(ranked.select("persona_id", "shard"), on="persona_id")
@@ -73,40 +149,3 @@ def _decide(plan: DedupPlan, ranked: pl.DataFrame, pairs: pl.DataFrame, first: i
 def _resolved(basis: str | None, thresholds: Thresholds) -> pl.DataFrame:
     row = (basis, thresholds.jaccard, thresholds.cosine, thresholds.fuzzy)
     return pl.DataFrame([] if basis is None else [row], schema=RESOLVED, orient="row")
-
-
-def hub_rows(kept: pl.DataFrame, shards: Sequence[str]) -> list[StageRows]:
-    """The hub's rows of each of `shards`: what is `kept` of its candidates."""
-    return [
-        StageRows(
-            shard=shard,
-            stage="hub",
-            tables={"personas.hub": _of_shard(kept, shard)},
-        )
-        for shard in shards
-    ]
-
-
-def _of_shard(rows: pl.DataFrame, shard: str) -> pl.DataFrame:
-    return rows.filter(pl.col("shard") == shard).drop("shard")
-
-
-NUMBERS = {"shard": pl.String, "shard_number": pl.Int64}
-
-
-def read_ranked(
-    connection: duckdb.DuckDBPyConnection, shards: Sequence[str], numbers: Mapping[str, int]
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The fingerprints and the pairs that may decide about these shards.
-
-    Of other shards only those that were kept; `numbers` has the place of every shard.
-    """
-    parameters = {"shards": list(shards)}
-    pairs = fetch(connection, read_sql("personas/ranked_pairs"), parameters).unique()
-    connection.register("ranked_pairs", pairs)
-    ranked = fetch(connection, read_sql("personas/ranked"), parameters).unique(
-        ["shard", "persona_id"]
-    )
-    # not in SQL: a join on strings takes four times as long there
-    places = pl.DataFrame(list(numbers.items()), NUMBERS, orient="row")
-    return ranked.join(places, on="shard"), pairs

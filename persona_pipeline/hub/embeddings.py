@@ -1,6 +1,7 @@
-"""The vectors of texts from the store to a file: more of them than fit into memory, if need be."""
+"""Embed candidates, and read stored vectors into a memory-mapped file."""
 
 from collections.abc import Collection
+from typing import Final
 
 import duckdb
 import numpy as np
@@ -14,7 +15,30 @@ from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
 
 BATCH = 4096
-"""Vectors read at a time."""
+"""Vectors that are read at a time."""
+EMBEDDINGS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "persona_id": pl.String,
+    "model": pl.String,
+    "embedding": pl.List(pl.Float32),
+}
+"""Columns of `personas.embeddings`."""
+
+
+def embed_candidates(
+    candidates: pl.DataFrame, stored: pl.DataFrame, embedder: Embedder | None, shard: str
+) -> StageRows:
+    """Return one vector per candidate (persona_id, persona); reuse those in `stored`.
+
+    With an embedder, only stored vectors of its model are reused, and missing ones are computed.
+    Without one, nobody needs vectors: the stored ones of any model stay.
+    """
+    mine = stored.filter(pl.col("model") == embedder.model) if embedder else stored
+    known = mine.select(*EMBEDDINGS).join(candidates, on="persona_id", how="semi")
+    return StageRows(
+        shard=shard,
+        stage="embeddings",
+        tables={"personas.embeddings": _with_new(known, candidates, embedder).sort("persona_id")},
+    )
 
 
 def read_vectors(
@@ -24,14 +48,17 @@ def read_vectors(
     known_shards: Collection[str],
     early: Collection[str],
 ) -> list[TextVectors]:
-    """The vectors of all compared texts, by their length.
+    """Read the vectors of all compared texts.
 
     Args:
         store: has the fingerprints of the known shards, and all vectors.
-        model: of the vectors.
-        fingerprints: shard, persona_id, text_key of the new ones.
-        known_shards: those compared before.
-        early: the shards whose texts are compared exactly.
+        model: name of the embedding model.
+        fingerprints: shard, persona_id and text_key of the shards to compare.
+        known_shards: shards that were compared before.
+        early: shards whose texts are compared exactly.
+
+    Returns:
+        One item per vector length. Its rows are float32, in a file in the database's folder.
     """
     folder = store.path.parent
     with store.connect(read_only=True) as connection:
@@ -40,8 +67,7 @@ def read_vectors(
             read_sql("personas/texts_with_vectors"),
             {"model": model, "shards": list(known_shards)},
         )
-        connection.register("wanted_personas", fingerprints.select("shard", "persona_id"))
-        lengths = fetch(connection, read_sql("personas/lengths_of_personas"), {"model": model})
+        lengths = read_lengths(connection, model, fingerprints)
         new = fingerprints.join(lengths, on=["shard", "persona_id"]).select(known.columns)
         texts = _texts(known, new, early)
         return [
@@ -61,8 +87,57 @@ def read_vectors(
         ]
 
 
+LENGTHS_OF_PERSONAS_SQL: Final = """
+-- One row per wanted persona that has a vector of this embedding model: its length.
+-- reads: personas.embeddings, wanted_personas (a frame)   params: $model
+select shard, persona_id, len(embedding) as length
+from personas.embeddings
+semi join wanted_personas using (shard, persona_id)
+where model = $model
+"""
+
+
+def read_lengths(
+    connection: duckdb.DuckDBPyConnection, model: str, personas: pl.DataFrame
+) -> pl.DataFrame:
+    """Return shard, persona_id and vector length of those of `personas` that have a vector."""
+    connection.register("wanted_personas", personas.select("shard", "persona_id"))
+    return fetch(connection, LENGTHS_OF_PERSONAS_SQL, {"model": model})
+
+
+VECTORS_IN_PLACE_SQL: Final = """
+-- One row per wanted persona with its vector of this embedding model, in any order: many at a time.
+-- reads: personas.embeddings, places (a frame: shard, persona_id, place)   params: $model
+select places.place, embeddings.embedding
+from personas.embeddings
+inner join places using (shard, persona_id)
+where embeddings.model = $model
+"""
+
+
+def read_rows(
+    connection: duckdb.DuckDBPyConnection,
+    model: str,
+    personas: pl.DataFrame,
+    rows: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Fill `rows` with the vectors of these personas (shard, persona_id), in their order.
+
+    `rows` has shape (personas, dimensions). It is returned.
+    """
+    connection.execute("set streaming_buffer_size = '16MB'")  # no union: see `open_duckdb`
+    places = personas.select("shard", "persona_id").with_row_index("place")
+    connection.register("places", places)
+    batches = connection.execute(VECTORS_IN_PLACE_SQL, {"model": model}).to_arrow_reader(BATCH)
+    for batch in batches:
+        placed = pl.DataFrame(batch)
+        vectors = placed["embedding"].list.to_array(rows.shape[1])
+        rows[placed["place"].to_numpy()] = vectors.to_numpy()
+    return rows
+
+
 def _texts(known: pl.DataFrame, new: pl.DataFrame, early: Collection[str]) -> pl.DataFrame:
-    """One row per text, and a persona that has its vector: the known texts first."""
+    """Return one row per text, with one persona that has its vector; known texts come first."""
     everyone = pl.concat([known.with_columns(is_new=False), new.with_columns(is_new=True)])
     return (
         everyone.filter(pl.col("length") > 0)
@@ -73,49 +148,6 @@ def _texts(known: pl.DataFrame, new: pl.DataFrame, early: Collection[str]) -> pl
             is_early=pl.col("shard").is_in(list(early)).any(),
         )
         .sort("is_new", "text_key")
-    )
-
-
-def read_rows(
-    connection: duckdb.DuckDBPyConnection,
-    model: str,
-    personas: pl.DataFrame,
-    rows: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """The vectors of these personas (shard, persona_id), in this order, into `rows`."""
-    connection.execute("set streaming_buffer_size = '16MB'")  # no union: see `open_duckdb`
-    places = personas.select("shard", "persona_id").with_row_index("place")
-    connection.register("places", places)
-    batches = connection.execute(
-        read_sql("personas/vectors_in_place"), {"model": model}
-    ).to_arrow_reader(BATCH)
-    for batch in batches:
-        matches = pl.DataFrame(batch)
-        vectors = matches["embedding"].list.to_array(rows.shape[1])
-        rows[matches["place"].to_numpy()] = vectors.to_numpy()
-    return rows
-
-
-EMBEDDINGS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "persona_id": pl.String,
-    "model": pl.String,
-    "embedding": pl.List(pl.Float32),
-}
-
-
-def embed_candidates(
-    candidates: pl.DataFrame, stored: pl.DataFrame, embedder: Embedder | None, shard: str
-) -> StageRows:
-    """One vector per candidate (persona_id, persona); those `stored` for this model are reused.
-
-    Without an embedder, as nobody needs vectors: those that are stored, of any model.
-    """
-    mine = stored.filter(pl.col("model") == embedder.model) if embedder else stored
-    known = mine.select(*EMBEDDINGS).join(candidates, on="persona_id", how="semi")
-    return StageRows(
-        shard=shard,
-        stage="embeddings",
-        tables={"personas.embeddings": _with_new(known, candidates, embedder).sort("persona_id")},
     )
 
 

@@ -1,4 +1,4 @@
-"""Why a persona was kept or removed, from what deduplication has stored."""
+"""Explain why a persona was kept or removed, from what deduplication has stored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from persona_pipeline.sql import read_sql
 from persona_pipeline.store.store import Store
 
 NAMED = 5
-"""Ids that a message names when several begin alike."""
+"""Ids that a message names at most when several share a prefix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A persona and where it comes from."""
+    """A persona, and the document that its chain begins with."""
 
     persona_id: str
     persona: str
@@ -26,10 +26,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Because of whom a persona was removed, and by how much."""
+    """The keeper of a removed persona, and the similarity that removed it."""
 
     keeper: Origin | None
-    """None: it is no candidate any more, and the shard has not been decided again."""
+    """None: the keeper is no candidate any more, and the shard was not decided again."""
     kept_id: str
     layer: str
     similarity: float
@@ -39,7 +39,7 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """Another persona that is known to be like the one in question."""
+    """Another persona that has a stored pair with the explained one."""
 
     persona_id: str
     persona: str
@@ -48,42 +48,42 @@ class Neighbour:
     fuzzy_score: float | None
     cosine: float | None
     kept_id: str | None
-    """Because of whom it was removed; None: it is kept."""
+    """Its keeper; None: it is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What became of a persona, and who is like it."""
+    """What became of a persona, and the personas that are similar to it."""
 
     persona: Origin
     is_decided: bool
-    """Whether its shard has been deduplicated."""
+    """Whether its shard's duplicates are decided."""
     removal: Removal | None
     removed: list[Neighbour]
-    """Those that were removed because of it, the least similar first."""
+    """Personas that were removed because of it, the least similar first."""
     neighbours: list[Neighbour]
-    """All others that are like it, the most similar first."""
+    """All other similar personas, the most similar first."""
 
 
 def explain(store: Store, prefix: str) -> Explanation:
-    """What became of the candidate whose id begins so.
+    """Explain what became of the candidate whose id is, or begins with, `prefix`.
 
     Raises:
-        PipelineError: none or several ids do, or the database is older than deduplication's state.
+        PipelineError: no id, or more than one, begins with `prefix`.
     """
     row = _one_candidate(store, prefix)
     persona = _origin(row)
     query = read_sql("cli/dedup_neighbours")
     rows = store.query(query, {"persona_id": persona.persona_id}).to_dicts()
-    matches = [Neighbour(**neighbour) for neighbour in rows]
-    removed = [other for other in reversed(matches) if other.kept_id == persona.persona_id]
-    aside = {other.persona_id for other in removed} | {row["kept_id"]}
+    similar = [Neighbour(**neighbour) for neighbour in rows]
+    removed = [other for other in reversed(similar) if other.kept_id == persona.persona_id]
+    shown = {other.persona_id for other in removed} | {row["kept_id"]}
     return Explanation(
         persona=persona,
         is_decided=row["is_decided"],
         removal=_removal(store, row),
         removed=removed,
-        neighbours=[other for other in matches if other.persona_id not in aside],
+        neighbours=[other for other in similar if other.persona_id not in shown],
     )
 
 

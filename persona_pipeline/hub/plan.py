@@ -1,4 +1,4 @@
-"""The plan of a deduplication: thresholds, comparison, model, resources."""
+"""State how a project's personas are deduplicated."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,15 @@ from persona_pipeline.dedup.words.set_cache import SetCache
 
 @dataclass(frozen=True, slots=True)
 class DedupPlan:
-    """How a project's personas are deduplicated."""
+    """All choices of a deduplication: what is compared, what is removed, and the resources."""
 
     thresholds: Thresholds
+    """Similarities from which on one persona of a pair is removed."""
     comparison: Comparison
+    """Similarities from which on pairs are stored, and the method that finds them."""
     embedding_model: str
     cache: SetCache
+    """Word sets of compared shards, on disk."""
     resources: Resources
     exact_up_to: int = EXACT_UP_TO
-    """Personas in the first shards, whose texts are compared exactly by meaning."""
+    """Vectors of the first shards that are compared exactly; later ones use an IVF index."""

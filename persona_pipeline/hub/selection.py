@@ -1,10 +1,12 @@
-"""A diverse subset of the hub: few personas, as different from each other as possible.
+"""Select a diverse subset of the hub: few personas, as different from each other as possible.
 
-The report chains stricter thresholds where few but diverse personas are wanted (arXiv 2406.20094,
-section 2.3). What is left is thinned to a count by farthest-point selection on the embeddings.
+The Persona Hub report applies stricter and stricter thresholds when few but diverse personas are
+wanted (arXiv 2406.20094, section 2.3). Farthest-point selection on the embeddings then reduces the
+rest to a count.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -15,104 +17,132 @@ from persona_pipeline.dedup.rules import Thresholds
 from persona_pipeline.dedup.vectors.search import allocate_rows
 from persona_pipeline.dedup.words.word_sets import hash_texts
 from persona_pipeline.errors import StoreError
-from persona_pipeline.hub.embeddings import read_rows
+from persona_pipeline.hub.embeddings import read_lengths, read_rows
 from persona_pipeline.hub.plan import DedupPlan
 from persona_pipeline.hub.selection_rules import Selection
 from persona_pipeline.personas.quality import quality
-from persona_pipeline.sql import fetch, read_sql
+from persona_pipeline.sql import read_sql
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
 
 STAGE = "selections"
 BLOCK = 1024
-"""Chosen personas whose distances to those before them are computed at a time."""
-
+"""Chosen personas whose distances to earlier ones are computed at a time."""
 SELECTED = ["name", "persona_id", "place", "distance"]
+"""Columns of `personas.selections`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SelectionSummary:
-    """What a selection holds. `smallest`, `median`: of the distances, None where there are none."""
+    """What a selection holds."""
 
     name: str
     count: int
     smallest: float | None
+    """Smallest cosine distance of a chosen persona to an earlier one; None: there are none."""
     median: float | None
+    """Median of these distances; None: there are none."""
     first: pl.DataFrame
-    """Of those chosen first: place, persona, distance."""
+    """The personas chosen first: place, persona, distance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The rows of a selection, of how many personas, and how many each threshold removed."""
+    """The rows of a selection, and how its personas were chosen."""
 
     rows: list[StageRows]
     hub_count: int
+    """Personas of the hub that could be chosen."""
     removed: dict[float, int]
+    """Personas that each threshold removed, in the order of the thresholds."""
 
     def describe_removed(self) -> str:
-        """As '12 at 0.7, 3 at 0.5'; empty where there are no thresholds."""
+        """Return a text such as '12 at 0.7, 3 at 0.5'; empty without thresholds."""
         return ", ".join(f"{count:,} at {at:g}" for at, count in self.removed.items())
 
 
-def select_personas(store: Store, plan: DedupPlan, name: str, rules: Selection) -> Chosen:
-    """One row per chosen persona of the hub, shard by shard; replaces all that the name had.
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What has changed since a selection was made."""
 
-    `place`: from 0, in the order of selection. With farthest-point selection, the first k of any
-    selection are the selection of k, and `distance` is the cosine distance to the nearest persona
-    chosen before. Depends on the hub, the vectors and the rules, not on any order of rows.
+    shards: list[str]
+    """Shards whose part of the hub has changed."""
+    has_other_rules: bool
+
+
+SHARDS_OF_SELECTION_SQL: Final = """
+-- One row per shard that a selection of this name has rows of.
+-- reads: personas.selections   params: $name
+select distinct shard
+from personas.selections
+where name = $name
+order by shard
+"""
+
+
+HUB_VERSIONS_SQL: Final = """
+-- One row per shard that was decided: which candidates it has, and which of them were removed.
+-- reads: runs.stages, corpus.shards
+select stages.shard, string_agg(stages.output_version, ' ' order by stages.stage) as hub_version
+from runs.stages
+inner join corpus.shards using (shard)
+where stages.stage in ('quality_rules', 'deduplication')
+group by stages.shard, shards.shard_number
+order by shards.shard_number
+"""
+
+
+def select_personas(store: Store, plan: DedupPlan, name: str, rules: Selection) -> Chosen:
+    """Choose personas of the hub; the rows replace all earlier ones of this name.
+
+    The column `place` counts from 0 in the order of selection. With farthest-point selection,
+    `distance` is the cosine distance to the nearest persona chosen before, and the first k rows of
+    a selection equal a selection of k. The result does not depend on the order of rows in tables.
+
+    Returns:
+        One item per shard, with its rows of `personas.selections` and `runs.selected`.
 
     Raises:
-        StoreError: personas are to be chosen by their embeddings, and there are none.
+        StoreError: the rules choose by embeddings, and no persona has one.
     """
-    hubs = store.query(read_sql("personas/hub_versions"))
+    hubs = store.query(HUB_VERSIONS_SQL)
     ranked = _read_ranked(store)
     left, removed = _chain(ranked, rules, plan)
     is_spread = rules.is_spread and len(left) > 0
     chosen = _spread(store, plan, left, rules) if is_spread else _first(left, rules.count)
     chosen = chosen.with_columns(pl.lit(name).alias("name"), pl.arange(pl.len()).alias("place"))
-    before = store.query(read_sql("personas/shards_of_selection"), {"name": name})["shard"]
-    rows = [
-        StageRows(
-            shard=shard,
-            stage=STAGE,
-            tables={
-                "personas.selections": chosen.filter(pl.col("shard") == shard).select(SELECTED),
-                "runs.selected": hubs.filter(pl.col("shard") == shard).select(
-                    pl.lit(name).alias("name"),
-                    "hub_version",
-                    pl.lit(rules.model_dump_json()).alias("rules"),
-                ),
-            },
-            scope=dict.fromkeys(("personas.selections", "runs.selected"), ("name", name)),
-        )
-        for shard in sorted({*chosen["shard"], *before, *hubs["shard"]})
-    ]
+    before = store.query(SHARDS_OF_SELECTION_SQL, {"name": name})["shard"]
+    made_from = hubs.with_columns(
+        pl.lit(name).alias("name"), pl.lit(rules.model_dump_json()).alias("rules")
+    )
+    shards = sorted({*chosen["shard"], *before, *hubs["shard"]})
+    rows = [_rows_of_shard(name, shard, chosen, made_from) for shard in shards]
     return Chosen(rows, len(ranked), removed)
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What is another than it was when a selection was made."""
-
-    shards: list[str]
-    """Those whose hub has changed."""
-    has_other_rules: bool
+SELECTED_HUBS_SQL: Final = """
+-- One row per shard whose hub a selection was made from: what it was then, and the rules.
+-- reads: runs.selected   params: $name
+select shard, hub_version, rules
+from runs.selected
+where name = $name
+order by shard
+"""
 
 
 def changes_since(store: Store, name: str, rules: Selection) -> Changes:
-    """What has changed since the selection was made; nothing where that was not noted."""
-    noted = store.query(read_sql("personas/selected_hubs"), {"name": name})
+    """Return what has changed since the selection was made; nothing if it was never made."""
+    noted = store.query(SELECTED_HUBS_SQL, {"name": name})
     if noted.is_empty():
         return Changes([], has_other_rules=False)
-    hubs = dict(store.query(read_sql("personas/hub_versions")).iter_rows())
+    hubs = dict(store.query(HUB_VERSIONS_SQL).iter_rows())
     then = dict(noted.select("shard", "hub_version").iter_rows())
     changed = [shard for shard, version in hubs.items() if then.get(shard) != version]
     return Changes(changed, set(noted["rules"]) != {rules.model_dump_json()})
 
 
 def summarize_selection(store: Store, name: str, shown: int) -> SelectionSummary:
-    """Of the selection as it is in the store, with the texts of the first `shown`."""
+    """Summarize the stored selection, with the texts of the first `shown` personas."""
     rows = store.query(read_sql("personas/selected"), {"name": name})
     distances = rows["distance"].drop_nulls().to_numpy()
     return SelectionSummary(
@@ -124,8 +154,56 @@ def summarize_selection(store: Store, name: str, shown: int) -> SelectionSummary
     )
 
 
+def require_made(store: Store, selection: str) -> None:
+    """Check that the selection has personas, unless the hub is empty, too.
+
+    Raises:
+        StoreError: the hub has personas and the selection has none; says how to make it.
+    """
+    has_hub = not store.query("from personas.hub limit 1").is_empty()
+    if has_hub and not selected_count(store, selection):
+        msg = (
+            f"selection {selection!r}, named in persona_sources, was never made, or the hub "
+            f"has none of its personas any more: 'persona-pipeline select {selection}' makes it, "
+            "or personas/selections in Dagster, from the hub as it is; 'persona-pipeline run' does "
+            "so by itself when all its shards are in the hub"
+        )
+        raise StoreError(msg)
+
+
+SELECTED_COUNT_SQL: Final = """
+-- One row: how many personas of the selection are in the hub.
+-- reads: personas.selections, personas.hub   params: $name
+select count(*) as persona_count
+from personas.selections
+inner join personas.hub using (shard, persona_id)
+where selections.name = $name
+"""
+
+
+def selected_count(store: Store, selection: str) -> int:
+    """Count the personas of the selection that are in the hub."""
+    return int(store.query(SELECTED_COUNT_SQL, {"name": selection}).item())
+
+
+def _rows_of_shard(
+    name: str, shard: str, chosen: pl.DataFrame, made_from: pl.DataFrame
+) -> StageRows:
+    """Build the shard's rows of a selection, from all chosen personas and all hub versions."""
+    is_own = pl.col("shard") == shard
+    return StageRows(
+        shard=shard,
+        stage=STAGE,
+        tables={
+            "personas.selections": chosen.filter(is_own).select(SELECTED),
+            "runs.selected": made_from.filter(is_own).select("name", "hub_version", "rules"),
+        },
+        scope=dict.fromkeys(("personas.selections", "runs.selected"), ("name", name)),
+    )
+
+
 def _read_ranked(store: Store) -> pl.DataFrame:
-    """The hub, in rank order: as deduplication keeps the first."""
+    """Read the hub in rank order, in which deduplication keeps the first of similar personas."""
     hub = store.query(read_sql("personas/ranked_hub"))
     return (
         hub.with_columns(quality(hub).fill_null(0.0), pl.Series("hash", hash_texts(hub["persona"])))
@@ -137,10 +215,10 @@ def _read_ranked(store: Store) -> pl.DataFrame:
 def _chain(
     ranked: pl.DataFrame, rules: Selection, plan: DedupPlan
 ) -> tuple[pl.DataFrame, dict[float, int]]:
-    """What is left at the last threshold, and how many were removed at each.
+    """Return what is left at the last threshold, and how many personas each threshold removed.
 
-    One after the other: similar pairs grow with the square of the texts, so each pass spares the
-    next, stricter one most of its work.
+    The thresholds are applied one after the other. Similar pairs grow with the square of the
+    texts, so each pass spares the next, stricter one most of its work.
     """
     removed = dict[float, int]()
     for threshold in rules.thresholds:
@@ -157,7 +235,7 @@ def _first(ranked: pl.DataFrame, count: int | None) -> pl.DataFrame:
 
 
 def _spread(store: Store, plan: DedupPlan, ranked: pl.DataFrame, rules: Selection) -> pl.DataFrame:
-    """The farthest from those before, one by one; those without a vector last, as ranked."""
+    """Choose the persona farthest from all chosen ones, one by one; those without a vector last."""
     from persona_pipeline.dedup.vectors.farthest import farthest_points  # noqa: PLC0415 - compiles
 
     placed, matrix = _vectors(store, plan, ranked)
@@ -165,9 +243,9 @@ def _spread(store: Store, plan: DedupPlan, ranked: pl.DataFrame, rules: Selectio
     picks = farthest_points(matrix, count, seed=rules.seed)
     if not len(picks):
         msg = (
-            f"none of the {len(ranked):,} personas has a vector of {plan.embedding_model!r}: run the "
-            "main job with this embedding_model, and with a cosine_threshold or this selection in "
-            "the settings; or choose the first of the hub (--method first, or method = 'first')"
+            f"none of the {len(ranked):,} personas has a vector of {plan.embedding_model!r}: run "
+            "the main job with this embedding_model, and with a cosine_threshold or this selection "
+            "in the settings; or choose the first of the hub (--method first, or method = 'first')"
         )
         raise StoreError(msg)
     chosen = ranked[placed[picks]].with_columns(_distances(matrix[picks]))
@@ -178,11 +256,12 @@ def _spread(store: Store, plan: DedupPlan, ranked: pl.DataFrame, rules: Selectio
 def _vectors(
     store: Store, plan: DedupPlan, ranked: pl.DataFrame
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Places in rank order of those with a vector, and the vectors; of several lengths, the usual one."""
+    """Return the row numbers of the ranked personas that have a vector, and these vectors.
+
+    If vectors have several lengths, only those of the most frequent length are used.
+    """
     with store.connect(read_only=True) as connection:
-        connection.register("wanted_personas", ranked.select("shard", "persona_id"))
-        parameters = {"model": plan.embedding_model}
-        lengths = fetch(connection, read_sql("personas/lengths_of_personas"), parameters)
+        lengths = read_lengths(connection, plan.embedding_model, ranked)
         length = lengths["length"].mode().max()
         if not isinstance(length, int):
             return np.empty(0, np.int64), np.empty((0, 0), np.float32)
@@ -199,9 +278,9 @@ def _vectors(
 
 
 def _distances(vectors: NDArray[np.float32]) -> pl.Series:
-    """The cosine distance of each row to the nearest one before it.
+    """Return the cosine distance (0 to 2) of each row to the nearest earlier row.
 
-    Rounded: matrix products differ in the last bits from machine to machine.
+    Distances are rounded to 6 digits: matrix products differ in the last bits between machines.
     """
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     units = (vectors / lengths).astype(np.float32)
@@ -214,20 +293,3 @@ def _distances(vectors: NDArray[np.float32]) -> pl.Series:
         distances += [round(max(0.0, 1.0 - float(cosine)), 6) for cosine in nearest]
     distances[0] = None
     return pl.Series("distance", distances, dtype=pl.Float64)
-
-
-def require_made(store: Store, selection: str) -> None:
-    has_hub = not store.query("from personas.hub limit 1").is_empty()
-    if has_hub and not selected_count(store, selection):
-        msg = (
-            f"selection {selection!r}, named in persona_sources, was never made, or the hub "
-            f"has none of its personas any more: 'persona-pipeline select {selection}' makes it, "
-            "or personas/selections in Dagster, from the hub as it is; 'persona-pipeline run' does "
-            "so by itself when all its shards are in the hub"
-        )
-        raise StoreError(msg)
-
-
-def selected_count(store: Store, selection: str) -> int:
-    """How many personas of the selection are in the hub."""
-    return int(store.query(read_sql("personas/selected_count"), {"name": selection}).item())

@@ -1,4 +1,4 @@
-"""What a diverse subset of the hub is asked to be: a value of the setting `selections`."""
+"""State the rules of a diverse subset of the hub: one value of the setting `selections`."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -13,7 +13,7 @@ Threshold = Annotated[float, Field(gt=0, le=1)]
 
 
 class Selection(BaseModel):
-    """How few personas, and how different from each other."""
+    """How many personas are chosen, and how different from each other."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,13 +28,13 @@ class Selection(BaseModel):
 
     @property
     def is_spread(self) -> bool:
-        """Whether personas are chosen by their embeddings."""
+        """Tell whether personas are chosen by their embeddings."""
         return self.method == "farthest" and self.count is not None
 
     @model_validator(mode="before")
     @classmethod
     def _by_old_name(cls, value: object) -> object:
-        """`farthest = false`, of before 0.2."""
+        """Accept `farthest = false`, the name of `method` before 0.2."""
         if not (isinstance(value, dict) and "farthest" in value):
             return value
         rules = dict(value)
@@ -65,10 +65,10 @@ class Selection(BaseModel):
 
 
 def check_selection(name: str, known: Iterable[str], hint: str = "") -> None:
-    """That a selection of this name is configured.
+    """Check that a selection of this name is configured.
 
     Raises:
-        SettingsError: it is not; lists those that are, or says how to configure it.
+        SettingsError: the name is unknown; lists known ones, or says how to configure one.
     """
     names = list(known)
     if name in names:
@@ -80,7 +80,7 @@ def check_selection(name: str, known: Iterable[str], hint: str = "") -> None:
 
 
 def how_to_configure(name: str) -> str:
-    """What to write, and where."""
+    """Return a text that says which setting to write, and where."""
     return (
         f"set selections, in persona_pipeline.toml as [selections.{name}] with count = 100, or as "
         f"""PERSONA_PIPELINE_SELECTIONS='{{"{name}": {{"count": 100}}}}'"""

@@ -1,15 +1,18 @@
-"""Read what the stored personas were compared and decided with, whatever the settings say now."""
+"""Read what the stored personas were compared and decided with, and what is out of date.
+
+A shard is *compared* once its pairs are stored, and *decided* once its duplicates are stored. Each
+leaves a version in the database. A shard is out of date when the plan of now gives another version.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import duckdb
 
 from persona_pipeline.dedup.rules import Thresholds
 from persona_pipeline.dedup.vectors.search import IVF_VERSION
-from persona_pipeline.dedup.words.word_sets import (
-    TOKENIZER_VERSION,
-)
+from persona_pipeline.dedup.words.word_sets import TOKENIZER_VERSION
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.hub.plan import DedupPlan
 from persona_pipeline.sql import fetch, read_sql
@@ -18,63 +21,110 @@ from persona_pipeline.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class DedupState:
-    """Settings that the data rests on, and the shards that do not rest on those of now.
+    """The settings that the stored data rests on, and the shards that rest on other ones than now.
 
-    `min_jaccard`, `min_cosine`: from where on pairs are stored; None: not known, or none are.
-    `thresholds`: of all shards that were decided; none: not known, several: a run was cut off.
+    `thresholds` holds every combination that shards were decided with. It is empty if none is
+    known. It holds several if a run was cut off between two shards.
     """
 
     min_jaccard: float | None
+    """Jaccard similarity from which on all pairs are stored; None: not known."""
     min_cosine: float | None
+    """Cosine similarity from which on all pairs are stored; None: not known, or not compared."""
     thresholds: list[Thresholds]
     uncompared: list[str]
+    """Shards to compare again under the plan."""
     undecided: list[str]
+    """Shards whose duplicates must be decided again under the plan."""
     without_vectors: list[str]
-    """Shards that cannot be compared by meaning, although `plan` asks for it."""
-
-
-def read_dedup_state(store: Store, plan: DedupPlan) -> DedupState:
-    """What the shards rest on, and which of them do not rest on `plan`."""
-    with store.connect(read_only=True) as connection:
-        compared = fetch(connection, read_sql("personas/compared_from")).row(0, named=True)
-        decided = fetch(connection, read_sql("personas/decided_at"))
-        states = read_states(connection, plan)
-        undecided = undecided_shards(connection, plan)
-    versions = current_versions(states, plan)
-    return DedupState(
-        **compared,
-        thresholds=[Thresholds(**row) for row in decided.iter_rows(named=True)],
-        uncompared=[state.shard for state in states if state.version != versions[state.shard]],
-        undecided=undecided,
-        without_vectors=without_vectors(states, plan),
-    )
+    """Shards that have no vectors although the plan compares by meaning."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """A shard's candidates as they are, and when they were last compared."""
+    """What a shard's candidates are now, and the version of their last comparison."""
 
     shard: str
     shard_number: int
     candidate_count: int
     candidates_at: str | None
+    """When the candidates were written; None: the shard has none any more."""
     vectors_at: str | None
+    """When the vectors were written; None: there are none of this embedding model."""
     version: str | None
-    """Of the last comparison."""
+    """Version of the last comparison; None: never compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The versions that a shard's comparison and its duplicates rest on."""
+
+    shard: str
+    shard_number: int
+    version: str | None
+    """Version of the comparison; None: never compared."""
+    basis: str | None
+    """Hash that the duplicates rest on; None: never decided."""
+
+
+DECIDED_AT_SQL: Final = """
+-- One row per combination of thresholds that shards were decided with.
+-- reads: runs.resolved
+select distinct jaccard_threshold as jaccard, cosine_threshold as cosine, fuzzy_threshold as fuzzy
+from runs.resolved
+where jaccard_threshold is not null
+order by all
+"""
+
+
+def read_dedup_state(store: Store, plan: DedupPlan) -> DedupState:
+    """Read what all shards rest on, and name those that do not rest on `plan`."""
+    with store.connect(read_only=True) as connection:
+        min_jaccard, min_cosine = read_compared_from(connection)
+        decided = fetch(connection, DECIDED_AT_SQL)
+        states = read_states(connection, plan)
+        undecided = undecided_shards(connection, plan)
+    versions = current_versions(states, plan)
+    return DedupState(
+        min_jaccard=min_jaccard,
+        min_cosine=min_cosine,
+        thresholds=[Thresholds(**row) for row in decided.iter_rows(named=True)],
+        uncompared=[state.shard for state in states if state.version != versions[state.shard]],
+        undecided=undecided,
+        without_vectors=_without_vectors(states, plan),
+    )
+
+
+COMPARED_FROM_SQL: Final = """
+-- One row: the similarities from which on every compared shard holds its pairs; null: not known.
+-- reads: runs.compared
+select max(min_jaccard) as min_jaccard, max(min_cosine) as min_cosine
+from runs.compared
+"""
+
+
+def read_compared_from(
+    connection: duckdb.DuckDBPyConnection,
+) -> tuple[float | None, float | None]:
+    """Return the least Jaccard similarity and cosine that every compared shard stores pairs from.
+
+    None stands for a similarity that no shard has noted.
+    """
+    min_jaccard, min_cosine = fetch(connection, COMPARED_FROM_SQL).row(0)
+    return min_jaccard, min_cosine
 
 
 def read_states(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[ShardState]:
-    """Every shard that has or had candidates, in rank order."""
+    """Read every shard that has or had candidates, in rank order."""
     rows = fetch(connection, read_sql("personas/shard_states"), {"model": plan.embedding_model})
     return [ShardState(**row) for row in rows.iter_rows(named=True)]
 
 
 def current_versions(states: Sequence[ShardState], plan: DedupPlan) -> dict[str, str | None]:
-    """Of the comparison that each shard should have; None: it has nothing to compare.
+    """Return the version that each shard's comparison should have; None: nothing to compare.
 
-    Where there are late shards, their texts are compared in cells that are learned from the early
-    ones. All shards have the pairs that these cells find, so all are compared again when an early
-    one changes.
+    Texts of late shards are compared in IVF cells that are learned from the early shards. All
+    shards hold pairs that these cells find, so a change in an early shard outdates all of them.
     """
     is_semantic = plan.comparison.min_cosine is not None
     early, cells = early_shards(states, plan), None
@@ -91,7 +141,10 @@ def current_versions(states: Sequence[ShardState], plan: DedupPlan) -> dict[str,
 
 
 def early_shards(states: Sequence[ShardState], plan: DedupPlan) -> set[str]:
-    """The first shards in rank order, until they have as many vectors as are compared exactly."""
+    """Return the first shards in rank order whose vectors are compared exactly.
+
+    Shards are added until together they have `plan.exact_up_to` vectors.
+    """
     early, count = set[str](), 0
     for state in states:
         if state.candidate_count and count < plan.exact_up_to:
@@ -101,51 +154,54 @@ def early_shards(states: Sequence[ShardState], plan: DedupPlan) -> set[str]:
 
 
 def sets_version(state: ShardState) -> str:
-    """Of the word sets of a shard, which no threshold changes."""
+    """Return the version of a shard's cached word sets, which no threshold changes."""
     return stable_id(state.candidates_at, TOKENIZER_VERSION)
 
 
 def shards_without_vectors(store: Store, plan: DedupPlan) -> list[str]:
-    """Shards that cannot be compared by meaning, although the plan asks for it."""
+    """List the shards that have no vectors although the plan compares by meaning."""
     with store.connect(read_only=True) as connection:
-        return without_vectors(read_states(connection, plan), plan)
-
-
-def without_vectors(states: Sequence[ShardState], plan: DedupPlan) -> list[str]:
-    """Those of the shards that cannot be compared by meaning, although the plan asks for it."""
-    if plan.comparison.min_cosine is None:
-        return []
-    return [state.shard for state in states if state.candidate_count and not state.vectors_at]
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a shard's comparison and its duplicates rest on: versions, None where there are none."""
-
-    shard: str
-    shard_number: int
-    version: str | None
-    basis: str | None
+        return _without_vectors(read_states(connection, plan), plan)
 
 
 def undecided_shards(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[str]:
-    """Shards whose duplicates rest on other comparisons or thresholds than those of now."""
+    """List the shards whose duplicates rest on other comparisons or thresholds than the plan's."""
     decisions = read_decisions(connection)
     bases = decision_bases(decisions, plan)
     return [each.shard for each in decisions if each.basis != bases.get(each.shard)]
 
 
+DECIDED_SHARDS_SQL: Final = """
+-- One row per shard that was compared or decided, with what both rest on; in rank order.
+-- reads: runs.compared, runs.resolved, corpus.shards
+select shard, coalesce(shards.shard_number, 0) as shard_number, compared.version, resolved.basis
+from runs.compared
+full join runs.resolved using (shard)
+left join corpus.shards using (shard)
+order by shard_number, shard
+"""
+
+
 def read_decisions(connection: duckdb.DuckDBPyConnection) -> list[Decision]:
-    """Every shard that was compared or decided, in rank order."""
-    rows = fetch(connection, read_sql("personas/decided_shards"))
+    """Read every shard that was compared or decided, in rank order."""
+    rows = fetch(connection, DECIDED_SHARDS_SQL)
     return [Decision(**row) for row in rows.iter_rows(named=True)]
 
 
 def decision_bases(decisions: Sequence[Decision], plan: DedupPlan) -> dict[str, str]:
-    """What each shard's decisions rest on: the thresholds, and all comparisons up to it."""
+    """Return the hash that each compared shard's duplicates should rest on.
+
+    It covers the thresholds and the comparisons of all shards up to this one in rank order.
+    """
     bases, basis = dict[str, str](), stable_id(plan.thresholds.version_text())
     for decision in decisions:
         if decision.version is not None:
             basis = stable_id(basis, decision.version)
             bases[decision.shard] = basis
     return bases
+
+
+def _without_vectors(states: Sequence[ShardState], plan: DedupPlan) -> list[str]:
+    if plan.comparison.min_cosine is None:
+        return []
+    return [state.shard for state in states if state.candidate_count and not state.vectors_at]

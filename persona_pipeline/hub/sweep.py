@@ -1,4 +1,4 @@
-"""How many personas each Jaccard threshold would keep, and which pairs are closest to it."""
+"""Count the personas that each Jaccard threshold would keep, and show the pairs closest to it."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -12,6 +12,7 @@ from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.errors import MemoryLimitError, SettingsError
 from persona_pipeline.hub.decisions import read_ranked
 from persona_pipeline.hub.plan import DedupPlan
+from persona_pipeline.hub.state import read_compared_from
 from persona_pipeline.sql import fetch, read_sql
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
@@ -19,63 +20,71 @@ from persona_pipeline.store.store import Store
 LOG = logging.getLogger(__name__)
 STAGE = "sweep"
 ALL_SHARDS = "all"
-"""What stands in the column `shard` of rows about all of them."""
+"""Value of the column `shard` in rows about all shards."""
 FIRST, LAST, STEP = 0.95, 0.4, 0.05
-"""The thresholds, where nobody asks for others."""
+"""The first and last threshold and the step between two, unless others are asked for."""
 SHOWN = 5
+"""Pairs that a step shows at most on each side of its threshold."""
 MARGIN = 0.05
-"""How far below its threshold a chained step looks for pairs to show."""
+"""How far below its threshold a chained step searches for pairs to show."""
 LEAST = 0.05
-"""Similarity below which no pairs are looked for."""
+"""Jaccard similarity below which no pairs are searched."""
 COMPARED_ANEW = 100_000
-"""Personas up to which thresholds below the stored pairs are decided among all: down to LAST that
-takes 4 CPU-seconds and 560,000 pairs, twice as many personas four times that."""
+"""Personas up to which thresholds below those of the stored pairs compare all texts again.
+
+Down to LAST this takes 4 CPU-seconds and 560,000 pairs. Twice as many personas take four times as
+much.
+"""
 EXAMPLES = ("persona_id", "persona", "other_id", "other_persona", "similarity")
+"""Columns of the pairs that a step shows."""
 LAYERS = ("exact", "jaccard", "fuzzy", "semantic")
+"""Layers of deduplication, in the order in which they name a keeper."""
 COUNTS = ("threshold", "candidates", "kept", "removed", *LAYERS, "is_chained")
+"""Columns of `personas.sweep`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SweepStep:
-    """What one Jaccard threshold would make of the personas."""
+    """What one Jaccard threshold would keep and remove."""
 
     threshold: float
     candidates: int
     kept: int
     removed: int
     exact: int
-    """Of those removed, by the same words in the same order; the next three: in their layers."""
+    """Personas removed in layer exact; the next three count the other layers."""
     jaccard: int
     fuzzy: int
     semantic: int
     is_chained: bool
-    """Decided among what the step before kept, not among all."""
+    """Whether only the personas that the step before kept were decided, instead of all."""
     closest_removed: pl.DataFrame
-    """EXAMPLES: a removed persona and its keeper, the similarity nearest above the threshold."""
+    """EXAMPLES: removed personas and their keepers, the nearest to the threshold first."""
     closest_kept: pl.DataFrame
-    """EXAMPLES: two kept personas, the similarity nearest below the threshold."""
+    """EXAMPLES: pairs of kept personas, the nearest to the threshold first."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Everyone:
-    """The compared candidates, and what was stored about them."""
+    """The compared candidates, with their fingerprints and pairs."""
 
     texts: pl.DataFrame
     fingerprints: pl.DataFrame
     pairs: pl.DataFrame
     min_jaccard: float | None = None
-    """From where on pairs were stored; None: not known."""
+    """Jaccard similarity from which on pairs are stored; None: not known."""
 
 
 def sweep(store: Store, plan: DedupPlan, thresholds: Sequence[float]) -> list[SweepStep]:
-    """One step per threshold, the highest first.
+    """Compute one step per threshold, the highest first.
 
-    Those from which on pairs are stored are decided from these, all layers included. For lower ones
-    the word sets are compared anew, so a step is what a run would make of it. Of many personas, far
-    down, and with MinHash, which finds other pairs from each threshold on, they are chained
-    instead: what the step before kept is compared, in the Jaccard layer only. True pairs grow
-    quadratically towards low thresholds, and most of them are among personas that a higher
-    threshold removes.
+    Thresholds that the stored pairs cover are decided from these, in all layers. For lower ones
+    the word sets are compared again, so a step equals what a run would do.
+
+    Steps are chained instead if there are more than `COMPARED_ANEW` personas, if a threshold is
+    below `LAST`, or with MinHash, which finds other pairs at each threshold. A chained step
+    compares only what the step before kept, in the Jaccard layer only: the number of pairs grows
+    quadratically towards low thresholds, and a higher threshold removes most of these personas.
     """
     ordered = sorted(set(thresholds), reverse=True)
     everyone = _read(store)
@@ -94,10 +103,10 @@ def sweep(store: Store, plan: DedupPlan, thresholds: Sequence[float]) -> list[Sw
 
 
 def sweep_thresholds(first: float = FIRST, last: float = LAST, step: float = STEP) -> list[float]:
-    """From the first down to the last, in steps.
+    """List the thresholds from `first` down to `last`, `step` apart.
 
     Raises:
-        SettingsError: there are none.
+        SettingsError: `first` is below `last`.
     """
     if first < last:
         msg = f"a sweep goes down: --from {first:g} is below --to {last:g}"
@@ -107,7 +116,7 @@ def sweep_thresholds(first: float = FIRST, last: float = LAST, step: float = STE
 
 
 def sweep_rows(steps: Sequence[SweepStep]) -> StageRows:
-    """The rows of `personas.sweep`."""
+    """Build the rows of `personas.sweep`."""
     rows = [{name: getattr(step, name) for name in COUNTS} for step in steps]
     return StageRows(ALL_SHARDS, STAGE, {"personas.sweep": pl.DataFrame(rows)})
 
@@ -117,16 +126,17 @@ def _read(store: Store) -> _Everyone:
         texts = fetch(connection, read_sql("personas/compared_candidates"))
         numbers = dict(texts.select("shard", "shard_number").unique().iter_rows())
         ranked, pairs = read_ranked(connection, list(numbers), numbers)
-        min_jaccard = fetch(connection, read_sql("personas/compared_from"))["min_jaccard"].item()
+        min_jaccard, _ = read_compared_from(connection)
     return _Everyone(texts, ranked.join(texts, on="persona_id", how="semi"), pairs, min_jaccard)
 
 
 def _compared_anew(
     everyone: _Everyone, plan: DedupPlan, stored: float, least: float
 ) -> tuple[float, _Everyone]:
-    """With all pairs of word sets from `least` on, if that can be; else as it is, from `stored` on.
+    """Compare all word sets again, from the similarity `least` on, if that is possible.
 
-    Pairs of meaning stay as they are stored.
+    Returns the similarity from which on there are pairs, and the personas with these pairs. If
+    comparing is not possible, it returns the arguments. Pairs of layer semantic stay as stored.
     """
     if len(everyone.texts) > COMPARED_ANEW or plan.comparison.method != "exact":
         return stored, everyone
@@ -144,7 +154,7 @@ def _compared_anew(
 def _decide_stored(
     everyone: _Everyone, plan: DedupPlan, thresholds: Sequence[float]
 ) -> Iterator[tuple[SweepStep, pl.DataFrame]]:
-    """Each step, and what it removes."""
+    """Yield the step of each threshold, and the duplicates that it removes."""
     similar = conflicting(everyone.fingerprints, everyone.pairs)
     with open_resolver(similar, everyone.pairs, plan.resources) as resolver:
         for threshold in thresholds:
@@ -156,7 +166,10 @@ def _decide_stored(
 def _chain(
     last: SweepStep, kept: pl.DataFrame, plan: DedupPlan, thresholds: Sequence[float]
 ) -> Iterator[SweepStep]:
-    """The last step on stored pairs, and those after it; each with what the next finds below it."""
+    """Yield `last`, the last step on stored pairs, and one chained step per threshold.
+
+    Each step shows the closest kept pairs that the comparison for the next one finds.
+    """
     resources = plan.resources
     for threshold in thresholds:
         comparison = Comparison(max(threshold - MARGIN, LEAST), min_cosine=None)
@@ -188,16 +201,19 @@ def _step(everyone: _Everyone, threshold: float, removed: pl.DataFrame) -> Sweep
 
 
 def _closest_removed(texts: pl.DataFrame, removed: pl.DataFrame) -> pl.DataFrame:
-    """Those that a threshold a little higher would not have removed; the same words always are."""
+    """Return the removed personas that a slightly higher threshold would have kept.
+
+    Personas with the same words are left out, since every threshold removes them.
+    """
     near = removed.filter(pl.col("layer") == "jaccard", pl.col("similarity") < 1 - TOLERANCE)
     pairs = near.rename({"kept_id": "other_id"}).sort("similarity", "persona_id")
     return _with_texts(pairs, texts)
 
 
 def _closest_kept(everyone: _Everyone, threshold: float, kept: pl.DataFrame) -> pl.DataFrame:
-    """Those of which a threshold a little lower would have removed one.
+    """Return the kept pairs of which a slightly lower threshold would have removed one persona.
 
-    At most one kept persona has a given word set, so no pair comes twice.
+    At most one kept persona has a given word set, so no pair is listed twice.
     """
     keyed = everyone.fingerprints.join(kept, on="persona_id", how="semi").select(
         "set_key", "persona_id"
@@ -214,7 +230,10 @@ def _closest_kept(everyone: _Everyone, threshold: float, kept: pl.DataFrame) -> 
 
 
 def _with_texts(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
-    """The first ones, one of each persona: a cluster would fill the list with the same texts."""
+    """Return the first pairs with their texts, each persona at most once on each side.
+
+    Otherwise one cluster would fill the list with nearly the same text.
+    """
     one = texts.select("persona_id", "persona")
     other = texts.select(other_id="persona_id", other_persona="persona")
     return (

@@ -1,1 +1,1 @@
-"""Documents to personas, personas to related personas, and the rules both must pass."""
+"""Turn documents into personas, find related personas, and apply quality rules to both."""

@@ -1,4 +1,7 @@
-"""Persona-to-Persona: who stands in a close relationship to this person? (report, section 2.2)."""
+"""Persona-to-Persona: ask who stands in a close relationship to a person.
+
+The method is from section 2.2 of the Persona Hub report (arXiv 2406.20094).
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,12 +31,14 @@ RELATED = {
     "persona": pl.String,
     "call_key": pl.String,
 }
+"""Columns of `personas.related`."""
 FRONTIER = {"persona_id": pl.String, "root_id": pl.String, "persona": pl.String}
+"""Columns of the personas that a hop starts at."""
 
 
 @dataclass(slots=True)
 class _Expansion:
-    """The hops of one shard: how they ask, and the rows found so far."""
+    """The hops of one shard: how they ask, and the rows so far."""
 
     plan: PersonaPlan
     gateway: AnswerSource
@@ -46,55 +51,32 @@ class _Expansion:
 def persona_to_persona(
     extracted: pl.DataFrame, plan: PersonaPlan, gateway: AnswerSource, shard: str
 ) -> StageRows:
-    """Related personas of those in `extracted` (persona_id, persona), hop by hop.
+    """Find related personas of those in `extracted` (persona_id, persona), hop by hop.
 
-    Each hop expands only what the hop before added, without what breaks a quality rule and without
-    near-duplicates of anything seen before.
+    A hop starts at the personas that the last hop added. Personas that break a quality rule or
+    nearly duplicate an earlier one stay in the result, but no hop starts at them.
     """
-    matches = _Expansion(plan, gateway, shard)
+    expansion = _Expansion(plan, gateway, shard)
     seen = pl.DataFrame(schema=FRONTIER)
     added = extracted.with_columns(root_id="persona_id").select(*FRONTIER)
     for hop in range(1, plan.hops + 1):
         frontier = _without_repeats(_without_bad(added, plan), seen)
-        added = _expand(frontier, hop, matches)
+        added = _expand(frontier, hop, expansion)
         seen = pl.concat([seen, frontier])
     return StageRows(
         shard=shard,
         stage=PERSONA_TO_PERSONA,
         tables={
-            "personas.related": frame(matches.kept, RELATED),
-            "personas.rejected": frame(matches.rejected, REJECTED),
+            "personas.related": frame(expansion.kept, RELATED),
+            "personas.rejected": frame(expansion.rejected, REJECTED),
         },
         scope={"personas.rejected": ("stage", PERSONA_TO_PERSONA)},
-        funnel=FunnelCounts(len(extracted), matches.rows_in),
+        funnel=FunnelCounts(len(extracted), expansion.rows_in),
     )
-
-
-def _expand(frontier: pl.DataFrame, hop: int, matches: _Expansion) -> pl.DataFrame:
-    plan = matches.plan
-    parents = list(frontier.iter_rows(named=True))
-    requests = [related_request(parent["persona"], plan) for parent in parents]
-    calls = matches.gateway.answers(
-        requests, shard=matches.shard, stage=f"{PERSONA_TO_PERSONA}, hop {hop}"
-    )
-    matches.rows_in += len(parents) * plan.fan_out
-    new = []
-    for parent, request in zip(parents, requests, strict=True):
-        call = calls[request.call_key]
-        answer = answer_of(call, request.schema)
-        for ordinal in range(plan.fan_out):
-            persona_id = stable_id(request.call_key, ordinal, parent["persona_id"])
-            if answer is None:
-                matches.rejected.append(rejected_call(PERSONA_TO_PERSONA, persona_id, call))
-            else:
-                item = _item(answer, ordinal)
-                new.append(_row(parent, hop, persona_id, item, call.call_key))
-    matches.kept.extend(new)
-    return frame(new, RELATED).select(*FRONTIER)
 
 
 def related_request(persona: str, plan: PersonaPlan) -> ChatRequest:
-    """Ask for `fan_out` people around this one."""
+    """Build the request for `plan.fan_out` people who are close to this one."""
     prompt = stage_prompt(PERSONA_TO_PERSONA)
     count = plan.fan_out
     examples = [_cut(example, count) for example in prompt.spec.examples]
@@ -109,11 +91,36 @@ def related_request(persona: str, plan: PersonaPlan) -> ChatRequest:
     )
 
 
+def _expand(frontier: pl.DataFrame, hop: int, expansion: _Expansion) -> pl.DataFrame:
+    """Ask about every persona of the frontier, and return the personas that this adds."""
+    plan = expansion.plan
+    parents = list(frontier.iter_rows(named=True))
+    requests = [related_request(parent["persona"], plan) for parent in parents]
+    calls = expansion.gateway.answers(
+        requests, shard=expansion.shard, stage=f"{PERSONA_TO_PERSONA}, hop {hop}"
+    )
+    expansion.rows_in += len(parents) * plan.fan_out
+    new = []
+    for parent, request in zip(parents, requests, strict=True):
+        call = calls[request.call_key]
+        answer = answer_of(call, request.schema)
+        for ordinal in range(plan.fan_out):
+            persona_id = stable_id(request.call_key, ordinal, parent["persona_id"])
+            if answer is None:
+                expansion.rejected.append(rejected_call(PERSONA_TO_PERSONA, persona_id, call))
+            else:
+                item = _item(answer, ordinal)
+                new.append(_row(parent, hop, persona_id, item, call.call_key))
+    expansion.kept.extend(new)
+    return frame(new, RELATED).select(*FRONTIER)
+
+
 def _schema(related: dict[str, JsonValue], count: int) -> dict[str, JsonValue]:
     return object_schema({"related": {**related, "minItems": count, "maxItems": count}})
 
 
 def _cut(example: Example, count: int) -> Example:
+    """Shorten an example to `count` related personas."""
     related = example.answer["related"]
     shown = related[:count] if isinstance(related, list) else related
     return Example(given={**example.given, "count": count}, answer={"related": shown})

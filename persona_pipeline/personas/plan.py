@@ -1,4 +1,4 @@
-"""The settings of the persona stages, and the prompts they use."""
+"""State what the persona stages ask of the model, and load their prompts."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -16,20 +16,26 @@ class PersonaPlan:
 
     model: str
     verbs: tuple[str, ...] = ("read", "write")
+    """How the personas stand to the document: one request per document and verb."""
     granularity: str = "fine"
+    """How detailed the personas are: `fine` or `coarse`."""
     document_chars: int = 2000
+    """Characters of a document that the model is shown, from its start."""
     hops: int = 1
+    """How many times related personas are asked for; a hop starts at the personas of the last."""
     fan_out: int = 1
+    """Related personas that are asked for per persona."""
     language: str | None = None
+    """ISO 639-1 code that personas must have; None: any language."""
 
 
 @cache
 def stage_prompt(name: str) -> Prompt:
-    """The prompt of a persona stage, from `persona_pipeline/personas/prompts/<name>`."""
+    """Load the prompt of a persona stage from `persona_pipeline/personas/prompts/<name>`."""
     folder = PROMPTS / name
     return load_prompt(folder, read_yaml(folder / "prompt.yaml", PromptFile))
 
 
 def with_tokens_for(sampling: Sampling, count: int) -> Sampling:
-    """Room for `count` items where the prompt's own limit is for one."""
+    """Multiply the token limit by `count`, as the prompt's own limit is for one item."""
     return Sampling(sampling.temperature, sampling.top_p, sampling.max_tokens * count)

@@ -1,8 +1,7 @@
-"""Candidates: the personas of both origins that pass the quality rules."""
+"""Split personas into candidates and rejected ones, by quality rules that need no model."""
 
 from functools import cache
 
-import duckdb
 import numpy as np
 import polars as pl
 from rapidfuzz import fuzz, process
@@ -10,24 +9,54 @@ from rapidfuzz import fuzz, process
 from persona_pipeline.personas.plan import PersonaPlan, stage_prompt
 from persona_pipeline.personas.text_to_persona import REJECTED
 from persona_pipeline.reasons import PersonaReason
-from persona_pipeline.sql import read_sql
-from persona_pipeline.stage_names import QUALITY_RULES
+from persona_pipeline.sql import open_duckdb, read_sql
+from persona_pipeline.stage_names import PERSONA_TO_PERSONA, QUALITY_RULES, TEXT_TO_PERSONA
 from persona_pipeline.store.stage_rows import FunnelCounts, StageRows
 
 STAGE = QUALITY_RULES
-LONGEST = 1e6
-"""More than any persona's words."""
+MIN_WORDS, MAX_WORDS = 6, 80
+"""Limits of a persona's words. 90 % of personas have 6 to 20 distinct words; two full sentences fit
+in 80."""
+NGRAM, TIMES = 3, 3
+"""Three words in a row, three times in a persona: the model repeats itself."""
+COPY_RATIO = 85.0
+"""rapidfuzz ratio (0 to 100) from which on a text counts as a copy of an example."""
+COPY_SHOWN = 80
+"""Characters of a copied example that `detail` shows."""
+EXTRACTED_BONUS = 1e6
+"""What a persona found in a document has above its word count, which is always lower than that."""
+FLAGS = (
+    PersonaReason.FIRST_PERSON,
+    PersonaReason.NOT_A_PERSON,
+    PersonaReason.LEAKED_INSTRUCTION,
+    PersonaReason.WRONG_LANGUAGE,
+    PersonaReason.REPEATED_NGRAM,
+    PersonaReason.COPIED_EXAMPLE,
+)
+"""Reasons that have a column of their own with the offending words, in the order of their rank."""
+JUDGED = {
+    "persona_id": pl.String,
+    "persona": pl.String,
+    "word_count": pl.Int64,
+    "reason": pl.String,
+    "detail": pl.String,
+}
+"""Columns of judged personas."""
 
 
 def apply_quality_rules(
     extracted: pl.DataFrame, related: pl.DataFrame, plan: PersonaPlan, shard: str
 ) -> StageRows:
-    """Split all personas (persona_id, persona, call_key) into candidates and rejected ones."""
+    """Split all personas (persona_id, persona, call_key) of a shard by the quality rules.
+
+    Returns:
+        The rows of `personas.candidates` and of `personas.rejected`.
+    """
     columns = ["persona_id", "persona", "call_key"]
     everyone = pl.concat(
         [
-            extracted.select(columns).with_columns(origin=pl.lit("text_to_persona")),
-            related.select(columns).with_columns(origin=pl.lit("persona_to_persona")),
+            extracted.select(columns).with_columns(origin=pl.lit(TEXT_TO_PERSONA)),
+            related.select(columns).with_columns(origin=pl.lit(PERSONA_TO_PERSONA)),
         ]
     )
     judged = judge_personas(everyone, prompt_examples(), language=plan.language)
@@ -46,44 +75,20 @@ def apply_quality_rules(
     )
 
 
-def quality(candidates: pl.DataFrame) -> pl.Series:
-    """Which of two that say the same is kept: higher is.
-
-    Who was found in a page itself comes before whom a model made of them; then the more detailed.
-    """
-    is_extracted = (candidates["origin"] == "text_to_persona").cast(pl.Float64)
-    return (is_extracted * LONGEST + candidates["word_count"]).alias("quality")
-
-
-@cache
-def prompt_examples() -> list[str]:
-    """The personas that our own prompts show: one that repeats them is a copy, not an answer."""
-    texts = [example.answer["persona"] for example in stage_prompt("text_to_persona").spec.examples]
-    for example in stage_prompt("persona_to_persona").spec.examples:
-        related = example.answer["related"]
-        if isinstance(related, list):
-            texts += [item["persona"] for item in related if isinstance(item, dict)]
-    return [str(text) for text in texts]
-
-
-MIN_WORDS, MAX_WORDS = 6, 80
-"""90 % of personas have 6 to 20 distinct words; two full sentences fit in 80."""
-NGRAM, TIMES = 3, 3
-"""Three words in a row, three times: a model that runs in circles."""
-
-JUDGED = {
-    "persona_id": pl.String,
-    "persona": pl.String,
-    "word_count": pl.Int64,
-    "reason": pl.String,
-    "detail": pl.String,
-}
-
-
 def judge_personas(
     personas: pl.DataFrame, examples: list[str], *, language: str | None
 ) -> pl.DataFrame:
-    """One row per persona (persona_id, persona): its words, and the `reason` of a rejected one."""
+    """Apply the rules to each persona (persona_id, persona).
+
+    Args:
+        personas: the personas to judge.
+        examples: texts that count as copied when a persona repeats them.
+        language: ISO 639-1 code that personas must have; None: any.
+
+    Returns:
+        One row per persona with the columns of `JUDGED`. `reason` is null for a good persona, else
+        the first rule that it breaks.
+    """
     if personas.is_empty():
         return pl.DataFrame(schema=JUDGED)
     texts = personas.select(id="persona_id", text="persona")
@@ -94,7 +99,7 @@ def judge_personas(
         {
             PersonaReason.TOO_SHORT: (words < MIN_WORDS, pl.format("{} words", words)),
             PersonaReason.TOO_LONG: (words > MAX_WORDS, pl.format("{} words", words)),
-            **{reason: _flag(reason) for reason in _FLAGS},
+            **{flag: (pl.col(flag) != "", pl.col(flag)) for flag in FLAGS},
         }
     )
     return judged.select(
@@ -102,46 +107,20 @@ def judge_personas(
     )
 
 
-_FLAGS = (
-    PersonaReason.FIRST_PERSON,
-    PersonaReason.NOT_A_PERSON,
-    PersonaReason.LEAKED_INSTRUCTION,
-    PersonaReason.WRONG_LANGUAGE,
-    PersonaReason.REPEATED_NGRAM,
-    PersonaReason.COPIED_EXAMPLE,
-)
-
-
-def _flag(column: str) -> tuple[pl.Expr, pl.Expr]:
-    return pl.col(column) != "", pl.col(column)
-
-
-def _first_problem(rules: dict[PersonaReason, tuple[pl.Expr, pl.Expr]]) -> tuple[pl.Expr, pl.Expr]:
-    reason = pl.coalesce(pl.when(when).then(pl.lit(str(name))) for name, (when, _) in rules.items())
-    detail = pl.coalesce(pl.when(when).then(text) for when, text in rules.values())
-    return reason, detail
-
-
-def _wrong_language(texts: pl.Series, language: str | None) -> pl.Series:
-    if language is None:
-        return pl.Series([""] * len(texts), dtype=pl.String)
-    import py3langid  # noqa: PLC0415 - loads a model of 1 MB, only when a language is asked for
-
-    matches = [py3langid.classify(text)[0] for text in texts]
-    return pl.Series(["" if code == language else code for code in matches], dtype=pl.String)
-
-
-COPY_RATIO = 85.0
-"""rapidfuzz ratio at which a text counts as a copy of an example (0 to 100)."""
-
-
 def text_flags(texts: pl.DataFrame, examples: list[str], *, ngram: int, times: int) -> pl.DataFrame:
-    """One row per row of `texts` (id, text), in the same order, with a column per flag.
+    """Mark texts (id, text) that look like a failure of the model.
 
-    A flag is the offending words, or an empty string. `ngram`, `times`: that many words in a row,
-    that often, count as repetition.
+    Args:
+        texts: personas or records.
+        examples: texts of our own prompts; a text that repeats one is a copy.
+        ngram: words in a row that count as repetition if they occur `times` times.
+        times: see `ngram`.
+
+    Returns:
+        One row per text in the same order: id, text, word_count, and one column per flag that has
+        the offending words, or an empty string.
     """
-    with duckdb.connect() as connection:
+    with open_duckdb() as connection:
         connection.register("texts", texts.select("id", "text"))
         flags = connection.sql(
             read_sql("quality/text_flags"), params={"ngram": ngram, "times": times}
@@ -150,12 +129,53 @@ def text_flags(texts: pl.DataFrame, examples: list[str], *, ngram: int, times: i
     return flags.with_columns(copied_example=_copies(flags["text"].to_list(), examples))
 
 
+def quality(candidates: pl.DataFrame) -> pl.Series:
+    """Rank candidates (origin, word_count): of two duplicates, the one with more is kept.
+
+    A persona found in a document comes before one that a model made from another persona. Within
+    both, the more detailed persona comes first.
+    """
+    is_extracted = (candidates["origin"] == TEXT_TO_PERSONA).cast(pl.Float64)
+    return (is_extracted * EXTRACTED_BONUS + candidates["word_count"]).alias("quality")
+
+
+@cache
+def prompt_examples() -> list[str]:
+    """List the personas that our own prompts show: one that repeats them is no answer."""
+    examples = stage_prompt(TEXT_TO_PERSONA).spec.examples
+    texts = [example.answer["persona"] for example in examples]
+    for example in stage_prompt(PERSONA_TO_PERSONA).spec.examples:
+        related = example.answer["related"]
+        if isinstance(related, list):
+            texts += [item["persona"] for item in related if isinstance(item, dict)]
+    return [str(text) for text in texts]
+
+
+def _first_problem(rules: dict[PersonaReason, tuple[pl.Expr, pl.Expr]]) -> tuple[pl.Expr, pl.Expr]:
+    """Return reason and detail of the first rule whose condition holds; null if none does."""
+    reason = pl.coalesce(pl.when(when).then(pl.lit(str(name))) for name, (when, _) in rules.items())
+    detail = pl.coalesce(pl.when(when).then(text) for when, text in rules.values())
+    return reason, detail
+
+
+def _wrong_language(texts: pl.Series, language: str | None) -> pl.Series:
+    """Return the language code of each text that is not in `language`, else an empty string."""
+    if language is None:
+        return pl.Series([""] * len(texts), dtype=pl.String)
+    import py3langid  # noqa: PLC0415 - loads a model of 1 MB, only when a language is asked for
+
+    codes = [py3langid.classify(text)[0] for text in texts]
+    return pl.Series(["" if code == language else code for code in codes], dtype=pl.String)
+
+
 def _copies(texts: list[str], examples: list[str]) -> pl.Series:
+    """Return the start of the example that each text copies, else an empty string."""
     if not texts or not examples:
         return pl.Series("copied_example", [""] * len(texts), dtype=pl.String)
     scores = process.cdist(texts, examples, scorer=fuzz.ratio, score_cutoff=COPY_RATIO)
     nearest = np.argmax(scores, axis=1)
     copied = [
-        examples[column][:80] if scores[row, column] else "" for row, column in enumerate(nearest)
+        examples[column][:COPY_SHOWN] if scores[row, column] else ""
+        for row, column in enumerate(nearest)
     ]
     return pl.Series("copied_example", copied, dtype=pl.String)

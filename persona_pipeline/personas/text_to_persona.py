@@ -1,4 +1,7 @@
-"""Text-to-Persona: who is likely to read, write, like or dislike a text? (report, section 2.1)."""
+"""Text-to-Persona: ask who is likely to read, write, like or dislike a text.
+
+The method is from section 2.1 of the Persona Hub report (arXiv 2406.20094).
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ EXTRACTED = {
     "persona": pl.String,
     "call_key": pl.String,
 }
+"""Columns of `personas.extracted`."""
 REJECTED = {
     "stage": pl.String,
     "persona_id": pl.String,
@@ -32,12 +36,12 @@ REJECTED = {
     "detail": pl.String,
     "call_key": pl.String,
 }
-"""Columns of `personas.rejected`, which all persona stages share."""
+"""Columns of `personas.rejected`, which all persona stages write to."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """One document and verb, and the request that asks about them."""
+    """The request about one document and verb."""
 
     persona_id: str
     document_id: str
@@ -48,7 +52,12 @@ class _Question:
 def text_to_persona(
     documents: pl.DataFrame, plan: PersonaPlan, gateway: AnswerSource, shard: str
 ) -> StageRows:
-    """One persona per document (document_id, title, text) and verb, or the reason why not."""
+    """Extract one persona per document (document_id, title, text) and verb.
+
+    Returns:
+        The rows of `personas.extracted`, and of `personas.rejected` for calls that gave no usable
+        answer.
+    """
     questions = list(_questions(documents, plan))
     calls = gateway.answers(
         (item.request for item in questions), shard=shard, stage=TEXT_TO_PERSONA
@@ -74,7 +83,7 @@ def text_to_persona(
 
 
 def rejected_call(stage: str, persona_id: str, call: Answer) -> dict[str, Any]:
-    """The row of `personas.rejected` for a call that gave no usable answer."""
+    """Build the row of `personas.rejected` for a call that gave no usable answer."""
     reason, detail = failure_reason(call)
     return {
         "stage": stage,

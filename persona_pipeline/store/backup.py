@@ -1,6 +1,6 @@
-"""A backup of the data directory as one file, and the way back.
+"""Back up the data directory into one file, and restore it.
 
-It holds what cannot be made again for free: the database, the answers in the journal and the
+A backup holds what cannot be made again for free: the database, the answers in the journal and in
 batches, and the staged shards. Caches, the snapshot and the Dagster instance are left out.
 """
 

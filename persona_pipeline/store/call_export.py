@@ -1,27 +1,44 @@
-"""Bought answers as a file, so that a colleague or CI replays a run for free."""
+"""Export and import bought answers as a file, so that a colleague or CI replays a run for free."""
 
 from pathlib import Path
+from typing import Final
 
 import duckdb
 
 from persona_pipeline.errors import StoreError
 from persona_pipeline.llm.calls import FIELDS
-from persona_pipeline.sql import read_sql
 from persona_pipeline.store.calls import add_calls
 from persona_pipeline.store.store import Store
 
 READERS = {".parquet": "read_parquet", ".jsonl": "read_ndjson"}
+"""DuckDB table functions, by the ending of the file's name."""
 FORMATS = {".parquet": "parquet", ".jsonl": "json"}
+"""DuckDB formats of COPY, by the ending of the file's name."""
+
+
+BOUGHT_ANSWERS_SQL: Final = """
+-- One row per bought answer, as it is exported: without the run that bought it.
+-- reads: llm.calls
+select
+    call_key, shard, stage, model, prompt_name, prompt_version, params, request, response, status,
+    error, finish_reason, tokens_in, tokens_cached, tokens_out, cost_usd, latency_ms, attempts
+from llm.calls
+where status <> 'failed'
+order by call_key
+"""
 
 
 def export_calls(store: Store, path: Path) -> int:
-    """Write every bought answer, one row each, in the order of the keys; returns how many.
+    """Write every bought answer to a Parquet or JSON Lines file, one row each, sorted by call key.
+
+    Returns:
+        The number of answers.
 
     Raises:
-        StoreError: the file's name has another ending, or it cannot be written.
+        StoreError: the file's name ends otherwise, or the file cannot be written.
     """
     form = FORMATS[_ending(path)]
-    query = read_sql("llm/bought_answers")
+    query = BOUGHT_ANSWERS_SQL
     with store.connect(read_only=True) as connection:
         try:
             connection.execute(f"copy ({query}) to {_quoted(path)} (format {form})")
@@ -33,18 +50,19 @@ def export_calls(store: Store, path: Path) -> int:
 
 
 def import_calls(store: Store, path: Path) -> tuple[int, int]:
-    """Take in the answers of a file; returns how many it holds, and how many were new.
+    """Add the answers of an exported file that `llm.calls` does not have.
+
+    Returns:
+        The number of answers in the file, and the number of new ones.
 
     Raises:
-        StoreError: it is no export of calls.
+        StoreError: the file is no export of calls.
     """
     columns = ", ".join(FIELDS)
     source = f"{READERS[_ending(path)]}({_quoted(path)})"
     with store.transaction() as connection:
         try:
-            connection.execute(
-                f"create temp table bought as from ({read_sql('llm/bought_answers')}) limit 0"
-            )
+            connection.execute(f"create temp table bought as from ({BOUGHT_ANSWERS_SQL}) limit 0")
             connection.execute(
                 f"insert into bought by name select {columns} from {source} "
                 "where call_key is not null and status in ('ok', 'invalid') "

@@ -1,4 +1,4 @@
-"""Take bought calls into `llm.calls`."""
+"""Add bought calls to `llm.calls`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,10 @@ from persona_pipeline.store.stage_rows import insert_rows
 def add_journals(
     connection: duckdb.DuckDBPyConnection, journals: Sequence[Path], run_id: str
 ) -> None:
-    """The calls of the files that were not committed before, as they are now."""
+    """Add the calls of journal files that have grown since they were last committed.
+
+    `main.committed_journals` notes name and size of each file. Runs within a transaction.
+    """
     if not journals:
         return
     sizes = pl.DataFrame(
@@ -34,10 +37,10 @@ def add_journals(
 
 
 def add_calls(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
-    """Take the temporary table `bought` into llm.calls.
+    """Move the calls of the temporary table `bought` to `llm.calls`.
 
-    A stored answer stays as it is: tables were made from it. An answer takes the place of a
-    failure, and what the failed attempts had used is added to it.
+    A stored answer stays as it is, since tables were made from it. An answer replaces a failed
+    call, and the tokens, cost and time of the failed attempts are added to it.
     """
     connection.execute(f"create temp table calls_to_add as {read_sql('llm/calls_to_add')}")
     connection.execute(

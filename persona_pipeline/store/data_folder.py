@@ -1,4 +1,4 @@
-"""The data directory: everything that a run writes is below it, each in one place."""
+"""Name every place in the data directory: a run writes nowhere else."""
 
 from pathlib import Path
 
@@ -6,46 +6,49 @@ from pydantic import BaseModel, Field
 
 
 class DataFolder(BaseModel):
-    """Where everything is kept."""
+    """The data directory and the paths below it."""
 
     data_dir: Path = Field(Path("data"), description="Folder that holds everything a run writes.")
 
     @property
     def database(self) -> Path:
-        """The one DuckDB file that runs write (its name may not be that of a schema)."""
+        """Return the path of the DuckDB file that runs write.
+
+        Its name must not be that of a schema, or DuckDB takes the schema for a database.
+        """
         return self.data_dir / "pipeline.duckdb"
 
     @property
     def snapshot(self) -> Path:
-        """The read-only copy for people: open this one."""
+        """Return the path of the read-only copy that people open."""
         return self.data_dir / "published.duckdb"
 
     @property
     def journal_dir(self) -> Path:
-        """Answers that were bought and are not in the database yet."""
+        """Return the folder of answers that were bought and are not in the database yet."""
         return self.data_dir / "journal"
 
     @property
     def batches_dir(self) -> Path:
-        """What was submitted to a provider's batch API and is not in the database yet."""
+        """Return the folder of batches that a provider's batch API has and the database has not."""
         return self.data_dir / "batches"
 
     @property
     def staging_dir(self) -> Path:
-        """The registered shards, as read from their source."""
+        """Return the folder of registered shards, as read from their source."""
         return self.data_dir / "shards"
 
     @property
     def locks_dir(self) -> Path:
-        """Files that processes lock to take turns at a shard."""
+        """Return the folder of files that processes lock to take turns at a shard."""
         return self.data_dir / "locks"
 
     @property
     def dedup_dir(self) -> Path:
-        """Word sets of the shards: a cache."""
+        """Return the folder of the shards' word sets, a cache."""
         return self.data_dir / "dedup"
 
     @property
     def dagster_dir(self) -> Path:
-        """The Dagster instance: runs, events, partitions."""
+        """Return the folder of the Dagster instance: runs, events, partitions."""
         return self.data_dir / "dagster"

@@ -1,4 +1,4 @@
-"""A database file as a copy that readers may keep open."""
+"""Copy a database file for readers, who may keep the copy open."""
 
 import os
 import subprocess
@@ -8,16 +8,16 @@ from pathlib import Path
 from persona_pipeline.errors import StoreError
 
 LEFT_BEHIND_S = 3600
-"""Age at which the part of a copy is no longer somebody's who is copying."""
+"""Age in seconds from which on the part of a copy is left over from a killed process."""
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Put a copy in the place of `target`, with the source's own time.
+    """Replace `target` by a copy that has the source's time of modification.
 
-    By another process: opening and closing the file here would let go of DuckDB's lock on it.
+    A child process copies: closing the file in this process would release DuckDB's lock on it.
 
     Raises:
-        StoreError: it cannot be written.
+        StoreError: the copy cannot be written.
     """
     for left in target.parent.glob(f"{target.name}.*.tmp"):
         if time.time() - left.stat().st_ctime > LEFT_BEHIND_S:
@@ -45,7 +45,7 @@ def write_ahead_log(database: Path) -> Path:
 
 
 def is_copy(source: Path, target: Path) -> bool:
-    """Whether `target` is a copy of the source as it is now, by its time and size."""
+    """Tell whether `target` is a copy of the source as it is now, by time and size."""
     try:
         one, other = source.stat(), target.stat()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""The DuckDB file: short transactions that replace one shard's rows, and a snapshot for readers.
+"""Read and write the DuckDB file in short transactions, and publish a snapshot for readers.
 
-DuckDB lets one process write and shuts out all others meanwhile, so no slow work happens while a
-connection is open: read, close, compute, then one short transaction.
+While one process writes, DuckDB lets no other process open the file. So no slow work happens while
+a connection is open: read, close, compute, then write in one short transaction.
 """
 
 import logging
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 import polars as pl
@@ -19,7 +19,7 @@ import polars as pl
 from persona_pipeline.errors import StoreError, plain_interrupts
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.calls import Answer
-from persona_pipeline.sql import fetch, read_sql
+from persona_pipeline.sql import fetch
 from persona_pipeline.store.calls import add_journals
 from persona_pipeline.store.database_file import DatabaseFile, HeldError
 from persona_pipeline.store.dictionary import Descriptions, is_described
@@ -31,29 +31,40 @@ from persona_pipeline.store.views import add_to_views
 LOG = logging.getLogger(__name__)
 
 FIRST_DELAY, LONGEST_DELAY = 0.02, 0.25
-"""Seconds between two tries for the lock, doubled from the first to the longest, jittered. A try
-costs a millisecond."""
+"""Seconds between two tries for the lock, doubled up to the longest, with jitter.
+
+A try costs a millisecond.
+"""
 TELL_AFTER = 5.0
-"""Seconds of waiting after which the log says who holds the file."""
+"""Seconds of waiting after which the log names who holds the file."""
 SETTLING = 5
-"""Tries to take in a log: another process may be killed in between."""
+"""Tries to merge a write-ahead log, as another process may be killed in between."""
 PUBLISHING_SHARE = 0.1
-"""Most of its time that a process spends on publishing while it commits."""
+"""Largest share of its time that a process spends on publishing while it commits."""
 Parameters = Mapping[str, Any]
+
+ANSWERS_BY_KEY_SQL: Final = """
+-- One row per stored answer whose key is wanted; failed calls are none.
+-- reads: llm.calls   params: $keys (call keys with a comma between two: a list costs 90 ms to pass)
+select call_key, model, status, response, error
+from llm.calls
+where call_key in (select unnest(string_split($keys, ','))) and status <> 'failed'
+order by call_key
+"""
 
 
 class Store:
-    """The database file at `path`, published to `snapshot`.
+    """The database file at `path`, which is published to `snapshot`.
 
-    Published after a commit, unless that would take more than a tenth of the time; whoever has
-    committed all it had to calls `publish()` then, so that nothing is left out.
+    A commit publishes it, unless publishing would take more than a tenth of the process's time.
+    Whoever has made the last commit therefore calls `publish()`.
     """
 
     def __init__(self, path: Path, snapshot: Path, *, lock_timeout: float = 120.0) -> None:
-        """`lock_timeout`: seconds to wait for another process that holds the file."""
+        """Remember the paths; `lock_timeout` is the seconds to wait for another process."""
         self.path, self.snapshot = path, snapshot
         self.waited_s = 0.0
-        """Seconds that this object has waited for other processes."""
+        """Seconds that this object has waited for other processes so far."""
         self._lock_timeout = lock_timeout
         self._file = DatabaseFile(path)
         self._publishing_s, self._published_at = 0.0, 0.0
@@ -62,16 +73,20 @@ class Store:
 
     @contextmanager
     def connect(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-        """An open connection; waits for the lock, and always lets go of it."""
+        """Yield an open connection; wait for the lock, and always release it.
+
+        Raises:
+            StoreError: another process holds the file for too long, or it cannot be opened.
+        """
         with plain_interrupts(), ExitStack() as stack:
             yield self._open(stack, read_only=read_only)
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """All of it is committed, or none.
+        """Yield a connection whose changes are all committed at the end, or none.
 
         Raises:
-            StoreError: the database cannot be written to.
+            StoreError: the database cannot be written.
         """
         with self.connect() as connection:
             connection.begin()
@@ -84,17 +99,17 @@ class Store:
         if time.monotonic() - self._published_at > self._publishing_s / PUBLISHING_SHARE:
             try:
                 self.publish()
-            except StoreError as error:  # what was committed is safe; the run's end tries again
+            except StoreError as error:  # the commit is safe, and the end of the run tries again
                 LOG.warning("%s", error)
 
     def publish(self) -> None:
-        """Make the snapshot what is committed; nothing is done where it is that already.
+        """Copy what is committed to the snapshot, unless the snapshot is up to date.
 
-        No process can write meanwhile: 0.5 s per GB, or nothing where the file system shares
-        blocks. DuckDB's `copy from database` takes 3.6 s per million personas.
+        No process can write meanwhile. That takes 0.5 s per GB, and no time if the file system
+        shares blocks. DuckDB's `copy from database` takes 3.6 s per million personas.
 
         Raises:
-            StoreError: it cannot be written, or another process holds the database.
+            StoreError: the snapshot cannot be written, or another process holds the database.
         """
         if self.is_published():
             return
@@ -105,11 +120,11 @@ class Store:
         self._publishing_s = self._published_at - start
 
     def is_published(self) -> bool:
-        """Whether the snapshot is what was last committed."""
+        """Tell whether the snapshot has the last commit."""
         return is_published(self.path, self.snapshot)
 
     def is_current(self) -> bool:
-        """Whether the file is there, with the tables and views that this program knows."""
+        """Tell whether the file exists, with the tables and views that this program knows."""
         if not self.path.is_file():
             return False
         with self.connect(read_only=True) as connection:
@@ -119,18 +134,15 @@ class Store:
         """Create the file, or bring an older one's tables and views up to date.
 
         Raises:
-            StoreError: the file was written by a newer program.
+            StoreError: a newer program wrote the file.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._is_migrated and self.path.is_file():
             return
         if not self.is_current():
-            self._upgrade()
+            with self.transaction() as connection:
+                apply_migrations(connection, self.path)
         self._is_migrated = True
-
-    def _upgrade(self) -> None:
-        with self.transaction() as connection:
-            apply_migrations(connection, self.path)
 
     def query(
         self,
@@ -139,7 +151,7 @@ class Store:
         *,
         frames: Mapping[str, pl.DataFrame] | None = None,
     ) -> pl.DataFrame:
-        """The result of one SELECT on the database, which may read `frames` by their names."""
+        """Return the result of one SELECT, which may also read `frames` by their names."""
         with self.connect(read_only=True) as connection:
             for name, frame in (frames or {}).items():
                 connection.register(name, frame)
@@ -148,7 +160,16 @@ class Store:
     def add_table(
         self, name: str, columns: Mapping[str, str], descriptions: Descriptions | None = None
     ) -> None:
-        """Create the table, or add what it lacks: a domain's table follows its file."""
+        """Create a domain's table, or add the columns and descriptions that it lacks.
+
+        Args:
+            name: schema and table, such as `synthetic.math`.
+            columns: DuckDB type by column.
+            descriptions: text by column; that of `ROW` says what one row is.
+
+        Raises:
+            StoreError: an existing column has another type.
+        """
         wanted = {name: descriptions or {}}
         declared = stable_id(name, dict(columns), dict(descriptions or {}))
         if declared in self._added:
@@ -167,6 +188,45 @@ class Store:
             self._declare(name, columns, wanted)
         self._added.add(declared)
 
+    def replace(
+        self,
+        rows: Sequence[StageRows],
+        journals: Sequence[Path],
+        *,
+        run_id: str,
+        read_at: datetime | None = None,
+    ) -> None:
+        """Replace the rows of these stages and shards, and add the journals' calls, all or nothing.
+
+        Args:
+            rows: what each stage of each shard made.
+            journals: journal files with the calls that the rows were made from.
+            run_id: the Dagster run, for the column `run_id`.
+            read_at: when the stages began to read, in UTC. Input that was written later than that
+                counts as changed.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        with self.transaction() as connection:
+            for stage in rows:
+                replace_stage(connection, stage, run_id, read_at)
+            add_journals(connection, journals, run_id)
+
+    def answers(self, keys: list[str]) -> dict[str, Answer]:
+        """Return the stored answers by call key; failed calls are left out."""
+        with self.connect(read_only=True) as connection:
+            rows = connection.execute(ANSWERS_BY_KEY_SQL, {"keys": ",".join(keys)}).fetchall()
+        return {row[0]: Answer(*row) for row in rows}
+
+    def version(self) -> object:
+        """Return a value that changes with every commit of any process; None: no database."""
+        try:
+            written = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return written.st_ino, written.st_mtime_ns, written.st_size
+
     def _declare(
         self, name: str, columns: Mapping[str, str], wanted: Mapping[str, Descriptions]
     ) -> None:
@@ -177,61 +237,28 @@ class Store:
                 connection.execute(f'alter table {name} add column if not exists "{column}" {kind}')
             add_to_views(connection, wanted)
 
-    def replace(
-        self,
-        rows: Sequence[StageRows],
-        journals: Sequence[Path],
-        *,
-        run_id: str,
-        read_at: datetime | None = None,
-    ) -> None:
-        """Swap the rows of these stages and shards, and add the journals' calls, all or nothing.
-
-        `read_at`: when the stages began to read, in UTC; what was written after that, they may not
-        have seen.
-        """
-        with self.transaction() as connection:
-            for stage in rows:
-                replace_stage(connection, stage, run_id, read_at)
-            add_journals(connection, journals, run_id)
-
-    def answers(self, keys: list[str]) -> dict[str, Answer]:
-        """The stored answers with these keys; calls that failed are none."""
-        query = read_sql("llm/answers_by_key")
-        with self.connect(read_only=True) as connection:
-            matches = connection.execute(query, {"keys": ",".join(keys)}).fetchall()
-        return {row[0]: Answer(*row) for row in matches}
-
-    def version(self) -> object:
-        """Changes with every commit of any process; None: there is no database."""
-        try:
-            written = self.path.stat()
-        except FileNotFoundError:
-            return None
-        return written.st_ino, written.st_mtime_ns, written.st_size
-
     @contextmanager
     def _settled(self) -> Iterator[None]:
-        """Nobody writes meanwhile, and all that is committed is in the file itself."""
+        """Keep others from writing, with every commit merged into the file itself."""
         for _ in range(SETTLING):
-            if self._write_ahead_log.exists():  # its writer was killed: this takes it in
+            if self._write_ahead_log.exists():  # its writer was killed: opening merges it
                 with self.connect():
                     pass
             with self.connect(read_only=True):
                 if not self._write_ahead_log.exists():
                     yield
                     return
-        msg = f"{self._write_ahead_log} cannot be taken into {self.path}: is there room for it?"
+        msg = f"{self._write_ahead_log} cannot be merged into {self.path}: is the disk full?"
         raise StoreError(msg)
 
     @property
     def _write_ahead_log(self) -> Path:
-        """Where DuckDB keeps what is committed until the database is closed."""
+        """Return the file in which DuckDB keeps commits until the database is closed."""
         return write_ahead_log(self.path)
 
     def _open(self, stack: ExitStack, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        """A connection that `stack` closes."""
-        start, delay, has_told = time.monotonic(), FIRST_DELAY, False
+        """Open a connection that `stack` closes; wait for the lock."""
+        start, delay, has_warned = time.monotonic(), FIRST_DELAY, False
         while True:
             left = max(0.0, start + self._lock_timeout - time.monotonic())
             opened = self._file.opened(read_only=read_only, wait_s=min(left, TELL_AFTER))
@@ -244,9 +271,9 @@ class Store:
                 waited = time.monotonic() - start
                 if waited > self._lock_timeout:
                     raise StoreError(_locked(self.path, holder)) from holder
-                if waited > TELL_AFTER and not has_told:
+                if waited > TELL_AFTER and not has_warned:
                     LOG.warning("waiting for %s, which %s holds", self.path, holder)
-                    has_told = True
+                    has_warned = True
             pause = random.uniform(delay / 2, delay)  # noqa: S311 - not secret
             time.sleep(pause)
             self.waited_s += pause

@@ -1,7 +1,8 @@
-"""The views of the database: over all domain tables, the marts that read them, and the search."""
+"""Create the views: over all domain tables, the marts that read them, and the search."""
 
 import re
 from collections.abc import Mapping
+from typing import Final
 
 import duckdb
 
@@ -18,16 +19,26 @@ from persona_pipeline.store.dictionary import (
 )
 
 PARAMETER = re.compile(r"\$([a-z_]+)")
+"""A parameter of a statement, as `$shard`."""
+
+
+RECORDS_SQL: Final = """
+-- One row per synthetic record that is kept.
+-- reads: synthetic.accepted, synthetic.duplicates   params: none
+select accepted.*
+from synthetic.accepted
+anti join synthetic.duplicates using (domain, record_id)
+"""
 
 
 def refresh_views(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make all views and the search, and describe what is in the database.
+    """Create or replace all views and the search macros, and describe every table and column.
 
-    `synthetic.accepted` has every record that passed its checks, `synthetic.records` those of them
-    that no other record makes superfluous.
+    `synthetic.accepted` has every record that passed its checks. `synthetic.records` leaves out
+    those that duplicate another record.
     """
     _make_accepted(connection)
-    connection.execute(f"create or replace view synthetic.records as {read_sql('store/records')}")
+    connection.execute(f"create or replace view synthetic.records as {RECORDS_SQL}")
     for name in sql_names("marts"):
         view = name.replace("/", ".")
         connection.execute(f"create or replace view {view} as {read_sql(name)}")
@@ -40,19 +51,28 @@ def refresh_views(connection: duckdb.DuckDBPyConnection) -> None:
 def add_to_views(
     connection: duckdb.DuckDBPyConnection, descriptions: Mapping[str, Descriptions]
 ) -> None:
-    """Have the described new tables of domains in `synthetic.accepted`, which other views read."""
+    """Add new, described domain tables to `synthetic.accepted`, which other views read."""
     _make_accepted(connection)
     describe(connection, {RECORDS: read_dictionary()[RECORDS], **descriptions})
 
 
 def domain_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """The names of the domains that have a table."""
+    """List the domains that have a table."""
     rows = connection.sql(read_sql("store/domain_tables")).fetchall()
     return [name for (name,) in rows]
 
 
+def views_version() -> str:
+    """Return a hash of the text of all views, macros and descriptions."""
+    names = (*sql_names("marts"), *sql_names("search"))
+    return stable_id([RECORDS_SQL, *map(read_sql, names), read_file(DICTIONARY)])
+
+
 def _as_macro(name: str) -> str:
-    """The statement with its $parameters as those of a table macro in `marts`."""
+    """Return the statement that creates a table macro of `sql/<name>.sql` in schema `marts`.
+
+    The $parameters of the file become the macro's parameters.
+    """
     select = re.sub(r"^--.*\n", "", read_sql(name), flags=re.MULTILINE)
     parameters = ", ".join(sorted(set(PARAMETER.findall(select))))
     macro = f"marts.{name.split('/')[1]}({parameters})"
@@ -70,9 +90,3 @@ def _make_accepted(connection: duckdb.DuckDBPyConnection) -> None:
     nothing = f"select null::varchar as domain, {empty}, null::timestamp as created_at where false"
     query = " union all ".join([*selects, nothing])
     connection.execute(f"create or replace view {RECORDS} as {query}")
-
-
-def views_version() -> str:
-    """Changes with the text of any view or macro, and of any description."""
-    names = ("store/records", *sql_names("marts"), *sql_names("search"))
-    return stable_id([*map(read_sql, names), read_file(DICTIONARY)])

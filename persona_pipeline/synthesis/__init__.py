@@ -1,1 +1,1 @@
-"""The synthesis domains: each subfolder is one, as data."""
+"""Turn personas into synthetic records, domain by domain."""

@@ -1,8 +1,8 @@
-"""A domain: everything that turns a persona into records of one kind. A folder, and no Python.
+"""Load domains: folders with everything that turns a persona into records of one kind.
 
-`domain.yaml` says what a record's fields are, `system.j2` and `prompt.j2` ask for one, `packs/`
-holds replaceable material (the worlds of `npc`), and `checks.py`, only where a domain needs a rule
-of its own, has `check(answer) -> str | None`: what is wrong with the answer, or None.
+`domain.yaml` declares the fields of a record. `system.j2` and `prompt.j2` ask for one. `packs/`
+holds replaceable material, such as the worlds of `npc`. A domain that needs a rule of its own has
+`checks.py` with `check(answer) -> str | None`, which returns what is wrong with the answer.
 """
 
 import importlib.util
@@ -30,29 +30,29 @@ from persona_pipeline.llm.requests import Message
 from persona_pipeline.synthesis.prompting import Prompting
 
 Check = Callable[[Mapping[str, JsonValue]], str | None]
+"""Returns what is wrong with an answer; None: nothing."""
 BUILTIN = Path(__file__).parent / "domains"
+"""The folder of the built-in domains."""
 RESERVED = {
     "record_id", "persona_id", "variant", "prompting", "text", "call_key", "shard", "run_id",
     "created_at", "persona",
 }  # fmt: skip
-"""Columns that every record has; a field of a domain cannot take their names."""
-
-
+"""Columns that every record has. A field of a domain cannot have their names."""
 NOT_A_DOMAIN = {"accepted", "duplicates", "records", "rejected", "verdicts"}
-"""Tables and views of the schema `synthetic` that hold all domains."""
+"""Tables and views of schema `synthetic` that hold all domains. No domain can have their names."""
 
 
 class RecordDedup(BaseModel):
-    """Which records of a domain say the same: `dedup` in `domain.yaml`."""
+    """Which records of a domain are duplicates: `dedup` in `domain.yaml`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     threshold: float | None = Field(default=0.9, gt=0, le=1)
-    """Jaccard similarity of the words from which on one of two records goes; None: none does."""
+    """Jaccard similarity of the words from which on one of two records is removed; None: never."""
     text: str | None = None
-    """Jinja template over the fields: the words that are compared; else the record's text."""
+    """Jinja template over the fields for the words to compare; None: the record's text."""
     signature: str | None = None
-    """Jinja template over the fields: of records with the same one, the first is kept."""
+    """Jinja template over the fields. Of records with equal signatures, the first is kept."""
 
     def version_fields(self) -> tuple[float | None, str | None, str | None]:
         """List what a version of these rules hashes, in an order that stays."""
@@ -60,32 +60,32 @@ class RecordDedup(BaseModel):
 
 
 class DomainFile(PromptFile):
-    """What stands in `domain.yaml`."""
+    """The content of `domain.yaml`."""
 
     title: str
     description: str
     """One sentence that says what one row is."""
     text: str
-    """Jinja template over the answer's fields: the record as one text."""
+    """Jinja template over the answer's fields for the record as one text."""
     options: dict[str, list[str]] = Field(default_factory=dict)
-    """What varies between records; each record draws one value of each by a hash of its persona."""
+    """Values by option. A record draws one value of each option, by a hash of its persona."""
     on_request: dict[str, list[str]] = Field(default_factory=dict)
-    """More values of an option, which a record draws only when the settings name them."""
+    """More values by option, which records draw only if the settings name them."""
     dedup: RecordDedup = RecordDedup()
     columns: dict[str, str] = Field(default_factory=dict)
-    """What a field holds, for the data dictionary; else the `description` in its schema.
+    """What a field holds, for the data dictionary. By default, the `description` in its schema.
 
-    A schema is sent to the model and is part of the call key, this is neither.
+    A schema is sent to the model and is part of the call key. This text is neither.
     """
 
     def choices(self, option: str) -> list[str]:
-        """Every value that the option may have."""
+        """List every value that the option may have."""
         return [*self.options[option], *self.on_request.get(option, [])]
 
 
 @dataclass(frozen=True)
 class Domain:
-    """A loaded domain."""
+    """A loaded domain: its file, prompt, text template, packs and check."""
 
     file: DomainFile
     prompt: Prompt
@@ -95,11 +95,11 @@ class Domain:
 
     @property
     def name(self) -> str:
-        """Also the name of its table, `synthetic.<name>`."""
+        """Return the name, which its table `synthetic.<name>` has, too."""
         return self.file.name
 
     def draw_options(self, persona_id: str) -> dict[str, str]:
-        """One value of each option, the same for this persona on every machine."""
+        """Draw one value of each option by a hash of the persona: the same on every machine."""
         return {
             option: choices[int(stable_id(self.name, option, persona_id)[:8], 16) % len(choices)]
             for option, choices in self.file.options.items()
@@ -108,22 +108,26 @@ class Domain:
     def messages(
         self, persona: str, options: Mapping[str, str], prompting: Prompting
     ) -> tuple[Message, ...]:
-        """The chat that asks for one record."""
+        """Render the chat that asks for one record."""
         return self.prompt.messages(self._variables(persona, options), self._examples(prompting))
 
     def render_text(self, answer: Mapping[str, JsonValue]) -> str:
-        """The record as one text."""
+        """Render the record as one text."""
         return self.text.render(answer).strip()
 
     def render_compared(self, answer: Mapping[str, JsonValue]) -> tuple[str, str | None]:
-        """What of the record is compared: its words, and its signature if it has one."""
+        """Render what is compared with other records: the words, and the signature or None."""
         rules = self.file.dedup
         words = compile_template(rules.text) if rules.text else self.text
         signature = compile_template(rules.signature).render(answer) if rules.signature else None
         return words.render(answer), signature
 
     def narrowed(self, choices: Mapping[str, list[str]]) -> "Domain":
-        """The domain with options cut down to `choices`; a choice may be the path of a pack."""
+        """Return the domain with only these values by option; a value may be the path of a pack.
+
+        Raises:
+            DomainError: an option or a value is unknown, or no value is left.
+        """
         packs, options = dict(self.packs), dict(self.file.options)
         for option, values in choices.items():
             if option not in options:
@@ -158,7 +162,7 @@ class Domain:
 
 
 def load_domain(folder: Path) -> Domain:
-    """The domain in the folder.
+    """Load the domain in the folder, and check its examples.
 
     Raises:
         DomainError: a file is missing or wrong; the message names it.
@@ -180,9 +184,12 @@ def load_domain(folder: Path) -> Domain:
 
 
 def load_domains(folders: Iterable[Path] = ()) -> dict[str, Domain]:
-    """The built-in domains and those in the given folders (each holds one folder per domain).
+    """Load the built-in domains and those in `folders`, sorted by name.
 
-    A domain of your own with the name of a built-in one replaces it.
+    Each folder holds one folder per domain. A domain with the name of a built-in one replaces it.
+
+    Raises:
+        DomainError: a folder does not exist, or a domain is wrong.
     """
     loaded: dict[str, Domain] = {}
     for parent in (BUILTIN, *folders):

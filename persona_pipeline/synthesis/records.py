@@ -1,8 +1,11 @@
-"""Personas and a domain to synthetic records (report, section 3)."""
+"""Ask for one synthetic record per persona in a domain.
+
+The method is from section 3 of the Persona Hub report (arXiv 2406.20094).
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 from pydantic import JsonValue
@@ -23,7 +26,7 @@ from persona_pipeline.synthesis.prompting import Prompting
 from persona_pipeline.synthesis.tables import as_column, column_type, table_name
 
 NGRAM, TIMES = 5, 4
-"""Five words in a row, four times: a model that runs in circles (lists repeat three-word runs)."""
+"""Five words in a row, four times: the model repeats itself. Lists repeat three-word runs."""
 
 COMMON = {
     "record_id": pl.String,
@@ -33,6 +36,7 @@ COMMON = {
     "text": pl.String,
     "call_key": pl.String,
 }
+"""Columns that the table of every domain has before its fields."""
 REJECTED = {
     "domain": pl.String,
     "persona_id": pl.String,
@@ -43,6 +47,7 @@ REJECTED = {
     "answer": pl.String,
     "call_key": pl.String,
 }
+"""Columns of `synthetic.rejected`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +57,14 @@ class SynthesisPlan:
     model: str
     prompting: Prompting = Prompting.PERSONA_FEW_SHOT
     records_per_shard: int | None = None
+    """Records that are asked for per shard and domain; None: one for each persona."""
     selection: str | None = None
-    """The diverse subset whose personas are asked; None: the whole hub."""
+    """The diverse subset of the hub whose personas are used; None: the whole hub."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One persona in one domain, and the request that asks for its record."""
+    """The request for the record of one persona in one domain."""
 
     persona_id: str
     variant: str
@@ -68,7 +74,11 @@ class _Task:
 def synthesize(
     domain: Domain, personas: pl.DataFrame, plan: SynthesisPlan, gateway: AnswerSource, shard: str
 ) -> StageRows:
-    """One record per chosen persona (persona_id, persona), or the reason why not."""
+    """Ask for one record per chosen persona (persona_id, persona) of a shard.
+
+    Returns:
+        The rows of the domain's table and of `synthetic.rejected`.
+    """
     stage = table_name(domain)
     tasks = list(_tasks(domain, _choose(domain, personas, plan), plan))
     calls = gateway.answers((task.request for task in tasks), shard=shard, stage=stage)
@@ -82,14 +92,26 @@ def synthesize(
     )
 
 
+HUB_OF_SHARD_SQL: Final = """
+-- One row per kept persona of a shard.
+-- reads: personas.hub   params: $shard
+select persona_id, persona
+from personas.hub
+where shard = $shard
+order by persona_id
+"""
+
+
 def read_personas(store: Store, plan: SynthesisPlan, shard: str) -> pl.DataFrame:
-    """persona_id and persona of those that a domain may ask: of the hub, or of its selection.
+    """Read the personas (persona_id, persona) of a shard that records are asked for.
+
+    They come from the hub, or from the plan's selection of it.
 
     Raises:
-        StoreError: the selection has nobody, and the hub has somebody; says how to make it.
+        StoreError: the hub has personas and the selection has none; says how to make it.
     """
     if plan.selection is None:
-        return store.query(read_sql("personas/hub_of_shard"), {"shard": shard})
+        return store.query(HUB_OF_SHARD_SQL, {"shard": shard})
     require_made(store, plan.selection)
     parameters = {"shard": shard, "name": plan.selection}
     return store.query(read_sql("personas/selected_of_shard"), parameters)
@@ -98,7 +120,7 @@ def read_personas(store: Store, plan: SynthesisPlan, shard: str) -> pl.DataFrame
 def build_request(
     domain: Domain, persona: str, options: Mapping[str, str], plan: SynthesisPlan
 ) -> ChatRequest:
-    """The request for one record."""
+    """Build the request for one record of a domain."""
     return ChatRequest(
         model=plan.model,
         messages=domain.messages(persona, options, plan.prompting),
@@ -111,7 +133,7 @@ def build_request(
 
 
 def _choose(domain: Domain, personas: pl.DataFrame, plan: SynthesisPlan) -> pl.DataFrame:
-    """The same personas on every machine: those with the lowest hash for this domain."""
+    """Choose the personas with the lowest hash for this domain: the same ones on every machine."""
     draw = pl.Series(
         "draw", [stable_id("draw", domain.name, key) for key in personas["persona_id"]], pl.String
     )
@@ -130,6 +152,7 @@ def _tasks(domain: Domain, personas: pl.DataFrame, plan: SynthesisPlan) -> Itera
 def _split(
     domain: Domain, tasks: list[_Task], calls: Mapping[str, Answer], plan: SynthesisPlan
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Split the answers into rows of the domain's table and rows of `synthetic.rejected`."""
     kept: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []
     flags = _flags(domain, tasks, calls)
@@ -165,6 +188,7 @@ def _rejection(domain: Domain, problem: tuple[str, str] | None, call: Answer) ->
 def _flags(
     domain: Domain, tasks: list[_Task], calls: Mapping[str, Answer]
 ) -> dict[str, dict[str, str]]:
+    """Return the flags of each usable answer's text, by call key."""
     texts = {}
     for task in tasks:
         call = calls[task.request.call_key]
@@ -186,13 +210,14 @@ def _problem(
     flags: Mapping[str, Mapping[str, str]],
     call: Answer,
 ) -> tuple[str, str] | None:
-    matches = flags[call.call_key]
+    """Return the reason and the detail of a usable answer that is rejected; None: it is kept."""
+    flagged = flags[call.call_key]
     for reason in (
         RecordReason.LEAKED_INSTRUCTION,
         RecordReason.REPEATED_NGRAM,
         RecordReason.COPIED_EXAMPLE,
     ):
-        if matches[reason]:
-            return reason, matches[reason]
+        if flagged[reason]:
+            return reason, flagged[reason]
     problem = domain.check(answer) if domain.check else None
     return (RecordReason.FAILED_CHECK, problem) if problem else None

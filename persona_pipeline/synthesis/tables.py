@@ -1,4 +1,4 @@
-"""Derive a domain's table from its `domain.yaml`."""
+"""Derive the table of a domain from its `domain.yaml`."""
 
 import json
 from collections.abc import Mapping
@@ -19,15 +19,19 @@ _TYPES: dict[str, tuple[type[pl.DataType], str]] = {
     "number": (pl.Float64, "double"),
     "boolean": (pl.Boolean, "boolean"),
 }
+"""Types in polars and DuckDB, by the type in the JSON schema."""
 
 
 def table_name(domain: Domain) -> str:
-    """The table of the domain's records, which is the name of its stage, too."""
+    """Return the name of the domain's table, which is also the name of its stage."""
     return domain_stage(domain.name)
 
 
 def table_columns(domain: Domain) -> dict[str, str]:
-    """DuckDB types of the domain's table; fields that are neither text nor number are JSON text."""
+    """Return the DuckDB type of each column of the domain's table.
+
+    Objects and lists of anything but text become JSON text.
+    """
     fields = {name: column_type(schema)[1] for name, schema in domain.file.fields.items()}
     first = dict.fromkeys(("shard", "record_id", "persona_id", "variant", "prompting"), "varchar")
     last = {"text": "varchar", "call_key": "varchar", "run_id": "varchar"}
@@ -35,12 +39,16 @@ def table_columns(domain: Domain) -> dict[str, str]:
 
 
 def add_domain_table(store: Store, domain: Domain) -> None:
-    """The domain's table, as its file says."""
+    """Create the domain's table, or add what it lacks.
+
+    Raises:
+        StoreError: a column has another type than the domain's file declares.
+    """
     store.add_table(table_name(domain), table_columns(domain), table_descriptions(domain))
 
 
 def table_descriptions(domain: Domain) -> Descriptions:
-    """What a row of the domain's table is, and what its columns hold."""
+    """Return the description of a row of the domain's table and of each column."""
     fields = {name: _describe_field(domain, name) for name in domain.file.fields}
     return {ROW: domain.file.description, **record_descriptions(), **fields}
 
@@ -53,6 +61,7 @@ def _describe_field(domain: Domain, name: str) -> str:
 
 
 def column_type(schema: Mapping[str, JsonValue]) -> tuple[Any, str]:
+    """Return the polars type and the DuckDB type of a field with this JSON schema."""
     kind = schema.get("type")
     items = schema.get("items")
     if kind == "array" and isinstance(items, dict) and items.get("type") == "string":
@@ -61,12 +70,13 @@ def column_type(schema: Mapping[str, JsonValue]) -> tuple[Any, str]:
 
 
 def as_column(value: JsonValue, schema: Mapping[str, JsonValue]) -> JsonValue:
+    """Convert a field of an answer to its column's value: JSON text if no type holds it."""
     is_plain = column_type(schema)[1] != "varchar" or isinstance(value, str)
     return value if is_plain else json.dumps(value, ensure_ascii=False)
 
 
 def answer_of_record(domain: Domain, row: Mapping[str, Any]) -> dict[str, JsonValue]:
-    """The fields of a row of the domain's table, as the model gave them."""
+    """Return the fields of a row of the domain's table, as the model answered them."""
     return {name: _from_column(row[name], schema) for name, schema in domain.file.fields.items()}
 
 

@@ -1,4 +1,4 @@
--- One row per call that is there more than once: it was paid twice, or committed twice.
+-- One row per call that is stored more than once. It was paid for or committed twice.
 -- reads: llm.calls   params: none
 select call_key, count(*) as row_count, min(stage) as stage, sum(cost_usd) as cost_usd
 from llm.calls

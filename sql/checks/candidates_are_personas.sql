@@ -1,5 +1,5 @@
--- One row per candidate that no answer of its shard gave.
--- is_behind: answers have been written since; the shard is to be run again.
+-- One row per candidate that no answer of its shard has.
+-- is_behind: answers have been written since. Run the shard again.
 -- reads: personas.candidates, personas.extracted, personas.related, runs.stages   params: none
 with answers as (
     select shard, persona_id from personas.extracted

@@ -1,6 +1,6 @@
--- One row per domain: what a record costs in the last run that bought some, beside the runs before.
--- Of each run: what it paid, by the records that are still there. A run is left out where a price is
--- unknown, or nothing is left of it. growth_ratio is null where there is no run before, or it was free.
+-- One row per domain: the cost of a record in the last run that bought some, beside earlier runs.
+-- The cost of a run is divided by its records that still exist. Runs with an unknown price or without records
+-- are left out. growth_ratio is null if there is no earlier run, or if it was free.
 -- reads: llm.calls, synthetic.records   params: $most_growth
 with kept as (
     select call_key, count(*) as kept_rows

@@ -1,4 +1,4 @@
--- One row per record that does not lead back to a URL.
+-- One row per record whose chain does not lead to a URL.
 -- reads: marts.lineage   params: none
 select shard, domain, record_id, persona_id, document_id
 from marts.lineage

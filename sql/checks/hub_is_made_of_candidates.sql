@@ -1,5 +1,5 @@
--- One row per persona of the hub that is no candidate of its shard, or was removed as a duplicate.
--- is_behind: its shard has been judged or decided since; the next run of any shard mends it.
+-- One row per persona of the hub that is no candidate of its shard, or is a removed duplicate.
+-- is_behind: its shard has been judged or decided since. The next run of any shard repairs it.
 -- reads: personas.hub, personas.candidates, personas.duplicates, runs.stages   params: none
 with kept as (
     select candidates.shard, candidates.persona_id

@@ -1,5 +1,5 @@
--- One row per language: how many documents say that they are in it, and personas of the hub come from them.
--- is_warning: personas must be in another language. A name that is no two-letter code is not judged.
+-- One row per language: documents that state it, and personas of the hub that come from them.
+-- is_warning: personas must be in another language. Only names of two letters are judged.
 -- reads: corpus.documents, personas.hub   params: $language
 with documents as (
     select

@@ -1,5 +1,5 @@
--- One row per stage of a shard where rows in are not kept + rejected + duplicates + failed.
--- is_behind: its duplicates are decided, and its hub is not made of them yet: by a run that is going on.
+-- One row per stage of a shard where rows in differ from kept + rejected + duplicates + failed.
+-- is_behind: a run has decided the duplicates and has not yet written the hub.
 -- reads: marts.funnel, personas.hub   params: none
 with hubs as (
     select shard, max(created_at) as made_at

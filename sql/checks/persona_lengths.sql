@@ -1,5 +1,6 @@
--- One row: how many words the personas of the hub have; none while it is empty.
--- is_warning: too many are of a length at which a persona is vague, or a story. Few say nothing.
+-- One row: word counts of the hub's personas. No row while the hub is empty.
+-- is_warning: too many personas are so short that they are vague, or so long that they are stories. A few
+-- personas are not judged.
 -- reads: personas.hub, personas.candidates   params: $few_words, $many_words, $most_unusual, $min_count
 with lengths as (
     select

@@ -1,5 +1,5 @@
 -- One row per Text-to-Persona answer whose document is not in its shard.
--- is_behind: the documents have been written since; the shard is to be run again.
+-- is_behind: the documents have been written since. Run the shard again.
 -- reads: personas.extracted, corpus.documents, runs.stages   params: none
 select
     extracted.shard,

@@ -1,5 +1,5 @@
--- One row per domain: how many words its records have; of at most $sampled of them, the lowest ids.
--- is_warning: too many have hardly any words. How long is too long depends on the domain.
+-- One row per domain: word counts of its records, of the $sampled lowest ids.
+-- is_warning: too many records have hardly any words. How long is too long depends on the domain.
 -- reads: synthetic.records   params: $few_record_words, $most_unusual, $min_count, $sampled
 with sample as (
     select domain, text

@@ -1,5 +1,5 @@
 -- One row per record whose persona is not in the hub.
--- is_behind: the hub of its shard has been written since; the shard is to be run again.
+-- is_behind: the hub of its shard has been written since. Run the shard again.
 -- reads: synthetic.accepted, personas.hub, runs.stages   params: none
 with written as (
     select shard, max(created_at) as written_at

@@ -1,5 +1,5 @@
--- One row per stage and reason: which share of the stage's rows it turned away, over all shards.
--- Duplicates are not in it: how many there are is the user's choice. Few rows say nothing.
+-- One row per stage and reason: the share of the stage's rows that were rejected, over all shards.
+-- Duplicates are left out, as their number is the user's choice. A few rows are not judged.
 -- reads: runs.stages, corpus.rejected, personas.rejected, synthetic.rejected
 -- params: $most_rejected, $min_count
 with turned_away as (

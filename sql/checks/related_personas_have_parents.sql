@@ -1,5 +1,5 @@
 -- One row per Persona-to-Persona answer whose parent or root is not in its shard.
--- is_behind: the roots have been written since; the shard is to be run again.
+-- is_behind: the roots have been written since. Run the shard again.
 -- reads: personas.related, personas.extracted, runs.stages   params: none
 with parents as (
     select shard, persona_id as parent_id from personas.extracted

@@ -1,5 +1,5 @@
 -- One row per removed persona whose keeper is no candidate, or was removed itself.
--- is_behind: candidates of this shard or an earlier one have been written since; the next run decides again.
+-- is_behind: candidates of this or an earlier shard have been written since. The next run decides again.
 -- reads: personas.duplicates, personas.candidates, corpus.shards, runs.stages   params: none
 with keepers as (
     select candidates.persona_id as kept_id

@@ -1,5 +1,5 @@
 -- One row per removed record whose keeper is no record of its domain, or was removed itself.
--- is_behind: records of this shard or an earlier one have been written since; the next run decides again.
+-- is_behind: records of this or an earlier shard have been written since. The next run decides again.
 -- reads: synthetic.duplicates, synthetic.records, corpus.shards, runs.stages   params: none
 with keepers as (
     select domain, record_id as kept_id from synthetic.records

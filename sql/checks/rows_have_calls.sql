@@ -1,5 +1,5 @@
--- One row per persona or record without the usable answer that it was read from.
--- is_behind: no call has its key, and a journal on disk may: of a run that is going on, or was killed.
+-- One row per persona or record without the usable answer that it was made from.
+-- is_behind: no call has its key, but a journal on disk may, of a run that is going on or was killed.
 -- reads: personas.extracted, personas.related, synthetic.accepted, llm.calls   params: $has_journals
 with answered as (
     select shard, 'personas.extracted' as origin, persona_id as id, call_key

@@ -1,5 +1,6 @@
 -- One row per shard whose documents are in other languages than the rest of its source.
--- distance_ratio: the share of its documents that would have to change their language. Few say nothing.
+-- distance_ratio: share of its documents that would have to change their language. A few documents are not
+-- judged.
 -- reads: corpus.documents   params: $far, $min_count
 with counted as (
     select

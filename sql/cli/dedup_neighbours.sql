@@ -1,6 +1,5 @@
--- One row per other persona that is known to be like this one, the most similar first: by a stored
--- pair, or by having the same words. jaccard, fuzzy_score: of the word sets; cosine: of the embeddings.
--- kept_id: because of which it was removed; null: it is kept.
+-- One row per other persona with a stored pair or the same words, the most similar first.
+-- jaccard, fuzzy_score: of the word sets. cosine: of the embeddings. kept_id: its keeper, null if it is kept.
 -- reads: personas.fingerprints, personas.pairs, personas.candidates, personas.duplicates
 -- params: $persona_id
 with this as (
@@ -28,7 +27,7 @@ alike as (
     inner join this on pairs.second_key = if(pairs.layer = 'semantic', this.text_key, this.set_key)
 ),
 
-found as (
+matches as (
     select
         fingerprints.persona_id,
         fingerprints.sequence_key = this.sequence_key as is_exact,
@@ -48,16 +47,16 @@ found as (
 )
 
 select
-    found.persona_id,
+    matches.persona_id,
     any_value(candidates.persona) as persona,
-    bool_or(found.is_exact) as is_exact,
-    max(found.jaccard) as jaccard,
-    max(found.fuzzy_score) as fuzzy_score,
-    max(found.cosine) as cosine,
+    bool_or(matches.is_exact) as is_exact,
+    max(matches.jaccard) as jaccard,
+    max(matches.fuzzy_score) as fuzzy_score,
+    max(matches.cosine) as cosine,
     any_value(duplicates.kept_id) as kept_id
-from found
-inner join personas.candidates on found.persona_id = candidates.persona_id
-left join personas.duplicates on found.persona_id = duplicates.persona_id
-where found.persona_id != $persona_id
-group by found.persona_id
-order by greatest(max(found.jaccard), max(found.cosine)) desc, found.persona_id
+from matches
+inner join personas.candidates on matches.persona_id = candidates.persona_id
+left join personas.duplicates on matches.persona_id = duplicates.persona_id
+where matches.persona_id != $persona_id
+group by matches.persona_id
+order by greatest(max(matches.jaccard), max(matches.cosine)) desc, matches.persona_id

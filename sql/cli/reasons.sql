@@ -1,4 +1,4 @@
--- One row per stage and reason that something was turned away, the most frequent first.
+-- One row per stage and reason that rows were rejected for, the most frequent first.
 -- reads: corpus.rejected, personas.rejected, personas.duplicates, synthetic.rejected
 -- params: $shards
 with turned_away as (

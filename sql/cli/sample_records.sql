@@ -1,4 +1,4 @@
--- One row per shown record, each of another domain; related personas first, they show more lineage.
+-- One row per shown record, each of another domain. Those of related personas come first.
 -- reads: marts.lineage   params: $shards, $count
 with one_each as (
     select domain, text, url, persona_path, hop, record_id

@@ -1,4 +1,4 @@
--- Why were answers turned away, how often, and what did one of them say?
+-- Why were answers rejected, how often, and what did one of them say?
 -- One row per stage and reason, the most frequent first. reads: personas.rejected, synthetic.rejected
 with turned_away as (
     select stage, reason, detail, persona as answer, persona_id

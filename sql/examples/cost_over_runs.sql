@@ -1,6 +1,6 @@
 -- How has the price of a kept record developed from run to run?
--- One row per run that bought something: what it spent on all stages, the records kept of its own answers, and the
--- price of a record over all runs up to it. Empty where a price is unknown. reads: llm.calls, synthetic.records
+-- One row per run that bought something: its cost in all stages, the records kept of its own answers, and the price
+-- of a record over all runs up to it. Empty if a price is unknown. reads: llm.calls, synthetic.records
 with bought as (
     select
         calls.run_id,

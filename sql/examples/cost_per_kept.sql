@@ -1,5 +1,5 @@
--- What did each stage cost, and each persona or record that was kept?
--- One row per stage and model; without an amount where a price is unknown. reads: marts.cost
+-- What did each stage cost, and each kept persona or record?
+-- One row per stage and model. Amounts are empty if a price is unknown. reads: marts.cost
 select
     stage,
     model,

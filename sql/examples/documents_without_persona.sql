@@ -1,7 +1,7 @@
--- Which documents have no persona in the hub, and what became of those they gave?
--- One row per document. ends: no_persona (not asked yet, or no usable answer), or what took its personas: reasons of
--- the quality rules, duplicate, not_decided. reads: corpus.documents, personas.extracted, personas.related,
--- personas.hub, personas.rejected, personas.duplicates
+-- Which documents have no persona in the hub, and what became of the personas they gave?
+-- One row per document. ends: no_persona (not asked yet, or no usable answer), a reason of the quality rules,
+-- duplicate or not_decided. reads: corpus.documents, personas.extracted, personas.related, personas.hub,
+-- personas.rejected, personas.duplicates
 with people as (
     select persona_id, document_id
     from personas.extracted

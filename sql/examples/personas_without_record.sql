@@ -1,5 +1,5 @@
--- Which personas of the hub have no record, and which domains turned their answers away?
--- One row per persona. Without a domain it was not asked: records_per_shard says how many are.
+-- Which personas of the hub have no record, and which domains rejected their answers?
+-- One row per persona. Without a domain, no record was asked for: records_per_shard limits them.
 -- reads: personas.hub, synthetic.records, synthetic.rejected, corpus.documents
 with refusals as (
     select

@@ -1,5 +1,5 @@
--- From which page, over which personas, does a record come?
--- One row per record; add "where record_id = '...'" for one of them. reads: marts.lineage
+-- From which page, and through which personas, does a record come?
+-- One row per record. Add "where record_id = '...'" for one of them. reads: marts.lineage
 select
     domain,
     record_id,

@@ -1,4 +1,4 @@
--- Who was removed as a duplicate, because of whom, and how similar are they?
+-- Which personas were removed as duplicates, who are their keepers, and how similar are they?
 -- One row per removed persona, the most similar first. reads: personas.duplicates, personas.candidates
 select
     gone.persona,

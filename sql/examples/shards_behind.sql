@@ -1,6 +1,6 @@
--- Which shards should be run again, and what of theirs is out of date?
--- One row per shard. stages: those whose input has changed since they ran. records_without_persona: their personas have
--- left the hub, or the domain's selection.
+-- Which shards should be run again, and what is out of date in them?
+-- One row per shard. stages: those whose input has changed since they ran. records_without_persona: records whose
+-- persona has left the hub, or the selection of the domain.
 -- reads: corpus.shards, marts.funnel, synthetic.records, runs.stages, personas.hub, personas.selections
 with outdated as (
     select shard, list(stage order by stage) as stages
@@ -9,7 +9,7 @@ with outdated as (
     group by shard
 ),
 
-looked_at as ( -- other shards have only records of personas that are there
+affected as ( -- records of other shards have all their personas
     select shard from outdated
     union
     select shard from runs.stages where source is not null
@@ -20,13 +20,13 @@ written as (
     from synthetic.records
     left join runs.stages
         on records.shard = stages.shard and stages.stage = 'synthetic.' || records.domain
-    where records.shard in (select shard from looked_at)
+    where records.shard in (select shard from affected)
 ),
 
 offered as (
     select shard, persona_id, null::varchar as source
     from personas.hub
-    where shard in (select shard from looked_at)
+    where shard in (select shard from affected)
     union all
     select hub.shard, hub.persona_id, selections.name
     from personas.hub

@@ -1,6 +1,6 @@
 -- Which topics are over- or underrepresented in the hub?
--- One row per topic: its share of the documents, of the hub and of the records; above 1, a document of it gives more
--- personas that stay than others do. reads: marts.coverage
+-- One row per topic: its share of the documents, of the hub and of the records. Above 1, its documents give more kept
+-- personas than others. reads: marts.coverage
 select
     topic,
     sum(documents)::bigint as documents,

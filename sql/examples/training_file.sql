@@ -1,6 +1,6 @@
 -- How do I get a training file: the kept records of a domain as chat messages?
--- One row per kept record of instruction; "sql --example training_file --jsonl > train.jsonl" makes the file.
--- Another domain: other fields. reads: synthetic.instruction, synthetic.records
+-- One row per kept record of instruction. "sql --example training_file --jsonl > train.jsonl" writes the file.
+-- Other domains have other fields. reads: synthetic.instruction, synthetic.records
 select
     [
         {'role': 'user', 'content': instruction.instruction},

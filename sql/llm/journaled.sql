@@ -1,5 +1,5 @@
 -- One row per call key in journal files: the answer if there is one, with what all attempts used.
--- reads: journal files (JSON lines; a torn or foreign one is passed over)   params: $files (paths)
+-- reads: journal files (JSON lines, torn or foreign ones are skipped)   params: $files (paths)
 with lines as (
     select *
     from

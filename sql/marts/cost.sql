@@ -1,7 +1,7 @@
--- One row per shard, stage and model: what was bought, what it cost, and per row that was kept.
--- kept_rows: personas in the hub, or records, that the answers led to. Amounts in USD are null where
--- a price is unknown. reads: llm.calls, personas.hub, personas.extracted, personas.related,
--- synthetic.records
+-- One row per shard, stage and model: calls, their cost, and the cost of a kept row.
+-- kept_rows: personas in the hub, or records, that the answers led to. Amounts are in USD, and null if a
+-- price is unknown.
+-- reads: llm.calls, personas.hub, personas.extracted, personas.related, synthetic.records
 with kept as (
     select origins.call_key, count(*) as kept_rows
     from personas.hub

@@ -1,7 +1,7 @@
--- One row per source, topic and language: how far its documents have come, to the hub and to records.
--- Of the documents some wait to be asked about, some gave no persona, and of some none got into the hub (or none
--- has yet: deduplication comes later); the others are in the hub. Everything is counted once, so the columns add up
--- to the tables: personas and records whose document is being rewritten are in a row without a source.
+-- One row per source, topic and language: how many documents reached the hub and the records.
+-- A document is waiting for a model, gave no persona, gave personas of which none is in the hub (yet), or has
+-- personas in the hub. Everything is counted once, so the columns add up to the tables. Personas and records
+-- whose document is being rewritten are in a row without a source.
 -- reads: corpus.documents, personas.extracted, personas.related, personas.hub, synthetic.records, runs.stages
 with origins as (
     select shard, persona_id, document_id, true as is_extracted from personas.extracted

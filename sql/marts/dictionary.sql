@@ -1,5 +1,5 @@
 -- One row per column of a table or view of this database, with what it holds.
--- reads: duckdb_columns(), duckdb_tables(), duckdb_views(): the comments there are those of sql/dictionary.csv
+-- reads: duckdb_columns(), duckdb_tables(), duckdb_views(), whose comments are the texts of sql/dictionary.csv
 with owners as (
     select schema_name, table_name, 'table' as kind, comment
     from duckdb_tables()

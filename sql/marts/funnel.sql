@@ -1,8 +1,9 @@
--- One row per shard and stage: what went in, and where each row of it ended.
--- is_balanced: no row lost. is_current: nothing upstream has changed since the stage ran: neither how
--- many rows, nor which (every input_version that the stage has noted is still the output_version there).
--- reads: runs.stages, corpus.*, personas.*, synthetic.accepted, synthetic.records,
--- synthetic.duplicates, synthetic.rejected
+-- One row per shard and stage: what went in, and where each row ended.
+-- is_balanced: no row is lost.
+-- is_current: upstream still has as many rows as the stage read, and each input_version that the stage has
+-- noted is still the output_version there.
+-- reads: runs.stages, corpus.*, personas.*, synthetic.accepted, synthetic.records, synthetic.duplicates,
+-- synthetic.rejected
 with kept as (
     select shard, 'corpus' as stage, count(*) as rows_kept from corpus.documents group by shard
     union all

@@ -1,4 +1,4 @@
--- One row per synthetic record, with the way back to the page it came from.
+-- One row per kept record, with the chain back to the document.
 -- reads: synthetic.records, personas.extracted, personas.related, corpus.documents, llm.calls
 with recursive ancestry as (
     select distinct persona_id, persona_id as ancestor_id, 0 as steps

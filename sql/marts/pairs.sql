@@ -1,6 +1,6 @@
--- One row per pair of similar word sets (layer jaccard) or texts (semantic).
--- Of each it names the persona that comes first in rank; of these two, first_* is before second_*.
--- is_duplicate: one of the two was removed, be it because of the other or of a third one.
+-- One row per pair of similar word sets (layer jaccard) or texts (layer semantic).
+-- The persona that comes first in rank stands for each side, and first_* comes before second_*.
+-- is_duplicate: one of the two was removed, because of the other or of a third persona.
 -- reads: personas.pairs, personas.fingerprints, personas.candidates, personas.duplicates, corpus.shards
 with pairs as (
     select distinct

@@ -1,4 +1,4 @@
--- One row per domain and sampled record, five of each: the same ones until the records change.
+-- One row per sampled record, five of each domain. The sample stays the same until the records change.
 -- reads: marts.lineage
 select domain, record_id, text, variant, persona, hop, url, shard, run_id, created_at
 from marts.lineage

@@ -1,8 +1,7 @@
 -- One row per kept persona of the shards, with the root document of its chain.
--- Candidates that have not been compared yet are not in it.
--- reads: personas.candidates, personas.fingerprints, personas.duplicates, personas.extracted,
--- personas.related
--- A candidate whose origin is being rewritten stays, without a root, until its shard is run again.
+-- Candidates that were not compared yet are left out. A candidate whose root is being rewritten stays, without
+-- a root, until its shard is run again.
+-- reads: personas.candidates, personas.fingerprints, personas.duplicates, personas.extracted, personas.related
 -- params: $shards
 with origins as (
     select persona_id, persona_id as root_id, 0 as hop from personas.extracted

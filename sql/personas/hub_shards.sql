@@ -1,4 +1,5 @@
--- One row per shard whose hub is not what is left of its candidates, and this one.
+-- One row per shard to write the hub of: this one, and those whose hub is out of date.
+-- A hub is out of date if it differs from the candidates without duplicates.
 -- reads: corpus.shards, personas.candidates, personas.fingerprints, personas.duplicates, personas.hub,
 -- runs.resolved
 -- params: $shard

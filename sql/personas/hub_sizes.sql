@@ -1,4 +1,4 @@
--- One row per shard, in rank order: how many personas of it are in the hub, and a hash of which ones.
+-- One row per shard in rank order: how many of its personas are in the hub, and a hash of their ids.
 -- reads: corpus.shards, personas.hub
 with hubs as (
     select shard, count(*) as persona_count, bit_xor(hash(persona_id)) as members

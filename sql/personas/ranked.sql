@@ -1,7 +1,7 @@
--- One row per candidate that may decide about these shards: theirs that are like another one, and
--- of the earlier ones that these are like those that were kept. Twice, where it is like others in
--- words and in meaning: to keep these apart here takes half as long again.
--- Semi-joins on narrow columns: with a union of conditions, this takes twice as long.
+-- One row per candidate that the decisions about these shards need.
+-- These are candidates of these shards that have a pair, and kept ones of earlier shards that they are paired
+-- with. A candidate with pairs in both layers comes twice: removing these rows here takes half as long again.
+-- Semi-joins on narrow columns take half as long as a union of conditions.
 -- reads: personas.fingerprints, personas.duplicates, ranked_pairs (a frame)
 -- params: $shards
 with new as (

@@ -1,5 +1,5 @@
--- One row per pair that may decide about these shards, and per shard that holds it: with a
--- "distinct" here, this takes twice as long as with one outside.
+-- One row per pair that the decisions about these shards need, and per shard that holds it.
+-- A "distinct" here takes twice as long as one outside.
 -- reads: personas.pairs, personas.fingerprints   params: $shards
 with new as (
     select set_key, text_key

@@ -1,4 +1,4 @@
--- One row per persona of a selection, in the order of selection; persona: null where the hub has lost it.
+-- One row per persona of a selection, in the order of selection. persona is null if the hub lost it.
 -- reads: personas.selections, personas.hub   params: $name
 select
     selections.place,

@@ -1,4 +1,4 @@
--- One row per persona of a shard that a selection chose and the hub still has.
+-- One row per persona of a shard that is in the selection and still in the hub.
 -- reads: personas.selections, personas.hub   params: $shard, $name
 select persona_id, hub.persona
 from personas.hub

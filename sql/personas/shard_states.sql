@@ -1,4 +1,4 @@
--- One row per shard that has candidates, or had some when it was last compared; in rank order.
+-- One row per shard that has candidates, or had some when it was last compared, in rank order.
 -- reads: corpus.shards, personas.candidates, personas.embeddings, runs.compared
 -- params: $model
 with candidates as (

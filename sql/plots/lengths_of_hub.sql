@@ -1,4 +1,4 @@
--- One row per length of personas in the hub, in steps of five words; the last has all longer ones.
+-- One row per length of the hub's personas, in steps of five words. The last has all longer ones.
 -- reads: personas.hub, personas.candidates   params: none
 select
     least(candidates.word_count // 5 * 5, 60) as words_from,

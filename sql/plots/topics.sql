@@ -1,4 +1,4 @@
--- One row per topic: its share of all documents and of all personas in the hub; the largest first.
+-- One row per topic: its share of all documents and of all personas in the hub, the largest first.
 -- reads: marts.coverage   params: none
 select
     coalesce(topic, 'no topic') as topic,

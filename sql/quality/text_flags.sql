@@ -1,4 +1,4 @@
--- One row per text: what a reader would notice about its form.
+-- One row per text, with a column per flaw of its form that holds the offending words.
 -- reads: texts (id, text; registered)   params: $ngram, $times
 with tokens as (
     select

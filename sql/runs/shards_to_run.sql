@@ -1,4 +1,4 @@
--- One row per shard whose work is not done: why, and the stage that stopped for a reason of its own.
+-- One row per shard that has work left: why, and the stage that stopped for a reason of its own.
 -- why: never run, a stage is missing, an input has changed, or calls failed.
 -- reads: corpus.shards, marts.funnel, runs.stops   params: $stages (all that a shard goes through)
 with stages as (

@@ -1,10 +1,11 @@
--- One row per text of a collection ('personas': the hub, or 'records') with a word of the query: how well it fits.
--- BM25 (Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", section 3):
--- k1 = 1.2 and b = 0.75, of the ranges given there; a text's length is in bytes, as good a unit as words, and
--- known without cutting words. The 1 that is added in the logarithm keeps frequent words above 0.
--- Words are compared whole, in lower case and without accents. What is written without spaces (Chinese,
--- Japanese, Thai, ...) is found wherever it stands, so a phrase of it is one word.
--- No index: all texts are looked through for the words, and only around these it is seen whether they are whole.
+-- One row per text of a collection ('personas' of the hub, or 'records') with a word of the query: its score.
+-- BM25 (Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", section 3) with
+-- k1 = 1.2 and b = 0.75, which are in the ranges given there. The length of a text is in bytes, which is as good
+-- a unit as words and is known without splitting. The 1 that is added in the logarithm keeps the scores of
+-- frequent words above 0.
+-- Words are compared whole, in lower case and without accents. In scripts without spaces (Chinese, Japanese,
+-- Thai, ...) a phrase is one word, and it matches anywhere in the text.
+-- There is no index: all texts are scanned for the words, and only these places are checked for whole words.
 -- reads: personas.hub, synthetic.records   params: $collection, $query
 with words as (
     select distinct

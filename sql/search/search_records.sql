@@ -1,5 +1,5 @@
--- One row per kept record with a word of the query, the best first, with its persona. The page is that of a persona
--- that is still in the hub; marts.lineage has it of every record.
+-- One row per kept record with a word of the query, the best first, with its persona.
+-- The page is known for personas that are still in the hub. marts.lineage has it for every record.
 -- reads: marts.scores, synthetic.records, personas.hub, corpus.documents   params: $query
 select
     records.record_id,

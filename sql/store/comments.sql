@@ -1,4 +1,4 @@
--- One row per table, view, and column of either: the comment on it; of tables and views, the column is ''.
+-- One row per table, view and column, with its comment. The column is '' for tables and views.
 -- reads: duckdb_tables(), duckdb_views(), duckdb_columns()   params: none
 with named as (
     select schema_name, table_name, '' as column_name, false as is_view, comment

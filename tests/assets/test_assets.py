@@ -1,13 +1,15 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from assets.definitions import build_definitions
 from persona_pipeline.project import Project
-from tests.assets.conftest import Platform
+from tests.support.platform import DOMAINS, Platform, open_platform
 
-DOMAINS = ["instruction", "knowledge", "logical_reasoning", "math", "npc", "tool"]
+ALL_DOMAINS = ("instruction", "knowledge", "logical_reasoning", "math", "npc", "tool")
 TABLES = [
     "corpus.documents",
     "corpus.rejected",
@@ -18,9 +20,15 @@ TABLES = [
     "personas.embeddings",
     "personas.duplicates",
     "personas.hub",
-    *(f"synthetic.{domain}" for domain in DOMAINS),
     "synthetic.rejected",
 ]
+RECORDS = [f"synthetic.{domain}" for domain in DOMAINS]
+
+
+@pytest.fixture
+def whole_platform(tmp_path: Path, instance: dg.DagsterInstance) -> Platform:
+    """With all six domains."""
+    return open_platform(tmp_path, instance, domains=ALL_DOMAINS)
 
 
 def edges(definitions: dg.Definitions) -> dict[str, set[str]]:
@@ -31,8 +39,10 @@ def edges(definitions: dg.Definitions) -> dict[str, set[str]]:
     }
 
 
-def test_every_table_is_an_asset_and_depends_on_what_it_is_made_from(platform: Platform) -> None:
-    matches = edges(platform.definitions)
+def test_every_table_is_an_asset_and_depends_on_what_it_is_made_from(
+    whole_platform: Platform,
+) -> None:
+    matches = edges(whole_platform.definitions)
 
     assert {key.replace("/", ".") for key in matches} >= {*TABLES, "corpus.shards", "llm.calls"}
     assert matches["corpus/documents"] == {"corpus/shards", "corpus/files"}
@@ -43,13 +53,13 @@ def test_every_table_is_an_asset_and_depends_on_what_it_is_made_from(platform: P
         assert matches[compared] == {"personas/candidates", "personas/embeddings"}
     assert matches["personas/duplicates"] == {"personas/fingerprints", "personas/pairs"}
     assert matches["personas/hub"] == {"personas/candidates", "personas/duplicates"}
-    assert all(matches[f"synthetic/{domain}"] == {"personas/hub"} for domain in DOMAINS)
+    assert all(matches[f"synthetic/{domain}"] == {"personas/hub"} for domain in ALL_DOMAINS)
 
 
 def test_every_asset_says_what_one_row_is_and_has_group_owner_and_kinds(
-    platform: Platform,
+    whole_platform: Platform,
 ) -> None:
-    for spec in platform.definitions.resolve_all_asset_specs():
+    for spec in whole_platform.definitions.resolve_all_asset_specs():
         assert "One row is" in (spec.description or ""), spec.key
         assert spec.group_name in {"corpus", "personas", "synthetic", "marts"}, spec.key
         assert spec.owners, spec.key
@@ -71,8 +81,8 @@ def test_assets_that_buy_answers_have_a_version_that_follows_prompt_and_model(
         assert version(platform.definitions, key) != version(other, key)
 
 
-def test_the_main_job_fills_every_table_and_the_funnel_balances(platform: Platform) -> None:
-    shards = platform.register()
+def test_the_main_job_fills_every_table_and_the_funnel_balances(whole_platform: Platform) -> None:
+    platform, shards = whole_platform, whole_platform.register()
     for shard in shards:
         assert platform.run(shard).success
 
@@ -81,29 +91,27 @@ def test_the_main_job_fills_every_table_and_the_funnel_balances(platform: Platfo
     assert len(shards) == 2
     assert funnel["is_balanced"].all()
     assert funnel["is_current"].all()
-    assert set(lineage["domain"]) == set(DOMAINS)
+    assert set(lineage["domain"]) == set(ALL_DOMAINS)
     assert lineage["url"].null_count() == 0
-    assert len(funnel) == 2 * (5 + len(DOMAINS))
+    assert len(funnel) == 2 * (5 + len(ALL_DOMAINS))
 
 
 def test_a_second_run_asks_the_model_nothing_and_leaves_the_same_tables(
-    platform: Platform,
+    finished_platform: Platform,
 ) -> None:
-    [first, _] = platform.register()
-    platform.run(first)
-    before = {table: platform.rows(table) for table in [*TABLES, "llm.calls"]}
-    asked = len(platform.models.endpoints("fake/demo").client.requests)  # type: ignore[attr-defined] # it is the fake
+    platform, tables = finished_platform, [*TABLES, *RECORDS, "llm.calls"]
+    first, _ = platform.shards()
+    before = {table: platform.rows(table) for table in tables}
 
     assert platform.run(first).success
 
-    assert len(platform.models.endpoints("fake/demo").client.requests) == asked  # type: ignore[attr-defined] # the fake
-    assert {table: platform.rows(table) for table in [*TABLES, "llm.calls"]} == before
+    assert not platform.models.endpoints("fake/demo").client.requests  # type: ignore[attr-defined] # it is the fake
+    assert {table: platform.rows(table) for table in tables} == before
 
 
-def test_one_shard_of_one_domain_can_be_materialized_alone(platform: Platform) -> None:
-    first, second = platform.register()
-    platform.run(first)
-    platform.run(second)
+def test_one_shard_of_one_domain_can_be_materialized_alone(finished_platform: Platform) -> None:
+    platform = finished_platform
+    first, _ = platform.shards()
     others = platform.rows("synthetic.math")
     with platform.store.transaction() as connection:
         connection.execute("delete from synthetic.math where shard = ?", [first])
@@ -113,15 +121,9 @@ def test_one_shard_of_one_domain_can_be_materialized_alone(platform: Platform) -
     assert platform.rows("synthetic.math") == others
 
 
-def test_metadata_has_row_counts_columns_and_a_sample(platform: Platform) -> None:
-    [first, _] = platform.register()
-    result = platform.run(first)
-
-    [event] = [
-        event.materialization
-        for event in result.get_asset_materialization_events()
-        if event.asset_key == dg.AssetKey(["personas", "extracted"])
-    ]
+def test_metadata_has_row_counts_columns_and_a_sample(finished_platform: Platform) -> None:
+    first, _ = finished_platform.shards()
+    event = finished_platform.materialization("personas/extracted", first)
     assert event.metadata["dagster/partition_row_count"].value == 4
     assert event.metadata["calls_bought"].value == 4
     assert "| persona |" in str(event.metadata["sample"].value)
@@ -143,9 +145,8 @@ def test_a_shard_that_is_registered_nowhere_fails_with_what_to_do(platform: Plat
     assert "materialize corpus/shards first" in str(failures)
 
 
-def test_the_funnel_check_fails_when_a_row_is_missing(platform: Platform) -> None:
-    [first, _] = platform.register()
-    platform.run(first)
+def test_the_funnel_check_fails_when_a_row_is_missing(finished_platform: Platform) -> None:
+    platform = finished_platform
     with platform.store.transaction() as connection:
         connection.execute("delete from personas.candidates where rowid = 0")
 
@@ -157,13 +158,12 @@ def test_the_funnel_check_fails_when_a_row_is_missing(platform: Platform) -> Non
     assert not checks["no_stage_is_behind"].passed
 
 
-def test_shards_give_the_same_hub_in_any_order_of_runs(platform: Platform) -> None:
-    first, second = platform.register()
-    platform.run(first)
-    platform.run(second)
+def test_shards_give_the_same_hub_in_any_order_of_runs(finished_platform: Platform) -> None:
+    platform = finished_platform
+    first, second = platform.shards()
     forwards = platform.rows("personas.hub"), platform.rows("personas.duplicates")
 
-    for table in TABLES:
+    for table in [*TABLES, *RECORDS]:
         with platform.store.transaction() as connection:
             connection.execute(f"delete from {table}")
     platform.run(second)
@@ -176,7 +176,7 @@ def test_a_broken_file_costs_its_own_rows_only(platform: Platform) -> None:
     (platform.pages / "broken.jsonl").write_text('{"text": "cut off', encoding="utf-8")
     shards = platform.register()
     for shard in shards:
-        platform.run(shard)
+        platform.materialize("corpus/documents", "corpus/rejected", shard=shard)
 
     rejected = platform.store.query("select file, line, reason from corpus.rejected")
     assert rejected.rows() == [("broken.jsonl", 1, "broken_json")]
@@ -184,11 +184,10 @@ def test_a_broken_file_costs_its_own_rows_only(platform: Platform) -> None:
 
 
 def test_a_shard_that_was_left_half_way_does_not_stop_the_shards_before_it(
-    platform: Platform,
+    finished_platform: Platform,
 ) -> None:
-    first, second = platform.register()
-    platform.run(first)
-    platform.run(second)
+    platform = finished_platform
+    first, second = platform.shards()
     with platform.store.transaction() as connection:  # as after a new model's first stage
         connection.execute(
             "update personas.extracted set persona_id = reverse(persona_id) where shard = ?",

@@ -13,7 +13,7 @@ from assets.jobs import MAIN_JOB, SCAN_JOB
 from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.llm.gateway.attempts import ModelDown
 from persona_pipeline.pending_shards import stop_of
-from tests.assets.conftest import QUIET, Platform
+from tests.support.platform import QUIET, KeptProject, Platform
 
 NIGHT = datetime(2026, 11, 23, 2, tzinfo=UTC)
 TEXT = "Inbox page {} tells how a ferry of {} decks crosses the river in winter."
@@ -23,7 +23,8 @@ class Watched(Platform):
     """A platform whose pages are watched, instead of registered by hand."""
 
     def __init__(self, folder: Path, instance: dg.DagsterInstance, **arguments: object) -> None:
-        super().__init__(folder, instance, **{"watch": str(folder / "pages"), **arguments})
+        chosen = {"watch": str(folder / "pages"), "domains": ["math"], **arguments}
+        super().__init__(folder, instance, **chosen)
         self.keys = set[str]()
 
     def drop(self, number: int, text: str = "") -> Path:
@@ -90,6 +91,26 @@ def watched(tmp_path: Path, instance: dg.DagsterInstance) -> Watched:
     return Watched(tmp_path, instance)
 
 
+@pytest.fixture(scope="module")
+def served_files(tmp_path_factory: pytest.TempPathFactory) -> KeptProject:
+    """The files of `served`."""
+    project = KeptProject(tmp_path_factory.mktemp("served"))
+    with project.instance() as instance:
+        watched = Watched(project.folder, instance)
+        watched.drop(1)
+        watched.serve()
+    project.keep()
+    return project
+
+
+@pytest.fixture
+def served(served_files: KeptProject) -> Iterator[Watched]:
+    """A platform after its first file: one's own to change."""
+    served_files.put_back()
+    with served_files.instance() as instance:
+        yield Watched(served_files.folder, instance)
+
+
 def test_a_file_in_the_inbox_becomes_a_shard_and_is_run_once(watched: Watched) -> None:
     watched.drop(1)
     done = watched.serve()
@@ -100,9 +121,8 @@ def test_a_file_in_the_inbox_becomes_a_shard_and_is_run_once(watched: Watched) -
     assert watched.tick() == f"{watched.pages}: 0 files to read, 0 gone"
 
 
-def test_a_new_file_buys_its_own_shard_and_leaves_the_older_one(watched: Watched) -> None:
-    watched.drop(1)
-    [_, first] = watched.serve()
+def test_a_new_file_buys_its_own_shard_and_leaves_the_older_one(served: Watched) -> None:
+    watched, [first] = served, served.shards()
     before = {key: watched.version(key, first) for key in ("corpus/documents", "personas/hub")}
     rows = watched.rows("personas.hub")
     bought = watched.bought()
@@ -171,13 +191,13 @@ def test_at_night_runs_what_is_missing_outdated_or_failed_and_nothing_else(
         watched.run(shard)
     with watched.store.transaction() as connection:
         connection.execute(
-            "delete from runs.stages where stage = 'synthetic.npc' and shard = ?", [shards[1]]
+            "delete from runs.stages where stage = 'synthetic.math' and shard = ?", [shards[1]]
         )
         connection.execute(
             "update personas.rejected set reason = 'call_failed' where shard = ?", [shards[2]]
         )
         connection.execute(
-            "update runs.stages set input_count = 7 where stage = 'synthetic.npc' and shard = ?",
+            "update runs.stages set input_count = 7 where stage = 'synthetic.math' and shard = ?",
             [shards[2]],
         )
     watched.store.publish()
@@ -188,11 +208,9 @@ def test_at_night_runs_what_is_missing_outdated_or_failed_and_nothing_else(
     }
 
 
-def test_at_night_nothing_is_run_when_all_is_done(watched: Watched) -> None:
+def test_at_night_nothing_is_run_when_all_is_done(watched: Watched, served: Watched) -> None:
     assert "there is no" in str(watched.night())
-    watched.drop(1)
-    watched.serve()
-    assert watched.night() == "nothing to run; 0 stopped shards left alone"
+    assert served.night() == "nothing to run; 0 stopped shards left alone"
 
 
 def test_a_run_that_stopped_at_its_budget_is_not_retried_until_somebody_runs_it(
@@ -230,12 +248,12 @@ def test_at_night_a_shard_with_a_run_that_is_not_at_its_end_is_left_alone(
 def test_a_domain_that_is_switched_off_leaves_no_shard_unfinished(
     tmp_path: Path, kept_instance: dg.DagsterInstance
 ) -> None:
-    watched = Watched(tmp_path, kept_instance, domains=["math", "npc"])
+    watched = Watched(tmp_path, kept_instance, domains=["math", "tool"])
     watched.drop(1)
     [shard] = watched.register()
     watched.run(shard)
     with watched.store.transaction() as connection:
-        connection.execute("update runs.stages set input_count = 7 where stage like '%.npc'")
+        connection.execute("update runs.stages set input_count = 7 where stage like '%.tool'")
     watched.store.publish()
     assert watched.night() == {shard: "an input has changed"}
     assert isinstance(Watched(tmp_path, kept_instance, domains=["math"]).night(), str)
@@ -267,10 +285,9 @@ class Conditions:
         }
 
 
-def test_only_what_has_other_rows_is_followed_and_once(platform: Platform) -> None:
-    first, second = platform.register()
-    for shard in (first, second):
-        platform.run(shard)
+def test_only_what_has_other_rows_is_followed_and_once(finished_platform: Platform) -> None:
+    platform = finished_platform
+    first, _ = platform.shards()
     conditions = Conditions(platform)
     conditions.tick()
 

@@ -13,8 +13,8 @@ from assets.jobs import MAIN_JOB, REGISTER_JOB
 from assets.sensors import BATCH_SENSOR
 from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings, load_settings
-from tests.assets.conftest import QUIET
 from tests.support.batch_server import BatchServer, serve_batches
+from tests.support.platform import QUIET
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_finished_batch_is_fetched_and_its_shard_is_run_without_paying(
         shard = register(settings, instance)
 
         def lock_out() -> None:  # so that the run ends and its batch goes on
-            server.is_asked.wait(60)
+            server.is_asked.wait(600)
             server.key = "sk-another"
 
         locker = threading.Thread(target=lock_out)

@@ -9,7 +9,6 @@ import pytest
 from assets.definitions import build_definitions
 from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings
-from tests.assets.conftest import Platform
 from tests.support.checked_project import (
     LATER,
     NAMES,
@@ -20,17 +19,22 @@ from tests.support.checked_project import (
     kept_pair,
     results,
 )
+from tests.support.platform import Platform
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[CheckedProject, dict[str, str]]:
+def finished_project(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[CheckedProject, dict[str, str]]:
     return finish_project(tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture
-def project(finished: tuple[CheckedProject, dict[str, str]], tmp_path: Path) -> CheckedProject:
+def project(
+    finished_project: tuple[CheckedProject, dict[str, str]], tmp_path: Path
+) -> CheckedProject:
     """A copy of one's own."""
-    return copy_project(finished[0], tmp_path)
+    return copy_project(finished_project[0], tmp_path)
 
 
 @pytest.fixture
@@ -43,9 +47,9 @@ def math_only(tmp_path: Path, instance: dg.DagsterInstance) -> Platform:
 
 
 def test_the_main_job_runs_all_checks_and_passes_them(
-    finished: tuple[CheckedProject, dict[str, str]],
+    finished_project: tuple[CheckedProject, dict[str, str]],
 ) -> None:
-    project, outcomes = finished
+    project, outcomes = finished_project
     assert outcomes == dict.fromkeys(NAMES, "passed")
     for table in ("personas.duplicates", "synthetic.duplicates", "personas.related"):
         assert project.count(table) > 0, table

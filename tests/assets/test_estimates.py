@@ -9,7 +9,7 @@ from persona_pipeline.estimate import Estimate, estimate_run
 from persona_pipeline.llm.prices import PriceSetting
 from persona_pipeline.project import Project
 from persona_pipeline.store.store import Store
-from tests.assets.conftest import Platform
+from tests.support.platform import Platform
 
 
 def estimate(platform: Platform, shards: list[str], **changed: object) -> Estimate:
@@ -32,21 +32,18 @@ def test_before_a_run_every_stage_is_to_be_bought(platform: Platform) -> None:
     assert (matches.usd, matches.share) == (0.0, 1.0)
 
 
-def test_what_is_estimated_is_what_a_run_buys(platform: Platform) -> None:
-    shards = platform.register()
-    expected = estimate(platform, shards).calls
-    for shard in shards:
-        platform.run(shard)
-    bought = platform.store.query("select count(*) from llm.calls").item()
+def test_what_is_estimated_is_what_a_run_buys(
+    platform: Platform, finished_platform: Platform
+) -> None:
+    expected = estimate(platform, platform.register()).calls
+    bought = finished_platform.store.query("select count(*) from llm.calls").item()
     assert bought == pytest.approx(expected, abs=2)  # made-up personas are rejected like others
 
 
 def test_after_a_run_nothing_is_left_to_buy_and_a_changed_setting_buys_its_own(
-    platform: Platform,
+    finished_platform: Platform,
 ) -> None:
-    shards = platform.register()
-    for shard in shards:
-        platform.run(shard)
+    platform, shards = finished_platform, finished_platform.shards()
     again = estimate(platform, shards)
     assert (again.calls, again.tokens, again.usd, again.seconds) == (0, 0, 0.0, 0.0)
     assert sum(stage.reused for stage in again.stages) > 0
@@ -99,7 +96,7 @@ def test_asking_for_the_price_of_more_registers_and_stages_nothing(
 
     print_estimate(Console(width=120), platform.project)
 
-    assert "about 52 calls" in capsys.readouterr().out  # of all four documents
+    assert "about 28 calls" in capsys.readouterr().out  # of all four documents
     assert {p: p.read_bytes() for p in platform.settings.staging_dir.iterdir()} == staged
     assert platform.store.query("select shard, row_count from corpus.shards").rows() == shards
     assert not list(platform.settings.data_dir.glob(".aside-*"))

@@ -163,13 +163,13 @@ def code_server(folder: Path, *command: str) -> Iterator[str]:
     program = [sys.executable, "-m", "dagster", *kind, "-s", str(socket), "-f", "empty.py"]
     server = subprocess.Popen(program, cwd=folder, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not socket.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         yield json.dumps({"host": "localhost", "socket": str(socket)})
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        server.wait(timeout=300)
 
 
 def test_a_run_of_a_killed_command_is_ended_and_that_of_a_living_one_is_not(

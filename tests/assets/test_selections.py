@@ -9,8 +9,8 @@ from assets.jobs import MAIN_JOB, PERSONAS_JOB, SELECTIONS_JOB
 from persona_pipeline.estimate import estimate_run
 from persona_pipeline.hub.selection import Changes, changes_since
 from persona_pipeline.hub.selection_rules import Selection
-from tests.assets.conftest import Platform
 from tests.assets.test_assets import edges
+from tests.support.platform import Platform
 
 CHOSEN = "select persona_id from personas.selections where name = 'diverse' order by all"
 

@@ -1,8 +1,11 @@
 """Shards as partitions: several in a run, data versions, and what a failure leaves reported."""
 
+from itertools import product
+from pathlib import Path
+
 import dagster as dg
 
-from tests.assets.conftest import Platform
+from tests.support.platform import Platform
 
 KEYS = ["corpus/documents", "corpus/rejected", "personas/extracted", "personas/related"]
 DECIDING = ["personas/candidates", "personas/embeddings", "personas/fingerprints"]
@@ -23,18 +26,19 @@ def counts(platform: Platform, key: str) -> dict[str, object]:
     }
 
 
-def test_several_shards_in_one_run_make_what_a_run_each_makes(platform: Platform) -> None:
-    first, second = platform.register()
-    assert platform.materialize(*KEYS, *DECIDING, shard=first, to=second).success
-    together = {key: platform.rows(key.replace("/", ".")) for key in [*KEYS, *DECIDING]}
-    versions = {(key, s): platform.version(key, s) for key in KEYS for s in (first, second)}
+def test_several_shards_in_one_run_make_what_a_run_each_makes(
+    tmp_path: Path, instance: dg.DagsterInstance, finished_platform: Platform
+) -> None:
+    pages, keys = finished_platform.pages, [*KEYS, *DECIDING]
+    platform = Platform(tmp_path, instance, pages, shard_size=2)
+    first, second = shards = platform.register()
+    assert platform.materialize(*keys, shard=first, to=second).success
 
-    for shard in (first, second):
-        assert platform.materialize(*KEYS, *DECIDING, shard=shard).success
-
-    assert {key: platform.rows(key.replace("/", ".")) for key in [*KEYS, *DECIDING]} == together
-    again = {(key, s): platform.version(key, s) for key in KEYS for s in (first, second)}
-    assert again == versions
+    for key in keys:
+        table = key.replace("/", ".")
+        assert platform.rows(table) == finished_platform.rows(table), key
+    for key, shard in product(KEYS, shards):
+        assert platform.version(key, shard) == finished_platform.version(key, shard), key
 
 
 def test_every_shard_of_a_run_reports_its_own_rows_and_version(platform: Platform) -> None:
@@ -47,9 +51,11 @@ def test_every_shard_of_a_run_reports_its_own_rows_and_version(platform: Platfor
     assert len(versions) == 2
 
 
-def test_a_version_changes_with_the_rows_and_with_nothing_else(platform: Platform) -> None:
-    [first, _] = platform.register()
-    platform.materialize(*KEYS, shard=first)
+def test_a_version_changes_with_the_rows_and_with_nothing_else(
+    finished_platform: Platform,
+) -> None:
+    platform = finished_platform
+    first, _ = platform.shards()
     before = platform.version("personas/extracted", first)
 
     platform.materialize("personas/extracted", shard=first)
@@ -89,11 +95,10 @@ def test_assets_that_buy_take_some_shards_in_a_run_and_the_others_all(platform: 
 
 
 def test_a_later_shard_that_is_decided_again_is_reported_with_its_new_version(
-    platform: Platform,
+    finished_platform: Platform,
 ) -> None:
-    first, second = platform.register()
-    for shard in (first, second):
-        assert platform.materialize(*KEYS, *DECIDING, shard=shard).success
+    platform = finished_platform
+    first, second = platform.shards()
     copy_persona(platform, first, second)
     assert platform.materialize(*DECIDING[1:], shard=second).success
     assert platform.store.query("from personas.duplicates")["shard"].to_list() == [second]

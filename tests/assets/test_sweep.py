@@ -3,14 +3,13 @@ from base64 import b64decode
 import dagster as dg
 
 from assets.jobs import MAIN_JOB
-from tests.assets.conftest import Platform
+from tests.support.platform import Platform
 
 SWEEP = dg.AssetKey(["personas", "sweep"])
 
 
-def test_the_sweep_is_made_on_demand_and_shows_a_plot(platform: Platform) -> None:
-    for shard in platform.register():
-        assert platform.run(shard).success
+def test_the_sweep_is_made_on_demand_and_shows_a_plot(finished_platform: Platform) -> None:
+    platform = finished_platform
     assert platform.rows("personas.sweep") == []
     main = platform.definitions.resolve_job_def(MAIN_JOB)
     assert SWEEP not in main.asset_layer.executable_asset_keys

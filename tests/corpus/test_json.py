@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
@@ -256,7 +256,6 @@ lines_of_any_kind = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)  # each example writes a file
 @given(lines_of_any_kind)
 def test_every_line_that_is_not_blank_is_kept_or_rejected(lines: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:

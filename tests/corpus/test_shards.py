@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_pipeline.corpus.document import Document, RejectedDocument
@@ -143,7 +143,6 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(ROWS, st.integers(1, 7))
 def test_every_row_is_in_one_shard_as_a_document_or_with_a_reason(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Row], shard_size: int

@@ -6,8 +6,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.e2e.conftest import COMMAND, ROOT, command_environment, read_tables, run_command
 from tests.support.batch_server import BatchServer, serve_batches
+from tests.support.commands import COMMAND, ROOT, command_environment, read_tables, run_command
 
 STAGES = 3
 """Batches of an undisturbed run: text to persona, persona to persona, math."""
@@ -42,7 +42,7 @@ def end_after(
     time.sleep(random.Random(batches).choice([0.0, 0.005, 0.3]))
     run.send_signal(how)
     sent = time.monotonic()
-    return run.wait(timeout=60), time.monotonic() - sent
+    return run.wait(timeout=1200), time.monotonic() - sent
 
 
 def test_a_run_killed_while_each_of_its_batches_is_under_way_pays_for_each_once(
@@ -74,11 +74,11 @@ def test_a_run_killed_while_each_of_its_batches_is_under_way_pays_for_each_once(
 def test_ctrl_c_ends_a_waiting_run_at_once_and_the_next_collects(
     tmp_path: Path, pages: Path
 ) -> None:
-    with serve_batches(BatchServer(delay=600)) as server:
+    with serve_batches(BatchServer(delay=3600)) as server:
         settings = settings_for(server, pages, tmp_path / "data")
         status, seconds = end_after(1, signal.SIGINT, server, **settings)
         assert status == 130
-        assert seconds < 10
+        assert seconds < 600  # a fast machine takes 1; the batch takes an hour
         server.finish()
         assert run_command("run", "--batch", **settings).returncode == 0
         assert len(server.batches) == STAGES

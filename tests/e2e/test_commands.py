@@ -4,13 +4,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import read_tables, run_command
-from tests.e2e.served_model import serve_model
+from tests.support.commands import read_tables, run_command
+from tests.support.served_model import serve_model
 
 FREE = {"model": "fake/demo", "embedding_model": "fake/embedder"}
 DOMAINS = ["instruction", "knowledge", "logical_reasoning", "math", "npc", "tool"]
 
 
+def test_an_embedded_model_answers_in_the_form_that_it_is_asked_for(tmp_path: Path) -> None:
+    done = run_command(
+        "preview", "math", "--persona", "A lighthouse keeper who repairs radios.",
+        model="embedded/qwen2.5-coder-0.5b", data_dir=tmp_path / "data",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "problem" in done.stdout
+
+
+@pytest.mark.model
 def test_the_embedded_model_takes_wikipedia_pages_to_records_in_six_domains(
     tmp_path: Path,
 ) -> None:
@@ -208,7 +219,7 @@ def test_ten_kinds_of_broken_input_are_rejected_with_file_line_and_reason(
 
     done = run_command(
         "run", "--source", str(pages), "--documents", "all", "--model", "fake/demo",
-        data_dir=tmp_path / "data", embedding_model="fake/embedder",
+        data_dir=tmp_path / "data", embedding_model="fake/embedder", domains="math",
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,9 +11,9 @@ import dagster as dg
 import duckdb
 import pytest
 
-from tests.e2e.deployment import Deployment, deployed
-from tests.e2e.served_model import ServedModel, serve_model
-from tests.e2e.small_job import SmallJob, make_small_job
+from tests.support.deployment import Deployment, deployed
+from tests.support.served_model import ServedModel, serve_model
+from tests.support.small_job import SmallJob, make_small_job
 
 TEXT = "How {0} were caught in the bay, who went out for them, and what the village made of them. "
 
@@ -51,7 +51,7 @@ class Watcher:
         with duckdb.connect(str(snapshot), read_only=True) as connection:
             return connection.sql(sql).fetchall()
 
-    def wait(self, is_so: Callable[[], bool], seconds: float = 120) -> None:
+    def wait(self, is_so: Callable[[], bool], seconds: float = 1200) -> None:
         deadline = time.monotonic() + seconds
         while not is_so():
             if time.monotonic() > deadline:

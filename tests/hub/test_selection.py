@@ -15,6 +15,7 @@ from persona_pipeline.hub.selection import summarize_selection
 from persona_pipeline.project import Project
 from persona_pipeline.settings import load_settings
 from persona_pipeline.synthesis.records import SynthesisPlan, read_personas
+from tests.support.examples import FEWER
 from tests.support.selection_project import (
     WORDS,
     Persona,
@@ -56,9 +57,8 @@ def cosine_distance(left: Sequence[float], right: Sequence[float]) -> float:
     return float(1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-LAW = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+LAW = settings(FEWER, suppress_health_check=[HealthCheck.function_scoped_fixture])
+"""An example writes a hub of several shards, and selects from it."""
 
 
 @LAW

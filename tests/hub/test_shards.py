@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -26,6 +26,7 @@ from persona_pipeline.hub.plan import DedupPlan
 from persona_pipeline.hub.state import shards_without_vectors
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
+from tests.support.examples import FEWER
 
 MODEL = "fake/embedder"
 WORDS = [f"w{number}" for number in range(30)]
@@ -162,11 +163,7 @@ def test_the_order_in_which_shards_arrive_does_not_matter(project: Project, fres
     assert project.duplicates() == from_scratch(shards, fresh)
 
 
-@settings(
-    max_examples=6,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@FEWER  # an example compares up to eight shards, and all of them again from scratch
 @given(
     st.integers(0, 10_000),
     st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=6),

@@ -69,7 +69,7 @@ def test_a_batch_that_another_process_drops_is_bought(tmp_path: Path) -> None:
 
 def test_another_key_stops_the_run_and_the_record_stays(tmp_path: Path) -> None:
     with serve_batches(BatchServer(delay=60, key="sk-first-account")) as server:
-        stop_while_waiting(open_client(server, tmp_path, api_key="sk-first-account"), ONE)
+        stop_while_waiting(open_client(server, tmp_path, api_key="sk-first-account"), tmp_path, ONE)
         error = the_error(ask(open_client(server, tmp_path, api_key="sk-other-account"), ONE))
 
     [record] = records(tmp_path)
@@ -87,7 +87,7 @@ def test_a_server_that_refuses_the_key_was_sent_nothing(tmp_path: Path) -> None:
 
 def test_a_batch_that_another_process_waits_for_is_not_bought_again(tmp_path: Path) -> None:
     with serve_batches(BatchServer(delay=60)) as server:
-        stop_while_waiting(open_client(server, tmp_path), *MANY)
+        stop_while_waiting(open_client(server, tmp_path), tmp_path, *MANY)
         [other] = records(tmp_path)
         assert other.hold()
         client = open_client(server, tmp_path)
@@ -182,7 +182,7 @@ def test_batches_that_no_process_waits_for_are_collected_until_a_run_has_the_ans
     with serve_batches(BatchServer(delay=60)) as server:
         settings = batch_settings(server, tmp_path)
         assert collect(settings) == []
-        stop_while_waiting(open_client(server, tmp_path), *MANY)
+        stop_while_waiting(open_client(server, tmp_path), tmp_path, *MANY)
         assert collect(settings) == []
         [living] = records(tmp_path)
         living.hold()

@@ -131,7 +131,7 @@ def test_a_batch_over_the_quota_may_pass_later(tmp_path: Path) -> None:
 
 def test_what_a_stopped_process_submitted_is_collected_by_the_next(tmp_path: Path) -> None:
     with serve_batches(BatchServer(delay=60)) as server:
-        stop_while_waiting(open_client(server, tmp_path), *MANY)
+        stop_while_waiting(open_client(server, tmp_path), tmp_path, *MANY)
         server.finish()
         assert len(texts(ask(open_client(server, tmp_path), *MANY[2:], ONE))) == 6
 

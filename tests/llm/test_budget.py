@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
@@ -26,6 +26,7 @@ from persona_pipeline.llm.gateway.gateway import Gateway
 from persona_pipeline.llm.prices import Price
 from persona_pipeline.llm.prompts import object_schema
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
+from tests.support.examples import FEWER
 from tests.support.purchases import (
     GOOD,
     PRICE,
@@ -88,7 +89,7 @@ class Provider:
                 break
             drawn = self.turns[turn % len(self.turns)] % len(self.in_flight)
             self.in_flight.pop(drawn)[1].set_result(None)
-        await asyncio.wait_for(asyncio.gather(*tasks), 1)
+        await asyncio.wait_for(asyncio.gather(*tasks), 60)
 
     async def _call(self, call: Planned) -> None:
         try:
@@ -128,7 +129,6 @@ def is_within(cap: Cap, spent: Amount) -> bool:
     )
 
 
-@settings(deadline=None, max_examples=200)
 @given(
     st.lists(CALLS, max_size=25),
     CAPS,
@@ -213,7 +213,7 @@ def test_a_million_roundings_leave_nothing_reserved() -> None:
         for amount in amounts:
             budget.settle("hub", amount, NOTHING)
         with pytest.raises(BudgetExceeded):
-            await asyncio.wait_for(budget.reserve("hub", Amount(1, 1e6 + 1)), 1)
+            await asyncio.wait_for(budget.reserve("hub", Amount(1, 1e6 + 1)), 60)
 
     asyncio.run(spend())
 
@@ -352,7 +352,7 @@ def test_an_unusable_answer_is_in_the_journal_when_the_cap_stops_the_retry() -> 
     assert budget.spent.tokens == 15
 
 
-@settings(max_examples=25, deadline=None)
+@FEWER  # an example buys from a gateway with a journal
 @given(
     st.integers(0, 20_000), st.lists(st.sampled_from(["good", "bad", "cut", "lost"]), min_size=1)
 )

@@ -33,7 +33,7 @@ PRICE = Price(input=0.001, cached_input=0.001, output=0.0)
 def gateway_of(
     server: FaultyServer, folder: Path, *, budget: Budget | None = None, key: str | None = None
 ) -> Iterator[Gateway]:
-    client = EmbeddingClient(api_base=server.url, api_key=key, timeout=5)
+    client = EmbeddingClient(api_base=server.url, api_key=key, timeout=60)
     endpoint = ModelEndpoint(MODEL, client, RateLimiter(client.max_concurrency, start=BATCH), PRICE)
     with Journal(folder) as journal:
         yield Gateway(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_pipeline.llm.calls import Answer
@@ -20,6 +20,7 @@ from persona_pipeline.llm.progress import StageProgress, reporting_to
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 from persona_pipeline.personas.plan import PersonaPlan
 from persona_pipeline.personas.text_to_persona import text_to_persona
+from tests.support.examples import FEWER
 from tests.support.purchases import (
     GOOD,
     QUICK,
@@ -265,7 +266,7 @@ def _reply(request: object) -> str:
     return "broken" if json.loads(result)["persona"].endswith("r") else result
 
 
-@settings(max_examples=10, deadline=None)
+@FEWER  # an example buys twelve answers twice
 @given(st.integers(0, 1000), st.integers(1, 16))
 def test_the_tables_do_not_depend_on_the_order_in_which_answers_arrive(
     seed: int, max_concurrency: int

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_pipeline.llm.calls import Answer, Call
@@ -206,7 +206,6 @@ class Writers:
         }
 
 
-@settings(max_examples=60, deadline=None)
 @given(STEPS)
 def test_whatever_is_appended_committed_and_left_exactly_what_is_there_is_found(
     steps: list[tuple[str, int, int]],

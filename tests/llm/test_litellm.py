@@ -26,7 +26,7 @@ NOBODY = "http://127.0.0.1:1/v1"
 
 
 def ask(url: str, model: str = MODEL) -> ChatReply:
-    client = LiteLLMChatClient(api_base=url, timeout=5)
+    client = LiteLLMChatClient(api_base=url, timeout=60)
 
     async def once() -> ChatReply:
         try:
@@ -39,7 +39,7 @@ def ask(url: str, model: str = MODEL) -> ChatReply:
 
 def buy_from(server: FaultyServer, folder: Path, api_key: str | None = None) -> tuple[str, int]:
     """Return the status of the call, and how often the server was asked."""
-    client = LiteLLMChatClient(api_base=server.url, timeout=5, api_key=api_key)
+    client = LiteLLMChatClient(api_base=server.url, timeout=60, api_key=api_key)
     call = buy_one(client, make_request(model=MODEL), folder)
     return call.status, len(server.bodies)
 
@@ -96,7 +96,7 @@ def test_a_name_without_a_provider_or_a_key_is_fatal(
 ) -> None:
     for variable in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
         monkeypatch.delenv(variable, raising=False)
-    client = LiteLLMChatClient(timeout=5)
+    client = LiteLLMChatClient(timeout=60)
     with pytest.raises(CallError) as caught:
         asyncio.run(client.complete(make_request(model=model)))
     assert caught.value.kind is CallErrorKind.FATAL

@@ -72,7 +72,7 @@ def test_nothing_of_the_thread_is_left() -> None:
 
     before = threading.active_count()
     run_in_loop_thread(work, stop=never, grace=1)
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 60
     while threading.active_count() > before:
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -114,7 +114,7 @@ def interrupted(seconds_to_end: float, grace: float, how: str) -> tuple[list[str
         capture_output=True,
         text=True,
         check=True,
-        timeout=20,
+        timeout=300,
     )
     assert done.stderr == ""
     return done.stdout.split("\n")[:-1], time.monotonic() - started
@@ -124,12 +124,12 @@ def interrupted(seconds_to_end: float, grace: float, how: str) -> tuple[list[str
 def test_an_interrupt_ends_the_work_in_order_and_is_raised_whichever_thread_gets_it(
     how: str,
 ) -> None:
-    printed, seconds = interrupted(0.1, 15, how)
+    printed, seconds = interrupted(0.1, 600, how)
     assert printed == ["stopping", "in order", "interrupted"]
-    assert seconds < 10
+    assert seconds < 300
 
 
 def test_work_that_does_not_end_is_abandoned_after_the_grace() -> None:
-    printed, seconds = interrupted(60, 0.2, "process")
+    printed, seconds = interrupted(600, 0.2, "process")
     assert printed == ["stopping", "interrupted"]
-    assert seconds < 10
+    assert seconds < 300

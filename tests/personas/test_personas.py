@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from assets.metadata.tables import count_reasons
@@ -79,7 +79,6 @@ def test_two_pages_with_the_same_beginning_share_an_answer_and_have_their_own_pe
     assert matches["persona_id"].n_unique() == 2
 
 
-@settings(max_examples=15, deadline=None)
 @given(OUTCOMES, st.integers(0, 6))
 def test_no_page_is_lost_whatever_the_model_answers(outcomes: list[str], count: int) -> None:
     documents = pages(*(f"Page {number}." for number in range(count)))
@@ -151,7 +150,6 @@ def test_a_page_cannot_close_the_fence_from_its_title() -> None:
     assert INJECTION in inside
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.text(min_size=1, max_size=50), st.text(min_size=1, max_size=50))
 def test_pages_of_any_text_leave_the_rest_of_the_prompt_as_it_is(one: str, other: str) -> None:
     prompts = [asked_about(text, "Locks") for text in (one, other)]
@@ -267,7 +265,6 @@ def test_a_persona_that_breaks_a_rule_is_kept_for_the_rules_to_judge_but_not_ask
     assert rows.tables["personas.related"]["persona"].to_list() == [bad]
 
 
-@settings(max_examples=15, deadline=None)
 @given(OUTCOMES, st.integers(0, 3), st.integers(1, 3), st.integers(0, 3))
 def test_no_related_persona_is_lost_whatever_the_model_answers(
     outcomes: list[str], hops: int, fan_out: int, count: int

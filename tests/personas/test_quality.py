@@ -2,7 +2,7 @@
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_pipeline.personas.plan import PersonaPlan
@@ -176,7 +176,6 @@ def test_candidates_carry_their_origin_and_rejected_ones_their_reason() -> None:
 TEXTS = st.lists(st.sampled_from([GOOD, "Short.", "I keep " + GOOD, EXAMPLES[0]]) | st.text())
 
 
-@settings(max_examples=40, deadline=None)
 @given(TEXTS, TEXTS)
 def test_every_persona_ends_as_a_candidate_or_with_a_reason(
     extracted: list[str], related: list[str]

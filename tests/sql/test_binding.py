@@ -1,4 +1,4 @@
-"""Every SQL file binds against empty tables: no wrong column, table or parameter."""
+"""Every SQL statement binds against empty tables: no wrong column, table or parameter."""
 
 import re
 from pathlib import Path
@@ -11,6 +11,7 @@ from persona_pipeline import sql
 from persona_pipeline.dedup.resolve import PAIRS
 from persona_pipeline.sql import read_sql, sql_names
 from tests.sql.conftest import Tables
+from tests.sql.statements import MARK, PACKAGE, SUFFIX, sql_constants, text_constants
 
 FOLDER = Path(sql.__file__).parent.parent / "sql"
 FOLDERS = [
@@ -26,6 +27,8 @@ FOLDERS = [
     "search",
     "store",
 ]
+LONGEST_CONSTANT = 6
+"""Lines of a statement that may stand in the code; a longer one has a file."""
 ELSEWHERE = {"dedup", "examples", "migrations"}
 """Those of dedup have their own scratch tables and tests; every test here runs the migrations."""
 PARAMETERS = {
@@ -67,15 +70,19 @@ PARAMETERS = {
     "most_unusual": 0.05,
     "sampled": 1000,
 }
+STATEMENTS = {
+    **{name: read_sql(name) for folder in FOLDERS for name in sql_names(folder)},
+    **sql_constants(),
+}
 BOUGHT = "select * exclude (run_id, created_at) from llm.calls"
 
 
-@pytest.mark.parametrize("name", [name for folder in FOLDERS for name in sql_names(folder)])
+@pytest.mark.parametrize("name", STATEMENTS)
 def test_every_statement_binds_and_names_its_parameters(
     name: str, tables: Tables, tmp_path: Path
 ) -> None:
     (tmp_path / "journal.jsonl").touch()  # the working directory of every test
-    sql = read_sql(name)
+    sql = STATEMENTS[name]
     named = set(re.findall(r"\$([a-z_]+)", re.sub(r"--.*", "", sql)))
     tables.connection.register("texts", pl.DataFrame({"id": ["a"], "text": ["b"]}))
     wanted = pl.DataFrame({"shard": ["s1"], "persona_id": ["a"]})
@@ -93,12 +100,31 @@ def test_every_statement_binds_and_names_its_parameters(
         assert f"${parameter}" in re.sub(r"(?m)^[^-].*", "", sql), "not named in the first lines"
 
 
-@pytest.mark.parametrize("name", [name for folder in FOLDERS for name in sql_names(folder)])
+@pytest.mark.parametrize("name", STATEMENTS)
 def test_every_statement_says_what_one_row_is_and_what_it_reads(name: str) -> None:
-    sql = read_sql(name)
+    sql = STATEMENTS[name]
     assert re.match(r"-- One row\b.*[.:]", sql)
     assert re.search(r"-- .*reads: ", sql)
     assert re.match(r"\s*(?:with|select)\b", re.sub(r"(?m)^--.*", "", sql)), "a SELECT, no more"
+
+
+def test_a_statement_in_the_code_has_the_name_by_which_it_is_checked_here() -> None:
+    misnamed = [
+        f"{module}.{name}"
+        for module, name, text in text_constants()
+        if MARK in text and not name.endswith(SUFFIX)
+    ]
+    assert misnamed == []
+    assert len(sql_constants()) >= 19
+
+
+@pytest.mark.parametrize("name", sql_constants())
+def test_a_statement_in_the_code_is_short_and_used_by_its_module(name: str) -> None:
+    lines = [line for line in STATEMENTS[name].splitlines() if not line.startswith("--")]
+    assert len(lines) <= LONGEST_CONSTANT
+    *path, constant = name.split(".")
+    module = PACKAGE.joinpath(*path).with_suffix(".py").read_text(encoding="utf-8")
+    assert len(re.findall(rf"\b{constant}\b", module)) > 1
 
 
 def test_no_folder_of_statements_is_left_out() -> None:
@@ -139,3 +165,12 @@ def test_views_hold_nothing_before_the_first_run(tables: Tables) -> None:
 def test_a_view_with_a_wrong_column_would_not_be_made(tables: Tables) -> None:
     with pytest.raises(duckdb.BinderException):
         tables.connection.execute("create view marts.wrong as select no_such from llm.calls")
+
+
+def test_one_module_connects_to_duckdb_since_every_connection_needs_its_settings() -> None:
+    connecting = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if re.search(r"\bduckdb\.connect\(", path.read_text(encoding="utf-8"))
+    ]
+    assert connecting == ["sql.py"]

@@ -79,6 +79,15 @@ def test_every_table_and_column_has_a_description(snapshot: duckdb.DuckDBPyConne
     assert [table for table, _, _, row in rows if not row.startswith("One row is ")] == []
 
 
+def test_every_description_is_whole_and_short_and_no_chain_of_clauses() -> None:
+    rows = file_rows()
+    assert [row for row in rows if set(row) != {"table", "column", "description"}] == []
+    texts = [row["description"] for row in rows]
+    assert [text for text in texts if not text.endswith(".")] == []
+    assert [text for text in texts if ";" in text] == []
+    assert [text for text in texts if len(text) > 200] == []
+
+
 def test_no_description_is_of_a_table_or_column_that_is_not_there(
     snapshot: duckdb.DuckDBPyConnection,
 ) -> None:

@@ -7,7 +7,12 @@ from threading import Thread
 
 import polars as pl
 
+from persona_pipeline.hub.decisions import CANDIDATE_COUNTS_SQL
+from persona_pipeline.hub.state import DECIDED_SHARDS_SQL
 from persona_pipeline.sql import fetch, read_sql, sql_names
+from persona_pipeline.store.migrations import COLUMNS_SQL, VERSIONS_SQL
+from persona_pipeline.store.store import ANSWERS_BY_KEY_SQL
+from persona_pipeline.synthesis.records import HUB_OF_SHARD_SQL
 from tests.sql.conftest import MOMENT, Tables
 
 
@@ -23,14 +28,20 @@ def test_documents_of_a_shard(tables: Tables) -> None:
 
 
 def test_personas_of_a_shard(tables: Tables) -> None:
-    for table in ("extracted", "related", "candidates", "hub"):
+    queries = {
+        "extracted": read_sql("personas/extracted_of_shard"),
+        "related": read_sql("personas/related_of_shard"),
+        "candidates": read_sql("personas/candidates_of_shard"),
+        "hub": HUB_OF_SHARD_SQL,
+    }
+    for table, query in queries.items():
         rows = [
             {"persona_id": "b", "persona": "two"},
             {"persona_id": "a", "persona": "one"},
             {"persona_id": "c", "persona": "other", "shard": "s2"},
         ]
         tables.add(f"personas.{table}", *rows)
-        matches = tables.rows(read_sql(f"personas/{table}_of_shard"), shard="s1")
+        matches = tables.rows(query, shard="s1")
         assert [row[:2] for row in matches] == [("a", "one"), ("b", "two")]
 
 
@@ -68,7 +79,7 @@ def test_shards_with_candidates_or_a_former_comparison_stand_in_rank(tables: Tab
         ("s3", 2, 0, None, None, "v"),
         ("s4", 3, 1, moment, None, None),
     ]
-    counts = tables.rows(read_sql("personas/candidate_counts"), shards=["s4", "s3", "s2"])
+    counts = tables.rows(CANDIDATE_COUNTS_SQL, shards=["s4", "s3", "s2"])
     assert sorted(counts) == [("s2", 1), ("s4", 1)]
 
 
@@ -78,7 +89,7 @@ def test_shards_that_were_compared_or_decided_stand_in_rank(tables: Tables) -> N
     tables.add("runs.compared", {"version": "w"}, shard="s2")
     for shard in ("s4", "s2"):
         tables.add("runs.resolved", {"basis": "b"}, shard=shard)
-    assert tables.rows(read_sql("personas/decided_shards")) == [
+    assert tables.rows(DECIDED_SHARDS_SQL) == [
         ("s2", 0, "w", "b"),
         ("s3", 2, "v", None),
         ("s4", 3, None, "b"),
@@ -96,7 +107,7 @@ def test_a_hub_is_written_where_it_is_not_what_is_left_of_the_candidates(tables:
     assert tables.rows(read_sql("personas/hub_shards"), shard="s2") == [("s2",)]
 
 
-def read_line(tables: Tables, *shards: str) -> list[str]:
+def read_ranked_ids(tables: Tables, *shards: str) -> list[str]:
     parameters = {"shards": list(shards)}
     pairs = fetch(tables.connection, read_sql("personas/ranked_pairs"), parameters)
     tables.connection.register("ranked_pairs", pairs)
@@ -114,14 +125,14 @@ def test_only_who_is_like_another_one_has_a_rank(tables: Tables) -> None:
     tables.add("personas.pairs", {"layer": "semantic", "first_key": 3, "second_key": 5})
     tables.add("personas.duplicates", {"persona_id": "a", "kept_id": "e"}, shard="s2")
 
-    assert set(read_line(tables, "s4")) == {"d"}
-    assert set(read_line(tables, "s1")) == {"b", "c", "e"}
-    assert set(read_line(tables, "s2", "s1", "s3", "s4")) == {"a", "b", "c", "d", "e"}
+    assert set(read_ranked_ids(tables, "s4")) == {"d"}
+    assert set(read_ranked_ids(tables, "s1")) == {"b", "c", "e"}
+    assert set(read_ranked_ids(tables, "s2", "s1", "s3", "s4")) == {"a", "b", "c", "d", "e"}
     pairs = tables.rows(read_sql("personas/ranked_pairs"), shards=["s4"])
     assert [(layer, first, second) for layer, first, second, *_ in pairs] == [("jaccard", 1, 4)]
 
 
-def test_one_thread_reads_a_long_line_to_its_end(tables: Tables) -> None:
+def test_one_thread_reads_many_ranked_personas_to_their_end(tables: Tables) -> None:
     """Where results are streamed, DuckDB 1.5 hangs here: see `open_duckdb`."""
     rows = (
         "select 's1' as shard, 'p' || range as persona_id, range // 2 as set_key, range as text_key"
@@ -133,7 +144,7 @@ def test_one_thread_reads_a_long_line_to_its_end(tables: Tables) -> None:
     add_shards(tables)
     matches = list[int]()
 
-    reading = Thread(target=lambda: matches.append(len(read_line(tables, "s1"))), daemon=True)
+    reading = Thread(target=lambda: matches.append(len(read_ranked_ids(tables, "s1"))), daemon=True)
     reading.start()
     reading.join(timeout=60)
 
@@ -162,7 +173,7 @@ def test_the_hub_keeps_what_is_no_duplicate_and_knows_its_document(tables: Table
 def test_answers_are_found_by_their_keys_and_failed_calls_are_none(tables: Tables) -> None:
     calls = {"b": "ok", "a": "invalid", "c": "ok", "d": "failed"}
     tables.add("llm.calls", *[{"call_key": key, "status": calls[key]} for key in calls])
-    matches = tables.rows(read_sql("llm/answers_by_key"), keys="b,a,z,a,d")
+    matches = tables.rows(ANSWERS_BY_KEY_SQL, keys="b,a,z,a,d")
     assert matches == [("a", None, "invalid", None, None), ("b", None, "ok", None, None)]
 
 
@@ -236,7 +247,7 @@ def test_bought_calls_take_the_place_of_failures_and_of_nothing_else(
 
 
 def test_the_columns_and_the_tables_of_domains_are_listed(tables: Tables) -> None:
-    matches = tables.rows(read_sql("store/columns"), schema="runs", table="stages")
+    matches = tables.rows(COLUMNS_SQL, schema="runs", table="stages")
     assert [name for name, _ in matches] == [
         "shard", "stage", "input_count", "rows_in", "run_id", "created_at", "source",
         "input_version", "output_version",
@@ -249,7 +260,7 @@ def test_the_newest_versions_count(tables: Tables) -> None:
     tables.connection.execute(
         "insert into schema_views values ('b', now()), ('a', now() + interval 1 hour)"
     )
-    [(schema, views)] = tables.rows(read_sql("store/versions"))
+    [(schema, views)] = tables.rows(VERSIONS_SQL)
     assert (schema, views) == (len(sql_names("migrations")), "a")
 
 

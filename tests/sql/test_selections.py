@@ -4,6 +4,8 @@ import duckdb
 import polars as pl
 import pytest
 
+from persona_pipeline.hub.embeddings import LENGTHS_OF_PERSONAS_SQL
+from persona_pipeline.hub.selection import SELECTED_COUNT_SQL, SHARDS_OF_SELECTION_SQL
 from persona_pipeline.sql import read_sql
 from tests.sql.conftest import Tables
 
@@ -57,9 +59,7 @@ def test_a_selection_is_read_in_the_order_of_selection(selected: Tables) -> None
 
 
 def test_the_shards_of_a_selection_and_how_many_it_has_in_the_hub(selected: Tables) -> None:
-    shards, counting = (
-        read_sql(f"personas/{name}") for name in ("shards_of_selection", "selected_count")
-    )
+    shards, counting = SHARDS_OF_SELECTION_SQL, SELECTED_COUNT_SQL
     assert selected.rows(shards, name="diverse") == [("s1",), ("s2",)]
     assert selected.rows(shards, name="other") == [("s1",)]
     assert selected.rows(shards, name="none") == []
@@ -88,7 +88,7 @@ def test_lengths_of_vectors_are_those_of_the_wanted_and_the_model(tables: Tables
     wanted = pl.DataFrame({"shard": ["s1", "s1"], "persona_id": ["a", "b"]})
     tables.connection.register("wanted_personas", wanted)
     try:
-        matches = tables.rows(read_sql("personas/lengths_of_personas"), model="m")
+        matches = tables.rows(LENGTHS_OF_PERSONAS_SQL, model="m")
     finally:
         tables.connection.unregister("wanted_personas")
     assert sorted(matches) == [("s1", "a", 1), ("s1", "b", 1)]

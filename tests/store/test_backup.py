@@ -155,7 +155,8 @@ def test_nothing_is_replaced_while_a_run_works_on_a_shard(
     holder = (
         "import sys\nfrom pathlib import Path\nfrom persona_pipeline.locks import exclusive_lock\n"
     )
-    holder += "with exclusive_lock(Path(sys.argv[1])):\n    print('in', flush=True)\n    sys.stdin.read()\n"
+    holder += "with exclusive_lock(Path(sys.argv[1])):\n"
+    holder += "    print('in', flush=True)\n    sys.stdin.read()\n"
     command = [sys.executable, "-c", holder, str(settings.locks_dir / "s1")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as run:
         assert run.stdout is not None

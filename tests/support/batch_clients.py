@@ -56,13 +56,16 @@ def ask(client: BatchChatClient, *requests: ChatRequest, attempt: int = 0) -> Ou
     return asyncio.run(all_of_them())
 
 
-def stop_while_waiting(client: BatchChatClient, *requests: ChatRequest) -> None:
+def stop_while_waiting(client: BatchChatClient, folder: Path, *requests: ChatRequest) -> None:
     """Act as a process that ends once its batch is submitted."""
 
     async def wait_a_little() -> None:
         waiting = [asyncio.create_task(client.complete(request)) for request in requests]
-        done, _ = await asyncio.wait(waiting, timeout=1)
-        assert not done
+        is_submitted = False
+        while not is_submitted:  # the record names its batch
+            done, _ = await asyncio.wait(waiting, timeout=SOON)
+            assert not done
+            is_submitted = any(record.batch_id for record in records(folder))
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)

@@ -12,7 +12,7 @@ from assets.resources import StoreResource
 from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings
 from persona_pipeline.store.store import Store
-from tests.assets.conftest import QUIET, Platform
+from tests.support.platform import QUIET, Platform
 
 NAMES = {check.name for check in (*LAWS, *MEASURES)}
 LATER = "now() at time zone 'UTC' + interval 1 hour"

@@ -99,7 +99,7 @@ def meaning(sent: Sent) -> tuple[object, ...]:
     return sent.method, sent.path, sent.body, headers
 
 
-def both(server: FaultyServer, model: str, timeout: float = 5.0) -> list[tuple[object, ...]]:
+def both(server: FaultyServer, model: str, timeout: float = 60.0) -> list[tuple[object, ...]]:
     return [
         outcome(client(api_base=server.url, api_key=KEY, timeout=timeout), model)
         for client in CLIENTS

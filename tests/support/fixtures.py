@@ -62,7 +62,7 @@ def store(empty_database: Path, tmp_path: Path) -> Store:
     """A database of one's own, without a row."""
     for path in empty_database.iterdir():
         shutil.copy(path, tmp_path)
-    return Store(tmp_path / "pipeline.duckdb", tmp_path / "published.duckdb", lock_timeout=5)
+    return Store(tmp_path / "pipeline.duckdb", tmp_path / "published.duckdb", lock_timeout=60)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
@@ -152,7 +152,6 @@ def test_a_call_without_a_usable_answer_is_a_rejected_record(riddle: Domain) -> 
 OUTCOMES = st.lists(st.sampled_from(["good", "invalid", "failed"]), min_size=1, max_size=5)
 
 
-@settings(max_examples=15, deadline=None)
 @given(OUTCOMES, st.integers(0, 12), st.none() | st.integers(1, 8))
 def test_no_record_is_lost_whatever_the_model_answers(
     riddle: Domain, outcomes: list[str], count: int, limit: int | None
@@ -168,7 +167,6 @@ def test_no_record_is_lost_whatever_the_model_answers(
     assert rows.scope == {"synthetic.rejected": ("domain", "riddle")}
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.permutations(range(10)), st.integers(1, 10))
 def test_the_same_personas_are_chosen_in_any_order_of_input(
     riddle: Domain, order: list[int], limit: int

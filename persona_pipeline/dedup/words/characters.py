@@ -14,9 +14,10 @@ import csv
 from functools import cache
 from pathlib import Path
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
+
+from persona_pipeline.sql import open_duckdb
 
 TABLE = Path(__file__).parent / "characters.csv"
 GAP, WORD, SPACELESS, IGNORED = 0, 1, 2, 3
@@ -72,7 +73,7 @@ def read_characters() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     """What `load_characters` gives, as the DuckDB at hand sees it."""
     classes = np.zeros(CODE_POINTS, np.uint8)
     lower = np.arange(CASED, dtype=np.uint32)
-    with duckdb.connect() as conn:
+    with open_duckdb() as conn:
         for rule, kind in (
             (WORD_RULE, WORD),
             (SPACELESS_RULE, SPACELESS),

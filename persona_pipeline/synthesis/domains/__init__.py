@@ -1,1 +1,1 @@
-"""The built-in domains: a folder each, data and no code but for checks."""
+"""Hold the built-in domains: one folder each, with data and at most a check."""

@@ -58,7 +58,7 @@ def serve_postgres(programs: Path) -> Iterator[dict[str, str]]:
             yield environment
         finally:
             server.send_signal(signal.SIGINT)  # without waiting for who is connected
-            server.wait(timeout=30)
+            server.wait(timeout=300)
 
 
 def rows(environment: dict[str, str], query: str) -> list[tuple[object, ...]]:
@@ -93,7 +93,7 @@ def _connect(environment: dict[str, str]) -> "psycopg2.extensions.connection":
 
 
 def _wait_for(environment: dict[str, str], log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:
             _connect(environment).close()

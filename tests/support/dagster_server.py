@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import ROOT, command_environment
+from tests.support.commands import ROOT, command_environment
 
 
 def copy_checkout(copy: Path) -> Path:
@@ -47,7 +47,7 @@ def dagster_dev(checkout: Path, **settings: object) -> Iterator[str]:
     finally:
         os.killpg(server.pid, signal.SIGINT)
         try:
-            server.wait(timeout=30)
+            server.wait(timeout=120)
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
 
@@ -56,7 +56,7 @@ def ask(url: str, query: str, **variables: object) -> dict[str, Any]:
     """The first field of the answer of Dagster's GraphQL."""
     body = json.dumps({"query": query, "variables": variables}).encode()
     request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=300) as response:
         answer = json.load(response)
     assert "errors" not in answer, answer["errors"]
     [field] = answer["data"].values()
@@ -84,10 +84,10 @@ def register_source(home: Path, environment: Mapping[str, str]) -> None:
 
 
 def wait_for(url: str, log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         try:
-            urllib.request.urlopen(url, timeout=5).close()
+            urllib.request.urlopen(url, timeout=60).close()
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.5)
         else:

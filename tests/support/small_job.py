@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.conftest import write_pages
-from tests.e2e.served_model import ServedModel
+from tests.support.commands import write_pages
+from tests.support.served_model import ServedModel
 
 DOMAINS = ("riddle", "toast")
 IN_FLIGHT = 4

@@ -1,0 +1,149 @@
+"""The code location on the fake model, and a finished project that a test may change."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+
+from assets.definitions import build_definitions
+from assets.jobs import MAIN_JOB, REGISTER_JOB
+from assets.resources import Models
+from persona_pipeline.project import Project
+from persona_pipeline.settings import load_settings
+from persona_pipeline.store.store import Store
+
+DOMAINS = ("math", "tool")
+"""Of the six, two: one with a check of its own, one without options."""
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class Platform:
+    """The code location on the fake model, in a folder of its own, with two domains.
+
+    `pages`: the folder of the source, if it is another's.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        instance: dg.DagsterInstance,
+        pages: Path | None = None,
+        /,
+        **arguments: object,
+    ) -> None:
+        pages = pages or folder / "pages"
+        pages.mkdir(exist_ok=True)
+        self.settings = load_settings(
+            **{
+                "data_dir": folder / "data",
+                "source": str(pages),
+                "model": "fake/demo",
+                "embedding_model": "fake/embedder",
+                "domains": DOMAINS,
+                "min_chars": 10,
+                "documents": None,
+                **arguments,
+            }
+        )
+        self.pages = pages
+        self.models = Models(self.settings)
+        self.instance = instance
+        self.project = Project(self.settings)
+        self.definitions = build_definitions(self.project, self.models)
+        self.store = Store(self.settings.database, self.settings.snapshot)
+
+    def write_page(self, name: str, text: str) -> None:
+        (self.pages / f"{name}.txt").write_text(text, encoding="utf-8")
+
+    def register(self) -> list[str]:
+        job = self.definitions.resolve_job_def(REGISTER_JOB)
+        job.execute_in_process(instance=self.instance, run_config=QUIET)
+        return self.shards()
+
+    def shards(self) -> list[str]:
+        """The names of the registered shards, in order."""
+        shards = self.store.query("select shard from corpus.shards order by shard_number")
+        return shards["shard"].to_list()
+
+    def run(self, shard: str) -> dg.ExecuteInProcessResult:
+        job = self.definitions.resolve_job_def(MAIN_JOB)
+        return job.execute_in_process(
+            instance=self.instance, run_config=QUIET, partition_key=shard, raise_on_error=False
+        )
+
+    def materialize(
+        self, *keys: str, shard: str | None = None, to: str | None = None
+    ) -> dg.ExecuteInProcessResult:
+        """The assets of one shard, or of the shards from `shard` up to `to` in one run."""
+        tags = {
+            "dagster/asset_partition_range_start": shard or "",
+            "dagster/asset_partition_range_end": to or "",
+        }
+        job = self.definitions.resolve_implicit_global_asset_job_def()
+        return job.execute_in_process(
+            instance=self.instance,
+            run_config=QUIET,
+            partition_key=None if to else shard,
+            tags=tags if to else None,
+            asset_selection=[dg.AssetKey.from_user_string(key) for key in keys],
+            raise_on_error=False,
+        )
+
+    def materialization(self, key: str, shard: str) -> dg.AssetMaterialization:
+        """The latest of one shard of an asset."""
+        record = self.instance.get_latest_data_version_record(
+            dg.AssetKey.from_user_string(key), partition_key=shard
+        )
+        assert record is not None
+        assert record.asset_materialization is not None
+        return record.asset_materialization
+
+    def version(self, key: str, shard: str) -> str:
+        """The data version of one shard of an asset."""
+        return (self.materialization(key, shard).tags or {})["dagster/data_version"]
+
+    def rows(self, table: str) -> list[tuple[object, ...]]:
+        """The table's data, without what names the run."""
+        return self.store.query(
+            f"select * exclude (run_id, created_at) from {table} order by all"
+        ).rows()
+
+
+def open_platform(folder: Path, instance: dg.DagsterInstance, **arguments: object) -> Platform:
+    """Four pages in two shards, of which none is registered."""
+    result = Platform(folder, instance, shard_size=2, **arguments)
+    for number in range(4):
+        result.write_page(
+            f"page{number}", f"Page {number} tells how a {number}-arm windmill is built."
+        )
+    return result
+
+
+class KeptProject:
+    """A project that is made once, and put back before each test as it was.
+
+    It lies in the same folder each time: the database holds paths of its pages.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._kept = folder / "project", folder / "kept"
+        self.folder.mkdir(parents=True)
+
+    @contextmanager
+    def instance(self) -> Iterator[dg.DagsterInstance]:
+        """The project's Dagster instance, on disk."""
+        home = self.folder / "instance"
+        home.mkdir(exist_ok=True)
+        with dg.DagsterInstance.local_temp(str(home)) as kept:
+            yield kept
+
+    def keep(self) -> None:
+        """Remember all files as they are now."""
+        shutil.copytree(self.folder, self._kept)
+
+    def put_back(self) -> None:
+        """Make all files what they were."""
+        shutil.rmtree(self.folder)
+        shutil.copytree(self._kept, self.folder)
