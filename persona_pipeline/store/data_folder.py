@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 class DataFolder(BaseModel):
     """The data directory and the paths below it."""
 
-    data_dir: Path = Field(Path("data"), description="where everything a run writes is kept")
+    data_dir: Path = Field(Path("data"), description="Folder that holds everything a run writes.")
 
     @property
     def database(self) -> Path:

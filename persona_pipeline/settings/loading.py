@@ -1,0 +1,75 @@
+"""Read the settings, and say what is wrong with them."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import dotenv
+from pydantic import ValidationError
+from pydantic_settings import SettingsError as UnreadableSetting
+
+from persona_pipeline.errors import SettingsError, unknown_choice
+from persona_pipeline.settings.model import NESTED, Settings
+from persona_pipeline.settings.sources import (
+    CONFIG_VARIABLE,
+    ELSEWHERE,
+    PREFIX,
+    config_file,
+    rename_variables,
+    renamed_settings,
+)
+
+HIDDEN = {"api_key", "api_base", "watch"}
+"""Settings that may hold a password: an error does not repeat their values."""
+
+
+def load_settings(**arguments: Any) -> Settings:  # noqa: ANN401 - any setting
+    """Read the settings; `arguments` win over the environment and the file.
+
+    Variables of a `.env` file in the working directory are put into the environment, where the
+    environment has no other value.
+
+    Raises:
+        SettingsError: names the setting, what is wrong with it, and the choices.
+    """
+    dotenv.load_dotenv(Path(".env"), override=False)
+    rename_variables()
+    _refuse_unknown_variables()
+    if CONFIG_VARIABLE in os.environ and not config_file().is_file():
+        msg = f"{CONFIG_VARIABLE} names {config_file()}, which is not there"
+        raise SettingsError(msg)
+    try:
+        return Settings(**renamed_settings(arguments, "an argument"))
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{config_file()}: {error}"
+        raise SettingsError(msg) from error
+    except UnreadableSetting as error:
+        example = f"""{PREFIX}PERSONA_SOURCES='{{"math": "diverse"}}'"""
+        msg = f"{error}: {error.__cause__}; it is JSON, such as {example}"
+        raise SettingsError(msg) from error
+
+
+def _refuse_unknown_variables() -> None:
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | ELSEWHERE
+    for variable in os.environ:
+        if variable.startswith(PREFIX) and variable not in known:
+            raise SettingsError(unknown_choice("setting", variable, known))
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for item in error.errors(include_url=False, include_input=True):
+        name = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden" and len(item["loc"]) > 1:
+            *path, key = map(str, item["loc"])
+            fields = NESTED[path[0]].model_fields
+            problems.append(unknown_choice(f"key of setting {'.'.join(path)!r}:", key, fields))
+        elif item["type"] == "extra_forbidden":
+            problems.append(unknown_choice("setting", name, Settings.model_fields))
+        else:
+            shown = "" if name in HIDDEN else f" (got {item['input']!r})"
+            problems.append(f"setting {name!r}: {item['msg']}{shown}")
+    return "; ".join(problems)
