@@ -37,6 +37,10 @@ class FunnelCounts:
     """The selection that the rows were read from; None: all of upstream."""
 
 
+REJECTED = {"reason": pl.String, "detail": pl.String}
+"""What every table of rejected rows has."""
+
+
 @dataclass(frozen=True, slots=True)
 class StageRows:
     """The rows that one stage of one shard leaves behind, in place of those of its last run."""
@@ -50,6 +54,17 @@ class StageRows:
     scope: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """For tables that several stages share: the column and value that mark this stage's rows."""
 
+    @property
+    def kept(self) -> pl.DataFrame:
+        """The rows of the stage's own table: what it keeps."""
+        return next(rows for table, rows in self.tables.items() if not _is_rejected(table))
+
+    @property
+    def rejected(self) -> pl.DataFrame:
+        """The rows that the stage turned away, each with its reason."""
+        turned_away = [rows for table, rows in self.tables.items() if _is_rejected(table)]
+        return turned_away[0] if turned_away else pl.DataFrame(schema=REJECTED)
+
     def version(self) -> str:
         """Return a hash (16 hex digits) of the ids that the stage made, in any order.
 
@@ -59,9 +74,13 @@ class StageRows:
         total = 0
         for table, rows in sorted(self.tables.items()):
             ids = [name for name in IDS if name in rows.columns]
-            if ids and not table.endswith(".rejected"):
+            if ids and not _is_rejected(table):
                 total += int(rows.select(pl.struct(ids).hash(0).cast(pl.UInt64)).sum().item() or 0)
         return f"{total % 2**64:016x}"
+
+
+def _is_rejected(table: str) -> bool:
+    return table.endswith(".rejected")
 
 
 def frame(rows: Iterable[Mapping[str, Any]], schema: Mapping[str, Any]) -> pl.DataFrame:
