@@ -99,6 +99,7 @@ def test_vectors_are_joined_by_the_id_column_of_the_table() -> None:
     duplicates = find_duplicates(texts, embeddings=vectors, id="n", rank="n")
 
     assert removed(duplicates) == [(2, 1, "semantic")]
+    assert len(find_duplicates(texts, vectors, Thresholds(0.9, 1.0), id="n")) == 0
 
 
 def test_the_example_of_the_documentation_runs() -> None:
