@@ -43,6 +43,6 @@ def test_the_notebook_runs_on_a_snapshot_and_shows_what_it_says(
     assert funnel["is_balanced"].all()
     assert isinstance(pairs, pl.DataFrame)
     assert isinstance(removed, pl.DataFrame)
-    assert removed["kept_id"].to_list() == [1]
+    assert removed["kept_id"].to_list() == [2]
     assert isinstance(written, pl.DataFrame)
     assert "1 of 4 removed: exact 1" in capsys.readouterr().out
