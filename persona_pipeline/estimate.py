@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from persona_pipeline.corpus.shards import load_shard
-from persona_pipeline.dedup.duplicates import CANDIDATES, find_duplicates
+from persona_pipeline.dedup.duplicates import find_duplicates
 from persona_pipeline.hub.selection import selected_count
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.clients.embedded import SLOTS
@@ -40,6 +40,13 @@ USUAL_SLOTS = 32
 """Calls in flight that most servers take: where the rate limiter starts, too."""
 UNKNOWN_LENGTH = 0.4
 """Share of the allowed answer that is used, where no earlier answer says."""
+
+RANKED = {
+    "persona_id": pl.String(),
+    "persona": pl.String(),
+    "shard_number": pl.Int64(),
+    "quality": pl.Float64(),
+}
 
 
 @dataclass(slots=True)
@@ -122,7 +129,7 @@ class _Rehearsal:
     def run(self, staged: Mapping[str, Path]) -> None:
         """Rehearse whole shards in their order: duplicates are those of an earlier one."""
         self.past = self._past()
-        everyone = pl.DataFrame(schema={**CANDIDATES, "quality": pl.Float64()})
+        everyone = pl.DataFrame(schema=RANKED)
         hubs: dict[str, pl.DataFrame] = {}
         for number, (shard, path) in enumerate(staged.items()):
             documents = load_shard(shard, path).tables["corpus.documents"]
@@ -185,7 +192,18 @@ class _Rehearsal:
         )
         vectors = vectors.join(everyone, on="persona_id", how="semi")
         plan = self.project.dedup_plan
-        return find_duplicates(everyone, vectors, plan.thresholds, plan.comparison, plan.resources)
+        duplicates = find_duplicates(
+            everyone,
+            vectors,
+            id="persona_id",
+            text="persona",
+            rank="shard_number",
+            quality="quality",
+            thresholds=plan.thresholds,
+            comparison=plan.comparison,
+            resources=plan.resources,
+        )
+        return duplicates.removed
 
     def _embed(self, candidates: pl.DataFrame, shard: str) -> None:
         model = self.project.settings.embedding_model

@@ -20,7 +20,6 @@ MODULES = {
     "pending_shards",
     "project",
     "reasons",
-    "settings",
     "sql",
     "stage_names",
 }
@@ -32,6 +31,7 @@ FOLDERS = {
     "hub",
     "llm",
     "personas",
+    "settings",
     "store",
     "synthesis",
 }

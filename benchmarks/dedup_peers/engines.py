@@ -51,9 +51,7 @@ TEXT = (
 )
 EMBEDDINGS = (
     Engine("ours", "dedup_peers/ours_semantic.py", is_ours=True, reads="npy"),
-    Engine(
-        "ours-cells", "dedup_peers/ours_semantic.py", variant="cells", is_ours=True, reads="npy"
-    ),
+    Engine("ours-ivf", "dedup_peers/ours_semantic.py", variant="ivf", is_ours=True, reads="npy"),
     Engine("semhash", "dedup_peers/semhash_vectors.py", reads="npy"),
     Engine("faiss-flat", "dedup_peers/faiss_index.py", variant="flat", reads="npy"),
     Engine("faiss-ivf", "dedup_peers/faiss_index.py", variant="ivf", reads="npy"),

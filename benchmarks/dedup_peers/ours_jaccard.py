@@ -6,7 +6,8 @@ from itertools import combinations, product
 import polars as pl
 from adapter import Found, Job, measure, read_job
 
-from persona_pipeline.dedup.duplicates import compare_texts, find_duplicates
+from persona_pipeline.dedup.comparison import compare_texts
+from persona_pipeline.dedup.duplicates import find_duplicates
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Comparison, Thresholds
 
@@ -17,10 +18,10 @@ LISTED_ROWS = 50_000
 
 
 def find(personas: pl.DataFrame, job: Job) -> Found:
-    """Surface layer only; ids are row numbers."""
+    """Find duplicates in the Jaccard layer only; ids are row numbers."""
     thresholds = Thresholds(jaccard=job.threshold, cosine=None)
-    duplicates = find_duplicates(personas, None, thresholds, resources=Resources(MEMORY))
-    removed = duplicates["persona_id"].cast(pl.Int64).to_list()
+    duplicates = find_duplicates(personas, thresholds=thresholds, resources=Resources(MEMORY))
+    removed = duplicates.removed["id"].to_list()
     is_listed = len(personas) <= LISTED_ROWS
     return Found(removed=removed, pairs=_row_pairs(personas, thresholds) if is_listed else None)
 
@@ -28,9 +29,10 @@ def find(personas: pl.DataFrame, job: Job) -> Found:
 def _row_pairs(personas: pl.DataFrame, thresholds: Thresholds) -> Iterator[tuple[int, int]]:
     """All similar pairs as row numbers: read after the clock has stopped, so found once more."""
     comparison = Comparison.for_thresholds(thresholds)
-    fingerprints, pairs = compare_texts(personas, None, comparison, Resources(MEMORY))
-    rows = fingerprints.select("set_key", pl.col("persona_id").cast(pl.Int64))
-    members = {key: of_set["persona_id"].to_list() for (key,), of_set in rows.group_by("set_key")}
+    ranked = personas.with_columns(rank=pl.lit(0, pl.Int64))
+    fingerprints, pairs = compare_texts(ranked, None, comparison, Resources(MEMORY))
+    rows = fingerprints.select("set_key", "id")
+    members = {key: of_set["id"].to_list() for (key,), of_set in rows.group_by("set_key")}
     for left, right in pairs.select("first_key", "second_key").iter_rows():
         yield from product(members[left], members[right])
     for of_set in members.values():
@@ -41,10 +43,7 @@ def main() -> None:
     """Read the Parquet file as the pipeline would hold it."""
     job = read_job()
     personas = pl.read_parquet(job.source, columns=["persona"], n_rows=job.rows)
-    numbered = personas.with_row_index("persona_id").with_columns(
-        pl.col("persona_id").cast(pl.String), shard_number=pl.lit(0, pl.Int64)
-    )
-    measure(find, numbered, job)
+    measure(find, personas.rename({"persona": "text"}).with_row_index("id"), job)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Ours: similar vectors, all pairs exactly or in cells."""
+"""Ours: similar vectors, all pairs exactly or by an IVF index."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,10 +9,10 @@ from persona_pipeline.dedup.vectors.ivf import ivf_pairs, train_ivf
 
 
 def find(vectors: npt.NDArray[np.float32], job: Job) -> Found:
-    """The semantic layer's own searches; cells are learned from all vectors."""
-    if job.variant == "cells":
-        cells = train_ivf(vectors, job.threshold)
-        first, second, _ = ivf_pairs(vectors, job.threshold, cells)
+    """The semantic layer's own searches; the index is trained on all vectors."""
+    if job.variant == "ivf":
+        index = train_ivf(vectors, job.threshold)
+        first, second, _ = ivf_pairs(vectors, job.threshold, index)
     else:
         first, second, _ = similar_pairs(vectors, job.threshold)
     return Found(pairs=zip(first.tolist(), second.tolist(), strict=True))

@@ -1,1 +1,1 @@
-"""Which personas say the same thing as one already kept, and which one is kept."""
+"""Find texts that say the same as another one, and decide which of them stay."""

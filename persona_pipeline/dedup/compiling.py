@@ -1,6 +1,6 @@
-"""How the kernels are compiled: by Numba, once per machine and version of their sources.
+"""Compile the kernels by Numba, once per machine and version of their sources.
 
-The machine code is kept in the user's cache, not beside the sources: those may be read-only, and
+The machine code is stored in the user's cache, not beside the sources. Those may be read-only, and
 Numba would not see that a function which one kernel takes from another has changed.
 """
 
@@ -16,7 +16,10 @@ from persona_pipeline.artifacts.packages import cache_dir
 
 
 def _keep_machine_code() -> bool:
-    """Whether there is a place for it; without one, every process compiles for 5 seconds."""
+    """Choose the folder of the machine code, and return whether there is one.
+
+    Without it, every process compiles for 5 seconds.
+    """
     sources = b"".join(
         path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*kernel.py"))
     )
@@ -35,15 +38,18 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def compiled(function: Function) -> Function:
-    """Compile; it frees the GIL."""
+    """Compile a function so that it frees the GIL."""
     return cast("Function", njit(cache=_IS_KEPT, nogil=True)(function))
 
 
 def inlined(function: Function) -> Function:
-    """Compile into every caller."""
+    """Compile a function into every caller."""
     return cast("Function", njit(cache=_IS_KEPT, nogil=True, inline="always")(function))
 
 
 def proposing(function: Function) -> Function:
-    """Compile with sums in vector registers, added in any order: for what does not decide."""
+    """Compile a function with sums added in any order, in vector registers.
+
+    It serves what proposes pairs, not what decides.
+    """
     return cast("Function", njit(cache=_IS_KEPT, nogil=True, fastmath=True)(function))

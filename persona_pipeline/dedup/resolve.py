@@ -1,4 +1,4 @@
-"""Which of the similar personas stay: greedy keep-first, by rounds of joins."""
+"""Decide which of the similar rows stay: greedy keep-first, by rounds of joins."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +11,18 @@ from persona_pipeline.dedup.rules import FUZZY_FROM, TOLERANCE, Thresholds
 from persona_pipeline.dedup.scratch import Scratch, open_scratch
 
 OFF: Final = 1e9
-"""A threshold that nothing reaches."""
+"""A threshold that no similarity reaches."""
 
 FINGERPRINTS = {
-    "persona_id": pl.String(),
-    "shard_number": pl.Int64(),
+    "id": pl.String(),
+    "rank": pl.Int64(),
     "quality": pl.Float64(),
     "sequence_key": pl.UInt64(),
     "set_key": pl.UInt64(),
     "text_key": pl.UInt64(),
 }
-NUMBERED = ("place", "shard_number", "sequence_key", "set_key", "text_key")
+"""One row per row of the table. `id` has the dtype that the caller's column has."""
+PLACED = ("place", "rank", "sequence_key", "set_key", "text_key")
 PAIRS = {
     "layer": pl.String(),
     "first_key": pl.UInt64(),
@@ -29,50 +30,75 @@ PAIRS = {
     "similarity": pl.Float64(),
     "fuzzy_score": pl.Float64(),
 }
+"""One row per similar pair. The keys are text keys in the layer semantic, else set keys."""
+EXACT_KEYS = {
+    "id": pl.String(),
+    "layer": pl.String(),
+    "layer_order": pl.Int64(),
+    "key": pl.UInt64(),
+}
+"""One row per row of the table and exact key that it shares with others.
+
+`layer_order` is below 1: exact keys come before all other layers.
+"""
 
 
 class Resolver:
-    """Similar personas ranked, whoever comes first is kept, and their pairs."""
+    """Similar rows in their ranking, and the pairs that decide which of them stay."""
 
-    def __init__(self, scratch: Scratch, fingerprints: pl.DataFrame, pairs: pl.DataFrame) -> None:
-        """The earlier shard, then the better quality, then a stable hash of the text, then the id.
+    def __init__(
+        self,
+        scratch: Scratch,
+        fingerprints: pl.DataFrame,
+        pairs: pl.DataFrame,
+        exact_keys: pl.DataFrame | None = None,
+    ) -> None:
+        """Rank by `rank`, then the better quality, then a stable hash of the text, then the id.
 
-        The ids stay here: rounds on numbers alone take half as long.
+        The ids stay in Polars: rounds on numbers alone take half as long.
         """
-        order = (pl.col("shard_number"), -pl.col("quality"), "text_key", "persona_id")
+        order = (pl.col("rank"), -pl.col("quality"), "text_key", "id")
         ranked = fingerprints.sort(*order).with_row_index("place")
-        self._persona_ids, self._scratch = ranked["persona_id"], scratch
-        scratch.load("fingerprints", ranked.select(*NUMBERED))
+        self._ids, self._scratch = ranked["id"], scratch
+        scratch.load("fingerprints", ranked.select(*PLACED))
         scratch.load("pairs", pairs.select(*PAIRS))
+        scratch.load("exact_keys", _place_keys(ranked, exact_keys))
 
-    def resolve(self, thresholds: Thresholds, *, from_shard: int | None = None) -> pl.DataFrame:
-        """One row per persona to remove, and because of which.
+    def resolve(self, thresholds: Thresholds, *, from_rank: int | None = None) -> pl.DataFrame:
+        """Return one row per row to remove, with its keeper.
 
-        Columns: persona_id, kept_id, layer, similarity, threshold, fuzzy_score.
+        The kept rows are the lexicographically first maximal independent set: in the order of the
+        ranking, a row stays unless one that stayed is similar to it in any layer. So no two kept
+        rows are similar, and each removed row is similar to a kept row before it. Connected
+        components promise neither. A round keeps every row that no undecided row precedes. A few
+        rounds decide all.
 
-        The kept ones are the lexicographically first maximal independent set: walking down the
-        line, a persona stays unless one that stayed is similar to it, in any layer. So no two kept
-        ones are similar, and each removed one is similar to a kept one before it; connected
-        components promise neither. A round keeps everyone whom no undecided persona precedes; a few
-        rounds do.
+        The keeper is the most similar kept row *before* the removed one, in the first layer that
+        has one; the first in the ranking of equally similar ones. A later row is never a keeper,
+        however similar, because a new shard must not rewrite an old one.
 
-        The keeper is the most similar kept persona *before* the removed one, of the first layer
-        that has one. A later persona is never a keeper, however similar: a new shard must not
-        rewrite an old one. So shards before `from_shard` are left as they are: whoever is given of
-        them stays, and those that they lost must not be given.
+        Args:
+            thresholds: where each layer sets its threshold.
+            from_rank: decide about rows from this rank on; rows before it are kept. The caller
+                leaves out those that were removed. Default: decide about all.
+
+        Returns:
+            id, kept_id (both of the dtype of the fingerprints' ids), layer (String), similarity
+            (Jaccard or cosine), threshold (of that layer) and fuzzy_score (of 100, null where none
+            was computed), all Float64. Sorted by id.
         """
         scratch = self._scratch
         scratch.create("links", {**at_or_above(thresholds), "fuzzy_from": FUZZY_FROM - TOLERANCE})
         scratch.create("conflicting")
-        first = -1 if from_shard is None else from_shard
+        first = -1 if from_rank is None else from_rank
         scratch.run(
             "create or replace table undecided as select place, set_key, text_key from conflicting "
-            f"where shard_number >= {first}"
+            f"where rank >= {first}"
         )
         scratch.run("create or replace table open_places as select place from undecided")
         scratch.run(
             "create or replace table kept_now as select place, set_key, text_key from conflicting "
-            f"where shard_number < {first}"
+            f"where rank < {first}"
         )
         scratch.run("create or replace table kept as select place from kept_now")
         while True:
@@ -85,32 +111,49 @@ class Resolver:
         scratch.run(
             "create or replace table removed as from open_places anti join kept using (place)"
         )
-        return self._named(scratch.fetch("dedup/keepers", at_or_above(thresholds, tolerance=0.0)))
+        return self._with_ids(
+            scratch.fetch("dedup/keepers", at_or_above(thresholds, tolerance=0.0))
+        )
 
-    def _named(self, matches: pl.DataFrame) -> pl.DataFrame:
-        """With ids instead of places, sorted by them."""
-        persona_ids, kept_ids = (
-            self._persona_ids.gather(matches[place]) for place in ("place", "kept_place")
+    def _with_ids(self, keepers: pl.DataFrame) -> pl.DataFrame:
+        """Put ids in the place of places, and sort by them."""
+        ids, kept_ids = (self._ids.gather(keepers[place]) for place in ("place", "kept_place"))
+        named = keepers.select(
+            ids.alias("id"), kept_ids.alias("kept_id"), pl.exclude("place", "kept_place")
         )
-        named = matches.select(
-            persona_ids.alias("persona_id"),
-            kept_ids.alias("kept_id"),
-            pl.exclude("place", "kept_place"),
-        )
-        return named.sort("persona_id")
+        return named.sort("id")
+
+
+def _place_keys(ranked: pl.DataFrame, exact_keys: pl.DataFrame | None) -> pl.DataFrame:
+    """Return place, layer, layer_order and key of each exact key."""
+    columns = [name for name in EXACT_KEYS if name != "id"]
+    if exact_keys is None:
+        nothing = pl.DataFrame(schema=EXACT_KEYS).select(columns)
+        return ranked.select("place").clear().hstack(nothing)
+    return ranked.select("id", "place").join(exact_keys, on="id").select("place", *columns)
 
 
 @contextmanager
 def open_resolver(
-    fingerprints: pl.DataFrame, pairs: pl.DataFrame, resources: Resources
+    fingerprints: pl.DataFrame,
+    pairs: pl.DataFrame,
+    resources: Resources,
+    exact_keys: pl.DataFrame | None = None,
 ) -> Iterator[Resolver]:
-    """The line, in a scratch database of its own."""
+    """Open a resolver in a scratch database of its own.
+
+    Args:
+        fingerprints: `FINGERPRINTS`; rows that are like no other one may be left out.
+        pairs: `PAIRS`.
+        resources: memory and threads of the database.
+        exact_keys: `EXACT_KEYS`; default: none.
+    """
     with open_scratch(memory_limit=resources.memory_bytes, threads=resources.threads) as scratch:
-        yield Resolver(scratch, fingerprints, pairs)
+        yield Resolver(scratch, fingerprints, pairs, exact_keys)
 
 
 def at_or_above(thresholds: Thresholds, tolerance: float = TOLERANCE) -> dict[str, float]:
-    """The parameters of `sql/dedup/links.sql`: from where on a pair is one of its layer."""
+    """Return the parameters of `sql/dedup/links.sql`: the similarity from which a pair counts."""
     limits = {
         "jaccard": thresholds.jaccard,
         "fuzzy": thresholds.fuzzy,

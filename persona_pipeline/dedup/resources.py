@@ -1,4 +1,4 @@
-"""What deduplication may take, and what happens when that is not enough."""
+"""Bound what deduplication may take, and say what to do when that is not enough."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,46 +6,49 @@ from dataclasses import dataclass
 from persona_pipeline.errors import MemoryLimitError
 
 PAIR_BYTES = 300
-"""Of a similar pair on its way from the join to the database: 8 million took 2.4 GB at the peak."""
+"""Bytes of a similar pair on its way from the join to the database: 8 million took 2.4 GB."""
 
 LEAST_MEMORY = 64_000_000
-"""Bytes that it takes whatever is set; from some 4 MB down, DuckDB cannot even begin."""
+"""Bytes that it takes whatever is set: below some 4 MB, DuckDB cannot even begin."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a comparison may take, and whom it tells how far it is."""
+    """Memory and threads that a comparison may take, and whom it tells how far it is."""
 
     memory_bytes: int = 2_000_000_000
     threads: int = 2
     report: Callable[[int, int], object] = lambda _done, _total: None
-    """Called with the keys joined so far, and all there are."""
+    """Called with the number of keys joined so far, and of all keys."""
 
     def check_vectors(self, count: int, length: int) -> None:
-        """That so many vectors have room, twice: the farthest points are looked for in copies.
+        """Check that `count` vectors of `length` float32 numbers fit twice into the memory.
+
+        The farthest points are selected from copies.
 
         Raises:
-            MemoryLimitError: they have not.
+            MemoryLimitError: they do not fit.
         """
         if 8 * count * length > max(self.memory_bytes, LEAST_MEMORY):
             msg = (
                 f"to spread {count:,} personas takes {8 * count * length / 1e9:.1f} GB for their "
-                f"vectors, and dedup_memory is {self.memory_bytes / 1e9:.1f} GB. Set it higher, give "
-                "the selection lower thresholds, or choose the first of the hub (method = 'first')"
+                f"vectors, and dedup_memory is {self.memory_bytes / 1e9:.1f} GB. Set it higher, "
+                "give the selection lower thresholds, or choose the first of the hub "
+                "(method = 'first')"
             )
             raise MemoryLimitError(msg)
 
     def check_pairs(self, count: int, at_least: str) -> None:
-        """That so many pairs have room.
+        """Check that `count` pairs fit into the memory; `at_least` says which pairs.
 
         Raises:
-            MemoryLimitError: they have not.
+            MemoryLimitError: they do not fit.
         """
         if count * PAIR_BYTES > max(self.memory_bytes, LEAST_MEMORY):
             msg = (
-                f"over {count:,} pairs of personas have a {at_least}: more than fit into a memory "
-                f"of {self.memory_bytes / 1e9:.1f} GB. Set dedup_memory higher, or look for fewer "
-                "pairs: store_pairs_from and the thresholds higher. Most come from a few templates that differ "
-                "in a word"
+                f"over {count:,} pairs of texts have a {at_least}: more than fit into a memory "
+                f"of {self.memory_bytes / 1e9:.1f} GB. Set dedup_memory higher, or search for "
+                "fewer pairs: set store_pairs_from and the thresholds higher. Most pairs come from "
+                "a few templates that differ in a word"
             )
             raise MemoryLimitError(msg)

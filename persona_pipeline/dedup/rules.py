@@ -1,4 +1,4 @@
-"""What is asked of deduplication: which pairs are looked for, and which of them are duplicates."""
+"""Say which pairs are searched for, and which of them are duplicates."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -7,26 +7,30 @@ from persona_pipeline.errors import SettingsError, unknown_choice
 from persona_pipeline.hashing import versioned_text
 
 TOLERANCE: Final = 1e-9
-"""A similarity is at the threshold from this far below it: a float may fall short of 0.9."""
+"""How far below a threshold a similarity still counts: a float may fall short of 0.9."""
 FUZZY_FROM: Final = 0.7
-"""Jaccard similarity from which on a second opinion is asked: at 12 words, one of them replaced
-gives 0.846, two give 0.714."""
+"""Jaccard similarity from which spelling is compared: of 12 words, one replaced gives 0.846, two
+give 0.714."""
 Method = Literal["exact", "minhash128", "minhash128-verified"]
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """From where on two are duplicates (arXiv 2406.20094, section 2.3); None: not asked."""
+    """The similarity from which two texts are duplicates, per layer; None: the layer is off.
+
+    The defaults are those of arXiv 2406.20094, section 2.3.
+    """
 
     jaccard: float = 0.9
-    """Surface layer: words in common / words in either."""
+    """Jaccard layer: distinct words in both texts / distinct words in either, above 0 up to 1."""
     cosine: float | None = 0.9
-    """Semantic layer: of the angle between the embeddings."""
+    """Semantic layer: cosine of the angle between the embeddings, above 0 up to 1."""
     fuzzy: float | None = None
-    """Second opinion below the Jaccard threshold: rapidfuzz's ratio of the sorted words, of 100."""
+    """Fuzzy layer, below the Jaccard threshold and from 0.7 on: rapidfuzz's ratio of the sorted
+    distinct words, above 1 up to 100."""
 
     def __post_init__(self) -> None:
-        """Turns away what no similarity could be compared with."""
+        """Refuse a threshold that no similarity can meet."""
         most = {"jaccard": 1, "cosine": 1, "fuzzy": 100}
         for name, limit in most.items():
             value: float | None = getattr(self, name)
@@ -46,20 +50,20 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What pairs are looked for; thresholds choose among them, again and again, without a new join.
-
-    `min_jaccard`, `min_cosine`: pairs from here on; None: no semantic layer. `has_scores`: with the
-    fuzzy second opinion. `method`: exact, or the report's MinHash of 128 hashes, which misses some
-    pairs and guesses the similarity; `minhash128-verified` computes it.
-    """
+    """Which pairs are searched for; thresholds choose among them without a new comparison."""
 
     min_jaccard: float = 0.9
+    """The Jaccard similarity from which pairs of word sets are searched for."""
     min_cosine: float | None = 0.9
+    """The cosine from which pairs of embeddings are searched for; None: none are."""
     has_scores: bool = False
+    """Whether pairs of word sets have a fuzzy score."""
     method: Method = "exact"
+    """exact, or the MinHash of 128 hashes of the Persona Hub report, which misses some pairs and
+    estimates the similarity; `minhash128-verified` computes it."""
 
     def __post_init__(self) -> None:
-        """Turns away a method that there is not."""
+        """Refuse an unknown method."""
         if self.method not in get_args(Method):
             raise SettingsError(unknown_choice("method", self.method, get_args(Method)))
 
@@ -74,10 +78,10 @@ class Comparison:
         return versioned_text("Comparison", 1, fields)
 
     def check_finds(self, thresholds: Thresholds) -> None:
-        """That no pair is left out that these thresholds ask for.
+        """Check that no pair is left out that these thresholds ask for.
 
         Raises:
-            SettingsError: some are.
+            SettingsError: some are left out.
         """
         needed = Comparison.for_thresholds(thresholds, method=self.method)
         cosines = (self.min_cosine, needed.min_cosine)
@@ -86,19 +90,19 @@ class Comparison:
             or needed.has_scores > self.has_scores
             or (cosines[1] is not None and (cosines[0] is None or cosines[0] > cosines[1]))
         ):
-            message = f"{self} finds less than {thresholds} asks for; at least {needed}"
+            message = f"{self} finds less than {thresholds} asks for: compare with {needed}"
             raise SettingsError(message)
 
     @property
     def joined_from(self) -> float | None:
-        """The Jaccard similarity from which on sets are joined exactly; None: they are not."""
+        """The Jaccard similarity from which sets are joined exactly; None: by MinHash."""
         return self.min_jaccard - TOLERANCE if self.method == "exact" else None
 
     @staticmethod
     def for_thresholds(
         thresholds: Thresholds, store_pairs_from: float = 1.0, method: Method = "exact"
     ) -> "Comparison":
-        """The least that these thresholds need, and pairs from `store_pairs_from` on in any case."""
+        """Return what these thresholds need, with pairs from `store_pairs_from` on at least."""
         has_scores = thresholds.fuzzy is not None
         least = min(thresholds.jaccard, store_pairs_from, FUZZY_FROM if has_scores else 1.0)
         return Comparison(least, thresholds.cosine, has_scores, method)

@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from persona_pipeline.dedup.duplicates import fingerprint, with_scores, word_set_pairs
+from persona_pipeline.dedup.comparison import fingerprint, with_scores, word_set_pairs
 from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison
 from persona_pipeline.dedup.vectors.search import similar_texts
@@ -33,8 +33,10 @@ from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
 
 STAGE = "comparison"
-NO_FINGERPRINTS = pl.DataFrame(schema={**FINGERPRINTS, "is_repeated": pl.Boolean}).drop(
-    "shard_number"
+NO_FINGERPRINTS = (
+    pl.DataFrame(schema={**FINGERPRINTS, "is_repeated": pl.Boolean})
+    .rename({"id": "persona_id"})
+    .drop("rank")
 )
 NO_PAIRS = pl.DataFrame(schema=PAIRS)
 COMPARED = {"version": pl.String, "min_jaccard": pl.Float64, "min_cosine": pl.Float64}
@@ -80,7 +82,9 @@ def _compare(
         lambda: _sample(store, states), sum(state.candidate_count for state in states)
     )
     encoded = encode(personas["persona"], vocabulary, threads=plan.resources.threads)
-    fingerprints = fingerprint(personas, encoded, quality(personas)).with_columns(personas["shard"])
+    rows = personas.select(quality(personas), id="persona_id", text="persona", rank="shard_number")
+    fingerprints = fingerprint(rows, encoded).with_columns(personas["shard"]).drop("rank")
+    fingerprints = fingerprints.rename({"id": "persona_id"})
     sets = distinct_sets(encoded)
     unchanged = [state for state in states if state.candidate_count and state.shard not in changed]
     known = [_known_sets(store, plan, state, vocabulary) for state in unchanged]
@@ -88,7 +92,7 @@ def _compare(
         sets = sets.with_join_keys(plan.comparison.joined_from)  # for the join, and to be kept
     _keep_sets(plan, states, fingerprints, sets)
     fingerprints = fingerprints.with_columns(is_repeated=_are_repeated(fingerprints, sets, known))
-    texts = personas.select("persona").with_columns(key=fingerprints["set_key"])
+    texts = rows.select("text").with_columns(key=fingerprints["set_key"])
     parts = [
         _jaccard(store, plan, texts, word_set_pairs(sets, known, plan.comparison, plan.resources))
     ]
@@ -99,7 +103,7 @@ def _compare(
         least = plan.comparison.min_cosine - TOLERANCE
         parts += [similar_texts(each, least, plan.resources) for each in vectors]
     pairs = _with_holders(pl.concat(parts), fingerprints, is_all=not unchanged)
-    return _by_shard(fingerprints.drop("shard_number")), _by_shard(pairs)
+    return _by_shard(fingerprints), _by_shard(pairs)
 
 
 def _known_sets(
@@ -115,7 +119,7 @@ def _known_sets(
 TEXTS_OF_SETS_SQL: Final = """
 -- One row per wanted word set: one text that has it.
 -- reads: personas.fingerprints, personas.candidates, wanted_sets (a frame)   params: none
-select fingerprints.set_key as key, min(candidates.persona) as persona
+select fingerprints.set_key as key, min(candidates.persona) as text
 from personas.fingerprints
 inner join personas.candidates using (persona_id)
 where fingerprints.set_key in (select key from wanted_sets)
@@ -128,7 +132,7 @@ def _jaccard(
 ) -> pl.DataFrame:
     """Add the fuzzy scores to the pairs of word sets.
 
-    `texts` (key, persona) has the word sets of the changed shards; other texts are read.
+    `texts` (key, text) has the word sets of the changed shards; other texts are read.
     """
     if plan.comparison.has_scores:
         wanted = pl.concat([pairs["first_key"], pairs["second_key"]]).unique()

@@ -26,6 +26,7 @@ RESOLVED = {
 }
 """Columns of `runs.resolved`."""
 NUMBERS = {"shard": pl.String, "shard_number": pl.Int64}
+ENGINE_NAMES = {"persona_id": "id", "shard_number": "rank"}
 """Columns of the frame that gives each shard its number."""
 
 
@@ -90,7 +91,8 @@ def read_ranked(
         numbers: the number of every shard, by its name.
 
     Returns:
-        The fingerprints, one row per persona, and the pairs, one row per pair of keys.
+        The fingerprints, one row per persona, and the pairs, one row per pair of keys. The columns
+        persona_id and shard_number are called id and rank, as the engine calls them.
     """
     parameters = {"shards": list(shards)}
     pairs = fetch(connection, read_sql("personas/ranked_pairs"), parameters).unique()
@@ -100,7 +102,7 @@ def read_ranked(
     )
     # not in SQL, where this join on strings takes four times as long
     places = pl.DataFrame(list(numbers.items()), NUMBERS, orient="row")
-    return ranked.join(places, on="shard"), pairs
+    return ranked.join(places, on="shard").rename(ENGINE_NAMES), pairs
 
 
 def _first_outdated(decisions: Sequence[Decision], bases: Mapping[str, str]) -> int:
@@ -142,8 +144,8 @@ def _candidate_counts(
 def _decide(plan: DedupPlan, ranked: pl.DataFrame, pairs: pl.DataFrame, first: int) -> pl.DataFrame:
     """Return the rows of `personas.duplicates`, with their shard, from shard number `first` on."""
     with open_resolver(ranked, pairs, plan.resources) as resolver:
-        matches = resolver.resolve(plan.thresholds, from_shard=first)
-    return matches.join(ranked.select("persona_id", "shard"), on="persona_id")
+        removed = resolver.resolve(plan.thresholds, from_rank=first)
+    return removed.join(ranked.select("id", "shard"), on="id").rename({"id": "persona_id"})
 
 
 def _resolved(basis: str | None, thresholds: Thresholds) -> pl.DataFrame:

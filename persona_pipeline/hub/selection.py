@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from persona_pipeline.dedup.duplicates import find_duplicates
 from persona_pipeline.dedup.rules import Thresholds
+from persona_pipeline.dedup.vectors.farthest import farthest_points
 from persona_pipeline.dedup.vectors.search import allocate_rows
 from persona_pipeline.dedup.words.word_sets import hash_texts
 from persona_pipeline.errors import StoreError
@@ -222,11 +223,16 @@ def _chain(
     """
     removed = dict[float, int]()
     for threshold in rules.thresholds:
-        gone = find_duplicates(
-            ranked, None, Thresholds(threshold, cosine=None), resources=plan.resources
+        duplicates = find_duplicates(
+            ranked,
+            id="persona_id",
+            text="persona",
+            rank="shard_number",
+            quality="quality",
+            thresholds=Thresholds(threshold, cosine=None),
+            resources=plan.resources,
         )
-        ranked = ranked.join(gone, on="persona_id", how="anti", maintain_order="left")
-        removed[threshold] = len(gone)
+        ranked, removed[threshold] = duplicates.kept, len(duplicates)
     return ranked, removed
 
 
@@ -236,8 +242,6 @@ def _first(ranked: pl.DataFrame, count: int | None) -> pl.DataFrame:
 
 def _spread(store: Store, plan: DedupPlan, ranked: pl.DataFrame, rules: Selection) -> pl.DataFrame:
     """Choose the persona farthest from all chosen ones, one by one; those without a vector last."""
-    from persona_pipeline.dedup.vectors.farthest import farthest_points  # noqa: PLC0415 - compiles
-
     placed, matrix = _vectors(store, plan, ranked)
     count = rules.count or len(ranked)
     picks = farthest_points(matrix, count, seed=rules.seed)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from persona_pipeline.dedup.duplicates import compare_texts, conflicting
+from persona_pipeline.dedup.comparison import compare_texts, conflicting
 from persona_pipeline.dedup.resolve import open_resolver
+from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.errors import MemoryLimitError, SettingsError
 from persona_pipeline.hub.decisions import read_ranked
@@ -127,7 +128,15 @@ def _read(store: Store) -> _Everyone:
         numbers = dict(texts.select("shard", "shard_number").unique().iter_rows())
         ranked, pairs = read_ranked(connection, list(numbers), numbers)
         min_jaccard, _ = read_compared_from(connection)
-    return _Everyone(texts, ranked.join(texts, on="persona_id", how="semi"), pairs, min_jaccard)
+    known = ranked.join(texts, left_on="id", right_on="persona_id", how="semi")
+    return _Everyone(texts, known, pairs, min_jaccard)
+
+
+def _compare(
+    texts: pl.DataFrame, comparison: Comparison, resources: Resources
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    rows = texts.select("quality", id="persona_id", text="persona", rank="shard_number")
+    return compare_texts(rows, None, comparison, resources)
 
 
 def _compared_anew(
@@ -142,7 +151,7 @@ def _compared_anew(
         return stored, everyone
     comparison = replace(plan.comparison, min_jaccard=least, min_cosine=None)
     try:
-        fingerprints, jaccard = compare_texts(everyone.texts, None, comparison, plan.resources)
+        fingerprints, jaccard = _compare(everyone.texts, comparison, plan.resources)
     except MemoryLimitError as error:
         LOG.info("thresholds below %s are chained: %s", stored, error)
         return stored, everyone
@@ -159,7 +168,7 @@ def _decide_stored(
     with open_resolver(similar, everyone.pairs, plan.resources) as resolver:
         for threshold in thresholds:
             chosen = Thresholds(threshold, plan.thresholds.cosine, plan.thresholds.fuzzy)
-            removed = resolver.resolve(chosen)
+            removed = resolver.resolve(chosen).rename({"id": "persona_id"})
             yield _step(everyone, threshold, removed), removed
 
 
@@ -173,11 +182,12 @@ def _chain(
     resources = plan.resources
     for threshold in thresholds:
         comparison = Comparison(max(threshold - MARGIN, LEAST), min_cosine=None)
-        fingerprints, pairs = compare_texts(kept, None, comparison, resources)
+        fingerprints, pairs = _compare(kept, comparison, resources)
         everyone = _Everyone(kept, fingerprints, pairs)
         yield replace(last, closest_kept=_closest_kept(everyone, last.threshold, kept))
         with open_resolver(conflicting(fingerprints, pairs), pairs, resources) as resolver:
             removed = resolver.resolve(Thresholds(threshold, cosine=None))
+        removed = removed.rename({"id": "persona_id"})
         step = _step(everyone, threshold, removed)
         kept = kept.join(removed, on="persona_id", how="anti")
         so_far = {name: getattr(last, name) + getattr(step, name) for name in ("removed", *LAYERS)}
@@ -215,9 +225,9 @@ def _closest_kept(everyone: _Everyone, threshold: float, kept: pl.DataFrame) -> 
 
     At most one kept persona has a given word set, so no pair is listed twice.
     """
-    keyed = everyone.fingerprints.join(kept, on="persona_id", how="semi").select(
-        "set_key", "persona_id"
-    )
+    keyed = everyone.fingerprints.join(
+        kept, left_on="id", right_on="persona_id", how="semi"
+    ).select("set_key", persona_id="id")
     below = everyone.pairs.filter(
         pl.col("layer") != "semantic", pl.col("similarity") < threshold - TOLERANCE
     )

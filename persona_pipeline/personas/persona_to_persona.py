@@ -49,12 +49,29 @@ class _Expansion:
 
 
 def persona_to_persona(
-    extracted: pl.DataFrame, plan: PersonaPlan, gateway: AnswerSource, shard: str
+    extracted: pl.DataFrame, plan: PersonaPlan, gateway: AnswerSource, shard: str = "notebook"
 ) -> StageRows:
-    """Find related personas of those in `extracted` (persona_id, persona), hop by hop.
+    """Ask who is in close relationship with each persona, hop by hop.
 
-    A hop starts at the personas that the last hop added. Personas that break a quality rule or
-    nearly duplicate an earlier one stay in the result, but no hop starts at them.
+    This is Persona-to-Persona (arXiv 2406.20094, section 2.2), which stops after six hops. A hop
+    starts at the personas that the last hop added. Personas that break a quality rule or nearly
+    duplicate an earlier one stay in the result, but no hop starts at them.
+
+    Args:
+        extracted: one row per persona. Columns persona_id (String, unique) and persona (String).
+        plan: model, hops and fan-out; `Project.persona_plan("persona_to_persona")` makes it of the
+            settings.
+        gateway: what answers the requests; `Project.open_gateway()` opens it.
+        shard: the name of this batch of personas.
+
+    Returns:
+        `kept` has one row per related persona: persona_id, parent_id, root_id, relationship,
+        persona and call_key (String), and hop (Int64, from 1). `rejected` has one row per persona
+        whose call gave no usable answer.
+
+    Raises:
+        ModelError: the model cannot be used at all.
+        BudgetExceeded: the caps do not cover the next call. What was bought is kept.
     """
     expansion = _Expansion(plan, gateway, shard)
     seen = pl.DataFrame(schema=FRONTIER)
@@ -154,6 +171,7 @@ def _without_bad(personas: pl.DataFrame, plan: PersonaPlan) -> pl.DataFrame:
 
 def _without_repeats(personas: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
     numbered = pl.concat([seen.with_columns(shard_number=0), personas.with_columns(shard_number=1)])
-    nothing = pl.DataFrame(schema={"persona_id": pl.String, "embedding": pl.List(pl.Float32)})
-    repeats = find_duplicates(numbered.drop("root_id"), nothing, Thresholds())
-    return personas.join(repeats, on="persona_id", how="anti", maintain_order="left")
+    repeats = find_duplicates(
+        numbered, id="persona_id", text="persona", rank="shard_number", thresholds=Thresholds()
+    )
+    return personas.join(repeats.removed, on="persona_id", how="anti", maintain_order="left")

@@ -45,12 +45,23 @@ JUDGED = {
 
 
 def apply_quality_rules(
-    extracted: pl.DataFrame, related: pl.DataFrame, plan: PersonaPlan, shard: str
+    extracted: pl.DataFrame,
+    related: pl.DataFrame,
+    plan: PersonaPlan,
+    shard: str = "notebook",
 ) -> StageRows:
-    """Split all personas (persona_id, persona, call_key) of a shard by the quality rules.
+    """Split the personas of both origins by the quality rules.
+
+    Args:
+        extracted: the kept rows of `text_to_persona`.
+        related: the kept rows of `persona_to_persona`; may have no rows.
+        plan: the language that personas must be in, and the examples that they may not copy.
+        shard: the name of this batch.
 
     Returns:
-        The rows of `personas.candidates` and of `personas.rejected`.
+        `kept` has one row per candidate: persona_id, origin, persona (String) and word_count
+        (Int64). `rejected` has one row per persona that breaks a rule, with the reason, one of
+        `persona_pipeline.reasons.PersonaReason`. Both add up to the personas that came in.
     """
     columns = ["persona_id", "persona", "call_key"]
     everyone = pl.concat(

@@ -50,13 +50,29 @@ class _Question:
 
 
 def text_to_persona(
-    documents: pl.DataFrame, plan: PersonaPlan, gateway: AnswerSource, shard: str
+    documents: pl.DataFrame, plan: PersonaPlan, gateway: AnswerSource, shard: str = "notebook"
 ) -> StageRows:
-    """Extract one persona per document (document_id, title, text) and verb.
+    """Ask who is likely to read, write, like or dislike each document.
+
+    This is Text-to-Persona (arXiv 2406.20094, section 2.1). One call is made per document and verb,
+    and none for what was asked before.
+
+    Args:
+        documents: one row per document. Columns document_id (String, unique), title (String, may be
+            null) and text (String).
+        plan: model, verbs, granularity and the characters of a text that are shown;
+            `Project.persona_plan("text_to_persona")` makes it of the settings.
+        gateway: what answers the requests; `Project.open_gateway()` opens it.
+        shard: the name of this batch of documents.
 
     Returns:
-        The rows of `personas.extracted`, and of `personas.rejected` for calls that gave no usable
-        answer.
+        `kept` has one row per persona: persona_id, document_id, verb, granularity, persona and
+        call_key, all String. `rejected` has one row per call without a usable answer: persona_id,
+        reason, detail, persona and call_key. Both add up to documents times verbs.
+
+    Raises:
+        ModelError: the model cannot be used at all.
+        BudgetExceeded: the caps do not cover the next call. What was bought is kept.
     """
     questions = list(_questions(documents, plan))
     calls = gateway.answers(

@@ -1,1 +1,1 @@
-"""The DuckDB file: tables, transactions, migrations, snapshot, backup."""
+"""Keep everything in one DuckDB file: tables, transactions, migrations, snapshot, backup."""

@@ -37,6 +37,10 @@ class FunnelCounts:
     """The selection that the rows were read from; None: all of upstream."""
 
 
+REJECTED = {"reason": pl.String, "detail": pl.String}
+"""What every table of rejected rows has."""
+
+
 @dataclass(frozen=True, slots=True)
 class StageRows:
     """The rows that one stage of one shard leaves behind, in place of those of its last run."""
@@ -50,6 +54,17 @@ class StageRows:
     scope: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """For tables that several stages share: the column and value that mark this stage's rows."""
 
+    @property
+    def kept(self) -> pl.DataFrame:
+        """The rows of the stage's own table: what it keeps."""
+        return next(rows for table, rows in self.tables.items() if not _is_rejected(table))
+
+    @property
+    def rejected(self) -> pl.DataFrame:
+        """The rows that the stage turned away, each with its reason."""
+        turned_away = [rows for table, rows in self.tables.items() if _is_rejected(table)]
+        return turned_away[0] if turned_away else pl.DataFrame(schema=REJECTED)
+
     def version(self) -> str:
         """Return a hash (16 hex digits) of the ids that the stage made, in any order.
 
@@ -59,9 +74,13 @@ class StageRows:
         total = 0
         for table, rows in sorted(self.tables.items()):
             ids = [name for name in IDS if name in rows.columns]
-            if ids and not table.endswith(".rejected"):
+            if ids and not _is_rejected(table):
                 total += int(rows.select(pl.struct(ids).hash(0).cast(pl.UInt64)).sum().item() or 0)
         return f"{total % 2**64:016x}"
+
+
+def _is_rejected(table: str) -> bool:
+    return table.endswith(".rejected")
 
 
 def frame(rows: Iterable[Mapping[str, Any]], schema: Mapping[str, Any]) -> pl.DataFrame:
@@ -83,24 +102,23 @@ def replace_stage(
         run_id: the Dagster run, for the column `run_id`.
         read_at: when the stage began to read, in UTC; None: not known.
     """
-    for table, frame in rows.tables.items():
+    for table, new in rows.tables.items():
         column, value = rows.scope.get(table, (None, None))
         where = "where shard = $shard" + (f" and {column} = $value" if column else "")
         parameters = {"shard": rows.shard} | ({"value": value} if column else {})
-        if _are_stored(connection, frame, f"from {table} {where}", parameters):
+        if _are_stored(connection, new, f"from {table} {where}", parameters):
             continue
         connection.execute(f"delete from {table} {where}", parameters)
-        insert_rows(connection, table, frame, {"shard": rows.shard}, run_id)
+        insert_rows(connection, table, new, {"shard": rows.shard}, run_id)
     if rows.funnel:
         labels = {"shard": rows.shard, "stage": rows.stage}
-        connection.execute(
-            "delete from runs.stages where shard = $shard and stage = $stage", labels
-        )
+        only = "shard = $shard and stage = $stage"
+        connection.execute(f"delete from runs.stages where {only}", labels)
         versions = {
             "input_version": _input_version(connection, rows, read_at),
             "output_version": rows.version(),
         }
-        counts = pl.DataFrame([{**asdict(rows.funnel), **versions}], schema=FUNNEL)
+        counts = frame([{**asdict(rows.funnel), **versions}], FUNNEL)
         insert_rows(connection, "runs.stages", counts, labels, run_id)
 
 
@@ -141,17 +159,17 @@ def _quoted(name: str) -> str:
 def insert_rows(
     connection: duckdb.DuckDBPyConnection,
     table: str,
-    frame: pl.DataFrame,
+    rows: pl.DataFrame,
     labels: Mapping[str, str],
     run_id: str,
 ) -> None:
-    """Insert the rows of the frame by column name, with the labels, the run and the time.
+    """Insert the rows by column name, with the labels, the run and the time.
 
-    `labels` are columns that have one value in all rows. They replace columns of the frame.
+    `labels` are columns that have one value in all rows. They replace columns of `rows`.
     """
     constants = {**labels, "run_id": run_id}
     listing = ", ".join(f"${name} as {name}" for name in constants)
-    connection.register("rows_to_insert", frame.drop(*constants, strict=False))
+    connection.register("rows_to_insert", rows.drop(*constants, strict=False))
     connection.execute(
         f"insert into {table} by name "
         f"select *, {listing}, now() at time zone 'UTC' as created_at from rows_to_insert",

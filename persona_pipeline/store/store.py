@@ -35,7 +35,7 @@ FIRST_DELAY, LONGEST_DELAY = 0.02, 0.25
 
 A try costs a millisecond.
 """
-TELL_AFTER = 5.0
+WARN_AFTER = 5.0
 """Seconds of waiting after which the log names who holds the file."""
 SETTLING = 5
 """Tries to merge a write-ahead log, as another process may be killed in between."""
@@ -261,7 +261,7 @@ class Store:
         start, delay, has_warned = time.monotonic(), FIRST_DELAY, False
         while True:
             left = max(0.0, start + self._lock_timeout - time.monotonic())
-            opened = self._file.opened(read_only=read_only, wait_s=min(left, TELL_AFTER))
+            opened = self._file.opened(read_only=read_only, wait_s=min(left, WARN_AFTER))
             try:
                 return stack.enter_context(opened)
             except duckdb.IOException as error:
@@ -271,7 +271,7 @@ class Store:
                 waited = time.monotonic() - start
                 if waited > self._lock_timeout:
                     raise StoreError(_locked(self.path, holder)) from holder
-                if waited > TELL_AFTER and not has_warned:
+                if waited > WARN_AFTER and not has_warned:
                     LOG.warning("waiting for %s, which %s holds", self.path, holder)
                     has_warned = True
             pause = random.uniform(delay / 2, delay)  # noqa: S311 - not secret

@@ -72,12 +72,30 @@ class _Task:
 
 
 def synthesize(
-    domain: Domain, personas: pl.DataFrame, plan: SynthesisPlan, gateway: AnswerSource, shard: str
+    domain: Domain,
+    personas: pl.DataFrame,
+    plan: SynthesisPlan,
+    gateway: AnswerSource,
+    shard: str = "notebook",
 ) -> StageRows:
-    """Ask for one record per chosen persona (persona_id, persona) of a shard.
+    """Ask for one record of a domain per persona (arXiv 2406.20094, section 3).
+
+    Args:
+        domain: one of `load_domains()`, or of `Project.domains`.
+        personas: one row per persona. Columns persona_id (String, unique) and persona (String).
+        plan: model, prompting, and how many personas get a record; `Project.synthesis_plan(domain)`
+            makes it of the settings.
+        gateway: what answers the requests; `Project.open_gateway()` opens it.
+        shard: the name of this batch of personas.
 
     Returns:
-        The rows of the domain's table and of `synthetic.rejected`.
+        `kept` has one row per record: record_id, persona_id, variant, prompting, text and call_key
+        (String), and the domain's fields. `rejected` has one row per answer that was turned away,
+        with the reason, one of `persona_pipeline.reasons.RecordReason`, and the raw answer.
+
+    Raises:
+        ModelError: the model cannot be used at all.
+        BudgetExceeded: the caps do not cover the next call. What was bought is kept.
     """
     stage = table_name(domain)
     tasks = list(_tasks(domain, _choose(domain, personas, plan), plan))

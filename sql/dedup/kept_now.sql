@@ -1,12 +1,19 @@
--- One row per undecided persona that is like no undecided persona before it: it is kept.
+-- One row per undecided row of the table that is like no undecided one before it: it is kept.
 -- Only the first of a word set can be, and only firsts can be in another's way.
--- reads: undecided, links   params: none
+-- reads: undecided, links, exact_keys   params: none
 with first_of_set as (
     select set_key, min(place) as place from undecided group by set_key
 ),
 
 first_of_text as (
     select text_key, min(place) as place from undecided group by text_key
+),
+
+first_of_key as (
+    select exact_keys.key, min(undecided.place) as place
+    from undecided
+    inner join exact_keys using (place)
+    group by exact_keys.key
 ),
 
 before_set as (
@@ -21,6 +28,13 @@ before_text as (
     from first_of_text
     inner join links on links.is_text and first_of_text.text_key = links.from_key
     group by links.to_key
+),
+
+after_key as (
+    select exact_keys.place
+    from first_of_key
+    inner join exact_keys using (key)
+    where exact_keys.place > first_of_key.place
 )
 
 select undecided.place, undecided.set_key, undecided.text_key
@@ -31,3 +45,4 @@ left join before_text using (text_key)
 where
     coalesce(before_set.place > undecided.place, true)
     and coalesce(before_text.place > undecided.place, true)
+    and undecided.place not in (select place from after_key)

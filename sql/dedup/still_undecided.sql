@@ -1,4 +1,4 @@
--- One row per undecided persona that was neither dominated nor kept.
+-- One row per undecided row of the table that was neither dominated nor kept.
 -- reads: undecided, dominated, kept_now   params: none
 select undecided.place, undecided.set_key, undecided.text_key
 from undecided

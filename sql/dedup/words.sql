@@ -6,7 +6,7 @@ with readable as (
     select
         key,
         regexp_replace(
-            lower(nfc_normalize(replace(persona, chr(0), ' '))), $ignored, '', 'g'
+            lower(nfc_normalize(replace(text, chr(0), ' '))), $ignored, '', 'g'
         ) as readable_text
     from texts
 ),

@@ -29,8 +29,8 @@ def counts(platform: Platform, key: str) -> dict[str, object]:
 def test_several_shards_in_one_run_make_what_a_run_each_makes(
     tmp_path: Path, instance: dg.DagsterInstance, finished_platform: Platform
 ) -> None:
-    pages, keys = finished_platform.pages, [*KEYS, *DECIDING]
-    platform = Platform(tmp_path, instance, pages, shard_size=2)
+    source, keys = str(finished_platform.pages), [*KEYS, *DECIDING]
+    platform = Platform(tmp_path, instance, source=source, shard_size=2)
     first, second = shards = platform.register()
     assert platform.materialize(*keys, shard=first, to=second).success
 

@@ -13,14 +13,12 @@ from persona_pipeline.sql import read_sql
 
 FOLDER = Path(sql.__file__).parent.parent / "sql" / "dedup"
 
-LINE = "place bigint, set_key ubigint, text_key ubigint"
-NUMBERED = (
-    "place bigint, shard_number bigint, sequence_key ubigint, set_key ubigint, text_key ubigint"
-)
+PLACES = "place bigint, set_key ubigint, text_key ubigint"
+PLACED = "place bigint, rank bigint, sequence_key ubigint, set_key ubigint, text_key ubigint"
 TABLES = {
-    "texts": "key ubigint, persona varchar",
+    "texts": "key ubigint, text varchar",
     "words": "key ubigint, word varchar",
-    "fingerprints": NUMBERED,
+    "fingerprints": PLACED,
     "pairs": (
         "layer varchar, first_key ubigint, second_key ubigint, "
         "similarity double, fuzzy_score double"
@@ -29,12 +27,13 @@ TABLES = {
         "is_text boolean, from_key ubigint, to_key ubigint, layer varchar, "
         "similarity double, fuzzy_score double"
     ),
-    "conflicting": NUMBERED,
-    "undecided": LINE,
-    "kept_now": LINE,
+    "conflicting": PLACED,
+    "undecided": PLACES,
+    "kept_now": PLACES,
     "dominated": "place bigint",
     "kept": "place bigint",
     "removed": "place bigint",
+    "exact_keys": "place bigint, layer varchar, layer_order bigint, key ubigint",
 }
 PARAMS: dict[str, float | str] = {
     "jaccard": 0.9,
@@ -85,8 +84,10 @@ CASES = {
             " (2, 1, 7, 3, 10), (5, 1, 7, 4, 15), (6, 1, 7, 5, 16)",
             "links": f"{S} 2, 9, 'jaccard', 1, null), {T} 10, 9, 'semantic', 1, null),"
             f" {S} 15, 9, 'jaccard', 1, null), {T} 5, 9, 'semantic', 1, null)",
+            "exact_keys": "(6, 'url', 0, 1)",
         },
         [
+            (6, 1, 7, 5, 16),
             (1, 1, 8, 2, 13),
             (2, 1, 7, 3, 10),
             (3, 1, 9, 1, 12),
@@ -95,20 +96,25 @@ CASES = {
     ),
     "kept_now": Case(
         {
-            # 2 is of the set of 1; 3 is linked to 1, 4 to 3, 5 by its text to 2; 6 to nobody here.
-            "undecided": "(1, 1, 11), (2, 1, 12), (3, 3, 13), (4, 4, 14), (5, 5, 15), (6, 6, 16)",
+            # 2 is of the set of 1; 3 is linked to 1, 4 to 3, 5 by its text to 2; 6 to nobody here;
+            # 7 has the exact key of 6, and 8 one that only a decided row has.
+            "undecided": "(1, 1, 11), (2, 1, 12), (3, 3, 13), (4, 4, 14), (5, 5, 15), (6, 6, 16),"
+            " (7, 7, 17), (8, 8, 18)",
+            "exact_keys": "(6, 'url', 0, 1), (7, 'url', 0, 1), (0, 'url', 0, 2), (8, 'url', 0, 2)",
             "links": f"{S} 1, 3, '', 1, null), {S} 3, 1, '', 1, null), {S} 3, 4, '', 1, null),"
             f" {T} 12, 15, '', 1, null), {S} 99, 6, '', 1, null), {S} 12, 6, '', 1, null)",
         },
-        [(1, 1, 11), (6, 6, 16)],
+        [(1, 1, 11), (6, 6, 16), (8, 8, 18)],
     ),
     "dominated": Case(
         {
-            "undecided": "(1, 1, 11), (2, 1, 12), (3, 3, 13), (4, 4, 14), (5, 11, 3)",
+            "undecided": "(1, 1, 11), (2, 1, 12), (3, 3, 13), (4, 4, 14), (5, 11, 3), (6, 6, 16),"
+            " (7, 7, 17)",
+            "exact_keys": "(1, 'url', 0, 1), (6, 'url', 0, 1), (7, 'url', 0, 2)",
             "kept_now": "(1, 1, 11)",
             "links": f"{S} 1, 3, '', 1, null), {T} 11, 14, '', 1, null), {S} 4, 1, '', 1, null)",
         },
-        [(1,), (2,), (3,), (4,)],
+        [(1,), (2,), (3,), (4,), (6,)],
     ),
     "still_undecided": Case(
         {
@@ -121,9 +127,12 @@ CASES = {
     "keepers": Case(
         {
             "conflicting": "(1, 1, 1, 1, 11), (2, 1, 2, 2, 12), (3, 1, 3, 2, 13), (4, 1, 1, 1, 11),"
-            " (5, 1, 5, 5, 15), (6, 1, 6, 6, 16), (7, 1, 7, 7, 17), (8, 1, 8, 8, 18)",
+            " (5, 1, 5, 5, 15), (6, 1, 6, 6, 16), (7, 1, 7, 7, 17), (8, 1, 8, 8, 18),"
+            " (9, 1, 1, 1, 19)",
             "kept": "(1), (2), (8)",
-            "removed": "(3), (4), (5), (6), (7)",
+            "removed": "(3), (4), (5), (6), (7), (9)",
+            # 9: the words of 1, and before them the exact key of 2.
+            "exact_keys": "(2, 'url', 0, 1), (9, 'url', 0, 1)",
             # 5: 0.95 to 8, who comes later; 6: a layer before a similarity; 7: the first of two.
             "links": f"{S} 5, 1, 'jaccard', 0.9, 50), {S} 5, 8, 'jaccard', 0.95, 50),"
             f" {S} 6, 1, 'fuzzy', 0.8, 91), {T} 16, 12, 'semantic', 0.99, null),"
@@ -135,6 +144,7 @@ CASES = {
             (5, 1, "jaccard", 0.9, 0.9, 50.0),
             (6, 1, "fuzzy", 0.8, 90.0, 91.0),
             (7, 1, "semantic", 0.8, 0.8, None),
+            (9, 2, "url", 1.0, 1.0, None),
         ],
     ),
 }

@@ -3,11 +3,11 @@
 import polars as pl
 import pytest
 
-from persona_pipeline.dedup.duplicates import find_duplicates
+from persona_pipeline.dedup.duplicates import Duplicates, find_duplicates
 from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.errors import SettingsError
 
-NO_VECTORS = pl.DataFrame(schema={"persona_id": pl.String, "embedding": pl.List(pl.Float32)})
+NO_VECTORS = pl.DataFrame(schema={"id": pl.String, "embedding": pl.List(pl.Float32)})
 TEN = "one two three four five six seven eight nine ten"
 
 
@@ -15,17 +15,17 @@ def candidates(*texts: str) -> pl.DataFrame:
     """Personas p0, p1, ... in shards 1, 2, ...: the first comes first."""
     return pl.DataFrame(
         {
-            "persona_id": [f"p{i}" for i in range(len(texts))],
-            "persona": texts,
-            "shard_number": range(1, len(texts) + 1),
+            "id": [f"p{i}" for i in range(len(texts))],
+            "text": texts,
+            "rank": range(1, len(texts) + 1),
         },
-        schema={"persona_id": pl.String, "persona": pl.String, "shard_number": pl.Int64},
+        schema={"id": pl.String, "text": pl.String, "rank": pl.Int64},
     )
 
 
 def vectors(*rows: list[float]) -> pl.DataFrame:
     return pl.DataFrame(
-        {"persona_id": [f"p{i}" for i in range(len(rows))], "embedding": rows},
+        {"id": [f"p{i}" for i in range(len(rows))], "embedding": rows},
         schema=NO_VECTORS.schema,
     )
 
@@ -35,23 +35,40 @@ def find(
     embeddings: pl.DataFrame | None = None,
     thresholds: Thresholds | None = None,
 ) -> list[tuple[object, ...]]:
-    return find_duplicates(personas, embeddings, thresholds or Thresholds()).rows()
+    return duplicates(personas, embeddings, thresholds).removed.rows()
+
+
+def duplicates(
+    personas: pl.DataFrame,
+    embeddings: pl.DataFrame | None = None,
+    thresholds: Thresholds | None = None,
+    comparison: Comparison | None = None,
+) -> Duplicates:
+    quality = "quality" if "quality" in personas.columns else None
+    return find_duplicates(
+        personas,
+        embeddings,
+        rank="rank",
+        quality=quality,
+        thresholds=thresholds,
+        comparison=comparison,
+    )
 
 
 def removed(
     personas: pl.DataFrame, embeddings: pl.DataFrame = NO_VECTORS, **thresholds: float
 ) -> list[tuple[str, str, str]]:
-    matches = find_duplicates(personas, embeddings, Thresholds(**thresholds))
-    return matches.select("persona_id", "kept_id", "layer").rows()
+    matches = duplicates(personas, embeddings, Thresholds(**thresholds))
+    return matches.removed.select("id", "kept_id", "layer").rows()
 
 
 @pytest.mark.parametrize("texts", [[], ["a lone persona"]])
 def test_nobody_is_removed_where_nobody_comes_before(texts: list[str]) -> None:
-    matches = find_duplicates(candidates(*texts), NO_VECTORS, Thresholds())
+    matches = duplicates(candidates(*texts), NO_VECTORS).removed
 
     assert matches.is_empty()
     assert matches.schema == {
-        "persona_id": pl.String,
+        "id": pl.String,
         "kept_id": pl.String,
         "layer": pl.String,
         "similarity": pl.Float64,
@@ -136,7 +153,7 @@ def test_at_less_than_seven_tenths_no_second_opinion_is_asked() -> None:
 
 def test_a_better_persona_of_the_same_shard_is_kept() -> None:
     personas = candidates(*["a b c"] * 4).with_columns(
-        shard_number=pl.Series([1, 1, 1, 2]), quality=pl.Series([0.1, 0.9, None, 1.0])
+        rank=pl.Series([1, 1, 1, 2]), quality=pl.Series([0.1, 0.9, None, 1.0])
     )
 
     assert {kept for _, kept, _ in removed(personas)} == {"p1"}
@@ -155,7 +172,7 @@ def test_pairs_from_lower_on_and_the_methods_are_of_the_comparison() -> None:
 
     assert low == Comparison(0.5, None)
     assert Comparison.for_thresholds(Thresholds(0.9, 0.8, 90.0)) == Comparison(0.7, 0.8, True)  # noqa: FBT003
-    assert find_duplicates(personas, None, thresholds, low).is_empty()
+    assert len(duplicates(personas, None, thresholds, low)) == 0
 
 
 def test_vectors_of_another_length_or_without_direction_match_nothing() -> None:
@@ -174,7 +191,7 @@ def test_a_cosine_at_the_threshold_counts_and_one_below_does_not(
 ) -> None:
     embeddings = vectors([1.0, 0.0], [3.0, 4.0])
 
-    matches = find_duplicates(candidates("a", "b"), embeddings, Thresholds(cosine=threshold))
+    matches = duplicates(candidates("a", "b"), embeddings, Thresholds(cosine=threshold)).removed
 
     assert matches["layer"].to_list() == layers
     assert matches["similarity"].to_list() == pytest.approx([0.6] * len(layers))
@@ -182,8 +199,8 @@ def test_a_cosine_at_the_threshold_counts_and_one_below_does_not(
 
 def test_an_array_column_and_vectors_of_strangers_are_welcome() -> None:
     embeddings = pl.DataFrame(
-        {"persona_id": ["p1", "stranger", "p0"], "embedding": [[1.0, 0.0], [1.0, 0.0], [1.0, 0.1]]},
-        schema={"persona_id": pl.String, "embedding": pl.Array(pl.Float32, 2)},
+        {"id": ["p1", "stranger", "p0"], "embedding": [[1.0, 0.0], [1.0, 0.0], [1.0, 0.1]]},
+        schema={"id": pl.String, "embedding": pl.Array(pl.Float32, 2)},
     )
 
     assert removed(candidates("a", "b"), embeddings) == [("p1", "p0", "semantic")]
@@ -221,22 +238,6 @@ def test_a_threshold_that_no_similarity_can_meet_is_refused(value: float) -> Non
         Thresholds(fuzzy=100 * value)
 
 
-def test_an_id_that_occurs_twice_is_refused() -> None:
-    twice = pl.concat([candidates("a"), candidates("b")])
-
-    with pytest.raises(ValueError, match="candidates have more than one row"):
-        find_duplicates(twice, NO_VECTORS, Thresholds())
-    with pytest.raises(ValueError, match="embeddings have more than one row"):
-        find_duplicates(candidates("a"), pl.concat([vectors([1.0]), vectors([1.0])]), Thresholds())
-
-
-def test_a_null_is_refused() -> None:
-    nameless = candidates("a").with_columns(persona=pl.lit(None, pl.String))
-
-    with pytest.raises(ValueError, match="candidates have a null in one of persona_id, persona"):
-        find_duplicates(nameless, NO_VECTORS, Thresholds())
-
-
 @pytest.mark.parametrize(
     ("thresholds", "comparison"),
     [
@@ -250,16 +251,16 @@ def test_a_comparison_that_finds_less_than_is_asked_for_is_turned_away(
     thresholds: Thresholds, comparison: Comparison
 ) -> None:
     with pytest.raises(SettingsError, match="finds less than"):
-        find_duplicates(candidates(TEN), None, thresholds, comparison)
+        duplicates(candidates(TEN), None, thresholds, comparison)
 
 
 def test_a_comparison_that_finds_more_than_is_asked_for_decides_the_same() -> None:
     personas = candidates(TEN, f"{TEN} eleven", "one two three")
     wide = Comparison(0.3, 0.5)
 
-    matches = find_duplicates(personas, None, Thresholds(0.9, None), wide)
+    matches = duplicates(personas, None, Thresholds(0.9, None), wide)
 
-    assert matches.rows() == find(personas, thresholds=Thresholds(0.9, None))
+    assert matches.removed.rows() == find(personas, thresholds=Thresholds(0.9, None))
 
 
 def test_an_unknown_method_is_turned_away_with_those_there_are() -> None:
@@ -273,6 +274,6 @@ def test_a_fuzzy_threshold_counts_to_a_hundred() -> None:
 
 
 def test_a_table_of_ids_and_texts_is_enough() -> None:
-    texts = candidates(TEN, f"{TEN}.", "another one").drop("shard_number")
+    texts = candidates(TEN, f"{TEN}.", "another one").drop("rank")
 
-    assert find_duplicates(texts)["layer"].to_list() == ["exact"]
+    assert find_duplicates(texts).removed["layer"].to_list() == ["exact"]

@@ -19,15 +19,15 @@ TEMPLATE = "a person from this town who likes to write letters about"
 
 def find(texts: list[str], jaccard: float) -> list[tuple[str, str, str]]:
     """Who goes, because of whom: numbers in their ranks, which are those of the list."""
-    candidates = pl.DataFrame(
+    table = pl.DataFrame(
         {
-            "persona_id": [str(number) for number in range(len(texts))],
-            "persona": texts,
-            "shard_number": range(len(texts)),
+            "id": [str(number) for number in range(len(texts))],
+            "text": texts,
+            "rank": range(len(texts)),
         }
     )
-    matches = find_duplicates(candidates, None, Thresholds(jaccard, None))
-    return matches.select("persona_id", "kept_id", "layer").rows()
+    matches = find_duplicates(table, rank="rank", thresholds=Thresholds(jaccard, None))
+    return matches.removed.select("id", "kept_id", "layer").rows()
 
 
 def sets_of(texts: list[str]) -> KeyedSets:
@@ -147,16 +147,16 @@ def test_keys_that_all_share_are_joined_on_more_words() -> None:
 def test_pairs_beyond_the_memory_end_the_comparison_with_what_to_do(*, has_vectors: bool) -> None:
     count = 1000
     words = "thing" if has_vectors else TEMPLATE
-    personas = {"persona_id": [str(number) for number in range(count)], "shard_number": [1] * count}
-    candidates = pl.DataFrame(personas).with_columns(
-        persona=pl.format("{} thing{}", pl.lit(words), pl.col("persona_id"))
+    rows = {"id": [str(number) for number in range(count)], "rank": [1] * count}
+    table = pl.DataFrame(rows).with_columns(
+        text=pl.format("{} thing{}", pl.lit(words), pl.col("id"))
     )
-    vectors = candidates.select("persona_id", embedding=pl.lit([1.0, 2.0]))
+    vectors = table.select("id", embedding=pl.lit([1.0, 2.0]))
     thresholds = Thresholds(0.8, 0.9 if has_vectors else None)
 
-    message = "pairs of personas have a .* Set dedup_memory higher"
+    message = "pairs of texts have a .* Set dedup_memory higher"
     with pytest.raises(MemoryLimitError, match=message):
-        find_duplicates(candidates, vectors, thresholds, resources=Resources(memory_bytes=1))
+        find_duplicates(table, vectors, thresholds=thresholds, resources=Resources(memory_bytes=1))
 
 
 def test_vectors_to_spread_that_do_not_fit_twice_are_turned_away_with_what_to_do() -> None:

@@ -1,4 +1,4 @@
-"""The search in cells against its law, and against all pairs."""
+"""The search in an IVF index against its law, and against all pairs."""
 
 import subprocess
 import sys
@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from persona_pipeline.dedup.vectors import ivf
-from persona_pipeline.dedup.vectors import quantizer as cell_places
+from persona_pipeline.dedup.vectors import ivf, quantizer
 from persona_pipeline.dedup.vectors.exact import similar_pairs
 from persona_pipeline.dedup.vectors.ivf import IvfIndex, ivf_pairs, train_ivf
 from persona_pipeline.dedup.vectors.quantizer import Columns, Projection, Usable
@@ -36,7 +35,7 @@ def small_blocks(tile: int = 8, queries: int = 3, block: int = 5) -> Iterator[No
         patch.setattr(ivf, "_QUERIES", queries)
         patch.setattr(ivf, "_ROOM", tile + 1)
         patch.setattr(ivf, "BLOCK", block)
-        patch.setattr(cell_places, "_TILE", 4)
+        patch.setattr(quantizer, "_TILE", 4)
         yield
 
 
@@ -47,7 +46,7 @@ def random_index(count: int, dimensions: int, nprobe: int, seed: int = 0) -> Ivf
     return IvfIndex(centroids.astype(np.float32), nprobe, 1.0)
 
 
-def nearest_cells(vector: Floats, frozen: IvfIndex) -> list[int]:
+def nearest_lists(vector: Floats, frozen: IvfIndex) -> list[int]:
     """Of one vector, with no other one in sight."""
     usable = Usable.of(vector[None])
     if not len(usable.rows):
@@ -60,7 +59,7 @@ def nearest_cells(vector: Floats, frozen: IvfIndex) -> list[int]:
 
 def lawful_pairs(vectors: Floats, min_cosine: float, frozen: IvfIndex) -> set[tuple[int, int]]:
     """Each pair by itself."""
-    near = [nearest_cells(vector, frozen) for vector in vectors]
+    near = [nearest_lists(vector, frozen) for vector in vectors]
     truth = true_cosines(vectors)
     return {
         (i, j)
@@ -83,7 +82,7 @@ def assert_same(one: Pairs, other: Pairs) -> None:
     known=st.integers(0, 45),
     blocks=st.tuples(st.sampled_from([8, 16]), st.integers(1, 9), st.integers(1, 9)),
 )
-def test_a_pair_is_found_if_it_is_close_and_one_cell_is_near_the_other_vector(
+def test_a_pair_is_found_if_it_is_close_and_one_list_is_near_the_other_vector(
     vectors: Floats,
     min_cosine: float,
     shape: tuple[int, int, int],
@@ -145,7 +144,7 @@ def test_all_probes_find_what_the_exact_search_finds_with_the_same_bits() -> Non
 
 
 @pytest.mark.parametrize("width", [0.1, 0.3])
-def test_learned_cells_find_nearly_all_pairs_of_clustered_vectors(width: float) -> None:
+def test_a_trained_index_finds_nearly_all_pairs_of_clustered_vectors(width: float) -> None:
     vectors = clustered(6000, 120, width)
     frozen = train_ivf(vectors, CLOSE)
     matches, truth = (
@@ -179,7 +178,7 @@ def test_learning_is_deterministic() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
-def test_cells_are_learned_from_very_few_vectors(count: int) -> None:
+def test_an_index_is_trained_on_very_few_vectors(count: int) -> None:
     vectors = clustered(count, 30, 0.1)
     frozen = train_ivf(vectors, CLOSE)
     assert 1 <= frozen.nprobe <= len(frozen.centroids) <= max(1, count)
@@ -190,14 +189,14 @@ def test_cells_are_learned_from_very_few_vectors(count: int) -> None:
         assert as_set(matches) == as_set(similar_pairs(more, CLOSE))
 
 
-def test_cells_of_equal_vectors_are_one_cell() -> None:
+def test_equal_vectors_make_one_list() -> None:
     vectors = np.ones((500, 20), np.float32)
     frozen = train_ivf(vectors, CLOSE)
     assert len(frozen.centroids) == 1
     assert len(ivf_pairs(vectors, CLOSE, frozen)[0]) == 500 * 499 // 2
 
 
-def test_cells_without_a_close_pair_to_learn_from_keep_some_probes() -> None:
+def test_an_index_without_a_close_pair_to_train_on_still_probes_some_lists() -> None:
     frozen = train_ivf(np.eye(400, dtype=np.float32), CLOSE)
     assert frozen.nprobe == min(6, len(frozen.centroids))
     assert frozen.recall == 1.0
@@ -215,7 +214,7 @@ def test_vectors_in_a_mapped_file_are_read_and_not_changed(tmp_path: Path) -> No
     assert vectors.flags.writeable
 
 
-def test_vectors_without_a_direction_are_in_no_pair_and_in_no_cell() -> None:
+def test_vectors_without_a_direction_are_in_no_pair_and_in_no_list() -> None:
     vectors = np.ones((6, 3), np.float32)
     vectors[1], vectors[2, 1], vectors[4, 0] = 0, np.nan, np.inf
     frozen = train_ivf(vectors, CLOSE)
@@ -250,20 +249,20 @@ def test_the_number_of_threads_does_not_show(threads: int) -> None:
     assert_same(matches, expected)
 
 
-def test_cells_are_met_in_the_order_of_their_distance() -> None:
+def test_lists_are_met_in_the_order_of_their_distance() -> None:
     """On a grid: what differs by less than its step may be met in either order."""
     vectors = clustered(100, 96, 0.5)
     frozen = random_index(30, 96, 30)
     wide = vectors.astype(np.float64)
     cosines = wide @ frozen.centroids.T / np.sqrt((wide * wide).sum(axis=1))[:, None]
     for vector, row in zip(vectors, cosines, strict=True):
-        nearest = nearest_cells(vector, frozen)
+        nearest = nearest_lists(vector, frozen)
         assert sorted(nearest) == list(range(30))
         assert (np.diff(row[nearest]) < 0.002).all()
 
 
-def test_cells_of_another_model_are_refused() -> None:
-    with pytest.raises(ValueError, match="vectors have 5 dimensions and cells 4"):
+def test_an_index_of_another_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="have 5 dimensions, and the index has 4: train an"):
         ivf_pairs(np.ones((2, 5), np.float32), CLOSE, random_index(2, 4, 1))
 
 

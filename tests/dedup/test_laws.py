@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persona_pipeline.dedup.duplicates import (
+from persona_pipeline.dedup.comparison import (
+    find_exact_keys,
     fingerprint,
     keyed_vectors,
     semantic_pairs,
@@ -26,11 +27,11 @@ from tests.support.dedup_reference import (
     Removed,
     Row,
     links,
-    personas_of,
     ranked,
     reference,
     removals,
     run,
+    table_of,
     vectors_of,
 )
 
@@ -54,7 +55,8 @@ def row_lists(draw: st.DrawFn) -> list[Row]:
         if text not in vector_of:
             vector_of[text] = draw(vectors)
         shard, quality = draw(st.integers(1, 3)), draw(st.sampled_from([0.0, 0.5]))
-        rows.append(Row(f"p{number}", text, shard, quality, vector_of[text]))
+        key = draw(st.none() | st.integers(1, 8))
+        rows.append(Row(f"p{number}", text, shard, quality, vector_of[text], key))
     return rows
 
 
@@ -69,8 +71,8 @@ all_thresholds = st.builds(
 def assert_alike(matches: Iterable[Removed], expected: Iterable[Removed]) -> None:
     """Equal, but for the last bits of a cosine, and the choice between keepers of one cosine."""
     ours, theirs = list(matches), list(expected)
-    assert [(r.persona_id, r.layer, r.threshold, r.fuzzy_score) for r in ours] == [
-        (r.persona_id, r.layer, r.threshold, r.fuzzy_score) for r in theirs
+    assert [(r.id, r.layer, r.threshold, r.fuzzy_score) for r in ours] == [
+        (r.id, r.layer, r.threshold, r.fuzzy_score) for r in theirs
     ]
     assert [r.similarity for r in ours] == pytest.approx([r.similarity for r in theirs])
     assert [r.kept_id for r in ours if r.layer != "semantic"] == [
@@ -113,8 +115,8 @@ def test_neither_order_nor_threads_nor_memory_nor_chunks_change_a_row(
 @law
 @given(row_lists(), all_thresholds)
 def test_what_is_kept_has_no_duplicates(rows: list[Row], thresholds: Thresholds) -> None:
-    removed = {r.persona_id for r in run(rows, thresholds)}
-    kept = [r for r in rows if r.persona_id not in removed]
+    removed = {r.id for r in run(rows, thresholds)}
+    kept = [r for r in rows if r.id not in removed]
 
     assert run(kept, thresholds) == []
     for left, right in combinations(kept, 2):
@@ -126,14 +128,14 @@ def test_what_is_kept_has_no_duplicates(rows: list[Row], thresholds: Thresholds)
 def test_each_removed_row_is_similar_to_a_kept_one_before_it(
     rows: list[Row], thresholds: Thresholds
 ) -> None:
-    matches = {r.persona_id: r for r in run(rows, thresholds)}
-    by_id = {r.persona_id: r for r in rows}
-    place = {r.persona_id: number for number, r in enumerate(ranked(rows))}
+    matches = {r.id: r for r in run(rows, thresholds)}
+    by_id = {r.id: r for r in rows}
+    place = {r.id: number for number, r in enumerate(ranked(rows))}
 
     for row in matches.values():
         assert row.kept_id not in matches
-        assert place[row.kept_id] < place[row.persona_id]
-        layers = links(by_id[row.persona_id], by_id[row.kept_id], thresholds)
+        assert place[row.kept_id] < place[row.id]
+        layers = links(by_id[row.id], by_id[row.kept_id], thresholds)
         assert row.layer in {link.layer for link in layers}
         level = row.fuzzy_score if row.layer == "fuzzy" else row.similarity
         assert level is not None
@@ -145,10 +147,10 @@ def test_each_removed_row_is_similar_to_a_kept_one_before_it(
 def test_a_later_shard_changes_no_row_about_an_earlier_one(
     rows: list[Row], thresholds: Thresholds, last: int
 ) -> None:
-    early = [r for r in rows if r.shard_number <= last]
-    ids = {r.persona_id for r in early}
+    early = [r for r in rows if r.rank <= last]
+    ids = {r.id for r in early}
 
-    assert [r for r in run(rows, thresholds) if r.persona_id in ids] == run(early, thresholds)
+    assert [r for r in run(rows, thresholds) if r.id in ids] == run(early, thresholds)
 
 
 class Library:
@@ -157,7 +159,7 @@ class Library:
     def __init__(self, rows: list[Row], comparison: Comparison) -> None:
         self.rows = rows
         self.comparison = comparison
-        self.vocabulary = learn_vocabulary(personas_of(rows)["persona"])
+        self.vocabulary = learn_vocabulary(table_of(rows)["text"])
         self.fingerprints = pl.DataFrame(schema=FINGERPRINTS)
         self.pairs = pl.DataFrame(schema=PAIRS)
         self.known = list[KeyedSets]()
@@ -167,17 +169,17 @@ class Library:
 
     def add(self, rows: list[Row]) -> None:
         """Compares new rows with each other and with the known ones."""
-        personas = personas_of(rows)
-        encoded = encode(personas["persona"], self.vocabulary)
+        personas = table_of(rows)
+        encoded = encode(personas["text"], self.vocabulary)
         sets, resources = distinct_sets(encoded), Resources()
         matches = jaccard_pairs(sets, self.known, self.comparison.min_jaccard - TOLERANCE)
         self.known.append(sets)
-        fingerprints = fingerprint(personas, encoded, personas["quality"])
+        fingerprints = fingerprint(personas, encoded)
         self.fingerprints = pl.concat([self.fingerprints, fingerprints])
         self.compare_vectors(keyed_vectors(fingerprints, vectors_of(rows)))
-        everyone = personas_of(self.rows)
-        keys = pl.Series("key", encode(everyone["persona"], self.vocabulary).set_keys)
-        texts = everyone.select("persona").with_columns(keys)
+        everyone = table_of(self.rows)
+        keys = pl.Series("key", encode(everyone["text"], self.vocabulary).set_keys)
+        texts = everyone.select("text").with_columns(keys)
         scored = with_scores(matches, texts, self.comparison, resources)
         self.pairs = pl.concat([self.pairs, scored])
 
@@ -191,11 +193,13 @@ class Library:
 
     def forget(self, personas: set[str]) -> None:
         """These are gone; the pairs of their words stay."""
-        self.fingerprints = self.fingerprints.filter(~pl.col("persona_id").is_in(personas))
+        self.fingerprints = self.fingerprints.filter(~pl.col("id").is_in(personas))
 
-    def resolve(self, thresholds: Thresholds, *, from_shard: int | None = None) -> pl.DataFrame:
-        with open_resolver(self.fingerprints, self.pairs, Resources()) as resolver:
-            return resolver.resolve(thresholds, from_shard=from_shard)
+    def resolve(self, thresholds: Thresholds, *, from_rank: int | None = None) -> pl.DataFrame:
+        table = table_of(self.rows).join(self.fingerprints, on="id", how="semi")
+        keys = find_exact_keys(table["id"], table.select("key"))
+        with open_resolver(self.fingerprints, self.pairs, Resources(), keys) as resolver:
+            return resolver.resolve(thresholds, from_rank=from_rank)
 
 
 @law
@@ -204,12 +208,12 @@ def test_shard_by_shard_is_as_from_scratch(rows: list[Row], thresholds: Threshol
     library = Library(rows, Comparison.for_thresholds(thresholds))
     matches = list[Removed]()
     for shard in (1, 2, 3):
-        library.add([row for row in rows if row.shard_number == shard])
-        resolved = library.resolve(thresholds, from_shard=shard)
-        library.forget(set(resolved["persona_id"]))
+        library.add([row for row in rows if row.rank == shard])
+        resolved = library.resolve(thresholds, from_rank=shard)
+        library.forget(set(resolved["id"]))
         matches += removals(resolved)
 
-    assert sorted(matches, key=lambda r: r.persona_id) == run(rows, thresholds)
+    assert sorted(matches, key=lambda r: r.id) == run(rows, thresholds)
 
 
 @law
@@ -218,14 +222,14 @@ def test_deciding_again_from_a_shard_on_gives_what_it_gave(
     rows: list[Row], thresholds: Thresholds, first: int
 ) -> None:
     whole = run(rows, thresholds)
-    shard_of = {row.persona_id: row.shard_number for row in rows}
-    before = {r.persona_id for r in whole if shard_of[r.persona_id] < first}
+    shard_of = {row.id: row.rank for row in rows}
+    before = {r.id for r in whole if shard_of[r.id] < first}
     library = Library(rows, Comparison.for_thresholds(thresholds))
     library.add(rows)
     library.forget(before)
-    matches = library.resolve(thresholds, from_shard=first)
+    matches = library.resolve(thresholds, from_rank=first)
 
-    assert removals(matches) == [r for r in whole if shard_of[r.persona_id] >= first]
+    assert removals(matches) == [r for r in whole if shard_of[r.id] >= first]
 
 
 @law
@@ -235,7 +239,7 @@ def test_without_a_keeper_its_dependants_are_decided_again_by_the_same_pairs(
 ) -> None:
     keepers = {r.kept_id for r in run(rows, thresholds)}
     gone = data.draw(st.sets(st.sampled_from(sorted(keepers)))) if keepers else set()
-    left = [row for row in rows if row.persona_id not in gone]
+    left = [row for row in rows if row.id not in gone]
     library = Library(rows, Comparison.for_thresholds(thresholds))
     library.add(rows)
     library.forget(gone)

@@ -54,8 +54,8 @@ def sql_words(texts: Sequence[str]) -> list[set[str]]:
     """The distinct words of each text, by sql/dedup/words.sql."""
     matches = [set[str]() for _ in texts]
     with open_scratch(memory_limit=1_000_000_000, threads=2) as scratch:
-        rows = {"key": np.arange(len(texts), dtype=np.uint64), "persona": list(texts)}
-        scratch.load("texts", pl.DataFrame(rows, schema={"key": pl.UInt64, "persona": pl.String}))
+        rows = {"key": np.arange(len(texts), dtype=np.uint64), "text": list(texts)}
+        scratch.load("texts", pl.DataFrame(rows, schema={"key": pl.UInt64, "text": pl.String}))
         for number, word in scratch.fetch("dedup/words", RULES).iter_rows():
             matches[number].add(word)
     return matches

@@ -139,7 +139,8 @@ def test_a_bad_key_stops_the_run_at_once_and_is_not_repeated(
         "model openai/served cannot be used: HTTP 401: Incorrect API key provided: (api_key)."
         in message
     )
-    assert "Check --model, --api-base and the API key, then 'persona-pipeline doctor'" in message
+    assert "Check --model, --api-base and the API key" in message
+    assert "then run 'persona-pipeline doctor'" in message
     assert "Traceback" not in complaints
     assert KEY not in printed + complaints
     assert not files_with_key(tmp_path / "data")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persona_pipeline.dedup.duplicates import compare_texts
+from persona_pipeline.dedup.comparison import compare_texts
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.dedup.scratch import open_scratch
@@ -62,7 +62,7 @@ speech = st.text("aAéE\u0301ßİς_7 -,\x00東京の塔ーกำ🧪", max_size
 def test_words_are_those_of_the_tokenizer_and_the_pieces_are_the_text(one: str, two: str) -> None:
     texts = [unicodedata.normalize("NFC", text) for text in (one, two)]
     with open_scratch(memory_limit=1_000_000_000, threads=1) as scratch:
-        keyed = {"key": np.arange(2, dtype=np.uint64), "persona": texts}
+        keyed = {"key": np.arange(2, dtype=np.uint64), "text": texts}
         scratch.load("texts", pl.DataFrame(keyed))
         words = scratch.fetch("dedup/words", RULES).rows()
     assert set(words) == {

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Comparison, Thresholds
-from persona_pipeline.dedup.vectors import ivf
+from persona_pipeline.dedup.vectors import ivf, search
 from persona_pipeline.dedup.vectors.ivf import IvfIndex, train_ivf
 from persona_pipeline.dedup.vectors.search import EXACT_UP_TO, TextVectors, similar_texts
 from persona_pipeline.dedup.words.set_cache import SetCache
@@ -234,7 +234,7 @@ def test_vectors_that_come_later_are_compared_then(project: Project, fresh: Proj
     assert project.duplicates() == from_scratch(shards, fresh)
 
 
-def test_later_shards_are_compared_in_cells_of_the_early_ones(
+def test_later_shards_are_compared_by_an_index_of_the_early_ones(
     project: Project, fresh: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learned = list[int]()
@@ -243,7 +243,7 @@ def test_later_shards_are_compared_in_cells_of_the_early_ones(
         learned.append(len(vectors))
         return train_ivf(vectors, min_cosine)
 
-    monkeypatch.setattr(ivf, "train_ivf", learn)
+    monkeypatch.setattr(search, "train_ivf", learn)
     project.exact_up_to = fresh.exact_up_to = 30
     shards = {number: texts(7, number, 20) for number in (1, 2, 3, 4)}
     for number, personas in shards.items():

@@ -82,12 +82,12 @@ class Provider:
 
     async def serve(self, calls: Sequence[Planned]) -> None:
         tasks = [asyncio.create_task(self._call(call)) for call in calls]
-        for turn in range(10_000):
+        for step in range(10_000):
             for _ in range(4):
                 await asyncio.sleep(0)
             if not self.in_flight:
                 break
-            drawn = self.turns[turn % len(self.turns)] % len(self.in_flight)
+            drawn = self.turns[step % len(self.turns)] % len(self.in_flight)
             self.in_flight.pop(drawn)[1].set_result(None)
         await asyncio.wait_for(asyncio.gather(*tasks), 60)
 

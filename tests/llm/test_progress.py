@@ -2,9 +2,11 @@
 
 import logging
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from persona_pipeline.llm import progress
 from persona_pipeline.llm.progress import (
     SHOW_EVERY,
     LogReporter,
@@ -24,7 +26,7 @@ class Watching:
 
 
 @pytest.mark.parametrize(
-    ("progress", "text"),
+    ("stage", "text"),
     [
         (StageProgress("hub", 0), "hub: 0/0 done"),
         (
@@ -42,22 +44,25 @@ class Watching:
         (StageProgress("math", 6, 6, 0, 9, None), "math: 6/6 done, 9 tokens"),
     ],
 )
-def test_progress_is_one_line(progress: StageProgress, text: str) -> None:
-    progress.started = time.monotonic() - 10
-    assert describe(progress) == text
+def test_progress_is_one_line(stage: StageProgress, text: str) -> None:
+    stage.started = time.monotonic() - 10
+    assert describe(stage) == text
 
 
 def test_before_the_first_step_no_time_is_estimated() -> None:
     assert StageProgress("hub", 5).seconds_left is None
 
 
-def test_a_reporter_hears_of_the_start_of_steps_now_and_then_and_of_the_end() -> None:
-    watching = Watching()
+def test_a_reporter_hears_of_the_start_of_steps_now_and_then_and_of_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watching, now = Watching(), [100.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     with reporting_to(watching), stage_progress("hub", 2) as tracker:
-        time.sleep(SHOW_EVERY)
+        now[0] += SHOW_EVERY
         tracker.step()
         tracker.step(failed=True)
-        time.sleep(SHOW_EVERY)
+        now[0] += SHOW_EVERY
         tracker.reach(2)
         tracker.load(3, 0.5)
     assert watching.seen == [

@@ -48,7 +48,9 @@ def ask_for_persona(
 
 
 def as_text(messages: tuple[Message, ...]) -> str:
-    return "\n\n".join(f"=== {turn['role']}\n{turn['content']}" for turn in messages) + "\n"
+    return (
+        "\n\n".join(f"=== {message['role']}\n{message['content']}" for message in messages) + "\n"
+    )
 
 
 def write_prompt(folder: Path, **files: str) -> Path:
@@ -152,7 +154,7 @@ def test_page_text_cannot_end_its_chat_turn(token: str) -> None:
 def test_the_examples_are_turns_whose_answer_is_one_line_of_json(tmp_path: Path) -> None:
     prompt = load_written(write_prompt(tmp_path))
     messages = prompt.messages({"guest": "a smith"}, prompt.spec.examples)
-    assert [(turn["role"], turn["content"]) for turn in messages] == [
+    assert [(message["role"], message["content"]) for message in messages] == [
         ("system", "Greet."),
         ("user", "Greet a miller."),
         ("assistant", '{"line": "Hello, miller; é"}'),

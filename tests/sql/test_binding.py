@@ -174,3 +174,11 @@ def test_one_module_connects_to_duckdb_since_every_connection_needs_its_settings
         if re.search(r"\bduckdb\.connect\(", path.read_text(encoding="utf-8"))
     ]
     assert connecting == ["sql.py"]
+
+
+def test_every_file_of_a_statement_is_read_by_name_or_with_its_folder() -> None:
+    folder_wise = {"checks", "marts", "search"}
+    sources = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "assets").rglob("*.py")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    names = [name for folder in FOLDERS if folder not in folder_wise for name in sql_names(folder)]
+    assert [name for name in names if not re.search(rf"[\"']{name}[\"']", code)] == []

@@ -119,8 +119,8 @@ def test_an_archive_cannot_write_outside_the_data_directory(tmp_path: Path) -> N
 def test_a_backup_needs_data_a_known_ending_and_a_free_name(
     settings: Settings, tmp_path: Path
 ) -> None:
+    nothing = load_settings(data_dir=tmp_path / "none")
     with pytest.raises(StoreError, match=r"there is no .* to back up"):
-        nothing = load_settings(data_dir=tmp_path / "none")
         back_up(nothing, Project(nothing).database, tmp_path / "all.tar")
     with pytest.raises(StoreError, match=r"must end in \.tar, \.tar\.gz or \.tgz"):
         back_up(settings, Project(settings).database, tmp_path / "all.zip")

@@ -158,7 +158,7 @@ def test_a_snapshot_that_cannot_be_written_is_named(store: Store, tmp_path: Path
 def test_whoever_waits_for_the_file_says_who_holds_it(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("persona_pipeline.store.store.TELL_AFTER", 0.2)
+    monkeypatch.setattr("persona_pipeline.store.store.WARN_AFTER", 0.2)
     impatient = Store(store.path, store.snapshot, lock_timeout=1)
     with held(store) as process, pytest.raises(StoreError):
         impatient.query("select 1")

@@ -150,9 +150,9 @@ class BatchServer:
             return _line(line, response={"status_code": content, "body": error})
         self.billed[line["custom_id"]] += 1
         self.prompts[prompt] += 1
-        turn = {"role": "assistant", "content": content}
+        message = {"role": "assistant", "content": content}
         body = {
-            "choices": [{"index": 0, "finish_reason": "stop", "message": turn}],
+            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
             "usage": {"prompt_tokens": 7, "completion_tokens": 3},
         }
         return _line(line, response={"status_code": 200, "body": body})

@@ -12,30 +12,32 @@ from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import FUZZY_FROM, Thresholds
 
 TOLERANCE = 1e-9
-LAYERS = ["exact", "jaccard", "fuzzy", "semantic"]
+LAYERS = ["key", "exact", "jaccard", "fuzzy", "semantic"]
 MASK = (1 << 64) - 1
-PERSONAS = {
-    "persona_id": pl.String(),
-    "persona": pl.String(),
-    "shard_number": pl.Int64(),
+TABLE = {
+    "id": pl.String(),
+    "text": pl.String(),
+    "rank": pl.Int64(),
     "quality": pl.Float64(),
+    "key": pl.Int64(),
 }
-VECTORS = {"persona_id": pl.String(), "embedding": pl.List(pl.Float32)}
+VECTORS = {"id": pl.String(), "embedding": pl.List(pl.Float32)}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A candidate whose words stand between spaces."""
 
-    persona_id: str
-    persona: str
-    shard_number: int = 1
+    id: str
+    text: str
+    rank: int = 1
     quality: float = 0.0
     embedding: tuple[float, ...] = ()
+    key: int | None = None
 
     @property
     def words(self) -> list[str]:
-        return self.persona.split()
+        return self.text.split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Link:
 class Removed:
     """Who goes, and because of whom."""
 
-    persona_id: str
+    id: str
     kept_id: str
     layer: str
     similarity: float
@@ -99,7 +101,7 @@ def fuzzy_score(left: Row, right: Row) -> float:
 
 
 def word_link(left: Row, right: Row, thresholds: Thresholds) -> Link | None:
-    if left.words == right.words and (left.words or left.persona == right.persona):
+    if left.words == right.words and (left.words or left.text == right.text):
         return Link("exact", 1.0)
     similarity, fuzzy = jaccard(left, right), thresholds.fuzzy
     is_asked = fuzzy is not None and similarity >= min(FUZZY_FROM, thresholds.jaccard) - TOLERANCE
@@ -114,10 +116,12 @@ def word_link(left: Row, right: Row, thresholds: Thresholds) -> Link | None:
 def links(left: Row, right: Row, thresholds: Thresholds) -> list[Link]:
     """In which layers the two are similar enough for one of them to go."""
     matches = [word_link(left, right, thresholds)]
-    if thresholds.cosine is not None and left.persona != right.persona:
+    if thresholds.cosine is not None and left.text != right.text:
         similarity = cosine(left, right)
         if similarity >= thresholds.cosine - TOLERANCE:
             matches.append(Link("semantic", similarity))
+    if left.key is not None and left.key == right.key:
+        matches.append(Link("key", 1.0))
     return [link for link in matches if link]
 
 
@@ -125,14 +129,15 @@ def ranked(rows: Iterable[Row]) -> list[Row]:
     """Whoever stands first is kept."""
     return sorted(
         rows,
-        key=lambda r: (r.shard_number, -r.quality, fnv(r.persona.encode()), r.persona_id),
+        key=lambda r: (r.rank, -r.quality, fnv(r.text.encode()), r.id),
     )
 
 
 def reference(rows: Iterable[Row], thresholds: Thresholds) -> list[Removed]:
-    """walks down the ranking: a row stays unless it is similar to one that stayed."""
+    """Walk down the ranking: a row stays unless it is similar to one that stayed."""
     kept, removed = list[Row](), list[Removed]()
     levels = {
+        "key": 1.0,
         "exact": 1.0,
         "jaccard": thresholds.jaccard,
         "fuzzy": thresholds.fuzzy,
@@ -152,28 +157,28 @@ def reference(rows: Iterable[Row], thresholds: Thresholds) -> list[Removed]:
         assert level is not None
         removed.append(
             Removed(
-                row.persona_id,
-                keeper.persona_id,
+                row.id,
+                keeper.id,
                 link.layer,
                 link.similarity,
                 level,
                 link.fuzzy_score,
             )
         )
-    return sorted(removed, key=lambda r: r.persona_id)
+    return sorted(removed, key=lambda r: r.id)
 
 
-def personas_of(rows: Iterable[Row]) -> pl.DataFrame:
+def table_of(rows: Iterable[Row]) -> pl.DataFrame:
     return pl.DataFrame(
-        [(r.persona_id, r.persona, r.shard_number, r.quality) for r in rows],
-        schema=PERSONAS,
+        [(r.id, r.text, r.rank, r.quality, r.key) for r in rows],
+        schema=TABLE,
         orient="row",
     )
 
 
 def vectors_of(rows: Iterable[Row]) -> pl.DataFrame:
     return pl.DataFrame(
-        [(r.persona_id, list(r.embedding)) for r in rows if r.embedding],
+        [(r.id, list(r.embedding)) for r in rows if r.embedding],
         schema=VECTORS,
         orient="row",
     )
@@ -184,8 +189,16 @@ def run(
 ) -> list[Removed]:
     """What the library finds."""
     rows = list(rows)
-    matches = find_duplicates(personas_of(rows), vectors_of(rows), thresholds, resources=resources)
-    return removals(matches)
+    matches = find_duplicates(
+        table_of(rows),
+        vectors_of(rows),
+        rank="rank",
+        quality="quality",
+        keys=["key"],
+        thresholds=thresholds,
+        resources=resources,
+    )
+    return removals(matches.removed)
 
 
 def removals(matches: pl.DataFrame) -> list[Removed]:

@@ -56,8 +56,8 @@ class FaultyServer:
 
 def chat(content: object, finish_reason: str | None = "stop", **message: object) -> Reply:
     """Return a completion."""
-    turn = {"role": "assistant", "content": content, **message}
-    choice = {"index": 0, "finish_reason": finish_reason, "message": turn}
+    answer = {"role": "assistant", "content": content, **message}
+    choice = {"index": 0, "finish_reason": finish_reason, "message": answer}
     return _json(200, _completion([choice]))
 
 

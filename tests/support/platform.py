@@ -20,20 +20,10 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class Platform:
-    """The code location on the fake model, in a folder of its own, with two domains.
+    """The code location on the fake model, in a folder of its own, with two domains."""
 
-    `pages`: the folder of the source, if it is another's.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        instance: dg.DagsterInstance,
-        pages: Path | None = None,
-        /,
-        **arguments: object,
-    ) -> None:
-        pages = pages or folder / "pages"
+    def __init__(self, folder: Path, instance: dg.DagsterInstance, **arguments: object) -> None:
+        pages = folder / "pages"
         pages.mkdir(exist_ok=True)
         self.settings = load_settings(
             **{

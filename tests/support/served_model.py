@@ -102,7 +102,7 @@ def _completion(model: ServedModel, body: dict[str, Any]) -> dict[str, Any]:
     schema = body["response_format"]["json_schema"]["schema"]
     request = ChatRequest("served", tuple(body["messages"]), schema, Sampling())
     content = instance_of_schema(request)
-    chars_in = sum(len(turn["content"]) for turn in body["messages"])
+    chars_in = sum(len(message["content"]) for message in body["messages"])
     return {
         "id": "1",
         "object": "chat.completion",

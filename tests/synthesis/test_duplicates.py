@@ -1,16 +1,20 @@
 """Records that say the same: by their signature, by their words, across shards."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
-from persona_pipeline.synthesis.domain import load_domains
+from persona_pipeline.synthesis.domain import Domain, load_domains
 from persona_pipeline.synthesis.duplicates import deduplicate_records, find_record_duplicates
 from persona_pipeline.synthesis.tables import table_columns, table_name
+from tests.support.record_reference import keep_first
 
 DOMAINS = load_domains()
 TIDES = (
@@ -94,6 +98,74 @@ def test_a_signature_is_compared_as_it_stands_not_word_by_word() -> None:
         threshold=None,
     )
     assert [{removed, keeper} for removed, keeper, _ in matches] == [{"b", "c"}]
+
+
+def simple_tools(signature: str | None) -> Domain:
+    """Compare tools by their description, and by this signature."""
+    rules = {"text": "{{ description }}", "signature": signature}
+    file = DOMAINS["tool"].file
+    dedup = file.dedup.model_copy(update=rules)
+    return replace(DOMAINS["tool"], file=file.model_copy(update={"dedup": dedup}))
+
+
+@st.composite
+def tool_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Few names and words, so that many records have the same signature or similar texts."""
+    rows = list[dict[str, Any]]()
+    for number in range(draw(st.integers(0, 20))):
+        words = draw(st.lists(st.sampled_from("abcde"), max_size=6))
+        row = tool(f"r{number}", draw(st.sampled_from(["one", "two", "three", "four", "five"])))
+        shard = draw(st.integers(1, 3))
+        place = {"shard": f"s{shard}", "shard_number": shard}
+        rows.append({**row, **place, "description": " ".join(words)})
+    return rows
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tool_rows(),
+    st.sampled_from([None, 0.4, 0.5, 0.75, 0.9, 1.0]),
+    st.sampled_from(["{{ name }}", None]),
+)
+def test_records_go_as_a_walk_down_their_ranking_says(
+    rows: list[dict[str, Any]], threshold: float | None, signature: str | None
+) -> None:
+    columns = ("record_id", "name", "description", "parameters", "returns", "text", "shard")
+    schema = {**dict.fromkeys(columns, pl.String), "shard_number": pl.Int64}
+    table = pl.DataFrame(rows, schema=schema)
+    domain = simple_tools(signature)
+
+    matches = find_record_duplicates(domain, table, threshold)
+
+    expected = keep_first(
+        [
+            (
+                row["record_id"],
+                row["shard_number"],
+                row["description"],
+                row["name"] if signature else None,
+            )
+            for row in rows
+        ],
+        threshold,
+    )
+    assert matches.drop("shard").rows() == [
+        (each.record_id, each.keepers[0], each.layer, each.similarity, each.threshold)
+        for each in expected
+    ]
+    shard_of = {row["record_id"]: row["shard"] for row in rows}
+    assert matches["shard"].to_list() == [shard_of[each.record_id] for each in expected]
+
+
+def test_of_equally_similar_records_the_first_in_the_ranking_is_the_keeper() -> None:
+    words = [f"word{number}" for number in range(20)]
+    halves = [" ".join([*words, side]) for side in ("left", "right")]
+    both = " ".join([*words, "left", "right"])
+    rows = [problem("a", halves[0], 2), problem("z", halves[1], 1), problem("b", both, 3)]
+
+    matches = find_record_duplicates(DOMAINS["math"], pl.DataFrame(rows), 0.95)
+
+    assert matches.select("record_id", "kept_id", "layer").rows() == [("b", "z", "jaccard")]
 
 
 def test_another_threshold_rewrites_the_earlier_shards_too(store: Store) -> None:

@@ -1,13 +1,14 @@
-"""The semantic layer: personas that mean nearly the same, by an exact search of all pairs.
+"""Find all pairs of vectors that are close, by an exact search.
 
 Three steps, each exact. Unit vectors x and y are split along an orthonormal basis of a few
 dimensions: p and q inside it, remainders of the lengths r and s outside it. Then
 
     cos(x, y) <= p . q + r s                                          (Cauchy-Schwarz)
 
-so the products of the short vectors (p, r) propose, in float32, whatever the basis; the principal
-directions propose the least. Longer prefixes thin out what is proposed, and a float64 sum over the
-whole row decides. That sum depends on the two vectors only: not on blocks, threads or other rows.
+so the float32 products of the short vectors (p, r) propose every close pair, whatever the basis.
+The principal directions propose the fewest others. Longer prefixes thin out what is proposed, and a
+float64 sum over the whole row decides. That sum depends on the two vectors only: not on blocks,
+threads or other rows.
 
 Measured with 50,000 embeddings of sentences (384 dimensions, 77,550 pairs from 0.9 on), all of them
 found, in CPU-seconds: this search 1.6, faiss IVFFlat with 16 of 1,000 cells 7.2, the plain product
@@ -17,11 +18,11 @@ in NumPy 13, faiss IndexFlatIP 20. The cost grows with the square of the number.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from persona_pipeline.dedup import kernels
 from persona_pipeline.dedup.vectors.bounds import (
     BASIS_SAMPLE,
     LONG_PREFIX,
@@ -36,21 +37,17 @@ from persona_pipeline.dedup.vectors.bounds import (
 )
 from persona_pipeline.dedup.vectors.pairs import (
     Pairs,
-    accept,
     join_pairs,
     make_room,
+    no_limit,
     sort_pairs,
     take_pairs,
 )
 
-if TYPE_CHECKING:
-    from persona_pipeline.dedup.vectors.exact_kernel import Bounds, Prefixes, Vectors
-
-
 _ROWS = 1024
-"""Rows a task: their prefixes take 96 KiB, and stay in the L2 cache while the tiles pass."""
+"""Rows per task: their prefixes take 96 KiB, and stay in the L2 cache while the tiles pass."""
 _TILE = 256
-"""Columns a tile, a multiple of 8: at 24 dimensions 24 KiB, which stay in the L1 cache."""
+"""Columns per tile, a multiple of 8: at 24 dimensions 24 KiB, which stay in the L1 cache."""
 _PRODUCT_ROWS, _PRODUCT_COLUMNS = 512, 1024
 """A block of whole products takes 2 MiB."""
 
@@ -61,7 +58,7 @@ _PREFIXES = (16, 24, 32, 48)
 24 propose 3.1, 32 propose 0.5."""
 _PAIR_SAMPLE = 2560
 _LEFT_EVERY = 5
-"""One in five of the sample is compared with the others: a million pairs."""
+"""One row in five of the sample is compared with the others: a million pairs."""
 
 _DIMENSION_NS = 0.03
 _PRODUCT_NS = 0.025
@@ -77,30 +74,32 @@ def similar_pairs(
     *,
     known: int = 0,
     threads: int = 2,
-    check: Callable[[int], None] = accept,
+    check: Callable[[int], None] = no_limit,
 ) -> Pairs:
-    """All pairs of rows with at least this cosine: earlier rows, later rows, cosines.
+    """Return all pairs of rows with at least this cosine.
 
-    Each pair once, earlier < later, sorted. A row that is zero, empty or not finite is in no pair.
-    The search is by range: a top-k would cut dense clusters. Memory: twice the pairs, 500 bytes a
-    vector (with whole products, a copy of the vectors), and 12 MiB a thread.
+    The search is by range, because a top-k would cut dense clusters. Memory: twice the pairs, 500
+    bytes per vector (with whole products, a copy of the vectors), and 12 MiB per thread.
 
     Args:
-        vectors: one row each, of any length.
-        min_cosine: from where on; the caller has subtracted what rounding may take.
+        vectors: (row, dimension), rows of any length. A row that is zero, empty or not finite is
+            in no pair.
+        min_cosine: the least cosine; the caller has subtracted what rounding may take.
         known: pairs of two of the first `known` rows are left out, and cost nothing.
         threads: tasks at a time; the pairs are the same with any number.
-        check: called with the number of pairs so far; may object.
-    """
-    from persona_pipeline.dedup.vectors.exact_kernel import Vectors, squares  # noqa: PLC0415 - numba
+        check: called with the number of pairs so far; may raise an error.
 
+    Returns:
+        Earlier rows (int64), later rows (int64) and cosines (float64), one of each per pair. Each
+        pair comes once, sorted by the earlier row, then the later one.
+    """
     rows = np.ascontiguousarray(vectors, dtype=np.float32)
-    lengths = squares(rows)
+    lengths = kernels.exact.squares(rows)
     usable = np.flatnonzero(np.isfinite(lengths) & (lengths > 0))
     known = int(np.searchsorted(usable, known))
     if len(usable) < len(rows):
         rows, lengths = rows[usable], lengths[usable]
-    search = _choose_search(Vectors(rows, lengths), min_cosine, known)
+    search = _choose_search(kernels.exact.Vectors(rows, lengths), min_cosine, known)
     earlier, later, cosines = join_pairs(search.iter_pairs(threads), check)
     if len(usable) == len(vectors):
         return earlier, later, cosines
@@ -108,9 +107,9 @@ def similar_pairs(
 
 
 def _choose_search(
-    vectors: "Vectors", min_cosine: float, known: int
+    vectors: "kernels.exact.Vectors", min_cosine: float, known: int
 ) -> "_PrefixSearch | _ProductSearch":
-    """Prefixes, where a sample of pairs says that they cost less than whole products."""
+    """Choose prefixes where a sample of pairs says that they cost less than whole products."""
     if len(vectors.rows) >= _PREFIX_FROM:
         basis = find_directions(to_units(vectors, evenly_spaced(len(vectors.rows), BASIS_SAMPLE)))
         dimensions = _choose_dimensions(vectors, basis, min_cosine)
@@ -120,9 +119,9 @@ def _choose_search(
 
 
 def _choose_dimensions(
-    vectors: "Vectors", basis: NDArray[np.float64], min_cosine: float
+    vectors: "kernels.exact.Vectors", basis: NDArray[np.float64], min_cosine: float
 ) -> int | None:
-    """The length of prefix that costs least by a sample of pairs; None: whole products do."""
+    """Return the prefix length that costs least for a sample of pairs; None: whole products do."""
     places = evenly_spaced(len(vectors.rows), _PAIR_SAMPLE)
     is_left = np.arange(len(places)) % _LEFT_EVERY == 0
     units = to_units(vectors, places)
@@ -144,23 +143,21 @@ def _choose_dimensions(
 
 @dataclass(frozen=True, slots=True)
 class _PrefixSearch:
-    """Short products in tiles, from the diagonal on."""
+    """A search by short products in tiles, from the diagonal on."""
 
-    vectors: "Vectors"
-    prefixes: "Prefixes"
-    bounds: "Bounds"
+    vectors: "kernels.exact.Vectors"
+    prefixes: "kernels.exact.Prefixes"
+    bounds: "kernels.exact.Bounds"
 
     @classmethod
     def build(
         cls,
-        vectors: "Vectors",
+        vectors: "kernels.exact.Vectors",
         basis: NDArray[np.float64],
         dimensions: int,
         min_cosine: float,
         known: int,
     ) -> "_PrefixSearch":
-        from persona_pipeline.dedup.vectors.exact_kernel import Prefixes  # noqa: PLC0415
-
         count = len(vectors.rows)
         rows = np.empty((count, dimensions), np.float32)
         long_prefixes = np.empty((count, LONG_PREFIX), np.float32)
@@ -169,23 +166,23 @@ class _PrefixSearch:
             projected = to_units(vectors, block) @ basis
             rows[block] = bounded_prefix(projected, dimensions)
             long_prefixes[block] = bounded_prefix(projected, LONG_PREFIX)
-        prefixes = Prefixes(rows, cut_tiles(rows[known:], _TILE), known, long_prefixes)
+        prefixes = kernels.exact.Prefixes(
+            rows, cut_tiles(rows[known:], _TILE), known, long_prefixes
+        )
         return cls(vectors, prefixes, prefix_bounds(min_cosine, dimensions))
 
     def iter_pairs(self, threads: int) -> Iterator[Pairs]:
-        """Tasks of some rows each, in order."""
+        """Search `_ROWS` rows per task, and return the pairs in the order of the rows."""
         with ThreadPoolExecutor(threads) as executor:
             yield from executor.map(self._search_rows, range(0, len(self.vectors.rows), _ROWS))
 
     def _search_rows(self, first: int) -> Pairs:
-        from persona_pipeline.dedup.vectors.exact_kernel import search_prefixes  # noqa: PLC0415
-
         rows = (first, min(first + _ROWS, len(self.vectors.rows)))
         matches = make_room(2 * _ROWS * _TILE)
         tile = max(0, first + 1 - self.prefixes.first) // _TILE
         parts = []
         while tile < len(self.prefixes.columns):
-            count, tile = search_prefixes(
+            count, tile = kernels.exact.search_prefixes(
                 rows, tile, self.prefixes, self.vectors, self.bounds, matches
             )
             parts.append(take_pairs(matches, count))
@@ -194,40 +191,40 @@ class _PrefixSearch:
 
 @dataclass(frozen=True, slots=True)
 class _ProductSearch:
-    """Whole products in blocks, from the diagonal on: for few vectors, or without main directions.
+    """A search by whole products in blocks, from the diagonal on.
 
-    BLAS brings its own threads.
+    It serves few vectors, and vectors without main directions. BLAS brings its own threads.
     """
 
-    vectors: "Vectors"
+    vectors: "kernels.exact.Vectors"
     units: NDArray[np.float32]
     known: int
-    bounds: "Bounds"
+    bounds: "kernels.exact.Bounds"
 
     @classmethod
-    def build(cls, vectors: "Vectors", min_cosine: float, known: int) -> "_ProductSearch":
-        from persona_pipeline.dedup.vectors.exact_kernel import Bounds  # noqa: PLC0415
-
+    def build(
+        cls, vectors: "kernels.exact.Vectors", min_cosine: float, known: int
+    ) -> "_ProductSearch":
         units = np.empty_like(vectors.rows)
         for start in range(0, len(units), PROJECTED):
             block = slice(start, start + PROJECTED)
             units[block] = to_units(vectors, block)
         bound = least_product(min_cosine, units.shape[1])
-        return cls(vectors, units, known, Bounds(bound, bound, min_cosine))
+        return cls(vectors, units, known, kernels.exact.Bounds(bound, bound, min_cosine))
 
     def iter_pairs(self, threads: int) -> Iterator[Pairs]:
-        """Some rows at a time, in order."""
+        """Search `_PRODUCT_ROWS` rows at a time, in order."""
         del threads
         yield from map(self._search_rows, range(0, len(self.units), _PRODUCT_ROWS))
 
     def _search_rows(self, first: int) -> Pairs:
-        from persona_pipeline.dedup.vectors.exact_kernel import search_products  # noqa: PLC0415
-
         rows = self.units[first : first + _PRODUCT_ROWS]
         matches = make_room(_PRODUCT_ROWS * _PRODUCT_COLUMNS)
         parts = []
         for left in range(max(first, self.known), len(self.units), _PRODUCT_COLUMNS):
             products = rows @ self.units[left : left + _PRODUCT_COLUMNS].T
-            count = search_products(products, (first, left), self.vectors, self.bounds, matches)
+            count = kernels.exact.search_products(
+                products, (first, left), self.vectors, self.bounds, matches
+            )
             parts.append(take_pairs(matches, count))
         return sort_pairs(join_pairs(parts), len(self.units))

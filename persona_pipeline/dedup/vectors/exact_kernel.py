@@ -1,8 +1,8 @@
-"""The inner loops of the semantic search, compiled by numba when they are first used.
+"""Search for close vectors: the inner loops, compiled by Numba when they are first used.
 
-Products that only propose are compiled with `fastmath`, so that sums run in vector registers; the
-bound they are compared with allows for any order of a sum. What decides is compiled without: its
-bits are the same on every machine.
+Products that only propose pairs are compiled with `fastmath`, so that sums run in vector registers.
+The bound they are compared with allows for any order of a sum. What decides is compiled without it,
+so its bits are the same on every machine.
 """
 
 from typing import NamedTuple
@@ -16,25 +16,25 @@ Floats = NDArray[np.float32]
 
 
 class Vectors(NamedTuple):
-    """What decides: vectors of any length, and their squared lengths."""
+    """What decides: (row, dimension) vectors of any length, and the squared length of each row."""
 
     rows: Floats
     lengths: NDArray[np.float64]
 
 
 class Prefixes(NamedTuple):
-    """What proposes: unit vectors whose product is never below the cosine of the vectors."""
+    """What proposes: unit rows whose product is never below the cosine of the vectors."""
 
     rows: Floats
     columns: Floats
-    """The same from column `first` on, transposed, in tiles: (tile, dimension, column)."""
+    """(tile, dimension, column): the same from row `first` on, as columns."""
     first: int
     long_prefixes: Floats
-    """More dimensions, for what the rows propose."""
+    """(row, dimension): more dimensions, for the pairs that `rows` propose."""
 
 
 class PairBuffer(NamedTuple):
-    """Room for pairs."""
+    """Room for pairs, one place in each array per pair."""
 
     earlier: NDArray[np.int64]
     later: NDArray[np.int64]
@@ -42,18 +42,18 @@ class PairBuffer(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What a pair must reach: the products of prefixes, the longer ones, the cosine."""
+    """What a pair must reach: the product of prefixes, of longer ones, the cosine."""
 
     prefix: np.float32
-    long_prefixes: np.float32
+    long_prefix: np.float32
     cosine: float
 
 
 @compiled
 def dot(left: Floats, right: Floats) -> float:
-    """The float64 sum of the products, in eight sums of every eighth, added in a fixed order.
+    """Return the float64 sum of the products, in eight sums of every eighth one, in a fixed order.
 
-    One sum in a row would wait for each addition: 350 ns at 384 dimensions, this way 190.
+    A single sum would wait for each addition: 350 ns at 384 dimensions, this way 190.
     """
     a = b = c = d = e = f = g = h = 0.0
     whole = len(left) - len(left) % 8
@@ -73,7 +73,7 @@ def dot(left: Floats, right: Floats) -> float:
 
 @compiled
 def squares(vectors: Floats) -> NDArray[np.float64]:
-    """The squared length of each row. Of float32 numbers, no square leaves float64."""
+    """Return the squared length of each row. No square of a float32 number leaves float64."""
     lengths = np.empty(len(vectors), np.float64)
     for n in range(len(vectors)):
         lengths[n] = dot(vectors[n], vectors[n])
@@ -82,7 +82,7 @@ def squares(vectors: Floats) -> NDArray[np.float64]:
 
 @proposing
 def dot_fast(left: Floats, right: Floats) -> float:
-    """The sum of the products, in float32 and any order."""
+    """Return the sum of the products, in float32 and any order."""
     total = np.float32(0)
     for n in range(len(left)):
         total += left[n] * right[n]
@@ -91,7 +91,7 @@ def dot_fast(left: Floats, right: Floats) -> float:
 
 @proposing
 def _start_sums(row: Floats, tile: Floats, width: int, sums: Floats) -> None:
-    """Eight dimensions of one row with all columns of a tile: eight factors stay in registers."""
+    """Multiply eight dimensions of a row with all columns: eight factors stay in registers."""
     a, b, c, d, e, f, g, h = row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7]
     for n in range(width):
         sums[n] = (
@@ -124,7 +124,7 @@ def _add_sums(row: Floats, tile: Floats, width: int, sums: Floats) -> None:
 
 @proposing
 def flag_sums(sums: Floats, width: int, bound: np.float32, flags: NDArray[np.uint8]) -> int:
-    """Marks what reaches the bound, and counts it: a count, unlike a maximum, is vectorized."""
+    """Mark what reaches the bound, and count it: a count, unlike a maximum, is vectorized."""
     matches = np.int32(0)
     for n in range(width):
         reaches = sums[n] >= bound
@@ -137,7 +137,7 @@ def flag_sums(sums: Floats, width: int, bound: np.float32, flags: NDArray[np.uin
 def propose(
     row: Floats, tile: Floats, width: int, bound: np.float32, sums: Floats, flags: NDArray[np.uint8]
 ) -> int:
-    """Marks the columns whose product with the row reaches the bound, and counts them."""
+    """Mark the columns whose product with the row reaches the bound, and count them."""
     _start_sums(row, tile, width, sums)
     for start in range(8, len(row), 8):
         _add_sums(row[start:], tile[start:], width, sums)
@@ -148,9 +148,10 @@ def propose(
 def decide(
     vectors: Vectors, matches: PairBuffer, count: int, pair: tuple[int, int], min_cosine: float
 ) -> int:
-    """Adds the pair if it is close, and returns how many there are then.
+    """Add the pair if it is close, and return the number of pairs then.
 
-    The root of the product, not the product of the roots: equal rows have a cosine of exactly 1.
+    It divides by the root of the product, not the product of the roots: so equal rows have a cosine
+    of exactly 1.
     """
     i, j = pair
     lengths = vectors.lengths[i] * vectors.lengths[j]
@@ -163,7 +164,7 @@ def decide(
 
 @compiled
 def next_flag(flags: NDArray[np.uint8], words: NDArray[np.uint64], start: int) -> int:
-    """Where the next mark is; eight empty places are passed at a time."""
+    """Return where the next mark is; eight empty places are passed at a time."""
     n = start
     while n < len(flags):
         if n % 8 == 0 and words[n // 8] == 0:
@@ -184,9 +185,9 @@ def search_prefixes(
     bounds: Bounds,
     matches: PairBuffer,
 ) -> tuple[int, int]:
-    """Pairs of the rows (from, to) with the columns from this tile on, while there is room.
+    """Find pairs of the rows (from, to) with the columns from this tile on, while there is room.
 
-    Returns how many were found and the tile to go on with.
+    Returns the number of pairs and the tile to go on with.
     """
     size = prefixes.columns.shape[2]
     sums = np.empty(size, np.float32)
@@ -206,7 +207,7 @@ def search_prefixes(
             n = next_flag(flags, words, max(0, i + 1 - start))
             while n < width:
                 product = dot_fast(prefixes.long_prefixes[i], prefixes.long_prefixes[start + n])
-                if product >= bounds.long_prefixes:
+                if product >= bounds.long_prefix:
                     count = decide(vectors, matches, count, (i, start + n), bounds.cosine)
                 n = next_flag(flags, words, n + 1)
     return count, len(prefixes.columns)
@@ -216,9 +217,9 @@ def search_prefixes(
 def search_products(
     products: Floats, corner: tuple[int, int], vectors: Vectors, bounds: Bounds, matches: PairBuffer
 ) -> int:
-    """Pairs among the products of two blocks of vectors, which start at the corner (row, column).
+    """Find pairs among the products of two blocks of vectors, which start at (row, column).
 
-    Returns how many were found.
+    Returns the number of pairs.
     """
     width = products.shape[1]
     flags = np.zeros((width + 7) // 8 * 8, np.uint8)

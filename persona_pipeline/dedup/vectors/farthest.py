@@ -1,41 +1,34 @@
-"""A diverse subset: greedy farthest-point selection by cosine distance (Gonzalez, 1985)."""
+"""Select a diverse subset: greedy farthest points by cosine distance (Gonzalez, 1985)."""
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from persona_pipeline.dedup.vectors.farthest_kernel import Tiles
-
+from persona_pipeline.dedup import kernels
 
 _TILE = 256
-"""Columns a tile: a tile of 384 dimensions takes 384 KiB, and stays in the L2 cache."""
+"""Columns per tile: a tile of 384 dimensions takes 384 KiB, and stays in the L2 cache."""
 _SORTED_AT = (16, 128, 1024)
-"""Picks after which rows are sorted by how near a pick is, so that tiles of near ones stay
-untouched."""
+"""Picks after which rows are sorted by how near their nearest pick is, so that tiles of near rows
+stay untouched."""
 
 
 def farthest_points(vectors: NDArray[np.float32], count: int, *, seed: int) -> NDArray[np.int64]:
-    """Rows in the order of selection: each is the farthest from those before it.
+    """Return up to `count` rows (int64), each the farthest from those before it.
 
-    The first is drawn by a hash of the seed; a tie goes to the lower row. Rows that are zero, empty
+    The first is drawn by a hash of the seed. A tie goes to the lower row. Rows that are zero, empty
     or not finite are never picked; where there are fewer than `count` others, all are.
 
     Distances are float32 sums of products of unit vectors, in the order of the dimensions: the
     picks are the same on every machine, and exact for these distances.
 
-    A row's nearest pick is as near as when last looked at or nearer, so only rows that may be the
-    farthest are compared with later picks. Measured for 2,000 of 200,000 vectors of 384 dimensions:
-    6.6 CPU-seconds, with a product of all vectors a pick 50. Takes one copy of the vectors, two
-    for a moment.
+    A row's nearest pick can only come nearer, so only rows that may be the farthest are compared
+    with later picks. Measured for 2,000 of 200,000 vectors of 384 dimensions: 6.6 CPU-seconds; with
+    a product of all vectors per pick 50. Takes one copy of the vectors, two for a moment.
     """
-    from persona_pipeline.dedup.vectors.exact_kernel import squares  # noqa: PLC0415
-    from persona_pipeline.dedup.vectors.farthest_kernel import PICKED, pick_farthest  # noqa: PLC0415 - numba
-
     rows = np.ascontiguousarray(vectors, dtype=np.float32)
-    lengths = squares(rows)
+    lengths = kernels.exact.squares(rows)
     usable = np.flatnonzero(np.isfinite(lengths) & (lengths > 0))
     count = min(count, len(usable))
     if count <= 0:
@@ -44,13 +37,13 @@ def farthest_points(vectors: NDArray[np.float32], count: int, *, seed: int) -> N
     selected[0] = usable[_draw(seed, len(usable))]
     picks = np.zeros((count, -(-rows.shape[1] // 8) * 8), np.float32)
     picks[0, : rows.shape[1]] = _to_units(rows, lengths, selected[:1])[0]
-    nearest = np.where(usable == selected[0], PICKED, np.float32(-2))
+    nearest = np.where(usable == selected[0], kernels.farthest.PICKED, np.float32(-2))
     tiles = _cut_tiles(rows, lengths, usable, nearest, np.zeros(len(usable), np.int64))
     done = 1
     for stop in (*(at for at in _SORTED_AT if at < count), count):
         if done > 1:
             tiles = _sort_tiles(rows, lengths, tiles)
-        pick_farthest(tiles, picks, selected, done, stop)
+        kernels.farthest.pick_farthest(tiles, picks, selected, done, stop)
         done = stop
     return selected
 
@@ -66,12 +59,14 @@ def _to_units(
     return units.astype(np.float32)
 
 
-def _sort_tiles(rows: NDArray[np.float32], lengths: NDArray[np.float64], tiles: "Tiles") -> "Tiles":
-    looked = np.repeat(tiles.looked, _TILE)
+def _sort_tiles(
+    rows: NDArray[np.float32], lengths: NDArray[np.float64], tiles: "kernels.farthest.Tiles"
+) -> "kernels.farthest.Tiles":
+    compared = np.repeat(tiles.compared, _TILE)
     order = np.argsort(tiles.nearest.ravel(), kind="stable")
     order = order[tiles.rows.ravel()[order] >= 0]
     which, nearest = tiles.rows.ravel()[order], tiles.nearest.ravel()[order]
-    return _cut_tiles(rows, lengths, which, nearest, looked[order])
+    return _cut_tiles(rows, lengths, which, nearest, compared[order])
 
 
 def _cut_tiles(
@@ -79,11 +74,9 @@ def _cut_tiles(
     lengths: NDArray[np.float64],
     which: NDArray[np.int64],
     nearest: NDArray[np.float32],
-    looked: NDArray[np.int64],
-) -> "Tiles":
-    """Tiles of these rows in this order; the last is filled up with what cannot be picked."""
-    from persona_pipeline.dedup.vectors.farthest_kernel import PICKED, Tiles  # noqa: PLC0415
-
+    compared: NDArray[np.int64],
+) -> "kernels.farthest.Tiles":
+    """Cut these rows into tiles in this order; what cannot be picked fills up the last."""
     count = -(-len(which) // _TILE)
     missing = count * _TILE - len(which)
     columns = np.zeros((count, -(-rows.shape[1] // 8) * 8, _TILE), np.float32)
@@ -91,7 +84,7 @@ def _cut_tiles(
         units = _to_units(rows, lengths, which[tile * _TILE : (tile + 1) * _TILE])
         columns[tile, : units.shape[1], : len(units)] = units.T
     shape = (count, _TILE)
-    near = np.pad(nearest, (0, missing), constant_values=PICKED).reshape(shape)
-    seen = np.pad(looked, (0, missing), mode="edge").reshape(shape)
+    near = np.pad(nearest, (0, missing), constant_values=kernels.farthest.PICKED).reshape(shape)
+    seen = np.pad(compared, (0, missing), mode="edge").reshape(shape)
     padded = np.pad(which, (0, missing), constant_values=-1).reshape(shape)
-    return Tiles(columns, padded, near, near.min(axis=1), seen.min(axis=1))
+    return kernels.farthest.Tiles(columns, padded, near, near.min(axis=1), seen.min(axis=1))

@@ -1,4 +1,4 @@
-"""The inner loops of the farthest-point selection, compiled by numba when they are first used.
+"""Select farthest points: the inner loops, compiled by Numba when they are first used.
 
 Without `fastmath`: the sums of a tile's columns run side by side in vector registers, each in the
 order of the dimensions, so their bits are the same on every machine.
@@ -17,18 +17,18 @@ PICKED = np.float32(np.inf)
 
 
 class Tiles(NamedTuple):
-    """Unit vectors as columns in tiles, and what is known of their nearest pick."""
+    """Unit vectors as columns in tiles, and what is known of the pick nearest to each."""
 
     columns: Floats
     """(tile, dimension, column)"""
     rows: NDArray[np.int64]
     """(tile, column): which row it is."""
     nearest: Floats
-    """(tile, column): the cosine to the nearest of the picks looked at."""
+    """(tile, column): the cosine to the nearest of the picks compared so far."""
     lowest: Floats
-    """(tile): the lowest of these, so of the row that may be the farthest."""
-    looked: NDArray[np.int64]
-    """(tile): how many picks were looked at."""
+    """(tile): the lowest of these cosines: that of the row that may be the farthest."""
+    compared: NDArray[np.int64]
+    """(tile): how many picks it was compared with."""
 
 
 @compiled
@@ -46,29 +46,29 @@ def _add_sums(row: Floats, tile: Floats, sums: Floats) -> None:
 
 
 @compiled
-def _look(tiles: Tiles, tile: int, picks: Floats, count: int, sums: Floats) -> None:
-    """Compares the tile's columns with the picks since it was last looked at."""
+def _compare_picks(tiles: Tiles, tile: int, picks: Floats, count: int, sums: Floats) -> None:
+    """Compare the tile's columns with the picks that it was not compared with."""
     nearest = tiles.nearest[tile]
-    for pick in range(tiles.looked[tile], count):
+    for pick in range(tiles.compared[tile], count):
         sums[:] = 0
         for start in range(0, picks.shape[1], 8):
             _add_sums(picks[pick, start:], tiles.columns[tile, start:], sums)
         for n in range(len(sums)):
             if sums[n] > nearest[n]:  # noqa: PLR1730 - vectorized, unlike max()
                 nearest[n] = sums[n]
-    tiles.looked[tile] = count
+    tiles.compared[tile] = count
     tiles.lowest[tile] = nearest.min()
 
 
 @compiled
 def _find_farthest(tiles: Tiles, picks: Floats, count: int, sums: Floats) -> tuple[int, int]:
-    """The tile and the column of the row that is the farthest from all picks."""
+    """Return the tile and the column of the row that is the farthest from all picks."""
     while True:
         level = tiles.lowest.min()
         is_sure = True
         for tile in np.flatnonzero(tiles.lowest == level):
-            if tiles.looked[tile] < count:
-                _look(tiles, int(tile), picks, count, sums)
+            if tiles.compared[tile] < count:
+                _compare_picks(tiles, int(tile), picks, count, sums)
                 is_sure = False
         if is_sure:
             break
@@ -84,7 +84,7 @@ def _find_farthest(tiles: Tiles, picks: Floats, count: int, sums: Floats) -> tup
 def pick_farthest(
     tiles: Tiles, picks: Floats, rows: NDArray[np.int64], count: int, stop: int
 ) -> None:
-    """Goes on from `count` picks, whose vectors and rows are given, and writes up to `stop`."""
+    """Write the picks from number `count` up to `stop`, from those before them."""
     sums = np.empty(tiles.columns.shape[2], np.float32)
     for number in range(count, stop):
         tile, n = _find_farthest(tiles, picks, number, sums)

@@ -1,32 +1,33 @@
-"""The semantic layer beyond the size where all pairs are cheap: only neighbours are compared.
+"""Find close vectors where all pairs are too many: only neighbours are compared, by an IVF index.
 
-Centroids cut the sphere into cells. A vector is compared with those of its nearest cells, by the
-prefixes of the exact search; so every pair found is one that the exact search finds, and what may
-be missed are pairs of which neither has the other's cell near. The same centroids
-serve for vectors that come later, so shard after shard gives the same pairs as all at once.
+Each vector belongs to the inverted list of its nearest centroid. A vector is compared with those in
+the `nprobe` lists nearest to it, by the prefixes of the exact search. So every pair found is one
+that the exact search finds. A pair is missed if neither vector has the other's list among its
+nearest. The same centroids serve for vectors that come later, so shard after shard gives the same
+pairs as all at once.
 
 Measured in CPU-seconds with embeddings of sentences (384 dimensions; beyond 50,000 of them mixes of
-two and noise, 0.7 pairs from 0.9 on a vector), six probes, mapped from a file from 200,000 on:
+two and noise, 0.7 pairs from 0.9 on per vector), nprobe 6, mapped from a file from 200,000 on:
 
-    vectors    all pairs   learning   searching   recall   a tenth new   placing alone
+    vectors    all pairs   training   searching   recall   a tenth new   placing alone
      50,000          2.0        0.8         0.6   0.9999           0.4             0.3
     100,000          8.0        1.3         1.3   0.9990           0.8             0.6
     200,000           28        2.1         3.7   0.9995           1.8             1.2
     500,000          185        5.8          14   0.9993           6.2             3.6
   1,000,000                     7.8          31                     13             6.6
 
-A tenth of new vectors costs a third of learning and searching all: a fifth of the comparing, and
-all of the placing, since nothing about a known vector is kept but itself.
+A tenth of new vectors costs a third of training and searching all: a fifth of the comparing, and
+all of the placing, since nothing about a known vector is stored but itself.
 """
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from persona_pipeline.dedup import kernels
 from persona_pipeline.dedup.vectors.bounds import (
     LONG_PREFIX,
     bounded_prefix,
@@ -36,9 +37,9 @@ from persona_pipeline.dedup.vectors.bounds import (
 )
 from persona_pipeline.dedup.vectors.pairs import (
     Pairs,
-    accept,
     join_pairs,
     make_room,
+    no_limit,
     sort_pairs,
     take_pairs,
 )
@@ -53,52 +54,47 @@ from persona_pipeline.dedup.vectors.quantizer import (
     to_grid,
 )
 
-if TYPE_CHECKING:
-    from persona_pipeline.dedup.vectors.exact_kernel import Bounds
-    from persona_pipeline.dedup.vectors.ivf_kernel import Arranged
-
-
 _LISTS_PER_ROOT = 0.7
-"""Cells, by the root of the number of vectors. At a million 0.5, 0.7 and 1 cost 36, 31 and 27
-CPU-seconds to search, and with a tenth of new vectors 14, 13 and 14: fewer cells take more
-comparing, more cells more placing."""
+"""Lists, by the root of the number of vectors. At a million 0.5, 0.7 and 1 cost 36, 31 and 27
+CPU-seconds to search, and with a tenth of new vectors 14, 13 and 14: fewer lists take more
+comparing, more lists more placing."""
 _TRAINED_PER_LIST = 64
 _ROUNDS = 6
-"""Of k-means, on so many vectors a cell: a fifth of what learning costs."""
-_ASKED = 2000
-_RANKED = 100_000
-"""Rows whose close pairs with all rows are looked for, and how many of these are ranked."""
+"""Rounds of k-means, on `_TRAINED_PER_LIST` vectors per list: a fifth of what training costs."""
+_SAMPLED_ROWS = 2000
+_RANKED_PAIRS = 100_000
+"""Rows whose close pairs with all rows are searched for, and how many of these are ranked."""
 _MISSED_IN = 1000
-"""One pair in so many may be missed."""
+"""One close pair in so many may be missed."""
 _LEAST_NPROBE = 6
 """A sample has some thousand pairs, and is lucky at times: with 4 it showed 0.9996 where 0.9978 of
 all pairs of 50,000 sentences were found; with 6 it was 0.9990 to 0.9999 at the sizes measured."""
 
 _PREFIX = 32
-"""Dimensions, a multiple of 8. Neighbours are nearer than any two: of 1.1 billion pairs in cells
-24 dimensions propose 4.3 %, 32 propose 0.6 %, 48 propose 0.13 %; 32 cost least."""
+"""Dimensions, a multiple of 8. Neighbours are nearer than any two rows: of 1.1 billion pairs in
+lists 24 dimensions propose 4.3 %, 32 propose 0.6 %, 48 propose 0.13 %; 32 cost least."""
 _TILE = 256
-"""Columns a tile, a multiple of 8: 32 KiB."""
+"""Columns per tile, a multiple of 8: 32 KiB."""
 _QUERIES = 4096
 _ROOM = 1 << 18
-"""Queries a task, and pairs that a kernel finds before it comes back: 6 MiB; not below a tile."""
+"""Queries per task, and pairs that a kernel finds before it returns: 6 MiB; not below a tile."""
 
 
 @dataclass(frozen=True, slots=True)
 class IvfIndex:
-    """Centroids, and how many cells are searched around each vector."""
+    """Centroids, and how many of their lists are searched for each vector."""
 
     centroids: NDArray[np.float32]
-    """Unit rows (cells, dimensions)."""
+    """(list, dimension): unit rows."""
     nprobe: int
     recall: float
-    """The share of the close pairs of a sample that these probes find."""
+    """The share of the close pairs of a sample that `nprobe` lists find."""
 
 
 def train_ivf(vectors: NDArray[np.float32], min_cosine: float) -> IvfIndex:
-    """Cells for vectors like these; the same from the same vectors.
+    """Train an index on (row, dimension) vectors; the same vectors give the same index.
 
-    The probes are as few as find 99.9 % of the close pairs of a sample of rows with all rows.
+    `nprobe` is as small as finds 99.9 % of the close pairs of a sample of rows with all rows.
     """
     usable = Usable.of(vectors)
     if not len(usable.rows):
@@ -121,31 +117,39 @@ def ivf_pairs(  # noqa: PLR0913
     known: int = 0,
     early: NDArray[np.bool_] | None = None,
     threads: int = 2,
-    check: Callable[[int], None] = accept,
+    check: Callable[[int], None] = no_limit,
 ) -> Pairs:
-    """Pairs of rows with at least this cosine: earlier rows, later rows, cosines.
+    """Return the pairs of rows with at least this cosine that the index finds.
 
-    A pair is found if the cell of one is among the `probes` nearest cells of the other. That
-    depends on the two vectors and the cells only: not on other rows, nor on which are known.
-    Each pair once, earlier < later, sorted. A row that is zero, empty or not finite is in no pair.
+    A pair is found if the list of one row is among the `nprobe` lists nearest to the other. That
+    depends on the two vectors and the index only: not on other rows, nor on which are known.
 
-    Memory: 450 bytes a vector and 8 a probe, 64 bytes a pair, and 8 MiB a thread. The vectors are
-    read twice in blocks, and one by one where a pair is decided: they may lie in a mapped file.
-    Without main directions the prefixes propose more; the pairs are the same, the cost is not.
+    Memory: 450 bytes per vector and 8 per probed list, 64 bytes per pair, and 8 MiB per thread. The
+    vectors are read twice in blocks, and one by one where a pair is decided: they may lie in a
+    mapped file. Without main directions the prefixes propose more: the pairs are the same, the
+    cost is not.
 
     Args:
-        vectors: one row each, of any length.
-        min_cosine: from where on; the caller has subtracted what rounding may take.
-        cells: learned at this cosine or a lower one.
+        vectors: (row, dimension), rows of any length. A row that is zero, empty or not finite is
+            in no pair.
+        min_cosine: the least cosine; the caller has subtracted what rounding may take.
+        index: trained at this cosine or a lower one.
         known: pairs of two of the first `known` rows are left out, and not compared.
-        early: rows of which pairs of two are left out as well.
+        early: (row): pairs of two rows that are marked here are left out as well.
         threads: tasks at a time; the pairs are the same with any number.
-        check: called with the number of pairs so far; may object.
+        check: called with the number of pairs so far; may raise an error.
+
+    Returns:
+        Earlier rows (int64), later rows (int64) and cosines (float64), one of each per pair. Each
+        pair comes once, sorted by the earlier row, then the later one.
+
+    Raises:
+        ValueError: the index was trained on vectors of another length.
     """
     if vectors.shape[1] != index.centroids.shape[1]:
         message = (
-            f"vectors have {vectors.shape[1]} dimensions and cells {index.centroids.shape[1]};"
-            " learn cells from vectors of the same model"
+            f"vectors have {vectors.shape[1]} dimensions, and the index has"
+            f" {index.centroids.shape[1]}: train an index on vectors of the same model"
         )
         raise ValueError(message)
     usable = Usable.of(vectors)
@@ -160,7 +164,7 @@ def ivf_pairs(  # noqa: PLR0913
 
 
 def _find_centroids(usable: Usable) -> NDArray[np.float32]:
-    """Spherical k-means on a sample, in the space of its principal directions."""
+    """Find centroids by spherical k-means on a sample, in the space of its main directions."""
     basis = pad(find_directions(usable.sample()).T)
     wanted = max(1, round(_LISTS_PER_ROOT * len(usable.rows) ** 0.5))
     trained = evenly_spaced(len(usable.rows), wanted * _TRAINED_PER_LIST)
@@ -173,23 +177,23 @@ def _find_centroids(usable: Usable) -> NDArray[np.float32]:
 
 
 def _average(points: NDArray[np.float64], lists: NDArray[np.int32]) -> NDArray[np.float64]:
-    """The direction of each cell's sum; an empty cell is gone."""
+    """Return the direction of each list's sum; an empty list is dropped."""
     order = np.argsort(lists, kind="stable")
     starts = np.flatnonzero(np.diff(lists[order], prepend=-1))
     return normalize(np.add.reduceat(points[order], starts, axis=0))
 
 
 def _rank_pairs(usable: Usable, projection: Projection, min_cosine: float) -> NDArray[np.int64]:
-    """For the close pairs of some rows with all rows: how many cells are nearer than the one met.
+    """Return, per close pair of some rows with all rows, how many lists are nearer than its list.
 
-    All pairs, because all are in one cell.
+    Putting all rows into one list finds all pairs.
     """
     groups = np.ones(len(usable.rows), np.uint8)
-    groups[evenly_spaced(len(groups), _ASKED)] = 0
-    one_cell = replace(projection, centroids=projection.centroids[:1])
-    search = _IvfSearch.build(usable, one_cell, 1, groups, min_cosine, 2)
+    groups[evenly_spaced(len(groups), _SAMPLED_ROWS)] = 0
+    one_list = replace(projection, centroids=projection.centroids[:1])
+    search = _IvfSearch.build(usable, one_list, 1, groups, min_cosine, 2)
     pairs = sort_pairs(join_pairs(search.iter_pairs(2)), len(usable.vectors.rows))
-    some = evenly_spaced(len(pairs[0]), _RANKED)
+    some = evenly_spaced(len(pairs[0]), _RANKED_PAIRS)
     rows, ends = np.unique(np.stack([pairs[0][some], pairs[1][some]]), return_inverse=True)
     left, right = ends.reshape(2, -1)
     places = replace(usable, rows=rows).project(slice(None), projection.basis)
@@ -207,7 +211,7 @@ def _rank(
     which: NDArray[np.int64],
     lists: NDArray[np.int32],
 ) -> NDArray[np.int64]:
-    """How many cells are nearer to each of these places than this cell."""
+    """Return how many lists are nearer to each of these places than this list."""
     ranks = np.empty(len(which), np.int64)
     for start in range(0, len(which), BLOCK):
         block = slice(start, start + BLOCK)
@@ -221,15 +225,15 @@ def _rank(
 
 @dataclass(frozen=True, slots=True)
 class _IvfSearch:
-    """Short products of the vectors of each cell with those that have it near."""
+    """A search by short products of the vectors of each list with those that have it near."""
 
     usable: Usable
-    arranged: "Arranged"
+    arranged: "kernels.ivf.Arranged"
     ends: NDArray[np.int64]
-    """Where the places of each cell end, after a zero."""
+    """(list + 1): where the places of each list end, after a zero."""
     queries: tuple[NDArray[np.int64], NDArray[np.int32]]
-    """Where those of each cell start, and all: places that have the cell near."""
-    bounds: "Bounds"
+    """Where those of each list start, and all: places that have the list among their nearest."""
+    bounds: "kernels.exact.Bounds"
 
     @classmethod
     def build(  # noqa: PLR0913, PLR0917
@@ -241,13 +245,11 @@ class _IvfSearch:
         min_cosine: float,
         threads: int,
     ) -> "_IvfSearch":
-        from persona_pipeline.dedup.vectors.ivf_kernel import Arranged, list_queries  # noqa: PLC0415
-
         prefixes, long_prefixes, nearest = _project(usable, projection, nprobe, threads)
         order = np.argsort(nearest[:, 0] * np.int64(4) - groups, kind="stable")
         for array in (prefixes, long_prefixes, nearest):
             _reorder(array, order)
-        arranged = Arranged(
+        arranged = kernels.ivf.Arranged(
             usable.rows[order],
             nearest[:, 0].copy(),
             nearest,
@@ -257,11 +259,11 @@ class _IvfSearch:
         )
         count = len(projection.centroids)
         ends = np.searchsorted(arranged.lists, np.arange(count + 1))
-        queries = list_queries(nearest, count)
+        queries = kernels.ivf.list_queries(nearest, count)
         return cls(usable, arranged, ends, queries, prefix_bounds(min_cosine, _PREFIX))
 
     def iter_pairs(self, threads: int) -> Iterator[Pairs]:
-        """Tasks of one cell and some queries each."""
+        """Search one list with up to `_QUERIES` queries per task."""
         starts = self.queries[0].tolist()
         tasks = [
             (list_number, slice(start, min(start + _QUERIES, starts[list_number + 1])))
@@ -272,14 +274,12 @@ class _IvfSearch:
             yield from executor.map(lambda task: self._search(*task), tasks)
 
     def _search(self, list_number: int, which: slice) -> Pairs:
-        from persona_pipeline.dedup.vectors.ivf_kernel import search_list  # noqa: PLC0415
-
         queries = self.queries[1][which]
         matches = make_room(_ROOM)
         parts = []
         place, query, end = self.ends[list_number], 0, self.ends[list_number + 1]
         while place < end:
-            count, place, query = search_list(
+            count, place, query = kernels.ivf.search_list(
                 queries,
                 end,
                 (place, query),
@@ -296,7 +296,7 @@ class _IvfSearch:
 def _project(
     usable: Usable, projection: Projection, nprobe: int, threads: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
-    """The prefixes of the usable rows, the longer ones, and the nearest cells."""
+    """Return prefixes, longer prefixes and nearest lists of the usable rows."""
     columns = Columns.of(projection.centroids)
     count = len(usable.rows)
     prefixes = np.empty((count, _PREFIX), np.float32)
@@ -317,6 +317,6 @@ def _project(
 
 
 def _reorder(array: NDArray[np.generic], order: NDArray[np.int64]) -> None:
-    """Some columns at a time, so that no more of them are in memory twice."""
+    """Reorder eight columns at a time, so that no more of them are in memory twice."""
     for start in range(0, array.shape[1], 8):
         array[:, start : start + 8] = array[order, start : start + 8]

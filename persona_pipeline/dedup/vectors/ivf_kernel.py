@@ -1,4 +1,4 @@
-"""The inner loops of the search in cells, compiled by numba when they are first used."""
+"""Search an IVF index: the inner loops, compiled by Numba when they are first used."""
 
 from typing import NamedTuple
 
@@ -22,26 +22,27 @@ Ints = NDArray[np.int32]
 Doubles = NDArray[np.float64]
 
 _TOGETHER = 32
-"""Rows multiplied together: at 384 dimensions 48 KiB, which stay near while columns pass."""
+"""Rows multiplied at a time: at 384 dimensions 48 KiB, which stay near while columns pass."""
 
 
 class Arranged(NamedTuple):
-    """Vectors in the order of their cells; a place is a position in this order."""
+    """Vectors in the order of their lists; a place is a position in this order."""
 
     rows: NDArray[np.int64]
     """The row of each place."""
     lists: Ints
-    nprobe: Ints
-    """(place, probe): the nearest cells, its own first."""
+    """The list of each place."""
+    nearest: Ints
+    """(place, nprobe): the nearest lists, its own first."""
     groups: NDArray[np.uint8]
-    """Pairs of two places with a common bit are left out. Within a cell they are sorted by it."""
+    """Pairs of two places with a common bit are left out. Each list is sorted by it."""
     prefixes: Floats
     long_prefixes: Floats
 
 
 @compiled
 def multiply(rows: Floats | Doubles, columns: Doubles, products: Doubles) -> None:
-    """The products of all rows with all columns, which are a multiple of four, in float64.
+    """Write the float64 products of all rows with all columns, which are a multiple of four.
 
     As fast as BLAS, whose threads and ours would wait for each other.
     """
@@ -61,7 +62,7 @@ def _multiply_some(
     next_row: int,
     column: int,
 ) -> None:
-    """Two rows with four columns: eight sums stay in registers."""
+    """Multiply two rows with four columns: eight sums stay in registers."""
     a = b = c = d = e = f = g = h = 0.0
     for n in range(rows.shape[1]):
         x, y = np.float64(rows[row, n]), np.float64(rows[next_row, n])
@@ -81,7 +82,7 @@ def _multiply_some(
 
 @compiled
 def choose_nearest(rows: Floats, tiles: Floats, count: int, nearest: Ints) -> None:
-    """For each row the columns with the greatest products, greatest first, ties to the lower.
+    """Write, per row, the columns with the greatest products, greatest first, ties to the lower.
 
     There are `count` columns, in tiles (tile, dimension, column). Rows and columns are on a grid
     on which a sum of products has no rounding: in any order, it is the same number.
@@ -111,18 +112,18 @@ def _insert(best: Floats, nearest: Ints, product: np.float32, column: int) -> No
 
 
 @compiled
-def list_queries(nprobe: Ints, lists: int) -> tuple[NDArray[np.int64], Ints]:
-    """For each cell the places that have it among their probes: where its list starts, and all."""
+def list_queries(nearest: Ints, lists: int) -> tuple[NDArray[np.int64], Ints]:
+    """Return the places that have each list among their nearest: where they start, and all."""
     starts = np.zeros(lists + 1, np.int64)
-    for place in range(len(nprobe)):
-        for list_number in nprobe[place]:
+    for place in range(len(nearest)):
+        for list_number in nearest[place]:
             starts[list_number + 1] += 1
     for list_number in range(lists):
         starts[list_number + 1] += starts[list_number]
     ends = starts[:-1].copy()
     places = np.empty(starts[lists], np.int32)
-    for place in range(len(nprobe)):
-        for list_number in nprobe[place]:
+    for place in range(len(nearest)):
+        for list_number in nearest[place]:
             places[ends[list_number]] = place
             ends[list_number] += 1
     return starts, places
@@ -130,9 +131,10 @@ def list_queries(nprobe: Ints, lists: int) -> tuple[NDArray[np.int64], Ints]:
 
 @compiled
 def span(points: Floats, most: int, least: float) -> NDArray[np.float64]:
-    """Orthonormal rows that span the points, up to so many: each time along the farthest remainder.
+    """Return up to `most` orthonormal rows that span the points.
 
-    Ends when no remainder has this length. In plain loops: the bits are the same everywhere.
+    Each one is along the longest remainder, until none has the length `least`. In plain loops: the
+    bits are the same on every machine.
     """
     rest = points.astype(np.float64)
     matches = np.empty((most, points.shape[1]))
@@ -157,7 +159,7 @@ def span(points: Floats, most: int, least: float) -> NDArray[np.float64]:
 
 @compiled
 def _end_tile(arranged: Arranged, start: int, end: int, size: int) -> int:
-    """A tile has places of one group only."""
+    """Return where the tile ends: it has places of one group only."""
     stop = start + 1
     while stop < min(end, start + size) and arranged.groups[stop] == arranged.groups[start]:
         stop += 1
@@ -165,16 +167,16 @@ def _end_tile(arranged: Arranged, start: int, end: int, size: int) -> int:
 
 
 @compiled
-def _is_found_there(arranged: Arranged, query: int, place: int) -> bool:
-    """Whether the query's own cell, which comes later, meets the pair as well."""
+def _is_in_later_list(arranged: Arranged, query: int, place: int) -> bool:
+    """Return whether the query's own list, which comes later, has the pair as well."""
     list_number = arranged.lists[query]
     if list_number < arranged.lists[place]:
         return False
-    return bool(np.any(arranged.nprobe[place] == list_number))
+    return bool(np.any(arranged.nearest[place] == list_number))
 
 
 @compiled
-def _look_closer(
+def _verify(
     arranged: Arranged,
     vectors: Vectors,
     bounds: Bounds,
@@ -182,11 +184,11 @@ def _look_closer(
     count: int,
     ends: tuple[int, int],
 ) -> int:
-    """Adds the proposed pair if it is close and met here only; returns how many there are then."""
+    """Add the proposed pair if it is close and in no later list; return the number of pairs."""
     query, place = ends
     is_own = arranged.lists[query] == arranged.lists[place]
     product = dot_fast(arranged.long_prefixes[query], arranged.long_prefixes[place])
-    if product < bounds.long_prefixes or (not is_own and _is_found_there(arranged, query, place)):
+    if product < bounds.long_prefix or (not is_own and _is_in_later_list(arranged, query, place)):
         return count
     one, other = arranged.rows[query], arranged.rows[place]
     return decide(vectors, matches, count, (min(one, other), max(one, other)), bounds.cosine)
@@ -203,9 +205,10 @@ def search_list(
     bounds: Bounds,
     matches: PairBuffer,
 ) -> tuple[int, int, int]:
-    """Pairs of the queries with the places of one cell, up to this end, while there is room.
+    """Find pairs of the queries with the places of one list, up to this end, while there is room.
 
-    Starts at a place of the cell and a query; returns how many were found, and where to go on.
+    Starts at `resumed`, a place of the list and a number of a query. Returns the number of pairs,
+    and the place and the query to go on with.
     """
     sums = np.empty(size, np.float32)
     flags = np.zeros(size, np.uint8)
@@ -239,7 +242,7 @@ def search_list(
             n = next_flag(flags, words, first)
             while n < width:
                 ends = (query, start + n)
-                count = _look_closer(arranged, vectors, bounds, matches, count, ends)
+                count = _verify(arranged, vectors, bounds, matches, count, ends)
                 n = next_flag(flags, words, n + 1)
         start, next_query = start + width, 0
     return count, end, 0

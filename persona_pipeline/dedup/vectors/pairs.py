@@ -1,33 +1,31 @@
-"""Pairs on their way from a kernel to the caller."""
+"""Collect the pairs that kernels find."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from persona_pipeline.dedup.vectors.exact_kernel import PairBuffer
-
+from persona_pipeline.dedup import kernels
 
 _Number = TypeVar("_Number", np.int64, np.float64)
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
-"""Earlier rows, later rows, cosines."""
+"""Earlier rows, later rows, cosines: one of each per pair."""
 
 
-def accept(_count: int) -> None:
-    """However many pairs there are."""
+def no_limit(_count: int) -> None:
+    """Allow any number of pairs."""
 
 
-def make_room(pairs: int) -> "PairBuffer":
-    """Room for as many pairs as a kernel may find before it comes back."""
-    from persona_pipeline.dedup.vectors.exact_kernel import PairBuffer  # noqa: PLC0415
+def make_room(pairs: int) -> "kernels.exact.PairBuffer":
+    """Allocate room for as many pairs as a kernel may find before it returns."""
+    return kernels.exact.PairBuffer(
+        np.empty(pairs, np.int64), np.empty(pairs, np.int64), np.empty(pairs)
+    )
 
-    return PairBuffer(np.empty(pairs, np.int64), np.empty(pairs, np.int64), np.empty(pairs))
 
-
-def take_pairs(matches: "PairBuffer", count: int) -> Pairs:
-    """The first of these, copied: the room is used again."""
+def take_pairs(matches: "kernels.exact.PairBuffer", count: int) -> Pairs:
+    """Copy the first `count` pairs: the room is used again."""
     return (
         matches.earlier[:count].copy(),
         matches.later[:count].copy(),
@@ -36,16 +34,16 @@ def take_pairs(matches: "PairBuffer", count: int) -> Pairs:
 
 
 def sort_pairs(pairs: Pairs, count: int) -> Pairs:
-    """By earlier row, then later row; of so many rows."""
+    """Sort by earlier row, then later row; `count` is the number of rows."""
     earlier, later, cosines = pairs
     order = np.argsort(earlier * count + later)
     return earlier[order], later[order], cosines[order]
 
 
-def join_pairs(parts: Iterable[Pairs], check: Callable[[int], None] = accept) -> Pairs:
-    """A column at a time, so that no more than one is in memory twice.
+def join_pairs(parts: Iterable[Pairs], check: Callable[[int], None] = no_limit) -> Pairs:
+    """Join parts column by column, so that no more than one column is in memory twice.
 
-    `check` is called with how many there are so far, and may object.
+    `check` is called with the number of pairs so far, and may raise an error.
     """
     earlier, later, cosines = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
     count = 0

@@ -1,8 +1,8 @@
-"""Which texts mean nearly the same, by the vectors of an embedding model.
+"""Find texts that mean nearly the same, by the vectors of an embedding model.
 
-Two of the first `EXACT_UP_TO` texts are compared exactly. All others are compared in cells, learned
-from the first ones: what is found of a shard depends on it and on earlier shards only, so shard by
-shard gives what comparing all at once gives.
+Two of the first `EXACT_UP_TO` texts are compared exactly. All others are searched for in an IVF
+index that is trained on the first ones. So the pairs of a shard depend on it and on earlier shards
+only, and shard after shard gives the same pairs as all at once.
 """
 
 import logging
@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 
 from persona_pipeline.dedup.resolve import PAIRS
 from persona_pipeline.dedup.resources import Resources
+from persona_pipeline.dedup.vectors.exact import similar_pairs
+from persona_pipeline.dedup.vectors.ivf import ivf_pairs, train_ivf
 from persona_pipeline.dedup.vectors.pairs import Pairs
 from persona_pipeline.errors import StoreError
 
 EXACT_UP_TO = 200_000
 """Texts that are compared with each other exactly: this misses no pair, and takes half a minute.
-Cells take a fifth of it there, and less from 50,000 on (`cells.py`)."""
+The index takes a fifth of it there, and less from 50,000 texts on (`ivf.py`)."""
 IVF_VERSION = 1
-"""Goes up with every change of which pairs cells find."""
+"""Goes up with every change of which pairs the index finds."""
 COPIED = 4096
 """Vectors copied at a time."""
 
@@ -33,22 +35,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TextVectors:
-    """The vectors of texts, each once, all of one length."""
+    """The vectors of texts, each text once, all of one length."""
 
     keys: NDArray[np.uint64]
-    """Of the texts: those that are known first, then the new ones."""
+    """(text): the key of each text; the known ones first, then the new ones."""
     rows: NDArray[np.float32]
-    """Perhaps in a file: `allocate_rows`."""
+    """(text, dimension); may lie in a file, see `allocate_rows`."""
     known: int
-    """So many were compared with each other before."""
+    """The number of texts that were compared with each other before."""
     early: NDArray[np.bool_]
-    """Whether the text is among the first, which are compared exactly."""
+    """(text): whether the text is among the first, which are compared exactly."""
     folder: Path | None = None
-    """For temporary files; default: the system's."""
+    """The folder for temporary files; default: that of the system."""
 
 
 def allocate_rows(count: int, length: int, folder: Path | None = None) -> NDArray[np.float32]:
-    """Room for vectors in a temporary file without a name: it goes with the array, or a kill.
+    """Allocate (count, length) float32 numbers in a temporary file that has no name.
+
+    The file goes with the array, also when the process is killed.
 
     Raises:
         StoreError: the folder has no room for it.
@@ -71,16 +75,13 @@ def allocate_rows(count: int, length: int, folder: Path | None = None) -> NDArra
 def similar_texts(
     vectors: TextVectors, min_cosine: float, resources: Resources | None = None
 ) -> pl.DataFrame:
-    """The pairs of texts with at least this cosine, one of which is new."""
+    """Return `PAIRS` of texts with at least this cosine, of which one is new."""
     matches = _search(vectors, min_cosine, resources or Resources())
     parts = [_name(vectors.keys, pairs) for pairs in matches]
     return pl.concat([pl.DataFrame(schema=PAIRS), *parts])
 
 
 def _search(vectors: TextVectors, min_cosine: float, resources: Resources) -> Iterator[Pairs]:
-    from persona_pipeline.dedup.vectors.exact import similar_pairs  # noqa: PLC0415 - compiles
-    from persona_pipeline.dedup.vectors.ivf import ivf_pairs, train_ivf  # noqa: PLC0415 - compiles
-
     def check(count: int) -> None:
         resources.check_pairs(count, f"cosine of {min_cosine:.3g} and more")
 
@@ -98,10 +99,11 @@ def _search(vectors: TextVectors, min_cosine: float, resources: Resources) -> It
             check=check,
         )
         yield first[matches[0]], first[matches[1]], matches[2]
-    in_order = first[np.argsort(vectors.keys[first])]  # the same cells, whoever is known
+    in_order = first[np.argsort(vectors.keys[first])]  # the same index, whichever texts are known
     index = train_ivf(_take(rows, in_order, vectors.folder), min_cosine)
     logger.info(
-        "%d texts: compared in %d cells, with %d around each; they find %.2f %% of a sample",
+        "%d texts: an index of %d lists, %d of them searched for each text; recall %.2f %%"
+        " of a sample",
         len(rows),
         len(index.centroids),
         index.nprobe,
@@ -121,7 +123,7 @@ def _search(vectors: TextVectors, min_cosine: float, resources: Resources) -> It
 def _take(
     rows: NDArray[np.float32], which: NDArray[np.int64], folder: Path | None
 ) -> NDArray[np.float32]:
-    """A copy of these, in a file as well."""
+    """Copy these rows to a file of their own."""
     taken = allocate_rows(len(which), rows.shape[1], folder)
     for start in range(0, len(which), COPIED):
         taken[start : start + COPIED] = rows[which[start : start + COPIED]]
@@ -129,7 +131,7 @@ def _take(
 
 
 def _name(keys: NDArray[np.uint64], pairs: Pairs) -> pl.DataFrame:
-    """The pairs of rows as pairs of texts."""
+    """Return the pairs of rows as `PAIRS` of text keys."""
     left, right, cosines = pairs
     columns = {
         "first_key": np.minimum(keys[left], keys[right]),

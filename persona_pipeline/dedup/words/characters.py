@@ -1,4 +1,4 @@
-r"""Which characters words are made of, in a table of our own that no library's upgrade changes.
+r"""Say which characters words are made of, in a table of our own that no upgrade changes.
 
 The rule is `[\p{L}\p{M}\p{N}_]` over lower-case NFC text. Python, Rust and RE2 disagree on `\w` and
 follow different editions of Unicode, so the rule is written out in `characters.csv`, as RE2 in
@@ -22,7 +22,7 @@ from persona_pipeline.sql import open_duckdb
 TABLE = Path(__file__).parent / "characters.csv"
 GAP, WORD, SPACELESS, IGNORED = 0, 1, 2, 3
 KINDS = {WORD: "word", SPACELESS: "spaceless", IGNORED: "ignored"}
-"""As they are called in the table; what it does not name is a gap."""
+"""The kinds as the table calls them; what it does not name is a gap."""
 CODE_POINTS = 0x110000
 CASED = 0x20000
 """Code points from here on have one case only."""
@@ -34,7 +34,7 @@ IGNORED_RULE = (
     r"[\x{AD}\x{34F}\x{61C}\x{180B}-\x{180F}\x{200C}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2064}"
     r"\x{2066}-\x{206F}\x{FE00}-\x{FE0F}\x{FEFF}\x{E0001}\x{E0020}-\x{E007F}\x{E0100}-\x{E01EF}]"
 )
-"""Hyphens and joiners that are not seen, directions of writing, selectors of variants, tags."""
+"""Invisible hyphens and joiners, directions of writing, selectors of variants, tags."""
 RULES = {"spaceless": f"({SPACELESS_RULE}+)", "ignored": IGNORED_RULE}
 """The parameters of `sql/dedup/words.sql`."""
 SCALARS = "range(1, 1114112) points(point) where point not between 55296 and 57343"
@@ -42,7 +42,7 @@ SCALARS = "range(1, 1114112) points(point) where point not between 55296 and 573
 
 @cache
 def load_characters() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """The class of each code point, and the lower case of each below `CASED`."""
+    """Return (code point) its kind, and (code point below `CASED`) its lower case."""
     classes = np.full(CODE_POINTS, GAP, np.uint8)
     lower = np.arange(CASED, dtype=np.uint32)
     class_of = {kind: number for number, kind in KINDS.items()}
@@ -57,7 +57,7 @@ def load_characters() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
 
 
 def write_characters(path: Path = TABLE) -> None:
-    """Make the table anew from DuckDB: a new tokenizer version, if a text may read differently."""
+    """Write the table anew from DuckDB; a change of it takes a new tokenizer version."""
     classes, lower = read_characters()
     with path.open("w", encoding="ascii", newline="") as lines:
         out = csv.writer(lines, lineterminator="\n")
@@ -70,7 +70,7 @@ def write_characters(path: Path = TABLE) -> None:
 
 
 def read_characters() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """What `load_characters` gives, as the DuckDB at hand sees it."""
+    """Return what `load_characters` returns, as the installed DuckDB sees it."""
     classes = np.zeros(CODE_POINTS, np.uint8)
     lower = np.arange(CASED, dtype=np.uint32)
     with open_duckdb() as conn:

@@ -1,4 +1,4 @@
-"""Which words of two texts differ, as the tokenizer sees words."""
+"""Show which words of two texts differ, as the tokenizer sees words."""
 
 import unicodedata
 from collections.abc import Iterator
@@ -31,15 +31,15 @@ class Differences:
     first: list[Piece]
     second: list[Piece]
     shared_count: int
-    """Distinct words of both."""
+    """Distinct words that both texts have."""
     first_count: int
-    """Distinct words of the first text only."""
+    """Distinct words that only the first text has."""
     second_count: int
-    """Distinct words of the second text only."""
+    """Distinct words that only the second text has."""
 
     @property
     def total_count(self) -> int:
-        """Distinct words of either."""
+        """Distinct words of either text."""
         return self.shared_count + self.first_count + self.second_count
 
     @property
@@ -49,7 +49,7 @@ class Differences:
 
 
 def compare_words(first: str, second: str) -> Differences:
-    """The words of each text that the other one lacks, wherever they stand."""
+    """Return the words of each text that the other one lacks, wherever they stand."""
     texts = [unicodedata.normalize("NFC", text) for text in (first, second)]
     words = [list(cut_words(text)) for text in texts]
     own, other = ({word.word for word in matches} for matches in words)
@@ -63,9 +63,9 @@ def compare_words(first: str, second: str) -> Differences:
 
 
 def cut_words(text: str) -> Iterator[Word]:
-    """The words of an NFC text, in order.
+    """Return the words of an NFC text, in order.
 
-    A run of a script without spaces gives pairs of neighbours, which overlap.
+    A run of a script without spaces gives pairs of neighbouring characters, which overlap.
     """
     classes, lower = load_characters()
     points = [int(lower[ord(sign)]) if ord(sign) < CASED else ord(sign) for sign in text]
@@ -81,7 +81,7 @@ def cut_words(text: str) -> Iterator[Word]:
 
 
 def _pieces(text: str, words: list[Word], different: set[str]) -> list[Piece]:
-    """The text, cut where words that differ begin and end; those that follow each other are one."""
+    """Cut the text where words that differ begin and end; neighbouring ones are one piece."""
     marks = [False] * len(text)
     is_open, last = False, 0
     for word, start, end in words:

@@ -1,4 +1,4 @@
-"""The second opinion on pairs below the Jaccard threshold: typos, inflection, one other word."""
+"""Score the spelling of pairs below the Jaccard threshold: typos, inflection, one other word."""
 
 import numpy as np
 import polars as pl
@@ -11,13 +11,14 @@ from persona_pipeline.dedup.words.characters import RULES
 
 
 def fuzzy_scores(pairs: pl.DataFrame, texts: pl.DataFrame, resources: Resources) -> pl.Series:
-    """For each pair, rapidfuzz's ratio (0 to 100) of the two sets' sorted distinct words.
+    """Return, per pair, rapidfuzz's ratio of the two sets' sorted distinct words.
 
-    Null where a set's text is not given: rapidfuzz itself takes nothing for quite different.
+    The ratio is a Float64 from 0 to 100. It is null where a set has no text here, since rapidfuzz
+    itself takes a missing text for a quite different one.
 
     Args:
         pairs: first_key, second_key: keys of word sets.
-        texts: key, persona: one text of each of these word sets, whichever.
+        texts: key, text: one text of each of these word sets, whichever.
         resources: memory and threads.
     """
     threads = resources.threads

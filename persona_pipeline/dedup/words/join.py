@@ -1,7 +1,7 @@
-"""The Jaccard layer: texts whose words are nearly the same, by an exact set-similarity join.
+"""Find texts whose words are nearly the same, by an exact set-similarity join.
 
 Prefix filtering after Chaudhuri, Ganti and Kaushik (ICDE 2006), with combinations of words instead
-of single ones (`combinations.py`), compiled (`join_kernel.py`). 200,000 personas at 0.9 take 0.2
+of single ones (`join_keys.py`), compiled (`join_kernel.py`). 200,000 personas at 0.9 take 0.2
 CPU-seconds, of which the join is a tenth.
 """
 
@@ -16,16 +16,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from persona_pipeline.dedup import kernels
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.words.join_keys import LEVEL, MAX_LEVEL, JoinKeyTable, build_key_table
 from persona_pipeline.dedup.words.word_sets import EncodedTexts, WordSets, concat_sets
 
 HOT = 10_000
-"""Sets that share a key, beyond which they are joined on one word more."""
+"""The most sets that may share a key; more of them are joined on one word more."""
 GROUP_KEYS = 8192
-"""Keys joined at a time: their table stays in the second-level cache."""
+"""Keys joined at a time: their table stays in the L2 cache."""
 KEY_BYTES = 26
-"""A key, its row and its role, before and after they are grouped."""
+"""Bytes of a key, its row and its role, before and after they are grouped."""
 SLOTS = 16
 """Bits of the bitmap per group of one key or two: 3 to 6 % of other keys pass."""
 UNLIMITED = 1 << 40
@@ -35,54 +36,53 @@ logger = logging.getLogger(__name__)
 
 
 class JoinKeys(NamedTuple):
-    """By what sets are joined with others: their keys, sorted, at one similarity."""
+    """The keys by which sets are joined with others at one similarity."""
 
     min_similarity: float
     keys: NDArray[np.uint64]
+    """Sorted."""
     rows: NDArray[np.int32]
-    """The set of each key."""
+    """(key): the set that has it."""
     signatures: NDArray[np.uint64]
-    """Of each set 64 bits, of which each word sets one."""
+    """(set): 64 bits, of which each word sets one."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyedSets:
-    """Distinct word sets, none of them empty, and the key of each: sorted by it."""
+    """Distinct word sets, none of them empty, sorted by the key of each."""
 
     keys: NDArray[np.uint64]
     sets: WordSets
     join_keys: JoinKeys | None = None
-    """Where they are kept."""
+    """The stored join keys, if there are any."""
 
     def keys_at(self, min_similarity: float) -> JoinKeys:
-        """The keys of the join at this similarity: those that are kept, if they are, or made."""
+        """Return the join keys at this similarity: the stored ones, or new ones."""
         kept = self.join_keys
         if kept and kept.min_similarity == min_similarity:
             return kept
-        shapes = build_key_table(self.sets.sizes, min_similarity)
-        keys, rows, _ = _write_keys(self.sets, shapes, 1, 0)
+        table = build_key_table(self.sets.sizes, min_similarity)
+        keys, rows, _ = _write_keys(self.sets, table, 1, 0)
         order = np.argsort(keys)
         return JoinKeys(min_similarity, keys[order], rows[order], _sign(self.sets))
 
     def with_join_keys(self, min_similarity: float) -> "KeyedSets":
-        """The same sets, with their keys of the join at this similarity."""
+        """Return the same sets with their join keys at this similarity."""
         return KeyedSets(self.keys, self.sets, self.keys_at(min_similarity))
 
 
 def distinct_sets(texts: EncodedTexts) -> KeyedSets:
-    """Each word set of the texts once; texts without a word have none."""
+    """Return each word set of the texts once; texts without a word have none."""
     _, rows = np.unique(texts.set_keys, return_index=True)
     rows = rows[texts.sets.sizes[rows] > 0]
     return KeyedSets(texts.set_keys[rows], texts.sets.take(rows))
 
 
 def are_shared(new: KeyedSets, known: Iterable[KeyedSets]) -> NDArray[np.bool_]:
-    """Which of the new sets are among the known ones."""
-    from persona_pipeline.dedup.words.join_kernel import mark_common  # noqa: PLC0415 - compiles
-
+    """Return, per new set, whether it is among the known ones."""
     matches = np.zeros(len(new.keys), np.bool_)
     for part in known:
-        mark_common(new.keys, part.keys, matches)
+        kernels.join.mark_common(new.keys, part.keys, matches)
     return matches
 
 
@@ -92,10 +92,16 @@ def jaccard_pairs(
     min_similarity: float,
     resources: Resources | None = None,
 ) -> pl.DataFrame:
-    """One row per pair of sets with at least this Jaccard similarity, one of which is new.
+    """Return the pairs of sets with at least this Jaccard similarity, of which one is new.
 
-    first_key < second_key. `known` sets are compared with the new ones, not with each other; those
-    with the key of a new one are it, and are left out.
+    Known sets are compared with the new ones, not with each other. A known set with the key of a
+    new one is the same set, and is left out.
+
+    Returns:
+        One row per pair: first_key < second_key (UInt64), similarity (Float64). Sorted.
+
+    Raises:
+        MemoryLimitError: there are more pairs than fit into the memory.
     """
     resources = resources or Resources()
     join = _Join(min_similarity, resources)
@@ -111,7 +117,7 @@ def jaccard_pairs(
 def _sort_pairs(
     left: NDArray[np.uint64], right: NDArray[np.uint64], similarity: NDArray[np.float64]
 ) -> pl.DataFrame:
-    """The pairs, each once, the lesser key first."""
+    """Return each pair once, the lesser key first."""
     first, second = np.minimum(left, right), np.maximum(left, right)
     order = np.lexsort((second, first))
     first, second = first[order], second[order]
@@ -130,7 +136,7 @@ class JoinPairs(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """A column each: the hash, the row of the set it belongs to, towards which sizes it looks."""
+    """Keys as columns: the hash, the set that has it, and its role."""
 
     keys: NDArray[np.uint64]
     rows: NDArray[np.int32]
@@ -138,16 +144,16 @@ class Keys(NamedTuple):
 
     @classmethod
     def allocate(cls, count: int) -> Self:
-        """Columns to be filled."""
+        """Allocate columns to be filled."""
         return cls(np.empty(count, np.uint64), np.empty(count, np.int32), np.empty(count, np.uint8))
 
     def slice(self, start: int, end: int) -> "Keys":
-        """Those from `start` to `end`, not copied."""
+        """Return the keys from `start` to `end`, not copied."""
         return Keys(self.keys[start:end], self.rows[start:end], self.roles[start:end])
 
 
 class Compared(NamedTuple):
-    """The sets of a join, in order of their size."""
+    """The sets of a join, in the order of their sizes."""
 
     codes: NDArray[np.uint64]
     starts: NDArray[np.int64]
@@ -156,18 +162,18 @@ class Compared(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """The keys of new sets, to be looked up by their top bits."""
+    """The keys of new sets, found by their top bits."""
 
     bits: NDArray[np.uint64]
-    """A bitmap of some more of them: of a key that is not there, it mostly says so."""
+    """A bitmap of their top bits: it turns most other keys away."""
     groups: NDArray[np.int64]
-    """Where the keys of each group start."""
+    """(group): where its keys start."""
     keys: NDArray[np.uint64]
     """Sorted."""
     sizes: NDArray[np.int64]
-    """Of the set of each key."""
+    """(key): that of its set."""
     signatures: NDArray[np.uint64]
-    """Of the set of each key."""
+    """(key): that of its set."""
 
 
 class _Join:
@@ -178,19 +184,19 @@ class _Join:
         self._resources = resources
 
     def possibly_similar(self, new: KeyedSets, known: Iterable[KeyedSets]) -> Iterator[KeyedSets]:
-        """Of each part, the sets that may be similar to a new one.
+        """Return, of each part, the sets that may be similar to a new one.
 
         Of 1.8 million known sets, 364,000 share a key with one of 180,000 new ones; few of them are
         alike in size and signature, too. Finding these takes 0.07 CPU-seconds, and saves 0.15.
         """
-        from persona_pipeline.dedup.words.join_kernel import find_near  # noqa: PLC0415 - compiles
-
         wanted = self._index(new)
 
         def choose(part: KeyedSets) -> KeyedSets:
             matches = np.zeros(len(part.sets), np.bool_)
             part_keys = part.keys_at(self._min_similarity)[1:]
-            find_near(part_keys, part.sets.starts, wanted, self._min_similarity, matches)
+            kernels.join.find_near(
+                part_keys, part.sets.starts, wanted, self._min_similarity, matches
+            )
             rows = np.flatnonzero(matches)
             rows = rows[~are_among(part.keys[rows], new.keys)]
             return KeyedSets(part.keys[rows], part.sets.take(rows))
@@ -199,17 +205,15 @@ class _Join:
             yield from pool.map(choose, known)
 
     def _index(self, new: KeyedSets) -> "Wanted":
-        from persona_pipeline.dedup.words.join_kernel import index_keys  # noqa: PLC0415 - compiles
-
         _, keys, rows, signatures = new.keys_at(self._min_similarity)
         width = max(6, len(keys).bit_length())
         bits = np.zeros(SLOTS << (width - 6), np.uint64)
         groups = np.empty((1 << width) + 1, np.int64)
-        index_keys(keys, bits, groups)
+        kernels.join.index_keys(keys, bits, groups)
         return Wanted(bits, groups, keys, new.sets.sizes[rows], signatures[rows])
 
     def pairs(self, sets: WordSets, is_new: NDArray[np.bool_], level: int) -> JoinPairs:
-        """All similar pairs of which one is new, some of them more than once."""
+        """Return all similar pairs of which one is new, some of them more than once."""
         order = np.argsort(sets.sizes, kind="stable")
         ordered, hot = sets.take(order), np.zeros(len(sets), np.bool_)
         parts = list(self._limited(self._passes(ordered, is_new[order], level, hot)))
@@ -222,7 +226,7 @@ class _Join:
         return JoinPairs(order[left], order[right], shared)
 
     def _limited(self, parts: Iterator[JoinPairs]) -> Iterator[JoinPairs]:
-        """The same, as long as there is memory for them."""
+        """Pass the parts on as long as there is memory for them."""
         count = 0
         for part in parts:
             count += len(part.left)
@@ -233,17 +237,15 @@ class _Join:
     def _passes(
         self, sets: WordSets, is_new: NDArray[np.bool_], level: int, hot: NDArray[np.bool_]
     ) -> Iterator[JoinPairs]:
-        from persona_pipeline.dedup.words.join_kernel import count_keys  # noqa: PLC0415 - compiles
-
-        shapes = build_key_table(sets.sizes, self._min_similarity, level)
-        total = count_keys(sets.starts, shapes.starts)
+        table = build_key_table(sets.sizes, self._min_similarity, level)
+        total = kernels.join.count_keys(sets.starts, table.starts)
         keys_at_a_time = max(self._resources.memory_bytes // 4 // KEY_BYTES, GROUP_KEYS)
         passes = max(1, ceil(total / keys_at_a_time))
         limit = HOT if level < MAX_LEVEL else UNLIMITED
         compared = Compared(sets.codes, sets.starts, _sign(sets), is_new)
         for number in range(passes):
             self._resources.report(total * number // passes, total)
-            keys = _write_keys(sets, shapes, passes, number)
+            keys = _write_keys(sets, table, passes, number)
             yield from self._groups(keys, compared, limit, hot)
         self._resources.report(total, total)
 
@@ -254,18 +256,16 @@ class _Join:
         limit: int,
         hot: NDArray[np.bool_],
     ) -> Iterator[JoinPairs]:
-        from persona_pipeline.dedup.words.join_kernel import join_group, partition_keys  # noqa: PLC0415
-
         bits = max(1, (len(keys.keys) // GROUP_KEYS).bit_length())
         grouped = Keys.allocate(len(keys.keys))
-        starts = partition_keys(*keys, bits, grouped)
+        starts = kernels.join.partition_keys(*keys, bits, grouped)
 
         def join(group: int) -> JoinPairs:
             columns, room = grouped.slice(starts[group], starts[group + 1]), 1024
             while True:
                 pairs, shared = np.empty((room, 2), np.int32), np.empty(room, np.int32)
                 rules = (self._min_similarity, limit)
-                matches = join_group(*columns, compared, *rules, pairs, shared, hot)
+                matches = kernels.join.join_group(*columns, compared, *rules, pairs, shared, hot)
                 if matches <= room:
                     return _unique(pairs[:matches], shared[:matches])
                 room = matches
@@ -275,31 +275,29 @@ class _Join:
 
 
 def _sign(sets: WordSets) -> NDArray[np.uint64]:
-    from persona_pipeline.dedup.words.join_kernel import sign_sets  # noqa: PLC0415 - compiles
-
     signatures = np.empty(len(sets), np.uint64)
-    sign_sets(sets.codes, sets.starts, signatures)
+    kernels.join.sign_sets(sets.codes, sets.starts, signatures)
     return signatures
 
 
-def _write_keys(sets: WordSets, shapes: JoinKeyTable, passes: int, number: int) -> Keys:
-    """The keys of this pass, one of `passes` parts of all keys."""
-    from persona_pipeline.dedup.words.join_kernel import count_keys, write_keys  # noqa: PLC0415
-
-    room = count_keys(sets.starts, shapes.starts)
+def _write_keys(sets: WordSets, table: JoinKeyTable, passes: int, number: int) -> Keys:
+    """Return the keys of this pass, one of `passes` parts of all keys."""
+    room = kernels.join.count_keys(sets.starts, table.starts)
     if passes > 1:
         room = room // passes + room // passes // 8 + 1024
-    layout = (shapes.starts, shapes.places, shapes.levels, shapes.roles)
+    layout = (table.starts, table.places, table.levels, table.roles)
     while True:
         columns = Keys.allocate(room)
-        matches = write_keys(sets.codes, sets.starts, *layout, passes, number, *columns)
+        matches = kernels.join.write_keys(
+            sets.codes, sets.starts, *layout, passes, number, *columns
+        )
         if matches <= room:
             return columns.slice(0, matches)
         room = matches
 
 
 def are_among(keys: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which keys are among the ordered ones."""
+    """Return, per key, whether it is among the ordered ones."""
     if not len(ordered):
         return np.zeros(len(keys), np.bool_)
     places = np.searchsorted(ordered, keys).clip(max=len(ordered) - 1)
@@ -307,7 +305,7 @@ def are_among(keys: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> NDArray[
 
 
 def _unique(pairs: NDArray[np.int32], shared: NDArray[np.int32]) -> JoinPairs:
-    """Each pair once: it is found once for each level that both sets have."""
+    """Return each pair once: the join finds it once per level that both sets have."""
     codes = pairs[:, 0].astype(np.int64) << 32 | pairs[:, 1]
     matches, first = np.unique(codes, return_index=True)
     return JoinPairs(matches >> 32, matches & 0xFFFFFFFF, shared[first].astype(np.int64))

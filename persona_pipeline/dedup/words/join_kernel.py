@@ -1,4 +1,4 @@
-"""Word codes to keys to pairs, compiled by Numba: the hot loops of `join.py`."""
+"""Turn word codes into keys and pairs: the hot loops of `join.py`, compiled by Numba."""
 
 from typing import Any
 
@@ -9,25 +9,25 @@ from persona_pipeline.dedup.words.join_keys import INDEX, PROBE
 from persona_pipeline.dedup.words.word_sets_kernel import U, mix64
 
 STEP = U(0x9E3779B97F4A7C15)
-"""Odd, and of no pattern: the codes of a key are the digits of a number to this base."""
+"""An odd number without a pattern: the codes of a key are digits to this base."""
 
 
 @compiled
-def count_keys(starts: Any, shapes: Any) -> int:
-    """How many keys all sets have: `shapes[size]` is where the combinations of a size start."""
+def count_keys(starts: Any, key_starts: Any) -> int:
+    """Count the keys of all sets: `key_starts[size]` is where the keys of a size start."""
     total = 0
     for row in range(len(starts) - 1):
         size = starts[row + 1] - starts[row]
-        total += shapes[size + 1] - shapes[size]
+        total += key_starts[size + 1] - key_starts[size]
     return total
 
 
 @inlined
-def combine(codes: Any, start: int, places: Any, combination: int, level: int) -> Any:
-    """The key of one combination of a set's codes."""
+def hash_key(codes: Any, start: int, places: Any, number: int, level: int) -> Any:
+    """Return the key made of the codes at the places of key `number` of the table."""
     key = U(level)
-    for number in range(level):
-        key = key * STEP + codes[start + places[combination, number]]
+    for word in range(level):
+        key = key * STEP + codes[start + places[number, word]]
     return mix64(key)
 
 
@@ -35,7 +35,7 @@ def combine(codes: Any, start: int, places: Any, combination: int, level: int) -
 def write_keys(
     codes: Any,
     starts: Any,
-    shapes: Any,
+    key_starts: Any,
     places: Any,
     levels: Any,
     roles: Any,
@@ -45,21 +45,22 @@ def write_keys(
     rows: Any,
     key_roles: Any,
 ) -> int:
-    """The keys that belong to this pass; returns how many, also when the arrays are too short.
+    """Write the keys that belong to this pass, and return their number.
 
+    The number is the same when the arrays are too short for it.
     A key's role carries its level, from the third bit on.
     """
     total = 0
     for row in range(len(starts) - 1):
         size = starts[row + 1] - starts[row]
-        for combination in range(shapes[size], shapes[size + 1]):
-            key = combine(codes, starts[row], places, combination, levels[combination])
+        for entry in range(key_starts[size], key_starts[size + 1]):
+            key = hash_key(codes, starts[row], places, entry, levels[entry])
             if passes > 1 and np.int64((key >> U(20)) & U(0xFFFF)) % passes != number:
                 continue
             if total < len(keys):
                 keys[total] = key
                 rows[total] = row
-                key_roles[total] = roles[combination] | (levels[combination] << 2)
+                key_roles[total] = roles[entry] | (levels[entry] << 2)
             total += 1
     return total
 
@@ -75,7 +76,7 @@ def mark_keys(keys: Any, bits: Any) -> None:
 
 @compiled
 def mark_common(left: Any, right: Any, matches: Any) -> None:
-    """Which keys of `left` are in `right`, too; both are sorted."""
+    """Mark which keys of `left` are in `right`, too; both are sorted."""
     at = 0
     for number in range(len(left)):
         while at < len(right) and right[at] < left[number]:
@@ -86,7 +87,7 @@ def mark_common(left: Any, right: Any, matches: Any) -> None:
 
 @compiled
 def partition_keys(keys: Any, rows: Any, roles: Any, bits: int, outputs: Any) -> Any:
-    """Group the keys by their top bits, into the outputs; returns where each group starts."""
+    """Group the keys by their top bits, into the outputs; return where each group starts."""
     sorted_keys, sorted_rows, sorted_roles = outputs
     shift = U(64 - bits)
     starts = np.zeros((1 << bits) + 1, np.int64)
@@ -106,7 +107,7 @@ def partition_keys(keys: Any, rows: Any, roles: Any, bits: int, outputs: Any) ->
 
 @inlined
 def count_shared(codes: Any, left: int, left_end: int, right: int, right_end: int) -> int:
-    """How many codes two sorted runs have in common."""
+    """Return how many codes two sorted runs have in common."""
     shared = 0
     while left < left_end and right < right_end:
         a, b = codes[left], codes[right]
@@ -120,7 +121,7 @@ def count_shared(codes: Any, left: int, left_end: int, right: int, right_end: in
 def count_shared_at(
     codes: Any, left: int, left_end: int, right: int, right_end: int, key: Any, level: int
 ) -> int:
-    """How many codes two sorted runs have in common, or 0 where the first ones make another key.
+    """Return how many codes two sorted runs share, or 0 where the first ones make another key.
 
     Two similar sets share many keys; only at that of their first common codes are they a pair.
     """
@@ -139,7 +140,7 @@ def count_shared_at(
 
 @compiled
 def sign_sets(codes: Any, starts: Any, signatures: Any) -> None:
-    """64 bits per set, of which each word sets one."""
+    """Write 64 bits per set, of which each word sets one."""
     for row in range(len(starts) - 1):
         signature = U(0)
         for number in range(starts[row], starts[row + 1]):
@@ -149,7 +150,7 @@ def sign_sets(codes: Any, starts: Any, signatures: Any) -> None:
 
 @inlined
 def count_bits(x: Any) -> int:
-    """How many bits are set."""
+    """Return how many bits are set."""
     x -= (x >> U(1)) & U(0x5555555555555555)
     x = (x & U(0x3333333333333333)) + ((x >> U(2)) & U(0x3333333333333333))
     x = (x + (x >> U(4))) & U(0x0F0F0F0F0F0F0F0F)
@@ -158,13 +159,13 @@ def count_bits(x: Any) -> int:
 
 @inlined
 def may_be_similar(both: int, mark: Any, other_mark: Any, overlap: float) -> bool:
-    """Whether sets of so many words together can be, by their signatures."""
+    """Return whether sets of `both` words together can be similar, by their signatures."""
     return bool(both - count_bits(mark ^ other_mark) >= 2 * (overlap * both - 1e-7))
 
 
 @inlined
 def put_pair(pairs: Any, shared: Any, at: int, rows: Any, common: int) -> None:
-    """Write a pair, where there is room."""
+    """Write a pair where there is room."""
     if at < len(pairs):
         pairs[at, 0], pairs[at, 1] = rows
         shared[at] = common
@@ -172,7 +173,7 @@ def put_pair(pairs: Any, shared: Any, at: int, rows: Any, common: int) -> None:
 
 @inlined
 def bit_width(power: int) -> int:
-    """Of which power of two this is."""
+    """Return the exponent of a power of two."""
     width = 0
     while power > 1:
         power >>= 1
@@ -191,7 +192,7 @@ def mark_hot(keys: Any, rows: Any, roles: Any, lengths: Any, limit: int, hot: An
 
 @inlined
 def count_slots(keys: int) -> int:
-    """A power of two, so that few of this many keys share a slot."""
+    """Return a power of two, so that few of this many keys share a slot."""
     slots = 16
     while slots < keys:
         slots *= 2
@@ -202,7 +203,7 @@ def count_slots(keys: int) -> int:
 def count_similar(
     compared: Any, row: int, other: int, key: Any, level: int, min_similarity: float
 ) -> int:
-    """How many words a set and a smaller one share, or 0: not similar, or not at this key."""
+    """Return how many words a set and a smaller one share; 0: not similar, or not at this key."""
     codes, starts, _, is_new = compared
     if not (is_new[row] or is_new[other]):
         return 0
@@ -228,7 +229,9 @@ def index_keys(keys: Any, bits: Any, groups: Any) -> None:
 
 @compiled
 def find_near(known: Any, starts: Any, new: Any, min_similarity: float, matches: Any) -> None:
-    """Which known sets share a key with a new one that can be similar, by size and signature.
+    """Mark the known sets that share a key with a new one and can be similar.
+
+    Size and signature say whether they can be.
 
     `known`: their sorted keys, the set of each key, the signature of each set, and `starts` where
     the sets start. `new`: the bitmap and the groups of the sorted keys of the new sets, the keys,
@@ -264,7 +267,7 @@ def join_group(
     shared: Any,
     hot: Any,
 ) -> int:
-    """The similar pairs among the sets of one group of keys, at most once for each level.
+    """Find the similar pairs among the sets of one group of keys, at most once for each level.
 
     The sets stand in order of their size, so a set meets only smaller ones before it, the larger of
     these first. What a comparison needs first, size and signature, stands beside the keys: 4 ns a

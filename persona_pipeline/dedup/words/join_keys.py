@@ -1,9 +1,9 @@
-"""Which words of a set become its keys, so that no similar pair is missed.
+"""Choose which words of a set become its join keys, so that no similar pair is missed.
 
 Two sets of sizes a >= b with a Jaccard similarity of t share at least o = t / (1 + t) * (a + b)
 words. Take the first l <= o words they share, rare first: in the set of size a, the l-th of them is
 at position a - o + l at the latest, since o - l more must follow. So both sets have, among the
-l-word combinations of their prefixes of that length, one in common: an equi-join on combinations
+l-word combinations of their first words up to there, one in common: an equi-join on combinations
 finds every pair, whatever the order of the words.
 """
 
@@ -17,35 +17,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 PROBE, INDEX = 1, 2
-"""Roles of a key: towards sets of this size and smaller, and of this size and larger."""
+"""Roles of a key: it meets sets of its own size and smaller, or of its own size and larger."""
 LEVEL = 2
-"""Words a key: two give 3.0 keys per persona at 0.9, and 1.4 candidates per similar pair."""
+"""Words per key: two give 3.0 keys per persona at 0.9, and 1.4 candidates per similar pair."""
 MAX_LEVEL = 4
-"""Where two words are not selective enough."""
+"""Words per key where two are not selective enough."""
 MAX_KEYS = 500
-"""Keys grow with the square of the prefix (11,476 for 300 words at 0.5); beyond this, one word a
-key. At 0.9 that starts at some 300 words, at 0.5 at some 60."""
+"""The most keys per set. Keys grow with the square of its size (11,476 for 300 words at 0.5);
+beyond this, a key has one word. At 0.9 that starts at some 300 words, at 0.5 at some 60."""
 KEYS_VERSION = 1
-"""Goes up with every change of which keys a set has: keys that are kept are made again."""
+"""Goes up with every change of which keys a set has: stored keys are made again."""
 ROUNDING = 1e-9
-"""Float error of a bound; erring this way only adds combinations."""
+"""Float error of a bound; erring this way only adds keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class JoinKeyTable:
-    """The combinations of the size n are the rows starts[n] to starts[n + 1] of the others."""
+    """The keys of each set size: those of size n are the rows starts[n] to starts[n + 1]."""
 
     starts: NDArray[np.int64]
     places: NDArray[np.int32]
-    """Positions in the sorted set, from 0; as many as `levels` says."""
+    """(key, word): positions in the sorted set, from 0; as many as `levels` says."""
     levels: NDArray[np.int8]
+    """(key): how many words it has."""
     roles: NDArray[np.uint8]
+    """(key): PROBE, INDEX, or both."""
 
 
 def build_key_table(
     sizes: NDArray[np.int64], min_similarity: float, level: int = LEVEL
 ) -> JoinKeyTable:
-    """The combinations of each of these set sizes; what a size gets depends on nothing else."""
+    """Return the keys of each of these set sizes; those of a size depend on nothing else."""
     rows, starts, following = list[tuple[int, tuple[int, ...], int]](), list[int](), 0
     for size in map(int, np.flatnonzero(np.bincount(sizes))):
         starts += [len(rows)] * (size + 1 - following)
@@ -67,7 +69,7 @@ def build_key_table(
 def _of_size(
     size: int, min_similarity: float, level: int
 ) -> list[tuple[int, tuple[int, ...], int]]:
-    """Level, positions and roles of each combination of one size."""
+    """Return level, positions and roles of each key of one size."""
     if size == 0:
         return []
     roles = dict[tuple[int, tuple[int, ...]], int]()
@@ -86,8 +88,8 @@ def _positions(
         partners = partners if role == INDEX else range(size, size + 1)
     levels = {pair_level(size, partner, min_similarity, level) for partner in partners}
     for words in sorted(levels):
-        prefix = range(min(size, size - overlap + words))
-        for positions in combinations(prefix, words):
+        first_places = range(min(size, size - overlap + words))
+        for positions in combinations(first_places, words):
             yield words, positions
 
 
@@ -98,13 +100,13 @@ def _partner_sizes(size: int, min_similarity: float, role: int) -> range:
 
 
 def required_overlap(size: int, partner: int, min_similarity: float) -> int:
-    """How many words sets of these sizes share at least, if they are similar enough."""
+    """Return how many words sets of these sizes share at least, if they are similar enough."""
     bound = min_similarity / (1 + min_similarity) * (size + partner)
     return max(1, ceil(bound - ROUNDING))
 
 
 def pair_level(size: int, partner: int, min_similarity: float, level: int = LEVEL) -> int:
-    """How many words a key of this pair of sizes has: both roles must agree, so both ask here."""
+    """Return how many words a key of this pair of sizes has; both roles must agree on it."""
     larger = max(size, partner)
     limit = _level_limit(larger, min_similarity, level, MAX_KEYS)
     return min(limit, required_overlap(size, partner, min_similarity))

@@ -1,4 +1,4 @@
-"""MinHash as Persona Hub's report has it: what it finds, beside what the exact join finds.
+"""Find similar word sets by MinHash, as the Persona Hub report does.
 
 arXiv 2406.20094, section 2.3: 1-grams, signatures of 128 hashes, similarity 0.9. The report does
 not say how candidates are found, nor whether they are verified; here by bands of the signature.
@@ -13,28 +13,32 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from persona_pipeline.dedup import kernels
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.words.join import PAIRS, KeyedSets, are_among
-from persona_pipeline.dedup.words.minhash_kernel import HASHES
 from persona_pipeline.dedup.words.word_sets import WordSets, concat_sets
 
 FILTER_BITS = 32
-"""Bits of the filter per key of the new sets, of which each sets two: 0.4 % of other keys pass."""
+"""Bits of the filter per key of the new sets; each key sets two, and 0.4 % of other keys pass."""
 CHUNK = 50_000
 """Sets a thread signs at a time."""
 STEPS = 1000
-"""Of the integrals on each side of the threshold; 10,000 choose the same bands."""
+"""Steps of the integral on each side of the threshold; 10,000 choose the same bands."""
 
 
 @lru_cache
 def choose_bands(threshold: float) -> tuple[int, int]:
-    """How many bands, of how many hashes each, err least around the threshold.
+    """Return how many bands, of how many hashes each, err least around the threshold.
 
     A pair of similarity s shares a band with the probability 1 - (1 - s^hashes)^bands. Its
     integral below the threshold (false positives) and that of the rest above it (false negatives)
     have equal weight.
     """
-    choices = [(b, r) for b in range(1, HASHES + 1) for r in range(1, HASHES // b + 1)]
+    choices = [
+        (b, r)
+        for b in range(1, kernels.minhash.HASHES + 1)
+        for r in range(1, kernels.minhash.HASHES // b + 1)
+    ]
     bands, hashes = np.array(choices, np.float64).T[:, :, np.newaxis]
     middles = (np.arange(STEPS) + 0.5) / STEPS
     below, above = threshold * middles, threshold + (1 - threshold) * middles
@@ -51,7 +55,7 @@ def minhash_pairs(
     *,
     is_verified: bool = True,
 ) -> pl.DataFrame:
-    """Those rows of `surface_pairs` whose sets share a band of their signatures.
+    """Return those rows of `jaccard_pairs` whose sets share a band of their signatures.
 
     At 0.9 these are 59 % of all pairs of 200,000 personas, for 0.2 CPU-seconds (exact: all, 0.06).
     Unverified, `similarity` is the share of equal hashes, and 8 % of the rows are below 0.9.
@@ -65,7 +69,9 @@ def minhash_pairs(
     keys = np.concatenate([new.keys, *(part.keys for part, _ in similar)])
     sets = concat_sets([new.sets, *(part.sets for part, _ in similar)])
     band_keys = np.concatenate([new_keys, *(part_keys for _, part_keys in similar)])
-    signatures = np.empty((0, HASHES), np.uint32) if is_verified else join.signatures(sets)
+    signatures = (
+        np.empty((0, kernels.minhash.HASHES), np.uint32) if is_verified else join.signatures(sets)
+    )
     rows, similarity = join.pairs(sets, band_keys, signatures, len(new.keys))
     left, right = keys[rows].T
     columns = {
@@ -81,7 +87,7 @@ def minhash_pairs(
 
 
 class BandPairs(NamedTuple):
-    """The two rows of each pair, and their similarity."""
+    """(pair, 2): the two rows of each pair, and (pair): their similarity."""
 
     rows: NDArray[np.int32]
     similarity: NDArray[np.float64]
@@ -96,28 +102,26 @@ class _Join:
         self._bands, self._hashes = choose_bands(min_similarity)
 
     def band_keys(self, sets: WordSets) -> NDArray[np.uint64]:
-        """One row per set, one column per band."""
-        from persona_pipeline.dedup.words.minhash_kernel import write_band_keys  # noqa: PLC0415 - compiles
-
+        """Return the band keys: one row per set, one column per band."""
         keys = np.empty((len(sets), self._bands), np.uint64)
 
         def write(start: int) -> None:
             starts = sets.starts[start : start + CHUNK + 1]
-            write_band_keys(sets.codes, starts, self._hashes, keys[start : start + CHUNK])
+            kernels.minhash.write_band_keys(
+                sets.codes, starts, self._hashes, keys[start : start + CHUNK]
+            )
 
         with ThreadPoolExecutor(self._resources.threads) as pool:
             list(pool.map(write, range(0, len(sets), CHUNK)))
         return keys
 
     def signatures(self, sets: WordSets) -> NDArray[np.uint32]:
-        """One row per set, one column per hash."""
-        from persona_pipeline.dedup.words.minhash_kernel import write_signatures  # noqa: PLC0415 - compiles
-
-        signatures = np.empty((len(sets), HASHES), np.uint32)
+        """Return the signatures: one row per set, one column per hash."""
+        signatures = np.empty((len(sets), kernels.minhash.HASHES), np.uint32)
 
         def write(start: int) -> None:
             starts = sets.starts[start : start + CHUNK + 1]
-            write_signatures(sets.codes, starts, signatures[start : start + CHUNK])
+            kernels.minhash.write_signatures(sets.codes, starts, signatures[start : start + CHUNK])
 
         with ThreadPoolExecutor(self._resources.threads) as pool:
             list(pool.map(write, range(0, len(sets), CHUNK)))
@@ -126,12 +130,10 @@ class _Join:
     def sharing_a_band(
         self, new: KeyedSets, new_keys: NDArray[np.uint64], known: Iterable[KeyedSets]
     ) -> Iterator[tuple[KeyedSets, NDArray[np.uint64]]]:
-        """Of each part, the sets that share a band with a new one, or seem to, and their bands."""
-        from persona_pipeline.dedup.words.join_kernel import mark_keys  # noqa: PLC0415 - compiles
-
+        """Return, of each part, the sets that share or seem to share a band with a new one."""
         slots = max(6, (FILTER_BITS * new_keys.size).bit_length())
         bits = np.zeros(1 << (slots - 6), np.uint64)
-        mark_keys(new_keys.ravel(), bits)
+        kernels.join.mark_keys(new_keys.ravel(), bits)
         for part in known:
             keys = self.band_keys(part.sets)
             places = keys & np.uint64((1 << slots) - 1)
@@ -146,9 +148,7 @@ class _Join:
         signatures: NDArray[np.uint32],
         new: int,
     ) -> BandPairs:
-        """Each similar pair once. Sets of one key are compared without a list of candidates."""
-        from persona_pipeline.dedup.words.minhash_kernel import join_band  # noqa: PLC0415 - compiles
-
+        """Return each similar pair once; sets of one key need no list of candidates."""
         rules = (sets.codes, sets.starts, signatures, new, self._min_similarity)
 
         def join(band: int) -> BandPairs:
@@ -156,7 +156,9 @@ class _Join:
             rows, similarity = np.empty((len(order), 2), np.int32), np.empty(len(order), np.float64)
             parts, at = [BandPairs(rows[:0], similarity[:0])], 0
             while at < len(order):
-                at, count = join_band(band_keys, band, order, at, *rules, rows, similarity)
+                at, count = kernels.minhash.join_band(
+                    band_keys, band, order, at, *rules, rows, similarity
+                )
                 parts.append(BandPairs(rows[:count].copy(), similarity[:count].copy()))
             return _concat(parts)
 

@@ -1,4 +1,4 @@
-"""Word codes to signatures to bands to pairs, compiled by Numba: the hot loops of `minhash.py`."""
+"""Turn word codes into signatures, bands and pairs: the hot loops of `minhash.py`, compiled."""
 
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ variance of the share of equal hashes is 1.00 to 1.02 of that of independent has
 
 @inlined
 def sign(codes: Any, start: int, end: int, signature: Any) -> None:
-    """The least value of each hash over a set's words: the upper half of word * multiplier.
+    """Write the least value of each hash over a set's words: the upper half of word * multiplier.
 
     A word is the low 56 bits of its code: the others depend on the vocabulary.
     """
@@ -31,14 +31,14 @@ def sign(codes: Any, start: int, end: int, signature: Any) -> None:
 
 @compiled
 def write_signatures(codes: Any, starts: Any, signatures: Any) -> None:
-    """The signature of each set."""
+    """Write the signature of each set."""
     for row in range(len(starts) - 1):
         sign(codes, starts[row], starts[row + 1], signatures[row])
 
 
 @compiled
 def write_band_keys(codes: Any, starts: Any, hashes: int, keys: Any) -> None:
-    """The key of each band of each set, a band having that many hashes; bands differ in theirs."""
+    """Write the key of each band of each set; a band has `hashes` hashes of its own."""
     signature = np.empty(HASHES, np.uint32)
     for row in range(len(starts) - 1):
         sign(codes, starts[row], starts[row + 1], signature)
@@ -51,7 +51,7 @@ def write_band_keys(codes: Any, starts: Any, hashes: int, keys: Any) -> None:
 
 @inlined
 def share_earlier_band(keys: Any, row: int, other: int, band: int) -> bool:
-    """Whether the pair was found before."""
+    """Return whether an earlier band has the pair."""
     earlier = 0
     while earlier < band and keys[row, earlier] != keys[other, earlier]:
         earlier += 1
@@ -60,7 +60,7 @@ def share_earlier_band(keys: Any, row: int, other: int, band: int) -> bool:
 
 @inlined
 def estimate(signature: Any, other: Any) -> Any:
-    """The share of hashes that are equal."""
+    """Return the share of hashes that are equal."""
     equal = 0
     for number in range(HASHES):
         equal += signature[number] == other[number]
@@ -69,7 +69,7 @@ def estimate(signature: Any, other: Any) -> Any:
 
 @inlined
 def jaccard(codes: Any, starts: Any, row: int, other: int, least: float) -> Any:
-    """The Jaccard similarity of two sets, or 0 where their sizes exclude the least one asked."""
+    """Return the Jaccard similarity of two sets, or 0 where their sizes exclude `least`."""
     size, width = starts[row + 1] - starts[row], starts[other + 1] - starts[other]
     if min(size, width) < least * max(size, width) - 1e-7:
         return 0.0
@@ -91,7 +91,7 @@ def join_band(
     pairs: Any,
     similarities: Any,
 ) -> Any:
-    """Pairs whose first common band is this one, as many as the arrays hold.
+    """Find pairs whose first common band is this one, as many as the arrays hold.
 
     `order` are the rows sorted by their key in the band, and by number: new ones, before `new`,
     come first, and two others are not compared. `at` is the first place whose row is compared

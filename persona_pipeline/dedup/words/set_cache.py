@@ -1,4 +1,4 @@
-"""Word sets on disk, so that a new shard is compared with the others without reading their texts.
+"""Store word sets on disk: a new shard is compared with the others without reading their texts.
 
 Nothing here is needed: what is missing is made again from the texts, and gives the same pairs.
 """
@@ -28,10 +28,10 @@ from persona_pipeline.dedup.words.word_sets import (
 )
 
 OUTGROWN = 4
-"""A vocabulary of few texts is learned again when there are this many times as many."""
+"""A vocabulary of few texts is learned again when there are this many times as many texts."""
 JOIN_COLUMNS = ("keys", "rows", "signatures")
 DAY_S = 86_400
-"""After which what is unfinished was left by a process that was killed."""
+"""Seconds after which an unfinished folder was left by a process that was killed."""
 
 
 class SetCache:
@@ -41,15 +41,15 @@ class SetCache:
     """
 
     def __init__(self, folder: Path, min_similarity: float | None = None) -> None:
-        """Keeps everything in `folder`, which may not be there yet.
+        """Store everything in `folder`, which need not exist.
 
-        With a `min_similarity`, sets are kept with their keys of the join at this similarity.
+        With a `min_similarity`, sets are stored with their join keys at this similarity.
         """
         self._folder, self._min_similarity = folder, min_similarity
         self._join_keys = f"join_keys-{KEYS_VERSION}-{min_similarity}"
 
     def vocabulary(self, texts: Callable[[], pl.Series], count: int) -> Vocabulary:
-        """The frozen one, or one learned from the texts when there is none or it is outgrown."""
+        """Return the frozen vocabulary, or learn one when there is none or it is outgrown."""
         path = self._folder / f"vocabulary-{TOKENIZER_VERSION}.npz"
         if path.is_file():
             with np.load(path) as kept:
@@ -73,7 +73,7 @@ class SetCache:
     def sets(
         self, batch: str, version: str, texts: Callable[[], pl.Series], vocabulary: Vocabulary
     ) -> KeyedSets:
-        """The sets of this version of a batch: kept ones, or made from its texts and kept."""
+        """Return the sets of this version of a batch: stored ones, or new ones of its texts."""
         folder = self._folder / f"{batch}.{version}"
         if not folder.is_dir():
             self.keep(batch, version, distinct_sets(encode(texts(), vocabulary)))
@@ -82,7 +82,7 @@ class SetCache:
         path = folder / self._join_keys
         if self._min_similarity is None:
             return sets
-        if not path.is_dir():  # they were kept for another similarity
+        if not path.is_dir():  # they were stored for another similarity
             partial = self._open_partial()
             _write_join_keys(partial, sets.keys_at(self._min_similarity))
             partial.replace(path)
@@ -90,7 +90,7 @@ class SetCache:
         return KeyedSets(sets.keys, sets.sets, join_keys)
 
     def keep(self, batch: str, version: str, sets: KeyedSets) -> None:
-        """Write the sets; those of other versions of the batch go."""
+        """Store the sets; those of other versions of the batch are removed."""
         partial = self._open_partial()
         own = sets.sets
         _write(partial, {"keys": sets.keys, "codes": own.codes, "starts": own.starts})
@@ -101,12 +101,12 @@ class SetCache:
         partial.replace(self._folder / f"{batch}.{version}")
 
     def forget(self, batch: str) -> None:
-        """Remove what is kept of a batch."""
+        """Remove what is stored of a batch."""
         for folder in self._folder.glob(f"{escape(batch)}.*"):
             shutil.rmtree(folder)
 
     def _open_partial(self) -> Path:
-        """A folder to write into; old ones go."""
+        """Open a folder to write into; unfinished ones of killed processes are removed."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for folder in self._folder.glob(".*"):
             if time.time() - folder.stat().st_mtime > DAY_S:
@@ -126,5 +126,5 @@ def _write_join_keys(folder: Path, keys: JoinKeys) -> None:
 
 
 def _read(folder: Path, names: Sequence[str]) -> list[NDArray[Any]]:
-    """The arrays, mapped into memory."""
+    """Return the arrays, mapped into memory."""
     return [np.load(folder / f"{name}.npy", mmap_mode="r") for name in names]

@@ -1,7 +1,6 @@
-"""Texts to word codes, compiled by Numba: the hot loops of `word_sets.py`.
+"""Turn texts into word codes: the hot loops of `word_sets.py`, compiled by Numba.
 
-Imported only where rows are compared: Numba's import takes 0.7 s, and the first call ever on a
-machine compiles for 5 s.
+The first call ever on a machine compiles for 5 s.
 
 A word is a 64-bit code: its frequency class in the top 8 bits, 56 bits of its hash below, so that
 the order of the codes is rare first, and a merge compares codes only.
@@ -18,15 +17,18 @@ U: Final = np.uint64
 START, PRIME = U(14695981039346656037), U(1099511628211)
 """FNV-1a, 64 bits."""
 HASH_BITS: Final = 56
-"""Of a word's hash in its code: two of two million words collide with a probability of 3e-5."""
+"""Bits of a word's hash in its code: any two of 2 million words collide with probability 3e-5."""
 HASH_MASK = U((1 << HASH_BITS) - 1)
 INSERTION_SORT = 48
-"""Words; longer texts are sorted by NumPy's sort."""
+"""The most words that an insertion sort gets; longer texts take NumPy's sort."""
 
 
 @inlined
 def mix64(x: Any) -> Any:
-    """A bijection of 64 bits in which every bit of the input moves every bit of the output."""
+    """Mix 64 bits: a bijection in which every bit of the input moves every bit of the output.
+
+    The finalizer of splitmix64.
+    """
     x ^= x >> U(30)
     x *= U(0xBF58476D1CE4E5B9)
     x ^= x >> U(27)
@@ -37,7 +39,7 @@ def mix64(x: Any) -> Any:
 
 @inlined
 def decode(data: Any, at: int) -> Any:
-    """The code point that starts at this byte of valid UTF-8, and where the next one starts."""
+    """Return the code point at this byte of valid UTF-8, and where the next one starts."""
     first = np.uint32(data[at])
     if first < 0x80:
         return first, at + 1
@@ -53,7 +55,7 @@ def decode(data: Any, at: int) -> Any:
 
 @compiled
 def find_composable(data: Any, offsets: Any, first: int, matches: Any) -> None:
-    """Which texts have a byte from `first` on."""
+    """Mark the texts that have a byte from `first` on."""
     for row in range(len(offsets) - 1):
         for at in range(offsets[row], offsets[row + 1]):
             if data[at] >= first:
@@ -63,7 +65,7 @@ def find_composable(data: Any, offsets: Any, first: int, matches: Any) -> None:
 
 @compiled
 def hash_bytes(data: Any, offsets: Any, salt: int, hashes: Any) -> None:
-    """One hash per text, of its bytes."""
+    """Write one hash per text, of its bytes."""
     for row in range(len(offsets) - 1):
         state = START ^ U(salt)
         for at in range(offsets[row], offsets[row + 1]):
@@ -73,7 +75,7 @@ def hash_bytes(data: Any, offsets: Any, salt: int, hashes: Any) -> None:
 
 @compiled
 def hash_words(data: Any, start: int, end: int, classes: Any, lower: Any, words: Any) -> int:
-    """Write the hash of each word of the text in data[start:end], in order; returns how many.
+    """Write the hash of each word of the text in data[start:end], in order; return how many.
 
     A run of a script without spaces gives each pair of neighbours, or its only character.
     """
@@ -108,7 +110,7 @@ def hash_words(data: Any, start: int, end: int, classes: Any, lower: Any, words:
 
 @compiled
 def count_words(data: Any, offsets: Any, classes: Any, lower: Any, table: Any, counts: Any) -> None:
-    """How often each word occurs, in an open-addressed table whose length is a power of two.
+    """Count each word in an open-addressed table whose length is a power of two.
 
     When three quarters of it are taken, further words are left out: they count as rare.
     """
@@ -132,7 +134,7 @@ def count_words(data: Any, offsets: Any, classes: Any, lower: Any, table: Any, c
 
 @inlined
 def sort_distinct(codes: Any, start: int, count: int) -> int:
-    """Sort codes[start:start + count] and drop repeats; returns how many stay."""
+    """Sort codes[start:start + count] and drop repeats; return how many stay."""
     if count > INSERTION_SORT:
         codes[start : start + count] = np.sort(codes[start : start + count])
     else:
@@ -163,7 +165,7 @@ def encode_texts(
     sequence_keys: Any,
     set_keys: Any,
 ) -> int:
-    """The sorted distinct codes of each text's words; returns how many there are in all.
+    """Write the sorted distinct codes of each text's words; return how many there are in all.
 
     `table`, `ranks`: the vocabulary, and the frequency class of each of its words; others have 0.
     `ends[row]`: where the row's codes end. A text without a word has the hash of its bytes, as its
@@ -201,7 +203,7 @@ def encode_texts(
 
 @compiled
 def gather_sets(codes: Any, starts: Any, rows: Any, new_starts: Any, gathered: Any) -> None:
-    """The codes of the sets `rows`, one after the other."""
+    """Copy the codes of the sets `rows`, one after the other."""
     for number in range(len(rows)):
         start, place = starts[rows[number]], new_starts[number]
         for offset in range(new_starts[number + 1] - place):

@@ -141,7 +141,7 @@ class BatchApi:
         ]
         return b"".join(content.rstrip(b"\n") + b"\n" for content in contents)
 
-    def read_line(self, line: dict[str, Any]) -> ChatReply:
+    def read_result(self, line: dict[str, Any]) -> ChatReply:
         """Return the reply on a line of the results.
 
         Raises:

@@ -78,7 +78,7 @@ class BatchChatClient:
             for gone in [known for known in list(self._rounds) if known.is_closed()]:
                 self._rounds.pop(gone).pending.release()
             api = BatchApi(self._model, api_base=self._api_base, api_key=self._api_key)
-            pending = PendingBatches(self._batching.folder, api.model, api.address, api.read_line)
+            pending = PendingBatches(self._batching.folder, api.model, api.address, api.read_result)
             self._rounds[loop] = _Round(api, self._batching, pending)
         return self._rounds[loop]
 

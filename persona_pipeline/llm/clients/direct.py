@@ -188,9 +188,8 @@ class DirectChatClient:
             message = f"the server's answer is not JSON: {words}"
             raise unanswered(error, message, self._api_key) from None
         trouble = answer.get("error") if isinstance(answer, Mapping) else None
-        if isinstance(trouble, Mapping) and isinstance(
-            trouble.get("code"), int
-        ):  # OpenRouter sends this
+        # OpenRouter sends this
+        if isinstance(trouble, Mapping) and isinstance(trouble.get("code"), int):
             raise refused(trouble["code"], {}, json.dumps(answer), self._api_key)
         return read_reply(answer)
 

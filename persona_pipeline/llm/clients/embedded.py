@@ -89,9 +89,8 @@ def _grammar_schema(schema: JsonValue) -> JsonValue:
 
 @cache
 def _load(path: Path) -> Any:  # noqa: ANN401 - xllamacpp ships no types
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "passive"
-    )  # without it, 2 to 5 tokens/s on a busy machine
+    # without it, 2 to 5 tokens/s on a busy machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     try:
         import xllamacpp  # noqa: PLC0415 - 34 MB, needed only by this client

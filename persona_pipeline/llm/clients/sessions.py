@@ -27,9 +27,8 @@ async def open_session(timeout: float) -> AsyncGenerator["ClientSession", None]:
     import aiohttp  # noqa: PLC0415 - 0.3 seconds
 
     inside = import_litellm().llms.custom_httpx.http_handler
-    connect = min(
-        CONNECT_SECONDS, timeout / 2
-    )  # so that a time-out of the whole call means that it was sent
+    # so that a time-out of the whole call means that it was sent
+    connect = min(CONNECT_SECONDS, timeout / 2)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit=0, ttl_dns_cache=DNS_SECONDS, ssl=inside.get_ssl_configuration()

@@ -103,9 +103,9 @@ class Budget:
                 self._wake()
                 msg = f"stopped at budget: {full[0].cap} ({self._where(full[0], stage)})"
                 raise BudgetExceeded(msg)
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            await turn
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
         for account in accounts:
             account.reserved += worst
 
@@ -120,9 +120,9 @@ class Budget:
 
     def _wake(self) -> None:
         while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _accounts_of(self, stage: str) -> list[_Account]:
         return [self._account(""), self._account(stage)]

@@ -223,9 +223,8 @@ class AdaptiveConcurrency:
         self._measured.merge(window)
         if self._measured.seen >= self._needed():
             rate, self._measured = self._measured.throughput, _Window()
-            is_refused = (
-                0 < self._refused_windows <= HOLD
-            )  # if refusals last longer, they are not our doing
+            # if refusals last longer, they are not our doing
+            is_refused = 0 < self._refused_windows <= HOLD
             self._weigh(rate, may_grow=not self._hold and not is_refused)
 
     def _needed(self) -> int:

@@ -118,9 +118,8 @@ class Purchase:
             window, missing = await self._look_up(listed)
             looked_up, to_buy = looked_up + len(listed), to_buy + len(missing)
             self._tracker.expect(to_buy + max(0, self._count - looked_up))
-            if missing and to_buy == len(
-                missing
-            ):  # outside the loop, so that an interrupt reaches it
+            if missing and to_buy == len(missing):
+                # outside the loop, so that an interrupt reaches it
                 await in_daemon_thread(lambda endpoint: endpoint.prepare(), self._endpoint)
             for request in missing:
                 await self._start(request, window)

@@ -1,0 +1,187 @@
+"""Check a caller's table, and bring its columns to the names that the engine works with."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from persona_pipeline.errors import tell_renamed, unknown_choice
+
+LAYERS: Final = ("exact", "jaccard", "fuzzy", "semantic")
+"""The layers that are always there; each exact key is one more."""
+REMOVED: Final = ("kept_id", "layer", "similarity", "threshold", "fuzzy_score")
+"""The columns that a removed row has beside its id."""
+OLD_ID, OLD_TEXT = "persona_id", "persona"
+OLD_RANK, OLD_QUALITY = "shard_number", "quality"
+"""What the columns were called before they could be named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What the columns of a caller's table are called; None: there is none."""
+
+    id: str
+    text: str | None
+    rank: str | None = None
+    quality: str | None = None
+    keys: tuple[str, ...] = ()
+
+
+def name_columns(texts: pl.DataFrame, names: Columns) -> Columns:
+    """Return the names, or the old ones where the caller named none and the table has those.
+
+    Raises:
+        TypeError: the table is not a Polars DataFrame.
+    """
+    check_frame(texts, "texts")
+    columns = set(texts.columns)
+    is_old = (names.id, names.text) == ("id", "text") and {OLD_ID, OLD_TEXT} <= columns
+    if not is_old or columns & {"id", "text"}:
+        return names
+    tell_renamed(
+        "the table of persona_id and persona that find_duplicates takes",
+        "a table of id and text (or id='persona_id', text='persona')",
+    )
+    rank, quality = (name if name in columns else None for name in (OLD_RANK, OLD_QUALITY))
+    return Columns(OLD_ID, OLD_TEXT, names.rank or rank, names.quality or quality, names.keys)
+
+
+def read_table(texts: pl.DataFrame, names: Columns) -> pl.DataFrame:
+    """Return the rows as id, rank and quality, with text if it is named, in the caller's order.
+
+    Raises:
+        ValueError: a column is missing, has a null or another type, or an id occurs twice.
+    """
+    used = {"id": names.id, "text": names.text, "rank": names.rank, "quality": names.quality}
+    named = {parameter: name for parameter, name in used.items() if name is not None}
+    for parameter, name in [*named.items(), *(("keys", key) for key in names.keys)]:
+        _check_column(texts, parameter, name)
+    _check_id(texts[names.id], "texts")
+    _check_reserved(names)
+    rows = texts.select(pl.col(names.id).alias("id"), _rank(texts, names.rank))
+    if names.text is not None:
+        rows = rows.with_columns(text=_text(texts[names.text]))
+    if names.quality is not None:
+        rows = rows.with_columns(quality=_number(texts[names.quality]))
+    return rows
+
+
+def read_embeddings(
+    embeddings: pl.DataFrame | None, names: Columns, ids: pl.DataType
+) -> pl.DataFrame | None:
+    """Return id and embedding (List of Float32) of a caller's vectors.
+
+    Raises:
+        ValueError: a column is missing, has a null or another type, or an id occurs twice.
+    """
+    if embeddings is None:
+        return None
+    check_frame(embeddings, "embeddings")
+    for name in (names.id, "embedding"):
+        if name not in embeddings.columns:
+            known = ", ".join(embeddings.columns)
+            message = f"embeddings have no column {name!r}, only {known}: rename yours"
+            raise ValueError(message)
+    own = embeddings[names.id]
+    _check_id(own, "embeddings")
+    if own.dtype != ids and len(own):
+        message = f"column {names.id!r} is {own.dtype} in embeddings and {ids} in texts: cast one"
+        raise ValueError(message)
+    return embeddings.select(
+        pl.col(names.id).cast(ids).alias("id"),
+        _not_null(embeddings["embedding"], "embeddings").cast(pl.List(pl.Float32)),
+    )
+
+
+def check_frame(frame: object, name: str) -> None:
+    """Check that this is a Polars DataFrame.
+
+    Raises:
+        TypeError: it is not; the message says how to make one of it.
+    """
+    if isinstance(frame, pl.DataFrame):
+        return
+    kind = f"{type(frame).__module__.partition('.')[0]}.{type(frame).__name__}"
+    remedy = {
+        "polars.LazyFrame": "call .collect() first",
+        "pandas.DataFrame": f"pass pl.from_pandas({name})",
+    }.get(kind, "pass a table of one row per text")
+    message = f"{name} is a {kind}, not a polars.DataFrame: {remedy}"
+    raise TypeError(message)
+
+
+def _check_column(texts: pl.DataFrame, parameter: str, name: str) -> None:
+    if name in texts.columns:
+        return
+    unknown = unknown_choice(f"column (parameter {parameter})", name, texts.columns)
+    message = f"{unknown}; name one of the table's columns: find_duplicates(..., {parameter}=...)"
+    raise ValueError(message)
+
+
+def _check_id(ids: pl.Series, table: str) -> None:
+    """Check that each row has one id of its own, a text or a whole number."""
+    if len(ids) and not (ids.dtype == pl.String or ids.dtype.is_integer()):
+        message = (
+            f"column {ids.name!r} of {table} is {ids.dtype}: an id is a text or a whole number;"
+            f" cast it, as in pl.col({ids.name!r}).cast(pl.String)"
+        )
+        raise ValueError(message)
+    _not_null(ids, table)
+    repeated = ids.filter(ids.is_duplicated())
+    if len(repeated):
+        message = (
+            f"{table} have more than one row with {ids.name} {repeated[0]!r}: give each row an id"
+            f" of its own, or keep the first with .unique({ids.name!r}, maintain_order=True)"
+        )
+        raise ValueError(message)
+
+
+def _check_reserved(names: Columns) -> None:
+    if names.id in REMOVED:
+        message = (
+            f"the id column is called {names.id!r}, as a column of the result"
+            f" ({', '.join(REMOVED)}): rename it"
+        )
+        raise ValueError(message)
+    taken = [name for name in names.keys if name in LAYERS]
+    if taken:
+        message = (
+            f"the key column {taken[0]!r} is called like a layer ({', '.join(LAYERS)}): rename it,"
+            " since a removed row names the layer that removed it"
+        )
+        raise ValueError(message)
+
+
+def _text(texts: pl.Series) -> pl.Series:
+    if texts.dtype != pl.String and len(texts):
+        message = (
+            f"column {texts.name!r} of texts is {texts.dtype}, not String: cast it, as in"
+            f" pl.col({texts.name!r}).cast(pl.String)"
+        )
+        raise ValueError(message)
+    return _not_null(texts, "texts").cast(pl.String)
+
+
+def _rank(texts: pl.DataFrame, name: str | None) -> pl.Expr:
+    """Return whole numbers in the order of the column; without one, all rows rank alike."""
+    if name is None:
+        return pl.lit(0, pl.Int64).alias("rank")
+    return pl.lit(_not_null(texts[name], "texts").rank("dense").cast(pl.Int64)).alias("rank")
+
+
+def _number(numbers: pl.Series) -> pl.Series:
+    if not (numbers.dtype.is_numeric() or numbers.dtype in {pl.Boolean, pl.Null}):
+        message = f"column {numbers.name!r} of texts is {numbers.dtype}, not a number: cast it"
+        raise ValueError(message)
+    return numbers.cast(pl.Float64)
+
+
+def _not_null(column: pl.Series, table: str) -> pl.Series:
+    if column.null_count():
+        row = column.is_null().arg_max()
+        message = (
+            f"{table} have a null in column {column.name!r}, first in row {row} (from 0): fill it,"
+            f" or leave such rows out with .drop_nulls({column.name!r})"
+        )
+        raise ValueError(message)
+    return column
