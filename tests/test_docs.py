@@ -29,6 +29,7 @@ PAGES = {
 WITH_BLOCKS = [name for name, text in PAGES.items() if any(read_blocks(text))]
 EVERYTHING = "\n".join(map(generate.expand, PAGES.values()))
 COSTS_NOTHING = {"MODEL": "fake/demo", "EMBEDDING_MODEL": "fake/embedder"}
+SOURCES = ("persona_pipeline", "assets", "sql", "docs", "tests", "benchmarks")
 MOST_WORDS = 900
 """Of the README, as `wc -w` counts them."""
 
@@ -47,7 +48,7 @@ def _shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the first page that ran, the tutorial, leaves its results."""
     return tmp_path_factory.mktemp("docs") / "tutorial"
 
@@ -56,12 +57,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.usefixtures("_shell")
 @pytest.mark.parametrize("page", [TUTORIAL, *(name for name in WITH_BLOCKS if name != TUTORIAL)])
 def test_every_example_of_a_page_runs_and_prints_what_the_page_shows(
-    page: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str, tutorial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not finished.exists():
-        run_page(TUTORIAL, finished, monkeypatch)
+    if not tutorial.exists():
+        run_page(TUTORIAL, tutorial, monkeypatch)
     if page != TUTORIAL:
-        shutil.copytree(finished, tmp_path / "checkout")
+        shutil.copytree(tutorial, tmp_path / "checkout")
         run_page(page, tmp_path / "checkout", monkeypatch)
 
 
@@ -186,6 +187,14 @@ def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
 def test_every_link_of_the_other_documents_leads_somewhere(name: str) -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text(encoding="utf-8"))
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_source_file_that_a_document_names_is_there() -> None:
+    architecture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w./-]+\.(?:py|sql|csv))`", architecture + EVERYTHING))
+    files = [path.as_posix() for folder in SOURCES for path in (ROOT / folder).rglob("*.*")]
+    assert len(named) > 20
+    assert [name for name in named if not any(file.endswith(f"/{name}") for file in files)] == []
 
 
 def test_every_page_is_in_the_navigation() -> None:

@@ -219,8 +219,8 @@ class Settings(DataFolder, BaseSettings):
     domain's own."""
     selections: dict[SelectionName, Selection] = {}
     """Per name, a diverse subset of the hub: `count` (most personas), `thresholds` (falling
-    Jaccard similarities below `jaccard_threshold`), `method` (`farthest`, the default:
-    embeddings farthest apart; `first`: first in rank), `seed` (draws the first persona)."""
+    Jaccard similarities below `jaccard_threshold`), `method` (`"farthest"`, the default:
+    embeddings farthest apart; `"first"`: first in rank), `seed` (draws the first persona)."""
     dedup_memory: Annotated[ByteSize, Field(ge=200_000_000)] = ByteSize(2_000_000_000)
     """Memory for deduplication, such as `2GB`. It holds 3 million similar pairs per GB; with
     more pairs the run stops and says what to do."""
