@@ -1,6 +1,7 @@
 """Group `personas`, from documents to candidates: ask, judge, embed."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import dagster as dg
 
@@ -15,11 +16,47 @@ from persona_pipeline.personas.plan import stage_prompt
 from persona_pipeline.personas.quality import apply_quality_rules
 from persona_pipeline.personas.text_to_persona import text_to_persona
 from persona_pipeline.project import Project
-from persona_pipeline.sql import read_sql
 from persona_pipeline.stage_names import EMBEDDINGS, PERSONA_TO_PERSONA, TEXT_TO_PERSONA
 
 ASKING_VERSION = 1
 """Of what the code versions of assets that ask a model hash."""
+
+
+DOCUMENTS_SQL: Final = """
+-- One row per accepted document of a shard.
+-- reads: corpus.documents   params: $shard
+select document_id, title, text
+from corpus.documents
+where shard = $shard
+order by document_id
+"""
+
+EXTRACTED_SQL: Final = """
+-- One row per Text-to-Persona answer of a shard.
+-- reads: personas.extracted   params: $shard
+select persona_id, persona, call_key
+from personas.extracted
+where shard = $shard
+order by persona_id
+"""
+
+RELATED_SQL: Final = """
+-- One row per Persona-to-Persona answer of a shard.
+-- reads: personas.related   params: $shard
+select persona_id, persona, call_key
+from personas.related
+where shard = $shard
+order by persona_id
+"""
+
+CANDIDATES_SQL: Final = """
+-- One row per candidate of a shard.
+-- reads: personas.candidates   params: $shard
+select persona_id, persona
+from personas.candidates
+where shard = $shard
+order by persona_id
+"""
 
 
 def build_persona_assets(project: Project) -> Sequence[dg.AssetsDefinition]:
@@ -42,7 +79,7 @@ def _extracted_asset(project: Project) -> dg.AssetsDefinition:
     @shard_asset(project, table, buys=True)
     def extracted(run: StageRun) -> Metadata:
         """One row is one Text-to-Persona answer: who would read, write, like or dislike a page."""
-        documents = run.read(read_sql("corpus/documents_of_shard"))
+        documents = run.read(DOCUMENTS_SQL)
         gateway = run.gateway(TEXT_TO_PERSONA)
         return run.commit([text_to_persona(documents, plan, gateway, run.shard)])
 
@@ -59,7 +96,7 @@ def _related_asset(project: Project) -> dg.AssetsDefinition:
     @shard_asset(project, table, buys=True)
     def related(run: StageRun) -> Metadata:
         """One row is one Persona-to-Persona answer: a person close to another, and how."""
-        personas = run.read(read_sql("personas/extracted_of_shard"))
+        personas = run.read(EXTRACTED_SQL)
         gateway = run.gateway(PERSONA_TO_PERSONA)
         return run.commit([persona_to_persona(personas, plan, gateway, run.shard)])
 
@@ -75,8 +112,8 @@ def _candidates_asset(project: Project) -> dg.AssetsDefinition:
     @shard_asset(project, table)
     def candidates(run: StageRun) -> Metadata:
         """One row is one persona, of either origin, that passed the quality rules."""
-        extracted = run.read(read_sql("personas/extracted_of_shard"))
-        related = run.read(read_sql("personas/related_of_shard"))
+        extracted = run.read(EXTRACTED_SQL)
+        related = run.read(RELATED_SQL)
         run.commit([apply_quality_rules(extracted, related, plan, run.shard)])
         return {}
 
@@ -93,7 +130,7 @@ def _embeddings_asset(project: Project) -> dg.AssetsDefinition:
     @shard_asset(project, table, buys=True)
     def embeddings(run: StageRun) -> Metadata:
         """One row is the vector of one candidate, for the semantic layer of deduplication."""
-        personas = run.read(read_sql("personas/candidates_of_shard"))
+        personas = run.read(CANDIDATES_SQL)
         stored = run.read("select * from personas.embeddings where shard = $shard")
         gateway, embedder = run.gateway(EMBEDDINGS), None
         if settings.needs_vectors:

@@ -8,6 +8,7 @@ counted: the later stages, which ask about made-up personas, are near what they 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
@@ -27,7 +28,6 @@ from persona_pipeline.personas.quality import apply_quality_rules, quality
 from persona_pipeline.personas.text_to_persona import text_to_persona
 from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings
-from persona_pipeline.sql import read_sql
 from persona_pipeline.stage_names import EMBEDDINGS, PERSONA_TO_PERSONA, TEXT_TO_PERSONA
 from persona_pipeline.synthesis.records import SynthesisPlan, read_personas, synthesize
 
@@ -47,6 +47,35 @@ RANKED = {
     "shard_number": pl.Int64(),
     "quality": pl.Float64(),
 }
+
+
+STAGED_FILES_SQL: Final = """
+-- One row per registered shard that is asked for, with its staged file and size.
+-- reads: corpus.shards   params: $shards
+select shard, staged_file, row_count
+from corpus.shards
+where list_contains($shards, shard)
+order by shard
+"""
+
+USUAL_ANSWER_SQL: Final = """
+-- One row per stage and model: the length of an answer, and the seconds it takes.
+-- reads: llm.calls
+select stage, model, avg(tokens_out) as tokens_out, avg(latency_ms) / 1000 as seconds
+from llm.calls
+where status <> 'failed'
+group by stage, model
+order by stage, model
+"""
+
+VECTORS_SQL: Final = """
+-- One row per candidate that has a vector of this embedding model.
+-- reads: personas.embeddings   params: $model
+select persona_id, embedding
+from personas.embeddings
+where model = $model
+order by persona_id
+"""
 
 
 @dataclass(slots=True)
@@ -93,7 +122,7 @@ class Estimate:
 
 def estimate_run(project: Project, shards: Sequence[str]) -> Estimate:
     """Rehearse the run over registered shards, in order."""
-    listed = project.store.query(read_sql("corpus/staged_files"), {"shards": shards})
+    listed = project.store.query(STAGED_FILES_SQL, {"shards": shards})
     files = {shard: (name, rows) for shard, name, rows in listed.iter_rows()}
     folder = project.settings.staging_dir
     staged = [(shard, folder / files[shard][0], files[shard][1]) for shard in shards]
@@ -187,9 +216,7 @@ class _Rehearsal:
 
     def _duplicates(self, everyone: pl.DataFrame) -> pl.DataFrame:
         settings = self.project.settings
-        vectors = self.project.store.query(
-            read_sql("personas/vectors_of_model"), {"model": settings.embedding_model}
-        )
+        vectors = self.project.store.query(VECTORS_SQL, {"model": settings.embedding_model})
         vectors = vectors.join(everyone, on="persona_id", how="semi")
         plan = self.project.dedup_plan
         duplicates = find_duplicates(
@@ -236,7 +263,7 @@ class _Rehearsal:
 
     def _past(self) -> dict[tuple[str, str], tuple[float, float]]:
         """Mean tokens out and seconds of the answers so far, by stage and model."""
-        rows = self.project.store.query(read_sql("llm/usual_answer")).iter_rows()
+        rows = self.project.store.query(USUAL_ANSWER_SQL).iter_rows()
         return {(stage, model): (tokens, seconds) for stage, model, tokens, seconds in rows}
 
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 from rich import box
@@ -232,8 +233,19 @@ def _hubs(store: Store) -> dict[str, Hub]:
     return {shard: Hub(count, members) for shard, count, members in rows}
 
 
+RECORD_COUNTS_SQL: Final = """
+-- One row per domain: how many records it has of these shards.
+-- reads: synthetic.records   params: $shards
+select domain, count(*) as record_count
+from synthetic.records
+where shard in (select unnest($shards))
+group by domain
+order by domain
+"""
+
+
 def _records(store: Store, shards: Sequence[str]) -> dict[str, int]:
-    return dict(store.query(read_sql("cli/record_counts"), {"shards": list(shards)}).iter_rows())
+    return dict(store.query(RECORD_COUNTS_SQL, {"shards": list(shards)}).iter_rows())
 
 
 def _changed_hubs(before: RunBaseline, now: Mapping[str, Hub]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 import polars as pl
 
@@ -28,7 +29,7 @@ from persona_pipeline.corpus.source_files import SourceFile
 from persona_pipeline.corpus.sources import list_source, read_files, source_name
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.locks import exclusive_lock
-from persona_pipeline.sql import fetch, read_sql
+from persona_pipeline.sql import fetch
 from persona_pipeline.store.data_folder import DataFolder
 from persona_pipeline.store.stage_rows import insert_rows
 from persona_pipeline.store.store import Store
@@ -222,9 +223,20 @@ def _state(
     return FileState.GROWN if new_count else FileState.SAME
 
 
+FILES_SQL: Final = """
+-- One row per file that was ever seen in a watched place.
+-- reads: corpus.files   params: $place
+select
+    file, state, byte_count, modified_at, document_count, new_count, rejected_count, first_seen_at
+from corpus.files
+where place = $place
+order by file
+"""
+
+
 def _known_files(store: Store, place: str) -> dict[str, dict[str, object]]:
     with store.connect(read_only=True) as connection:
-        rows = fetch(connection, read_sql("corpus/files_of_place"), {"place": redact(place)})
+        rows = fetch(connection, FILES_SQL, {"place": redact(place)})
     return {row["file"]: row for row in rows.iter_rows(named=True)}
 
 

@@ -1,6 +1,7 @@
 """Find the records of a domain that say the same, by their signature or by their words."""
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import polars as pl
 
@@ -8,7 +9,7 @@ from persona_pipeline.dedup.duplicates import find_duplicates
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Thresholds
 from persona_pipeline.dedup.words.word_sets import hash_texts
-from persona_pipeline.sql import fetch, read_sql
+from persona_pipeline.sql import fetch
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
 from persona_pipeline.synthesis.domain import Domain
@@ -44,7 +45,7 @@ def deduplicate_records(
                 f"select records.*, shards.shard_number from {table_name(domain)} as records "
                 "inner join corpus.shards using (shard)",
             )
-            query = read_sql("store/stored_duplicates")
+            query = STORED_SQL
             stored = fetch(connection, query, {"domain": domain.name})
         threshold = thresholds.get(domain.name, domain.file.dedup.threshold)
         duplicates = find_record_duplicates(domain, records, threshold, resources)
@@ -97,6 +98,15 @@ def find_record_duplicates(
     )
     removed = duplicates.removed.with_columns(threshold=pl.lit(threshold or 1.0))
     return removed.join(ranked, on="record_id", maintain_order="left").select("shard", *DUPLICATES)
+
+
+STORED_SQL: Final = """
+-- One row per record of a domain that is removed as a duplicate.
+-- reads: synthetic.duplicates   params: $domain
+select shard, record_id, kept_id, layer, similarity, threshold
+from synthetic.duplicates
+where domain = $domain
+"""
 
 
 def _differing(rows: pl.DataFrame, others: pl.DataFrame) -> list[str]:

@@ -11,7 +11,7 @@ from persona_pipeline import sql
 from persona_pipeline.dedup.resolve import PAIRS
 from persona_pipeline.sql import read_sql, sql_names
 from tests.sql.conftest import Tables
-from tests.sql.statements import MARK, PACKAGE, SUFFIX, sql_constants, text_constants
+from tests.sql.statements import ASSETS, MARK, PACKAGE, SUFFIX, sql_constants, text_constants
 
 FOLDER = Path(sql.__file__).parent.parent / "sql"
 FOLDERS = [
@@ -123,7 +123,8 @@ def test_a_statement_in_the_code_is_short_and_used_by_its_module(name: str) -> N
     lines = [line for line in STATEMENTS[name].splitlines() if not line.startswith("--")]
     assert len(lines) <= LONGEST_CONSTANT
     *path, constant = name.split(".")
-    module = PACKAGE.joinpath(*path).with_suffix(".py").read_text(encoding="utf-8")
+    root = ASSETS.parent if path[0] == ASSETS.name else PACKAGE
+    module = root.joinpath(*path).with_suffix(".py").read_text(encoding="utf-8")
     assert len(re.findall(rf"\b{constant}\b", module)) > 1
 
 

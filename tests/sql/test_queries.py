@@ -7,6 +7,7 @@ from threading import Thread
 
 import polars as pl
 
+from assets.personas import CANDIDATES_SQL, DOCUMENTS_SQL, EXTRACTED_SQL, RELATED_SQL
 from persona_pipeline.hub.decisions import CANDIDATE_COUNTS_SQL
 from persona_pipeline.hub.state import DECIDED_SHARDS_SQL
 from persona_pipeline.sql import fetch, read_sql, sql_names
@@ -23,15 +24,15 @@ def test_documents_of_a_shard(tables: Tables) -> None:
         {"document_id": "a", "title": None, "text": "one"},
         {"document_id": "c", "title": "C", "text": "other", "shard": "s2"},
     )
-    matches = tables.rows(read_sql("corpus/documents_of_shard"), shard="s1")
+    matches = tables.rows(DOCUMENTS_SQL, shard="s1")
     assert matches == [("a", None, "one"), ("b", "B", "two")]
 
 
 def test_personas_of_a_shard(tables: Tables) -> None:
     queries = {
-        "extracted": read_sql("personas/extracted_of_shard"),
-        "related": read_sql("personas/related_of_shard"),
-        "candidates": read_sql("personas/candidates_of_shard"),
+        "extracted": EXTRACTED_SQL,
+        "related": RELATED_SQL,
+        "candidates": CANDIDATES_SQL,
         "hub": HUB_OF_SHARD_SQL,
     }
     for table, query in queries.items():
