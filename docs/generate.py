@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - a script beside the pages, no package
 """Generate what the docs say about settings, tables, domains, reasons and decisions.
 
 A page asks for a generated part with a comment such as `<!-- generated: tables corpus -->`.
