@@ -39,14 +39,14 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Matches:
     """What an engine answers: numbers of rows to remove, similar pairs, or both."""
 
     removed: Iterable[int] | None = None
     pairs: Iterable[tuple[int, int]] | None = None
 
 
-Find = Callable[[Any, Job], Found]
+Find = Callable[[Any, Job], Matches]
 
 
 def read_job() -> Job:

@@ -4,11 +4,11 @@
 # ///
 """datasketch's MinHashLSH with its defaults: a row that finds another in the index is dropped."""
 
-from adapter import PERMUTATIONS, Found, Job, iter_words, run_on_texts
+from adapter import PERMUTATIONS, Job, Matches, iter_words, run_on_texts
 from datasketch import MinHash, MinHashLSH
 
 
-def find(texts: list[str], job: Job) -> Found:
+def find(texts: list[str], job: Job) -> Matches:
     """Query, then insert what found nothing."""
     index = MinHashLSH(threshold=job.threshold, num_perm=PERMUTATIONS)
     words = ([word.encode() for word in row] for row in iter_words(texts))
@@ -18,7 +18,7 @@ def find(texts: list[str], job: Job) -> Found:
             removed.append(number)
         else:
             index.insert(number, sketch, check_duplication=False)
-    return Found(removed=removed)
+    return Matches(removed=removed)
 
 
 if __name__ == "__main__":

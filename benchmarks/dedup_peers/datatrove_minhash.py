@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from adapter import Found, Job, choose_bands, run_on_texts
+from adapter import Job, Matches, choose_bands, run_on_texts
 from datatrove.data import Document
 from datatrove.pipeline.dedup import (
     MinhashConfig,
@@ -22,7 +22,7 @@ from loguru import logger
 logger.remove()
 
 
-def find(texts: list[str], job: Job) -> Found:
+def find(texts: list[str], job: Job) -> Matches:
     """Signatures, buckets, clusters, filter, each through a folder, as its example does."""
     bands, band_size = choose_bands(job.threshold)
     config = MinhashConfig(n_grams=1, num_buckets=bands, hashes_per_bucket=band_size)
@@ -34,7 +34,7 @@ def find(texts: list[str], job: Job) -> Found:
         MinhashDedupCluster(buckets, clusters, config).run(None, 0, 1)
         passed = MinhashDedupFilter(clusters).run(iter_documents(texts), 0, 1)
         kept = {int(document.id) for document in passed}
-    return Found(removed=[number for number in range(len(texts)) if number not in kept])
+    return Matches(removed=[number for number in range(len(texts)) if number not in kept])
 
 
 def iter_documents(texts: list[str]) -> Iterator[Document]:

@@ -10,7 +10,7 @@ from math import isqrt
 import faiss
 import numpy as np
 import numpy.typing as npt
-from adapter import THREADS, Found, Job, run_on_vectors
+from adapter import THREADS, Job, Matches, run_on_vectors
 
 PROBES = 16
 QUERIES = 8192
@@ -18,13 +18,13 @@ QUERIES = 8192
 Vectors = npt.NDArray[np.float32]
 
 
-def find(vectors: Vectors, job: Job) -> Found:
+def find(vectors: Vectors, job: Job) -> Matches:
     """All pairs within the range."""
     faiss.omp_set_num_threads(THREADS)
     index = build_lists(vectors) if job.variant == "ivf" else faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     blocks = [np.empty((0, 2), np.int64), *iter_pairs(index, vectors, job.threshold)]
-    return Found(pairs=np.concatenate(blocks))
+    return Matches(pairs=np.concatenate(blocks))
 
 
 def build_lists(vectors: Vectors) -> faiss.Index:

@@ -4,11 +4,11 @@
 # ///
 """gaoya's MinHash index on its own word analyzer: insert all, query all, in native threads."""
 
-from adapter import PERMUTATIONS, Found, Job, run_on_texts
+from adapter import PERMUTATIONS, Job, Matches, run_on_texts
 from gaoya.minhash import MinHashStringIndex
 
 
-def find(texts: list[str], job: Job) -> Found:
+def find(texts: list[str], job: Job) -> Matches:
     """All pairs; the caller decides which row of a pair stays."""
     index = MinHashStringIndex(
         hash_size=32,
@@ -24,7 +24,7 @@ def find(texts: list[str], job: Job) -> Found:
     index.par_bulk_insert_docs(list(range(len(texts))), texts)
     answers = index.par_bulk_query(texts)
     pairs = [(number, other) for number, row in enumerate(answers) for other in row]
-    return Found(pairs=[pair for pair in pairs if pair[0] < pair[1]])
+    return Matches(pairs=[pair for pair in pairs if pair[0] < pair[1]])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import combinations, product
 
 import polars as pl
-from adapter import Found, Job, measure, read_job
+from adapter import Job, Matches, measure, read_job
 
 from persona_pipeline.dedup.comparison import compare_texts
 from persona_pipeline.dedup.duplicates import find_duplicates
@@ -17,13 +17,13 @@ LISTED_ROWS = 50_000
 """Up to here the pairs are listed, for their recall."""
 
 
-def find(personas: pl.DataFrame, job: Job) -> Found:
+def find(personas: pl.DataFrame, job: Job) -> Matches:
     """Find duplicates in the Jaccard layer only; ids are row numbers."""
     thresholds = Thresholds(jaccard=job.threshold, cosine=None)
     duplicates = find_duplicates(personas, thresholds=thresholds, resources=Resources(MEMORY))
     removed = duplicates.removed["id"].to_list()
     is_listed = len(personas) <= LISTED_ROWS
-    return Found(removed=removed, pairs=_row_pairs(personas, thresholds) if is_listed else None)
+    return Matches(removed=removed, pairs=_row_pairs(personas, thresholds) if is_listed else None)
 
 
 def _row_pairs(personas: pl.DataFrame, thresholds: Thresholds) -> Iterator[tuple[int, int]]:

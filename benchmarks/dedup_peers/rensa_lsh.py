@@ -4,7 +4,7 @@
 # ///
 """rensa: the deduplicator of its README, the same with more bands, or its benchmark's sampling."""
 
-from adapter import PERMUTATIONS, Found, Job, iter_words, run_on_texts
+from adapter import PERMUTATIONS, Job, Matches, iter_words, run_on_texts
 from rensa import RMinHash, RMinHashDeduplicator, RMinHashLSH
 
 SEED = 42
@@ -15,10 +15,10 @@ HIGH, TUNED_BANDS = 0.8, 16
 and 0.5 its own choice is best: 32 bands cost 20 times the time on 200,000 rows."""
 
 
-def find(texts: list[str], job: Job) -> Found:
+def find(texts: list[str], job: Job) -> Matches:
     """The row numbers that each way drops."""
     flags = flag_by_rho(texts, job) if job.variant == "rho" else flag_by_deduplicator(texts, job)
-    return Found(removed=[number for number, is_duplicate in enumerate(flags) if is_duplicate])
+    return Matches(removed=[number for number, is_duplicate in enumerate(flags) if is_duplicate])
 
 
 def flag_by_deduplicator(texts: list[str], job: Job) -> list[bool]:

@@ -6,7 +6,7 @@
 
 import numpy as np
 import numpy.typing as npt
-from adapter import Found, Job, run_on_vectors
+from adapter import Job, Matches, run_on_vectors
 from semhash import SemHash
 
 
@@ -19,12 +19,12 @@ class NoEncoder:
         raise NotImplementedError(message)
 
 
-def find(vectors: npt.NDArray[np.float32], job: Job) -> Found:
+def find(vectors: npt.NDArray[np.float32], job: Job) -> Matches:
     """Records are row numbers."""
     records = [str(number) for number in range(len(vectors))]
     index = SemHash.from_embeddings(vectors, records, model=NoEncoder())
     selected = index.self_deduplicate(threshold=job.threshold).selected
-    return Found(removed=set(range(len(vectors))).difference(map(int, selected)))
+    return Matches(removed=set(range(len(vectors))).difference(map(int, selected)))
 
 
 if __name__ == "__main__":

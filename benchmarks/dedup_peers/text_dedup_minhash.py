@@ -7,14 +7,14 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from adapter import PERMUTATIONS, THREADS, Found, Job, run_on_texts
+from adapter import PERMUTATIONS, THREADS, Job, Matches, run_on_texts
 from datasets import Dataset, disable_progress_bars, load_from_disk
 from text_dedup.minhash import main as deduplicate
 
 disable_progress_bars()
 
 
-def find(texts: list[str], job: Job) -> Found:
+def find(texts: list[str], job: Job) -> Matches:
     """Through the disk, as the command works; what is not in its output was removed."""
     with TemporaryDirectory(dir=job.work) as folder:
         source, target = Path(folder) / "source", Path(folder) / "target"
@@ -33,7 +33,7 @@ def find(texts: list[str], job: Job) -> Found:
         arguments = ["--local", *(str(part) for pair in options.items() for part in pair)]
         deduplicate.main(arguments, standalone_mode=False)
         kept = load_from_disk(target)["number"]
-        return Found(removed=sorted(set(numbers).difference(kept)))
+        return Matches(removed=sorted(set(numbers).difference(kept)))
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@
 
 import numpy as np
 import numpy.typing as npt
-from adapter import THREADS, Found, Job, run_on_vectors
+from adapter import THREADS, Job, Matches, run_on_vectors
 from usearch.index import Index, MetricKind, search
 
 NEAREST = 64
 """More than the largest planted group has; a range search is not offered."""
 
 
-def find(vectors: npt.NDArray[np.float32], job: Job) -> Found:
+def find(vectors: npt.NDArray[np.float32], job: Job) -> Matches:
     """The neighbours that are near enough."""
     if job.variant == "exact":
         matches = search(vectors, vectors, NEAREST, MetricKind.Cos, exact=True, threads=THREADS)
@@ -25,7 +25,7 @@ def find(vectors: npt.NDArray[np.float32], job: Job) -> Found:
     is_near &= np.arange(is_near.shape[1]) < np.asarray(matches.counts)[:, None]
     first, place = np.nonzero(is_near)
     second = np.asarray(matches.keys)[first, place].astype(np.int64)
-    return Found(pairs=np.stack([first, second], axis=1)[first != second])
+    return Matches(pairs=np.stack([first, second], axis=1)[first != second])
 
 
 if __name__ == "__main__":

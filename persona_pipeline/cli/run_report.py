@@ -64,7 +64,7 @@ class RunReport:
     """One row is one sampled record with its way back to a page."""
     spending: Mapping[str, int | float | None]
     """Calls, tokens and USD of the shards so far."""
-    made: Sequence[str]
+    new_selections: Sequence[str]
     """A sentence for each selection that the run made."""
     notes: Sequence[str]
     """A sentence for each thing that a user should see to."""
@@ -92,7 +92,7 @@ def read_run_report(project: Project, baseline: RunBaseline) -> RunReport:
         reasons=reasons,
         records=records,
         spending=spending,
-        made=list(_made_selections(store, baseline.unmade)),
+        new_selections=list(_made_selections(store, baseline.unmade)),
         notes=[
             *_changed_hubs(baseline, _hubs(store)),
             *_fewer_records(baseline.records, _records(store, baseline.shards)),
@@ -114,7 +114,7 @@ def print_summary(console: Console, report: RunReport, seconds: float) -> None:
 
 def print_side_effects(console: Console, report: RunReport) -> None:
     """Print a line for each thing that the run changed or left beyond its own shards."""
-    for sentence in report.made:
+    for sentence in report.new_selections:
         console.print(sentence)
     for note in report.notes:
         warn(console, note)

@@ -17,10 +17,10 @@ __all__ = ["Duplicates", "Explanation", "Removal", "find_duplicates"]
 def find_duplicates(  # noqa: PLR0913 - all but the table have defaults
     texts: pl.DataFrame,
     embeddings: pl.DataFrame | None = None,
+    thresholds: Thresholds | None = None,
     *,
     id: str = "id",  # noqa: A002 - the field's name for this column
     text: str | None = "text",
-    thresholds: Thresholds | None = None,
     rank: str | None = None,
     quality: str | None = None,
     keys: Sequence[str] = (),
@@ -60,9 +60,9 @@ def find_duplicates(  # noqa: PLR0913 - all but the table have defaults
         texts: one row per text, with any columns. Polars only; a LazyFrame is refused.
         embeddings: one row per text that has a vector: the id column under the same name, and
             embedding (List or Array of numbers). A row without one is in no semantic pair.
+        thresholds: where each layer sets its threshold; default: `Thresholds()`.
         id: the column of ids: String or whole numbers, each once, no null.
         text: the column of texts: String, no null. None: no words are compared.
-        thresholds: where each layer sets its threshold; default: `Thresholds()`.
         rank: a column; rows with lower values are kept first. No null.
         quality: a column of numbers; of one rank, the higher is kept. Null counts as 0.
         keys: columns whose equal values make two rows duplicates, whatever their texts say, as

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
@@ -12,7 +12,7 @@ from persona_pipeline.dedup.resolve import open_resolver
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.dedup.table import LAYERS, Columns
-from persona_pipeline.errors import SettingsError
+from persona_pipeline.errors import SettingsError, tell_renamed
 
 NAMED = 3
 """Ids that a message names where an id is not known."""
@@ -128,6 +128,21 @@ class Duplicates:
     def __len__(self) -> int:
         """Return the number of removed rows."""
         return len(self.removed)
+
+    if not TYPE_CHECKING:  # a frame until 0.2, and usable as one until 0.3
+
+        def __getattr__(self, name: str) -> object:
+            """Return an attribute of the frame that `find_duplicates` returned before 0.2."""
+            if name.startswith("_") or not hasattr(pl.DataFrame, name):
+                message = f"Duplicates has no attribute {name!r}"
+                raise AttributeError(message)
+            tell_renamed("the frame that find_duplicates returned", "its attribute 'removed'")
+            return getattr(self.removed, name)
+
+        def __getitem__(self, column: str) -> pl.Series:
+            """Return a column of that frame."""
+            tell_renamed("the frame that find_duplicates returned", "its attribute 'removed'")
+            return self.removed[column]
 
     def __str__(self) -> str:
         """Write how many rows each layer removed, as '12 of 200 removed: exact 3, jaccard 9'."""

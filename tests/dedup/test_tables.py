@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from typing import Any
 
 import polars as pl
 import pytest
@@ -99,6 +100,7 @@ def test_vectors_are_joined_by_the_id_column_of_the_table() -> None:
     duplicates = find_duplicates(texts, embeddings=vectors, id="n", rank="n")
 
     assert removed(duplicates) == [(2, 1, "semantic")]
+    assert len(find_duplicates(texts, vectors, Thresholds(0.9, 1.0), id="n")) == 0
 
 
 def test_the_example_of_the_documentation_runs() -> None:
@@ -459,3 +461,16 @@ def test_an_unknown_kernel_is_no_attribute() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'cosine'"):
         _ = kernels.cosine
     assert {name for name in kernels.__all__ if hasattr(kernels, name)} == {*kernels.__all__}
+
+
+def test_the_result_can_be_used_as_the_frame_it_was_and_says_what_to_use(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tell_renamed.cache_clear()
+    old: Any = find_duplicates(table(TEN, TEN), thresholds=WORDS)
+    assert old["kept_id"].to_list() == old.removed["kept_id"].to_list()
+    assert old.select("layer").equals(old.removed.select("layer"))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = old.nonsense
+    assert len(caplog.records) == 1
+    assert "'removed'; the old name works until 0.3" in caplog.text

@@ -136,7 +136,7 @@ def test_the_ui_shows_the_graph_and_materializes_one_shard_of_one_domain(
 
     url, shard = dev_server.url, dev_server.shard()
     newest = "select max(created_at) from synthetic.riddle"
-    made = dev_server.rows(newest)
+    written = dev_server.rows(newest)
     with browser_page() as page:
         page.goto(f"{url}/asset-groups/")
         for group in ("corpus", "personas", "synthetic", "marts"):
@@ -147,7 +147,7 @@ def test_the_ui_shows_the_graph_and_materializes_one_shard_of_one_domain(
         page.get_by_role("button", name="Materialize…").first.click()
         page.get_by_role("button", name="All", exact=True).click()  # there is one shard
         page.get_by_role("button", name=re.compile("^Launch")).click()
-        dev_server.wait_until(lambda: dev_server.rows(newest) not in (made, [(None,)]))
+        dev_server.wait_until(lambda: dev_server.rows(newest) not in (written, [(None,)]))
 
     assert dev_server.rows(records) == before
     assert before
