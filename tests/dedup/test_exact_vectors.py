@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -89,7 +89,6 @@ def vector_sets(draw: st.DrawFn) -> Floats:
 
 
 @pytest.mark.parametrize("name", WAYS)
-@settings(max_examples=150, deadline=None)
 @given(
     vectors=vector_sets(),
     min_cosine=st.sampled_from([0.5, 0.8, 0.9, 0.99, 1.0]),
@@ -120,7 +119,6 @@ def test_no_pair_is_lost_where_blocks_meet(name: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", WAYS)
-@settings(max_examples=50, deadline=None)
 @given(vectors=vector_sets(), seed=st.integers(0, 2**32 - 1))
 def test_the_order_of_the_rows_does_not_show(name: str, vectors: Floats, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(vectors))
@@ -134,7 +132,6 @@ def test_the_order_of_the_rows_does_not_show(name: str, vectors: Floats, seed: i
         assert find(vectors[order], order) == find(vectors, np.arange(len(vectors)))
 
 
-@settings(max_examples=50, deadline=None)
 @given(vectors=vector_sets(), known=st.integers(0, 45), min_cosine=st.sampled_from([0.5, 0.9]))
 def test_both_ways_and_any_blocks_give_the_same_bits(
     vectors: Floats, known: int, min_cosine: float

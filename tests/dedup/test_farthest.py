@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -45,7 +45,6 @@ def vector_sets(draw: st.DrawFn) -> Floats:
     return vectors.astype(np.float32)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     vectors=vector_sets(),
     count=st.integers(1, 50),

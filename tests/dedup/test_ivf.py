@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -74,7 +74,6 @@ def assert_same(one: Pairs, other: Pairs) -> None:
         np.testing.assert_array_equal(column, other_column)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     vectors=vector_sets(),
     min_cosine=st.sampled_from([-0.3, 0.5, 0.9, 1.0]),
@@ -108,7 +107,6 @@ def test_a_pair_is_found_if_it_is_close_and_one_list_is_near_the_other_vector(
     assert np.abs(true_cosines(vectors)[earlier, later] - cosines).max(initial=0) < 1e-12
 
 
-@settings(max_examples=50, deadline=None)
 @given(vectors=vector_sets(), seed=st.integers(0, 2**32 - 1))
 def test_neither_the_order_nor_the_other_rows_show(vectors: Floats, seed: int) -> None:
     rng = np.random.default_rng(seed)

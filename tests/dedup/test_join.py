@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_pipeline.dedup.resources import Resources
@@ -26,7 +26,6 @@ WORDS = [f"w{number}" for number in range(45)]
 NO_WORDS = learn_vocabulary(pl.Series([], dtype=pl.String))
 LEVELS = [0.5, 0.7, 0.9]
 levels = st.sampled_from(LEVELS) | st.floats(0.2, 1)
-law = settings(max_examples=60, deadline=None)
 
 
 @st.composite
@@ -85,7 +84,6 @@ def limit_keys(patch: pytest.MonkeyPatch, limit: int) -> None:
     patch.setattr(join_keys, "_of_size", unwrap(vars(join_keys)["_of_size"]))
 
 
-@law
 @given(word_sets, levels, word_sets)
 def test_the_join_finds_exactly_the_similar_pairs_by_any_vocabulary(
     sets: list[Words], level: float, learned: list[Words]
@@ -97,7 +95,6 @@ def test_the_join_finds_exactly_the_similar_pairs_by_any_vocabulary(
         assert join_all(keyed(sets, vocabulary), level - TOLERANCE) == expected
 
 
-@law
 @given(
     word_sets,
     levels,
@@ -117,7 +114,6 @@ def test_neither_limits_of_keys_nor_hot_keys_nor_groups_show(
     assert matches == brute_force(sets, level - TOLERANCE)
 
 
-@law
 @given(word_sets, levels, st.sampled_from([10, 100, 1000]), st.sampled_from([1, 3]))
 def test_neither_passes_nor_threads_nor_the_order_of_sets_show(
     sets: list[Words], level: float, group: int, threads: int
@@ -131,7 +127,6 @@ def test_neither_passes_nor_threads_nor_the_order_of_sets_show(
     assert matches.equals(expected)
 
 
-@law
 @given(word_sets, levels, st.randoms(use_true_random=False), st.sampled_from([1, 10_000]))
 def test_the_pairs_of_any_parts_one_after_the_other_are_those_of_all_at_once(
     sets: list[Words], level: float, random: Random, hot: int
@@ -152,7 +147,6 @@ def test_the_pairs_of_any_parts_one_after_the_other_are_those_of_all_at_once(
     assert matches == join_all(keyed(sets), level - TOLERANCE)
 
 
-@law
 @given(word_sets, word_sets, levels)
 def test_known_sets_are_compared_with_the_new_ones_only_and_once_where_they_are_the_same(
     new: list[Words], known: list[Words], level: float

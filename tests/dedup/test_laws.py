@@ -6,7 +6,7 @@ from random import Random
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_pipeline.dedup.comparison import (
@@ -34,10 +34,10 @@ from tests.support.dedup_reference import (
     table_of,
     vectors_of,
 )
+from tests.support.examples import FEWER
 
-law = settings(max_examples=10, deadline=None)
+law = FEWER
 """A call costs some 60 ms even for a few rows: few examples, of many rows each."""
-compared = settings(max_examples=40, deadline=None)
 
 numbers = st.sampled_from([-1.0, 0.0, 1.0, 2.0])
 vectors = st.lists(numbers, max_size=3).map(tuple)
@@ -80,7 +80,6 @@ def assert_alike(matches: Iterable[Removed], expected: Iterable[Removed]) -> Non
     ]
 
 
-@compared
 @given(row_lists(), all_thresholds)
 def test_the_result_is_that_of_comparing_every_pair(
     rows: list[Row], thresholds: Thresholds

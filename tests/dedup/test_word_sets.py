@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_pipeline.dedup.scratch import open_scratch
@@ -25,7 +25,6 @@ from tests.support.dedup_reference import fnv
 
 POINTS = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
 CHUNK = 64
-law = settings(max_examples=50, deadline=None)
 any_text = st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=60)
 """No unassigned characters: NFC of those changes with the edition of Unicode, and with it a word.
 Polars 2.1 follows Unicode 17, DuckDB 1.5.5 an older edition."""
@@ -109,13 +108,11 @@ def test_decomposed_characters_and_all_marks_are_read_alike_by_the_kernel_and_in
     assert [text for text, hashes, words in pairs if hashes != hashes_of(words)] == []
 
 
-@law
 @given(st.lists(any_text | speech, max_size=20))
 def test_any_text_is_read_alike_by_the_kernel_and_in_sql(texts: list[str]) -> None:
     assert kernel_words(texts) == [hashes_of(words) for words in sql_words(texts)]
 
 
-@law
 @given(st.lists(any_text | speech, max_size=20))
 def test_a_text_has_the_set_key_of_its_sorted_words(texts: list[str]) -> None:
     words = sql_words(texts)
@@ -129,7 +126,6 @@ def test_a_text_has_the_set_key_of_its_sorted_words(texts: list[str]) -> None:
             assert first.set_keys[number] == second.set_keys[number]
 
 
-@law
 @given(st.lists(any_text | speech, max_size=20))
 def test_compositions_of_a_text_have_one_key(texts: list[str]) -> None:
     forms = [
@@ -140,7 +136,6 @@ def test_compositions_of_a_text_have_one_key(texts: list[str]) -> None:
     assert forms[0].sequence_keys.tolist() == forms[1].sequence_keys.tolist()
 
 
-@law
 @given(st.lists(speech, max_size=20), st.lists(speech, max_size=20), st.integers(1, 7))
 def test_keys_depend_on_the_text_only(texts: list[str], learned: list[str], chunk: int) -> None:
     expected = encoded(texts)
@@ -153,7 +148,6 @@ def test_keys_depend_on_the_text_only(texts: list[str], learned: list[str], chun
     assert matches.sets.sizes.tolist() == expected.sets.sizes.tolist()
 
 
-@law
 @given(st.lists(speech, max_size=20))
 def test_codes_are_sorted_and_the_rare_come_first(texts: list[str]) -> None:
     sets = encoded(texts).sets
@@ -223,7 +217,6 @@ def test_the_order_and_the_repeats_of_words_are_in_the_sequence_only() -> None:
     assert matches.set_keys[4] != matches.set_keys[0]
 
 
-@law
 @given(st.lists(any_text, max_size=9))
 def test_a_text_is_hashed_as_it_stands(texts: list[str]) -> None:
     series = pl.Series(texts, dtype=pl.String)

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_pipeline.store.stage_rows import StageRows
@@ -121,7 +121,6 @@ def tool_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
     return rows
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     tool_rows(),
     st.sampled_from([None, 0.4, 0.5, 0.75, 0.9, 1.0]),
