@@ -1,4 +1,4 @@
-"""What a run will buy, what it may spend, and what is left when it stops at its budget."""
+"""Print what a run will buy, what it may spend, and what is left when it stops at its budget."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,10 @@ MINUTE = 60
 
 
 def print_estimate(console: Console, project: Project) -> None:
-    """By stage, with the sum and how sure it is; registers nothing."""
+    """Print the estimate by stage, its sum, and the share of documents it is from.
+
+    It registers nothing.
+    """
     with staged_aside(project.source_plan, project.settings) as staged:
         shards = [(shard.shard, shard.path, shard.row_count) for shard in staged]
         estimate = estimate_staged(project, shards)
@@ -42,7 +45,7 @@ def print_estimate(console: Console, project: Project) -> None:
 
 
 def print_expected(console: Console, project: Project, shards: Sequence[str]) -> None:
-    """One line before a run buys anything; silent when there is nothing to buy."""
+    """Print what the run will buy, in one sentence; print nothing when there is nothing to buy."""
     estimate = estimate_run(project, shards)
     if estimate.calls:
         console.print(f"Expected: {_sentence(estimate, project.settings)}", highlight=False)
@@ -51,7 +54,7 @@ def print_expected(console: Console, project: Project, shards: Sequence[str]) ->
 def print_stopped(
     console: Console, project: Project, shards: Sequence[str], exceeded: BudgetExceeded
 ) -> None:
-    """What was the cap, what is left to buy, and how to go on."""
+    """Print which cap was reached, what is left to buy, and how to go on."""
     console.print(f"[bold yellow]{escape(str(exceeded))}[/]. Everything bought is kept.")
     left = estimate_run(project, shards)
     console.print(f"Left: {_sentence(left, project.settings)}", highlight=False)

@@ -1,4 +1,4 @@
-"""Makes a diverse subset of the hub, and says what came of it and how to use it."""
+"""Make a diverse subset of the hub, and say what is in it and how to use it."""
 
 import json
 
@@ -27,10 +27,10 @@ SHOWN = 5
 
 
 def make_selection(console: Console, project: Project, name: str) -> None:
-    """Choose by the rules that the settings have for `name`, and print the outcome.
+    """Choose personas by the rules that the settings have for `name`, and print the outcome.
 
     Raises:
-        PipelineError: there are no rules of this name, or no personas yet.
+        PipelineError: there are no rules of this name, or there are no personas yet.
     """
     settings = project.settings
     check_selection(name, settings.selections, hint=", or give --count or --thresholds")
@@ -78,11 +78,11 @@ def _print_made(
 
 
 def _print_next(console: Console, project: Project, name: str) -> None:
-    """Print the lines of the settings file that make a domain draw from it, and the command."""
+    """Print the settings that make a domain draw from the selection, and the next command."""
     settings = project.settings
     rules = settings.selections[name]
     lines = []
-    if load_settings().selections.get(name) != rules:  # made from options
+    if load_settings().selections.get(name) != rules:  # the rules come from options
         arguments = rules.model_dump(exclude_defaults=True).items()
         lines += [
             f"[selections.{name}]",
@@ -109,15 +109,15 @@ def _print_next(console: Console, project: Project, name: str) -> None:
 @click.option(
     "--method",
     type=click.Choice(["farthest", "first"]),
-    help="By the embeddings, each the farthest from those before; or the first of the hub.",
+    help="The personas whose embeddings are farthest apart, or the first ones of the hub.",
 )
 @click.option("--farthest/--no-farthest", default=None, hidden=True)
 @click.option("--seed", type=int, help="Draws who is chosen first.  [default: 0]")
 @data_dir_option
 def select(name: str, data_dir: str | None, **arguments: object) -> None:
-    """Choose personas as different as possible: the diverse subset NAME of the hub.
+    """Choose personas as different as possible: a subset of the hub, stored as NAME.
 
-    What no option says is as in the setting 'selections' of NAME.
+    An option that is not given is read from the setting 'selections' of NAME.
     """
     project = project_from({"data_dir": data_dir})
     if rules := {option: value for option, value in arguments.items() if value is not None}:
