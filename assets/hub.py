@@ -1,4 +1,4 @@
-"""Group `personas`, from candidates to the hub: compare, decide, keep, select, sweep."""
+"""Build the assets of group `personas` that compare, decide, keep, select and sweep."""
 
 from collections.abc import Sequence
 
@@ -25,8 +25,8 @@ from persona_pipeline.project import Project
 from persona_pipeline.sql import read_sql
 
 COMPARED = {
-    "fingerprints": "One row is what deduplication knows of one candidate: hashes of its text.",
-    "pairs": "One row is two word sets or texts that are similar, whichever personas have them.",
+    "fingerprints": "One row is one candidate, with the hashes of its text for deduplication.",
+    "pairs": "One row is two similar word sets or texts, whichever personas have them.",
 }
 
 
@@ -35,7 +35,7 @@ SWEEP = ["personas", "sweep"]
 
 
 def build_hub_assets(project: Project) -> Sequence[dg.AssetsDefinition]:
-    """Build the assets from candidates to the hub, and what is made of the hub on demand."""
+    """Build the assets from candidates to the hub, and those made from the hub on demand."""
     return [
         _pairs_asset(project),
         _duplicates_asset(project),
@@ -87,12 +87,12 @@ def _duplicates_asset(project: Project) -> dg.AssetsDefinition:
 
     @shard_asset(project, table)
     def duplicates(run: StageRun) -> Metadata:
-        """One row is one persona removed as a duplicate: of which, in which layer, how similar.
+        """One row is one persona removed as a duplicate, with its keeper, layer and similarity.
 
         The earlier shard wins. Later shards are decided again with this one.
         """
         with exclusive_lock(lock):
-            if changed := compare_shards(run.store, plan):  # since personas/pairs was made
+            if changed := compare_shards(run.store, plan):  # changed since personas/pairs was made
                 run.commit(changed)
             run.commit(deduplicate(run.store, plan, run.shard))
         return {}
@@ -118,7 +118,7 @@ def _hub_asset(project: Project) -> dg.AssetsDefinition:
 
 
 class SelectionsConfig(dg.Config):
-    """Which selections are made."""
+    """The selections to make."""
 
     names: list[str] = Field(default=[], description="selections to make; none: all configured")
 
@@ -138,10 +138,10 @@ def _selections_asset(project: Project) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         """One row is one persona of a diverse subset of the hub, in the order of selection.
 
-        No part of the main job: a selection stays as it is, also when shards come, until this is
-        materialized again (or 'persona-pipeline select'), so that the domains that draw from it buy
-        nothing new by themselves. 'persona-pipeline run' makes those that its domains are to draw
-        from and that were never made.
+        It is not part of the main job. A selection stays as it is when shards are added, so the
+        domains that draw from it buy nothing new by themselves. Materialize this asset, or run
+        'persona-pipeline select', to make it again. 'persona-pipeline run' makes the selections
+        that its domains draw from and that were never made.
         """
         store = duckdb.store
         store.migrate()
@@ -189,10 +189,10 @@ def _sweep_asset(project: Project) -> dg.AssetsDefinition:
     def sweep_of_personas(
         context: dg.AssetExecutionContext, duckdb: StoreResource
     ) -> dg.MaterializeResult[None]:
-        """One row is one Jaccard threshold: how many personas it would keep, of all shards.
+        """One row is one Jaccard threshold, with the number of personas that it would keep.
 
-        Made on demand, and no part of the main job: it costs a dozen resolutions.
-        'persona-pipeline dedup sweep' shows the pairs that are closest to each threshold.
+        It is made on demand and is not part of the main job, since it resolves all shards a dozen
+        times. 'persona-pipeline dedup sweep' shows the pairs that are closest to each threshold.
         """
         store = duckdb.store
         store.migrate()
@@ -202,7 +202,7 @@ def _sweep_asset(project: Project) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             metadata={
                 **describe_table(store, "personas.sweep"),
-                "sample": as_markdown(rows.tables["personas.sweep"]),  # all of them: they are few
+                "sample": as_markdown(rows.tables["personas.sweep"]),  # all rows: they are few
                 "plot": _plot(steps, state, plan),
                 "decided_at": [str(thresholds) for thresholds in state.thresholds],
                 "shards_not_compared": state.uncompared,

@@ -170,7 +170,7 @@ def shards_without_vectors(store: Store, plan: DedupPlan) -> list[str]:
 
 
 def undecided_shards(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[str]:
-    """List the shards whose duplicates were decided with other pairs or thresholds than `plan`'s."""
+    """List the shards whose duplicates were decided with other pairs or thresholds than now."""
     decisions = read_decisions(connection)
     bases = decision_bases(decisions, plan)
     return [each.shard for each in decisions if each.basis != bases.get(each.shard)]
