@@ -149,31 +149,33 @@ def _selections_asset(project: Project) -> dg.AssetsDefinition:
             check_selection(name, settings.selections)
         if not settings.selections:
             return dg.MaterializeResult(metadata={"no selection": how_to_configure("diverse")})
-        plan, result = project.dedup_plan, Metadata()
+        plan, metadata = project.dedup_plan, Metadata()
         with exclusive_lock(settings.locks_dir / STAGE):
             for name in config.names or settings.selections:
                 rules = settings.selections[name]
                 chosen = select_personas(store, plan, name, rules)
                 store.replace(chosen.rows, [], run_id=context.run.run_id)
                 summary = summarize_selection(store, name, SAMPLE_ROWS)
-                result |= _describe(summary, rules.count, chosen.describe_removed() or None)
+                metadata |= _describe(summary, rules.count, chosen.describe_removed() or None)
         return dg.MaterializeResult(
-            metadata={**result, **describe_table(store, "personas.selections")}
+            metadata={**metadata, **describe_table(store, "personas.selections")}
         )
 
     return selections
 
 
-def _describe(result: SelectionSummary, wanted: int | None, removed: str | None) -> Metadata:
+def _describe(summary: SelectionSummary, wanted: int | None, removed: str | None) -> Metadata:
     numbers = {
-        "personas": result.count,
-        "personas missing": wanted - result.count if wanted and wanted > result.count else None,
+        "personas": summary.count,
+        "personas missing": wanted - summary.count if wanted and wanted > summary.count else None,
         "removed as too similar": removed,
-        "smallest distance": result.smallest,
-        "median distance": result.median,
-        "sample": as_markdown(result.first),
+        "smallest distance": summary.smallest,
+        "median distance": summary.median,
+        "sample": as_markdown(summary.first),
     }
-    return {f"{result.name}: {what}": value for what, value in numbers.items() if value is not None}
+    return {
+        f"{summary.name}: {what}": value for what, value in numbers.items() if value is not None
+    }
 
 
 def _sweep_asset(project: Project) -> dg.AssetsDefinition:

@@ -33,7 +33,7 @@ def run_shards(
         resources: the store and the models.
     """
     store = resources[0]
-    result: dict[str, dict[str, ShardOfTable]] = {}
+    done: dict[str, dict[str, ShardOfTable]] = {}
     touched = set[str]()
     try:
         for shard in context.partition_keys:
@@ -44,18 +44,18 @@ def run_shards(
                 metadata["lock_wait_seconds"] = round(run.store.waited_s - waited, 2)
                 for of_table in described.values():
                     of_table.metadata.update(metadata)
-                result[shard] = described
+                done[shard] = described
                 touched |= run.touched
     except BaseException:
-        _report_each(context, result)
+        _report_each(context, done)
         raise
-    yield from report(context, result)
-    others = sorted(touched - set(result))
+    yield from report(context, done)
+    others = sorted(touched - set(done))
     _report_each(context, _changed(context, store, tables, others))
 
 
 def report(
-    context: dg.AssetExecutionContext, result: Mapping[str, Mapping[str, ShardOfTable]]
+    context: dg.AssetExecutionContext, done: Mapping[str, Mapping[str, ShardOfTable]]
 ) -> Results:
     """Yield the materialization of every table (`schema.table`) of every shard.
 
@@ -63,7 +63,7 @@ def report(
     shards are reported again, each with its own version. Otherwise, rewriting one of them with the
     same rows would make everything after it stale.
     """
-    [tables, *others] = result.values()
+    [tables, *others] = done.values()
     for table, rows in tables.items():
         key = dg.AssetKey(table.split("."))
         if others:
@@ -72,13 +72,13 @@ def report(
             version = dg.DataVersion(rows.version)
             yield dg.MaterializeResult(asset_key=key, metadata=rows.metadata, data_version=version)
     if others:
-        _report_each(context, result)
+        _report_each(context, done)
 
 
 def _report_each(
-    context: dg.AssetExecutionContext, result: Mapping[str, Mapping[str, ShardOfTable]]
+    context: dg.AssetExecutionContext, done: Mapping[str, Mapping[str, ShardOfTable]]
 ) -> None:
-    for shard, tables in result.items():
+    for shard, tables in done.items():
         for table, rows in tables.items():
             context.log_event(
                 dg.AssetMaterialization(

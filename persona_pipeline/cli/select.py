@@ -41,39 +41,39 @@ def make_selection(console: Console, project: Project, name: str) -> None:
         chosen = select_personas(store, plan, name, rules)
         store.replace(chosen.rows, [], run_id="select")
     store.publish()
-    result = summarize_selection(store, name, SHOWN)
-    if not result.count:
+    summary = summarize_selection(store, name, SHOWN)
+    if not summary.count:
         msg = f"no persona is in the hub of {settings.database}: run 'persona-pipeline run' first"
         raise PipelineError(msg)
-    _print_made(console, result, rules, chosen)
+    _print_made(console, summary, rules, chosen)
     for note in (*outdated_notes(read_dedup_state(store, plan), plan), *left_behind_notes(store)):
         warn(console, note)
     _print_next(console, project, name)
 
 
 def _print_made(
-    console: Console, result: SelectionSummary, rules: Selection, chosen: Chosen
+    console: Console, summary: SelectionSummary, rules: Selection, chosen: Chosen
 ) -> None:
     console.print(
-        f"[bold]{result.name}[/]: {count_of(result.count, 'persona')} of the hub's "
+        f"[bold]{summary.name}[/]: {count_of(summary.count, 'persona')} of the hub's "
         f"{chosen.hub_count:,}",
         highlight=False,
     )
     if chosen.removed:
         console.print(f"removed as too similar: {chosen.describe_removed()}", highlight=False)
-    if rules.count is not None and result.count < rules.count:
+    if rules.count is not None and summary.count < rules.count:
         below = " that are below the thresholds" if rules.thresholds else ""
         console.print(
             f"{rules.count:,} were asked for; the hub has no more{below}.", highlight=False
         )
-    if result.smallest is not None and result.median is not None:
+    if summary.smallest is not None and summary.median is not None:
         console.print(
             "cosine distance to the nearest one chosen before: "
-            f"smallest {result.smallest:.3f}, median {result.median:.3f}",
+            f"smallest {summary.smallest:.3f}, median {summary.median:.3f}",
             highlight=False,
         )
     console.print("\nThe first of them:")
-    for row in result.first.iter_rows(named=True):
+    for row in summary.first.iter_rows(named=True):
         console.print(f"  {escape(row['persona'])}", highlight=False)
 
 

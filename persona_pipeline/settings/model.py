@@ -1,6 +1,6 @@
 """Define the settings: name, type, default and what each one does.
 
-The text below a setting is its description in the reference on the site. It says what the
+The text below a setting is its description in SETTINGS.md and on the site. It says what the
 setting does, in which unit, and when to change it.
 """
 

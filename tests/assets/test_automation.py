@@ -75,11 +75,11 @@ class Watched(Platform):
             ) as context,
         ):
             data = schedule.evaluate_tick(context)
-        matches = {
+        reasons = {
             str(item.partition_key): item.tags["persona_pipeline/why"]
             for item in data.run_requests or []
         }
-        return matches or str(data.skip_message)
+        return reasons or str(data.skip_message)
 
     def bought(self) -> int:
         [(count,)] = self.store.query("select count(*) from llm.calls").rows()

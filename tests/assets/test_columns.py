@@ -110,7 +110,7 @@ def test_a_statement_that_cannot_be_read_costs_the_lineage_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(columns, "read_sql", lambda _: "select ( from")
-    matches = describe_columns(connection, "marts.cost")
-    assert isinstance(matches["dagster/column_schema"], dg.TableSchema)
-    assert "dagster/column_lineage" not in matches
+    metadata = describe_columns(connection, "marts.cost")
+    assert isinstance(metadata["dagster/column_schema"], dg.TableSchema)
+    assert "dagster/column_lineage" not in metadata
     assert "the columns of marts.cost cannot be traced" in caplog.text

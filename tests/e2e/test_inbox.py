@@ -55,8 +55,8 @@ class Watcher:
         deadline = time.monotonic() + seconds
         while not is_so():
             if time.monotonic() > deadline:
-                messages = [(run["status"], run["tags"]) for run in self.deployment.runs()]
-                pytest.fail(f"{messages}\n{self.deployment.log('daemon').read_text()[-3000:]}")
+                runs = [(run["status"], run["tags"]) for run in self.deployment.runs()]
+                pytest.fail(f"{runs}\n{self.deployment.log('daemon').read_text()[-3000:]}")
             time.sleep(0.3)
 
     def wait_for_shards(self, count: int) -> list[str]:
@@ -75,14 +75,14 @@ class Watcher:
     def versions(self, shard: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         """The data version of every asset of a shard."""
         monkeypatch.chdir(self.deployment.home)
-        matches = {}
+        versions = {}
         with dg.DagsterInstance.from_config(str(self.deployment.home)) as instance:
             for key in instance.all_asset_keys():
                 record = instance.get_latest_data_version_record(key, partition_key=shard)
                 if record and record.asset_materialization and record.asset_materialization.tags:
                     tags = record.asset_materialization.tags
-                    matches[key.to_user_string()] = tags["dagster/data_version"]
-        return matches
+                    versions[key.to_user_string()] = tags["dagster/data_version"]
+        return versions
 
 
 def test_what_is_dropped_into_the_inbox_is_bought_once_and_nothing_is_lost(

@@ -211,10 +211,10 @@ def test_a_domain_reads_the_hub_or_its_selection(project: SelectionProject) -> N
     with pytest.raises(StoreError, match="'diverse', named in persona_sources, was never made"):
         read_personas(project.store, plan, "s0")
     chosen = {name for name, _ in project.select(count=4)}
-    matches = [
+    offered = [
         set(read_personas(project.store, plan, f"s{number}")["persona_id"]) for number in range(3)
     ]
-    assert set.union(*matches) == chosen
+    assert set.union(*offered) == chosen
     assert len(read_personas(project.store, SynthesisPlan("fake/demo"), "s0")) == 3
 
 

@@ -127,16 +127,16 @@ def fresh() -> Iterator[Project]:
 
 def texts(seed: int, number: int, count: int) -> dict[str, str]:
     """Random texts of few words, some of them edited copies, a few in two shards."""
-    random, matches = Random(f"{seed} {number}"), list[list[str]]()
+    random, texts_so_far = Random(f"{seed} {number}"), list[list[str]]()
     for _ in range(count):
         words = random.sample(WORDS, random.randint(3, 6))
-        if matches and random.random() < 0.4:
-            words = list(random.choice(matches))
+        if texts_so_far and random.random() < 0.4:
+            words = list(random.choice(texts_so_far))
             words[random.randrange(len(words))] = random.choice(WORDS)
         if random.random() < 0.2:
             words = WORDS[:4]
-        matches.append(words)
-    return {f"p{number}-{place}": " ".join(words) for place, words in enumerate(matches)}
+        texts_so_far.append(words)
+    return {f"p{number}-{place}": " ".join(words) for place, words in enumerate(texts_so_far)}
 
 
 def from_scratch(shards: dict[int, dict[str, str]], fresh: Project) -> list[tuple[object, ...]]:

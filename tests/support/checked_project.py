@@ -91,10 +91,10 @@ def finish_project(folder: Path) -> tuple[CheckedProject, dict[str, str]]:
         )
         for number in range(12):
             result.write_page(f"page{number:02}", f"Page {number} tells how a mill is built.")
-        matches: dict[str, CheckResult] = {}
+        checks: dict[str, CheckResult] = {}
         for shard in result.register():
-            matches |= results(result.run(shard))
-    return CheckedProject(result.settings), {name: each.outcome for name, each in matches.items()}
+            checks |= results(result.run(shard))
+    return CheckedProject(result.settings), {name: each.outcome for name, each in checks.items()}
 
 
 def copy_project(project: CheckedProject, folder: Path) -> CheckedProject:

@@ -115,14 +115,14 @@ def word_link(left: Row, right: Row, thresholds: Thresholds) -> Link | None:
 
 def links(left: Row, right: Row, thresholds: Thresholds) -> list[Link]:
     """In which layers the two are similar enough for one of them to go."""
-    matches = [word_link(left, right, thresholds)]
+    links_of_pair = [word_link(left, right, thresholds)]
     if thresholds.cosine is not None and left.text != right.text:
         similarity = cosine(left, right)
         if similarity >= thresholds.cosine - TOLERANCE:
-            matches.append(Link("semantic", similarity))
+            links_of_pair.append(Link("semantic", similarity))
     if left.key is not None and left.key == right.key:
-        matches.append(Link("key", 1.0))
-    return [link for link in matches if link]
+        links_of_pair.append(Link("key", 1.0))
+    return [link for link in links_of_pair if link]
 
 
 def ranked(rows: Iterable[Row]) -> list[Row]:
@@ -144,15 +144,15 @@ def reference(rows: Iterable[Row], thresholds: Thresholds) -> list[Removed]:
         "semantic": thresholds.cosine,
     }
     for row in ranked(rows):
-        matches = [
+        similar = [
             (link.order, place, link, keeper)
             for place, keeper in enumerate(kept)
             for link in links(row, keeper, thresholds)
         ]
-        if not matches:
+        if not similar:
             kept.append(row)
             continue
-        _, _, link, keeper = min(matches, key=lambda each: each[:2])
+        _, _, link, keeper = min(similar, key=lambda each: each[:2])
         level = levels[link.layer]
         assert level is not None
         removed.append(
@@ -189,7 +189,7 @@ def run(
 ) -> list[Removed]:
     """What the library finds."""
     rows = list(rows)
-    matches = find_duplicates(
+    duplicates = find_duplicates(
         table_of(rows),
         vectors_of(rows),
         rank="rank",
@@ -198,9 +198,9 @@ def run(
         thresholds=thresholds,
         resources=resources,
     )
-    return removals(matches.removed)
+    return removals(duplicates.removed)
 
 
-def removals(matches: pl.DataFrame) -> list[Removed]:
-    assert matches.columns == list(Removed.__dataclass_fields__)
-    return [Removed(*row) for row in matches.iter_rows()]
+def removals(removed: pl.DataFrame) -> list[Removed]:
+    assert removed.columns == list(Removed.__dataclass_fields__)
+    return [Removed(*row) for row in removed.iter_rows()]

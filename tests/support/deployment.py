@@ -164,8 +164,8 @@ class Deployment:
         deadline = time.monotonic() + LONGEST_BACKFILL
         while not self.is_idle(backfill):
             if time.monotonic() > deadline:
-                messages = [(run["runId"][:8], run["status"]) for run in self.runs()]
-                pytest.fail(f"{messages}\n{self.log('daemon').read_text()[-3000:]}")
+                runs = [(run["runId"][:8], run["status"]) for run in self.runs()]
+                pytest.fail(f"{runs}\n{self.log('daemon').read_text()[-3000:]}")
             time.sleep(0.5)
 
 

@@ -23,8 +23,8 @@ FASTER = ["-c", "fsync=off", "-c", "full_page_writes=off"]
 
 def postgres_programs() -> Path | None:
     """The folder of initdb and postgres; Debian keeps them off the PATH."""
-    matches = shutil.which("initdb")
-    folders = [Path(matches).resolve().parent] if matches else []
+    program = shutil.which("initdb")
+    folders = [Path(program).resolve().parent] if program else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((folder for folder in folders if (folder / "initdb").is_file()), None)
 
