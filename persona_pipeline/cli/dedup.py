@@ -42,7 +42,7 @@ share = click.FloatRange(0.1, 1)
 
 @click.group()
 def dedup() -> None:
-    """Say why a persona was removed, or try other thresholds. Reads the published snapshot."""
+    """Say why a persona was removed, or try other thresholds, on the published snapshot."""
 
 
 @dedup.command(name="explain")

@@ -85,5 +85,5 @@ def _time(seconds: float | None) -> str:
 @click.command()
 @job_options
 def estimate(**arguments: object) -> None:
-    """Say what a run would buy: calls, tokens, USD and time, by stage. Asks no model."""
+    """Say what a run would buy: calls, tokens, USD and time, by stage. No model is asked."""
     print_estimate(Console(), job_project(arguments))

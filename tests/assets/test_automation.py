@@ -35,7 +35,7 @@ class Watched(Platform):
         return path
 
     def tick(self) -> list[dg.RunRequest] | str:
-        """What the sensor asks for and has not asked for before, or why it asks for nothing."""
+        """Return the new requests of the sensor, or why it requests nothing."""
         sensor = self.definitions.resolve_sensor_def("inbox")
         with (
             partition_loading_context(dynamic_partitions_store=self.instance),
@@ -49,7 +49,7 @@ class Watched(Platform):
         return requests or str(data.skip_message)
 
     def serve(self) -> list[str]:
-        """Run what the sensor asks for until it asks for nothing; what was run."""
+        """Run what the sensor requests until it requests nothing; return what was run."""
         done = list[str]()
         while not isinstance(requests := self.tick(), str):
             for request in requests:
@@ -64,7 +64,7 @@ class Watched(Platform):
         return done
 
     def night(self) -> dict[str, str] | str:
-        """The shards that the schedule asks for and why, or why none."""
+        """Return the shards that the schedule requests and why, or why it requests none."""
         schedule = self.definitions.resolve_schedule_def("nightly")
         with (
             partition_loading_context(dynamic_partitions_store=self.instance),
@@ -230,7 +230,7 @@ def test_a_run_that_stopped_at_its_budget_is_not_retried_until_somebody_runs_it(
     assert richer.night() == "nothing to run; 0 stopped shards left alone"
 
 
-def test_at_night_a_shard_with_a_run_that_is_not_at_its_end_is_left_alone(
+def test_at_night_a_shard_with_a_run_that_has_not_ended_is_left_alone(
     tmp_path: Path, kept_instance: dg.DagsterInstance
 ) -> None:
     watched = Watched(tmp_path, kept_instance)
@@ -273,7 +273,7 @@ class Conditions:
         self._cursor: dg.AutomationConditionCursor | None = None
 
     def tick(self) -> set[tuple[str, str | None]]:
-        """The assets and shards that are asked for."""
+        """Return the assets and shards that are requested."""
         result = dg.evaluate_automation_conditions(
             self._platform.definitions, self._platform.instance, cursor=self._cursor
         )

@@ -1,4 +1,4 @@
-"""Batches that nobody waits for: the sensor fetches them and runs their shards."""
+"""Test that the sensor fetches batches that no run waits for, and runs their shards."""
 
 import threading
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from tests.support.platform import QUIET
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    """One on disk: the partitions of a tick are looked up in it anew."""
+    """An instance on disk, since each tick reads the partitions from it again."""
     with dg.instance_for_test() as kept:
         yield kept
 

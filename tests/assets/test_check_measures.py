@@ -1,4 +1,4 @@
-"""What is worth a look: the checks that warn, just below and just above where they do."""
+"""Measures warn: test each just below and just above the value from which on it does."""
 
 from pathlib import Path
 

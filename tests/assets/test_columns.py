@@ -1,4 +1,4 @@
-"""What the pages of tables say of their columns."""
+"""Test what the pages of tables say about their columns."""
 
 from collections.abc import Iterator
 
@@ -67,7 +67,7 @@ def test_every_column_is_traced_to_columns_that_are_there(
     assert sum(map(bool, lineage.values())) >= len(lineage) - 2
 
 
-def test_a_persona_of_the_hub_is_traced_to_where_its_line_began(
+def test_a_persona_of_the_hub_is_traced_to_the_root_of_its_chain(
     connection: duckdb.DuckDBPyConnection,
 ) -> None:
     lineage = lineage_of(connection, "personas.hub")

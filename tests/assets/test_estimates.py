@@ -54,7 +54,7 @@ def test_after_a_run_nothing_is_left_to_buy_and_a_changed_setting_buys_its_own(
     }
 
 
-def test_prices_and_unknown_prices_are_told_by_stage(platform: Platform) -> None:
+def test_prices_and_unknown_prices_are_estimated_by_stage(platform: Platform) -> None:
     shards = platform.register()
     prices = {"openai/small": PriceSetting(input=1.0, output=2.0)}
     estimated = estimate(platform, shards, model="openai/small", prices=prices)

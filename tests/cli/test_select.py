@@ -68,7 +68,7 @@ def test_the_command_says_when_fewer_were_left_than_asked_for(project: Selection
     assert "cosine" not in shown
 
 
-def test_a_threshold_that_removes_nobody_is_seen_to(project: SelectionProject) -> None:
+def test_a_threshold_that_removes_nobody_is_printed_with_zero(project: SelectionProject) -> None:
     project.write([Persona(f"p{n}", f"w1 w2 w3 w{4 + n}", n, None) for n in range(2)])
     rules = {"thresholds": [0.95, 0.5], "method": "first"}
     assert "removed as too similar: 0 at 0.95, 1 at 0.5\n" in print_selection(

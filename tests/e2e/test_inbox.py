@@ -60,7 +60,7 @@ class Watcher:
             time.sleep(0.3)
 
     def wait_for_shards(self, count: int) -> list[str]:
-        """Wait until so many shards have been through all stages; their names, in rank order."""
+        """Wait until so many shards have run all stages; return their names, in order."""
         done = "select shard from runs.stages group by shard having count(*) = 7 order by shard"
         self.wait(lambda: self._has("runs") and len(self.rows(done)) == count)
         self.wait(lambda: not self.deployment.is_running())
@@ -73,7 +73,7 @@ class Watcher:
         return dict(self.rows("select file, state from corpus.files"))  # type: ignore[arg-type] # pairs
 
     def versions(self, shard: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-        """The data version of every asset of a shard."""
+        """Return the data version of every asset of a shard."""
         monkeypatch.chdir(self.deployment.home)
         versions = {}
         with dg.DagsterInstance.from_config(str(self.deployment.home)) as instance:

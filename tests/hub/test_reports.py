@@ -190,7 +190,7 @@ def test_a_sweep_of_nobody_or_one_keeps_them(project: Project, personas: dict[st
 
 
 def state(project: Project, *, uncompared: bool = False, undecided: bool = False) -> DedupState:
-    """What is known of the one shard, which was compared and decided by `HUB`."""
+    """Return the state of the one shard, which was compared and decided with `HUB`."""
     return DedupState(
         0.7,
         0.95,
@@ -217,7 +217,9 @@ def test_a_shard_without_vectors_is_named_where_meaning_is_asked_for(project: Pr
     assert read_dedup_state(project.store, project.plan).without_vectors == []
 
 
-def test_what_the_data_rests_on_is_known_whatever_the_settings_say_now(project: Project) -> None:
+def test_the_state_names_the_settings_of_the_stored_data_not_the_present_ones(
+    project: Project,
+) -> None:
     project.deduplicate({"a": TEN, "b": changed(2)})
     stricter = replace(project.plan, thresholds=Thresholds(0.8, 0.95))
     assert read_dedup_state(project.store, stricter) == state(project, undecided=True)

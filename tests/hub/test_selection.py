@@ -129,7 +129,7 @@ def test_the_first_of_a_selection_are_the_selection_of_fewer(project: SelectionP
     assert project.select(count=10)[:4] == project.select(count=4)
 
 
-def test_without_farthest_the_first_in_rank_are_taken_and_no_distance_is_told(
+def test_without_farthest_the_first_in_rank_are_chosen_without_a_distance(
     project: SelectionProject,
 ) -> None:
     project.write(people(9))
@@ -184,7 +184,7 @@ def test_a_selection_made_again_leaves_nothing_of_the_former_and_all_of_the_othe
     assert project.selected("other") == other
 
 
-def test_distances_are_told_across_blocks(
+def test_distances_are_computed_across_blocks(
     project: SelectionProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write(people(20))

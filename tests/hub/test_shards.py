@@ -73,7 +73,7 @@ class Project:
         self.store.replace([StageRows(shard, "t", tables)], [], run_id="r")
 
     def deduplicate(self, number: int) -> None:
-        """What the assets pairs and duplicates do for a shard."""
+        """Do what the assets pairs and duplicates do for a shard."""
         self.store.replace(compare_shards(self.store, self.plan), [], run_id="r")
         self.store.replace(deduplicate(self.store, self.plan, f"s{number}"), [], run_id="r")
 
@@ -256,7 +256,7 @@ def test_later_shards_are_compared_by_an_index_of_the_early_ones(
 
 
 @pytest.mark.parametrize("seed", [8, 9, 10])
-def test_when_an_early_shard_changes_all_pairs_are_those_of_the_new_cells(
+def test_when_an_early_shard_changes_all_pairs_are_those_of_the_new_centroids(
     project: Project, fresh: Project, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(ivf, "_LEAST_NPROBE", 1)
@@ -271,7 +271,7 @@ def test_when_an_early_shard_changes_all_pairs_are_those_of_the_new_cells(
     assert project.pairs() == fresh.pairs()
 
 
-def test_a_shard_that_is_emptied_teaches_no_cells(project: Project, fresh: Project) -> None:
+def test_a_shard_that_is_emptied_teaches_no_centroids(project: Project, fresh: Project) -> None:
     project.exact_up_to = fresh.exact_up_to = 30
     shards = {number: texts(11, number, 20) for number in (1, 2, 3, 4)}
     from_scratch(shards, project)

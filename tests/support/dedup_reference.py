@@ -1,4 +1,4 @@
-"""What deduplication is to find, by comparing every pair in plain Python."""
+"""Find duplicates by comparing every pair in plain Python, as a reference for the engine."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How one is similar to another."""
+    """How one row is similar to another: the layer and the scores."""
 
     layer: str
     similarity: float
@@ -56,7 +56,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Who goes, and because of whom."""
+    """A removed row and its keeper."""
 
     id: str
     kept_id: str
@@ -114,7 +114,7 @@ def word_link(left: Row, right: Row, thresholds: Thresholds) -> Link | None:
 
 
 def links(left: Row, right: Row, thresholds: Thresholds) -> list[Link]:
-    """In which layers the two are similar enough for one of them to go."""
+    """Return the layers in which two rows are similar enough for one of them to be removed."""
     links_of_pair = [word_link(left, right, thresholds)]
     if thresholds.cosine is not None and left.text != right.text:
         similarity = cosine(left, right)
@@ -126,7 +126,7 @@ def links(left: Row, right: Row, thresholds: Thresholds) -> list[Link]:
 
 
 def ranked(rows: Iterable[Row]) -> list[Row]:
-    """Whoever stands first is kept."""
+    """Return the rows by rank. Of similar rows, the first is kept."""
     return sorted(
         rows,
         key=lambda r: (r.rank, -r.quality, fnv(r.text.encode()), r.id),
@@ -187,7 +187,7 @@ def vectors_of(rows: Iterable[Row]) -> pl.DataFrame:
 def run(
     rows: Iterable[Row], thresholds: Thresholds, resources: Resources | None = None
 ) -> list[Removed]:
-    """What the library finds."""
+    """Return what the library finds."""
     rows = list(rows)
     duplicates = find_duplicates(
         table_of(rows),

@@ -141,7 +141,7 @@ class Deployment:
         return mine and b"spawn_main" in command
 
     def backfill(self, shards: list[str]) -> str:
-        """Ask for all of these shards of the main job at once."""
+        """Request a backfill of all of these shards of the main job."""
         selector = {"partitionSetName": "main_partition_set", "repositorySelector": REPOSITORY}
         params = {"selector": selector, "partitionNames": shards}
         launched = ask(self.url, BACKFILL, params=params)
@@ -157,7 +157,7 @@ class Deployment:
         return status not in {"REQUESTED", "CANCELING", "FAILING"} and not self.is_running()
 
     def is_running(self) -> bool:
-        """Whether any run is not at its end."""
+        """Whether any run has not ended."""
         return any(run["status"] in ACTIVE for run in self.runs())
 
     def wait_until_idle(self, backfill: str) -> None:

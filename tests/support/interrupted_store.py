@@ -50,7 +50,7 @@ def read(store: Store) -> None:
 
 
 def once(store: Store, work: Callable[[Store], None], is_held: Callable[[], bool]) -> list[str]:
-    """What is wrong after one interrupt."""
+    """Return what is wrong after one interrupt."""
     store._publishing_s, store._published_at = 1e9, time.monotonic()  # noqa: SLF001 - no snapshot
     problems = list[str]()
     signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, LONGEST_S))
@@ -59,7 +59,7 @@ def once(store: Store, work: Callable[[Store], None], is_held: Callable[[], bool
             work(store)
     except KeyboardInterrupt:
         pass
-    except Exception as error:  # noqa: BLE001 - it is what is looked for
+    except Exception as error:  # noqa: BLE001 - any error is the result
         signal.setitimer(signal.ITIMER_REAL, 0)
         problems.append(f"{work.__name__}: {error!r}")
     gc.collect()
