@@ -27,7 +27,7 @@ RECORDS = [f"synthetic.{domain}" for domain in DOMAINS]
 
 @pytest.fixture
 def whole_platform(tmp_path: Path, instance: dg.DagsterInstance) -> Platform:
-    """With all six domains."""
+    """Make a platform with all six domains."""
     return open_platform(tmp_path, instance, domains=ALL_DOMAINS)
 
 

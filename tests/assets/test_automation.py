@@ -1,4 +1,4 @@
-"""The sensor, the schedule and the conditions, by real ticks on an ephemeral instance."""
+"""Test sensor, schedule and conditions by real ticks on an ephemeral instance."""
 
 import os
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class Watched(Platform):
         self.keys = set[str]()
 
     def drop(self, number: int, text: str = "") -> Path:
-        """A page that was written some time ago."""
+        """Write a page that was last modified some time ago."""
         self.write_page(f"inbox{number}", text or TEXT.format(number, number))
         path = self.pages / f"inbox{number}.txt"
         os.utime(path, (1_700_000_000 + number, 1_700_000_000 + number))
@@ -93,7 +93,7 @@ def watched(tmp_path: Path, instance: dg.DagsterInstance) -> Watched:
 
 @pytest.fixture(scope="module")
 def served_files(tmp_path_factory: pytest.TempPathFactory) -> KeptProject:
-    """The files of `served`."""
+    """Make the files of `served` once."""
     project = KeptProject(tmp_path_factory.mktemp("served"))
     with project.instance() as instance:
         watched = Watched(project.folder, instance)
@@ -105,7 +105,7 @@ def served_files(tmp_path_factory: pytest.TempPathFactory) -> KeptProject:
 
 @pytest.fixture
 def served(served_files: KeptProject) -> Iterator[Watched]:
-    """A platform after its first file: one's own to change."""
+    """Restore a platform after its first file. A test may change it."""
     served_files.put_back()
     with served_files.instance() as instance:
         yield Watched(served_files.folder, instance)
@@ -139,7 +139,7 @@ def test_a_new_file_buys_its_own_shard_and_leaves_the_older_one(served: Watched)
 
 @pytest.fixture
 def kept_instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """One on disk: schedules take no other."""
+    """Open an instance on disk: schedules accept no other."""
     (tmp_path / "home").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as result:
         yield result

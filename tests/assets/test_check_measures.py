@@ -10,7 +10,7 @@ from tests.support.checked_project import CheckedProject
 
 @pytest.fixture
 def project(tmp_path: Path) -> CheckedProject:
-    """No rows; tables of two domains."""
+    """Make a project with the tables of two domains and no rows."""
     result = CheckedProject(Settings(data_dir=tmp_path / "data"))
     result.store.migrate()
     columns = ("shard", "record_id", "persona_id", "variant", "prompting", "text", "call_key")
@@ -49,7 +49,7 @@ def test_a_reason_that_rejects_most_rows_of_a_stage_is_a_warning(project: Checke
 
 
 def buy(run: str, day: int, usd: float | None, *, kept: int, thrown: int = 0) -> list[str]:
-    """A run that paid `usd` for each of its calls, some of which gave a record."""
+    """Return statements for a run that paid `usd` for each call, some of which gave a record."""
     price = "null" if usd is None else usd
     return [
         (
@@ -87,7 +87,7 @@ def test_records_that_cost_more_than_in_the_runs_before_are_a_warning(
 
 
 def documents(**languages: int) -> str:
-    """So many documents of each language, in one shard, and a persona of each."""
+    """Return a statement for so many documents of each language in one shard."""
     rows = [
         f"select '{language}' as language from range({count})"
         for language, count in languages.items()
@@ -119,7 +119,7 @@ def test_documents_in_another_language_than_personas_must_be_in_are_a_warning(
 
 
 def three_shards(foreign: int) -> list[str]:
-    """20 documents each; so many of the first are in another language than the others."""
+    """Return statements for 20 documents per shard, `foreign` of the first in another language."""
     return [
         "delete from corpus.documents",
         (

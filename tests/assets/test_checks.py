@@ -1,4 +1,4 @@
-"""The laws on a good database, and on the same one broken on purpose; all through Dagster."""
+"""Test the laws through Dagster, on a good database and on one that is broken on purpose."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -33,13 +33,13 @@ def finished_project(
 def project(
     finished_project: tuple[CheckedProject, dict[str, str]], tmp_path: Path
 ) -> CheckedProject:
-    """A copy of one's own."""
+    """Copy the finished project for one test."""
     return copy_project(finished_project[0], tmp_path)
 
 
 @pytest.fixture
 def math_only(tmp_path: Path, instance: dg.DagsterInstance) -> Platform:
-    """Two pages in two shards."""
+    """Write two pages, which make two shards."""
     result = Platform(tmp_path, instance, shard_size=1, domains=["math"])
     for number in range(2):
         result.write_page(f"page{number}", f"Page {number} tells how a {number}-arm mill is built.")

@@ -20,7 +20,7 @@ ASSETS = [name.replace("/", ".") for name in MADE_BY_SQL if name != "marts/dicti
 def connection(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database with all tables, none with a row."""
+    """Make a database with all tables and no rows."""
     folder = tmp_path_factory.mktemp("columns")
     store = Store(folder / "pipeline.duckdb", folder / "published.duckdb")
     store.migrate()

@@ -1,4 +1,4 @@
-"""The files for containers and systemd, as far as they can be checked without either."""
+"""Check the files for containers and systemd, as far as it is possible without either."""
 
 import re
 import shlex
@@ -30,19 +30,19 @@ PROGRAMS: dict[str, Callable[[], click.Command]] = {
 
 
 def instructions(name: str) -> Iterator[str]:
-    """What follows a Dockerfile's instruction, each with its continued lines as one."""
+    """Return what follows an instruction in the Dockerfile, with continued lines joined."""
     lines = re.sub(r"\\\n(\s*#.*\n)*", " ", DOCKERFILE).splitlines()
     return (line.removeprefix(name).strip() for line in lines if line.startswith(f"{name} "))
 
 
 def copied() -> set[str]:
-    """What is copied from the checkout."""
+    """Return the paths that the image copies from the checkout."""
     sources = (line.split()[:-1] for line in instructions("COPY") if "--from" not in line)
     return {path for line in sources for path in line}
 
 
 def commands() -> dict[str, list[str]]:
-    """Every command that a container is started or checked with."""
+    """Return every command that starts or checks a container or service."""
     services = COMPOSE["services"]
     by_place = {name: of["command"] for name, of in services.items() if "command" in of}
     for name, service in services.items():

@@ -1,4 +1,4 @@
-"""An estimate is what a run then buys: a rehearsal of the same stages."""
+"""Test that a run buys what was estimated by a rehearsal of the same stages."""
 
 import pytest
 from rich.console import Console

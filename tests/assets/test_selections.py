@@ -1,4 +1,4 @@
-"""A selection is made on demand, and a domain draws from it."""
+"""Test that a selection is made on demand, and that a domain draws from it."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ CHOSEN = "select persona_id from personas.selections where name = 'diverse' orde
 
 @pytest.fixture
 def diverse(tmp_path: Path, instance: dg.DagsterInstance) -> Platform:
-    """Four pages in two shards; math draws from a selection of three personas."""
+    """Write four pages in two shards; math draws from a selection of three personas."""
     result = Platform(
         tmp_path,
         instance,

@@ -1,4 +1,4 @@
-"""What `dedup explain` and `dedup sweep` print."""
+"""Test what `dedup explain` and `dedup sweep` print."""
 
 import re
 from dataclasses import replace

@@ -27,7 +27,7 @@ SHARDS = ("s2", "s1", "s3")
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Three shards, and no persona."""
+    """Make a store with three shards and no persona."""
     store = Store(tmp_path / "pipeline.duckdb", tmp_path / "published.duckdb")
     store.migrate()
     columns = {**dict.fromkeys(RECORDS, "varchar"), "created_at": "timestamptz"}

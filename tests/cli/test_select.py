@@ -1,4 +1,4 @@
-"""What 'persona-pipeline select' makes and prints."""
+"""Test what 'persona-pipeline select' makes and prints."""
 
 import re
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def project(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
 
 
 def print_selection(project: SelectionProject, name: str, **rules: object) -> str:
-    """What 'persona-pipeline select' prints."""
+    """Return what 'persona-pipeline select' prints."""
     selections = {"selections": {name: rules}} if rules else {}
     arguments = {"data_dir": project.settings.data_dir, "embedding_model": MODEL, **selections}
     output = StringIO()

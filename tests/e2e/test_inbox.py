@@ -1,4 +1,4 @@
-"""A watched folder and the daemon: what is dropped into it is bought once, and run to the end."""
+"""Test a watched folder and the daemon: new files are bought once, and run to the end."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def job(tmp_path: Path) -> SmallJob:
 
 
 def drop(job: SmallJob, name: str, *fish: str) -> Path:
-    """A file of a page for each fish, written a while ago."""
+    """Write a file with a page for each fish, last modified a while ago."""
     path = job.folder / "inbox" / name
     path.write_text("".join(json.dumps({"text": TEXT.format(one) * 4}) + "\n" for one in fish))
     age(path)

@@ -1,4 +1,4 @@
-"""A run that is asked to end: what the server billed is kept, and never billed again."""
+"""Test a run that is asked to end: answers that were billed are kept, and never billed again."""
 
 import signal
 import time

@@ -1,4 +1,4 @@
-"""Why a persona was removed, and what other thresholds would keep: from what is stored."""
+"""Test reports from stored data: why a persona was removed, and what thresholds would keep."""
 
 import unicodedata
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Diverse subsets of the hub: who is chosen, in which order, and how far apart they are."""
+"""Test diverse subsets of the hub: who is chosen, in which order, and how far apart they are."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
@@ -25,7 +25,7 @@ from tests.support.selection_project import (
 )
 
 NOISE = 1e-5
-"""Of distances in single precision."""
+"""Tolerance of distances in single precision."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Deduplication of shards in the store: shard by shard, in any order, is from scratch."""
+"""Test deduplication in the store: shard by shard, in any order, equals from scratch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -97,7 +97,7 @@ class Project:
 
 
 def vectors_of(personas: dict[str, str]) -> pl.DataFrame:
-    """Three words of a text decide its direction, so that some texts are near in meaning only."""
+    """Derive a vector from three words of a text, so that some texts are near in meaning only."""
     rows = []
     for key, text in personas.items():
         vector = np.zeros(8, np.float32)
@@ -110,7 +110,7 @@ def vectors_of(personas: dict[str, str]) -> pl.DataFrame:
 
 @pytest.fixture(autouse=True)
 def _no_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copying the tables after each commit is not what is tested, and most of the time."""
+    """Turn off copying after each commit: it is not tested, and takes most of the time."""
     monkeypatch.setattr(Store, "publish", lambda _: None)
 
 
@@ -126,7 +126,7 @@ def fresh() -> Iterator[Project]:
 
 
 def texts(seed: int, number: int, count: int) -> dict[str, str]:
-    """Random texts of few words, some of them edited copies, a few in two shards."""
+    """Return random texts of few words, some of them edited copies, a few in two shards."""
     random, texts_so_far = Random(f"{seed} {number}"), list[list[str]]()
     for _ in range(count):
         words = random.sample(WORDS, random.randint(3, 6))

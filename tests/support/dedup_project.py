@@ -67,5 +67,5 @@ class Project:
 
 
 def changed(count: int) -> str:
-    """TEN with its first words replaced: the Jaccard similarity is (10 - count) / (10 + count)."""
+    """Replace the first words of TEN: the Jaccard similarity is (10 - count) / (10 + count)."""
     return " ".join([f"x{count}y{number}" for number in range(count)] + TEN.split()[count:])

@@ -75,7 +75,7 @@ def mix64(x: int) -> int:
 
 
 def fnv(numbers: Iterable[int]) -> int:
-    """FNV-1a over these numbers, its bits spread."""
+    """Return FNV-1a over these numbers, with its bits mixed."""
     state = 14695981039346656037
     for number in numbers:
         state = (state ^ number) * 1099511628211 & MASK

@@ -1,4 +1,4 @@
-"""A store that is interrupted at random moments; prints what went wrong, as a JSON list."""
+"""Interrupt a store at random moments, and print what went wrong as a JSON list."""
 
 import gc
 import json

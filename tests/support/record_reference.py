@@ -16,7 +16,7 @@ class Removed:
 
     record_id: str
     keepers: tuple[str, ...]
-    """In the order of the ranking; several only if they are equally similar."""
+    """In the order of the ranking. There are several only if they are equally similar."""
     layer: str
     similarity: float
     threshold: float
