@@ -37,7 +37,7 @@ def trace(
 
 
 class _Tracer:
-    """Trace columns with the columns of all tables, through views that are no assets."""
+    """Trace columns to those of assets, through views that are no assets."""
 
     def __init__(self, columns: Rows, views: Rows, assets: tuple[str, ...]) -> None:
         self._schema: dict[str, dict[str, dict[str, str]]] = {}

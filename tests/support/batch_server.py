@@ -62,7 +62,7 @@ class BatchServer:
 
     @property
     def bodies(self) -> list[Json]:
-        """Return every request that arrived in a batch."""
+        """Every request that arrived in a batch."""
         return [line["body"] for batch in self.batches.values() for line in self._lines(batch)]
 
     def finish(self) -> None:
