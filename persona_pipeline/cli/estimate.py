@@ -41,7 +41,9 @@ def print_estimate(console: Console, project: Project) -> None:
     console.print(table)
     console.print(_sentence(estimate, project.settings), highlight=False)
     if estimate.share < 1:
-        console.print(f"From {estimate.share:.0%} of the documents; the others are taken as alike.")
+        console.print(
+            f"Estimated from {estimate.share:.0%} of the documents; the others are assumed alike."
+        )
 
 
 def print_expected(console: Console, project: Project, shards: Sequence[str]) -> None:

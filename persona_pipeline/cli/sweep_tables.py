@@ -117,7 +117,7 @@ def _print_closest(console: Console, step: SweepStep) -> None:
     nobody = "None: nobody is removed."
     if step.removed:
         nobody = "None: those removed have the same words, or are alike in spelling or meaning."
-    unknown = "None is known; pairs much less alike are neither stored nor looked for."
+    unknown = "None is known. Pairs that are much less alike are neither stored nor searched."
     for title, pairs, nothing in (
         ("removed, the least alike", step.closest_removed, nobody),
         ("both kept, the most alike", step.closest_kept, unknown),
