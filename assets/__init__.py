@@ -1,12 +1,12 @@
-"""The Dagster code location: every table is an asset. All that imports dagster is here."""
+"""The Dagster code location: every table is an asset. Only this package imports dagster."""
 
 import warnings
 
 import dagster as dg
 
-# Backfill and freshness policies: Dagster's version is pinned, so they stay what they are here.
+# Backfill and freshness policies are beta. Dagster's version is pinned, so they do not change here.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 
-# These jobs have assets of both kinds; the smaller number of shards in a run is what we want.
+# These jobs have assets that buy and assets that do not: the smaller number of shards a run holds.
 warnings.filterwarnings("ignore", message="Asset job (main|personas) materializes assets with")

@@ -1,8 +1,8 @@
-"""Asset checks: what must hold in the data, whoever materialized it, and what is worth a look.
+"""Build the asset checks: laws that the data must obey, and measures that may be unusual.
 
-Each is a SELECT in `sql/checks/`. A law returns the rows that break it; where all of them are only
-behind (`is_behind`: something upstream was rewritten, and their shard was not run again), the check
-warns. A measure returns numbers, and `is_warning` where one is out of the ordinary.
+Each check is a SELECT in `sql/checks/`. A law returns the rows that break it. The check only warns
+if all of them are behind (`is_behind`: something upstream was rewritten, and their shard was not
+run again). A measure returns numbers, with `is_warning` where one is unusual.
 """
 
 import re
@@ -27,7 +27,7 @@ DOCUMENTS, CALLS = ["corpus", "documents"], ["llm", "calls"]
 EXTRACTED, RELATED = ["personas", "extracted"], ["personas", "related"]
 CANDIDATES, REMOVED = ["personas", "candidates"], ["personas", "duplicates"]
 HUB, RECORDS = ["personas", "hub"], ["synthetic", "duplicates"]
-"""Checks of records are at the asset that follows all domains."""
+"""Checks of records belong to the asset that follows all domains."""
 COST, LINEAGE = ["marts", "cost"], ["marts", "lineage"]
 STEPS = {
     "persona_checks": [DOCUMENTS, EXTRACTED, RELATED, CANDIDATES, REMOVED, HUB],
@@ -35,20 +35,20 @@ STEPS = {
     "funnel_checks": [FUNNEL],
     "mart_checks": [COST, LINEAGE],
 }
-"""Which assets are checked together. A step costs a run 0.3 s of bookkeeping."""
+"""Assets that are checked in one step, by the step's name. A step costs a run 0.3 s."""
 MOST_NUMBERS: Final = 40
-"""Of a measure: more would be a page of plots."""
+"""Most numbers of a measure that are plotted, since Dagster shows a plot for each."""
 
 FIXED: Final = {
-    "min_count": 20,  # rows from which on a share says something
+    "min_count": 20,  # rows from which on a share is meaningful
     "far": 0.5,  # half of a shard's documents would have to change their language
-    # Below 6 words the quality rules reject, above 80, too; the median is 13, and 90 % have 6 to 20
-    # distinct ones. One in twenty beyond 60: a model that tells stories.
+    # The quality rules reject personas below 6 and above 80 words. The median is 13 words, and 90 %
+    # have 6 to 20 distinct ones. If one in twenty has over 60, the model tells stories.
     "few_words": 6,
     "many_words": 60,
     "few_record_words": 5,
     "most_unusual": 0.05,
-    "sampled": 1000,  # records of a domain whose words are counted: at 100 words, 0.05 CPU-seconds
+    "sampled": 1000,  # records of a domain whose words are counted; 0.05 CPU-seconds at 100 words
 }
 Parameter = Callable[[Project, duckdb.DuckDBPyConnection], object]
 
@@ -72,16 +72,16 @@ PARAMETERS: Mapping[str, Parameter] = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One statement of `sql/checks/`, and what its rows mean."""
+    """One statement of `sql/checks/`, and the meaning of its rows."""
 
     name: str
     asset: Sequence[str]
     description: str
     is_blocking: bool = False
     is_warning: bool = False
-    """Whether it never does more than warn."""
+    """Whether the check only warns, even if it fails."""
     numbers: Sequence[str] = ()
-    """Columns that are plotted over time: the check is a measure. Text columns name the rows."""
+    """Columns that are plotted over time. A check with numbers is a measure."""
 
 
 LAWS = [
@@ -95,17 +95,19 @@ LAWS = [
     Check(
         "removed_personas_have_keepers",
         REMOVED,
-        "Who was removed as a duplicate has a keeper that is a candidate and was not removed.",
+        "Every removed persona has a keeper that is a candidate and was not removed.",
     ),
     Check("hub_ids_are_unique", HUB, "No persona is in the hub twice."),
     Check(
-        "hub_is_made_of_candidates", HUB, "Everyone in the hub is a candidate that was not removed."
+        "hub_is_made_of_candidates",
+        HUB,
+        "Every persona in the hub is a candidate that was not removed.",
     ),
     Check(
         "no_kept_pair",
         HUB,
-        "No two personas of the hub are at or above a threshold. It blocks: records of duplicates "
-        "would be paid for.",
+        "No two personas of the hub are at or above a threshold. The check blocks: the run would "
+        "pay for records of duplicates.",
         is_blocking=True,
     ),
     Check("record_ids_are_unique", RECORDS, "No record is in its domain twice."),
@@ -113,7 +115,7 @@ LAWS = [
     Check(
         "removed_records_have_keepers",
         RECORDS,
-        "A record that was removed as a duplicate has a keeper that was not removed.",
+        "Every removed record has a keeper that was not removed.",
     ),
     Check("call_keys_are_unique", CALLS, "No call was paid twice."),
     Check("rows_have_calls", CALLS, "Every persona and record has the usable answer it is from."),
@@ -126,7 +128,7 @@ LAWS = [
     Check(
         "no_stage_is_behind",
         FUNNEL,
-        "No stage's input has changed since it ran; the shards named should be run again.",
+        "No stage's input has changed since it ran. Run the listed shards again.",
         is_warning=True,
     ),
     Check("every_record_has_a_page", LINEAGE, "Every synthetic record leads back to a URL."),
@@ -142,39 +144,39 @@ MEASURES = [
         "language_mix",
         DOCUMENTS,
         "The languages of documents, and of the documents that the hub's personas come from. Warns "
-        "where personas must be in another one (setting language).",
+        "if personas must be in another language (setting language).",
         numbers=["language_ratio"],
     ),
     Check(
         "persona_lengths",
         HUB,
-        "How many words personas have. Warns where over 5 % have hardly any, or over 60.",
+        "The number of words of personas. Warns if over 5 % have fewer than 6, or more than 60.",
         numbers=["median_words", "p95_words", "unusual_ratio"],
     ),
     Check(
         "record_lengths",
         RECORDS,
-        "How many words records have, per domain. Warns where over 5 % have hardly any.",
+        "The number of words of records, per domain. Warns if over 5 % have fewer than 5.",
         numbers=["median_words", "p95_words", "unusual_ratio"],
     ),
     Check(
         "rejected_share",
         FUNNEL,
-        "The share of a stage's rows that each reason turns away. Warns above warn_rejected_share.",
+        "The share of a stage's rows that each reason rejects. Warns above warn_rejected_share.",
         numbers=["rejected_ratio"],
     ),
     Check(
         "cost_growth",
         COST,
-        "What a record cost in the last run that bought some, beside the median of the runs "
-        "before. Warns above warn_cost_growth.",
+        "The cost of a record in the last run that bought some, compared with the median of the "
+        "runs before. Warns above warn_cost_growth.",
         numbers=["usd_per_record", "growth_ratio"],
     ),
 ]
 
 
 def build_checks(project: Project) -> Sequence[dg.AssetChecksDefinition]:
-    """All checks, in a few steps."""
+    """Build all checks, in a few steps."""
     return [
         _build_step(name, [check for check in (*LAWS, *MEASURES) if check.asset in assets], project)
         for name, assets in STEPS.items()
@@ -211,10 +213,10 @@ def _evaluate(check: Check, duckdb: StoreResource, project: Project) -> dg.Asset
     sql = read_sql(f"checks/{check.name}")
     named = set(re.findall(r"\$([a-z_]+)", sql))
     known = {name: value for name, value in FIXED.items() if name in named}
-    # Nobody commits meanwhile: parameters and rows are of one moment.
+    # One connection, so that no commit falls between the parameters and the rows.
     with duckdb.store.connect(read_only=True) as connection:
-        matches = {name: PARAMETERS[name](project, connection) for name in named - known.keys()}
-        rows = fetch(connection, sql, {**known, **matches})
+        computed = {name: PARAMETERS[name](project, connection) for name in named - known.keys()}
+        rows = fetch(connection, sql, {**known, **computed})
     passed, severity, metadata = _measured(check, rows) if check.numbers else _judged(check, rows)
     return dg.AssetCheckResult(
         asset_key=dg.AssetKey(check.asset),
@@ -226,7 +228,7 @@ def _evaluate(check: Check, duckdb: StoreResource, project: Project) -> dg.Asset
 
 
 def _judged(check: Check, rows: pl.DataFrame) -> tuple[bool, dg.AssetCheckSeverity, Metadata]:
-    """A law: every row breaks it."""
+    """Judge a law, which every row breaks; return whether it holds, the severity, the metadata."""
     behind = int(rows["is_behind"].sum()) if "is_behind" in rows.columns else 0
     is_warning = check.is_warning or (behind > 0 and behind == len(rows))
     severity = dg.AssetCheckSeverity.WARN if is_warning else dg.AssetCheckSeverity.ERROR
@@ -240,7 +242,7 @@ def _judged(check: Check, rows: pl.DataFrame) -> tuple[bool, dg.AssetCheckSeveri
 
 
 def _measured(check: Check, rows: pl.DataFrame) -> tuple[bool, dg.AssetCheckSeverity, Metadata]:
-    """A measure: rows that are out of the ordinary come first in the table."""
+    """Report a measure, with unusual rows first in the table."""
     ordered = rows.sort("is_warning", descending=True, maintain_order=True)
     warnings = int(ordered["is_warning"].sum())
     named = [name for name, kind in rows.schema.items() if kind == pl.String]

@@ -1,4 +1,4 @@
-"""Group `corpus`: the shards of a source, and their documents."""
+"""Build the assets of group `corpus`: the shards of a source, and their documents."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ FILES = ["corpus", "files"]
 SOURCES = ["corpus/shards", "corpus/files"]
 LOADED = {
     "documents": "One row is one accepted document: a text with its URL and licence.",
-    "rejected": "One row is one text turned away: its file, line and reason.",
+    "rejected": "One row is one rejected text: its file, line and reason.",
 }
 
 
@@ -39,8 +39,8 @@ def _shards_asset(project: Project) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         """One row is one shard: a batch of documents of the configured source, staged on disk.
 
-        Materialize it to register what the source holds now; the shards are the partitions of
-        all assets after it.
+        Materialize it to register what the source holds now. The shards are the partitions of all
+        assets after it.
         """
         duckdb.store.migrate()
         names = register_source(
@@ -87,8 +87,8 @@ def _files_asset(project: Project) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         """One row is one file of a watched place: whether it is new, grown, changed or gone.
 
-        Materialize it to ingest what is new now; the sensor `inbox` does so by itself. New texts
-        become shards of their own, and shards that are there stay as they are.
+        Materialize it to ingest new texts now. The sensor `inbox` does so by itself. New texts
+        become shards of their own, and existing shards stay as they are.
         """
         store = duckdb.store
         store.migrate()

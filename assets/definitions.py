@@ -1,4 +1,4 @@
-"""The composition root: settings to assets, checks, jobs and resources."""
+"""Build the code location from the settings: assets, checks, jobs and resources."""
 
 import dagster as dg
 
@@ -23,7 +23,7 @@ from persona_pipeline.stage_names import funnel_stages
 
 
 def build_definitions(project: Project, models: Models | None = None) -> dg.Definitions:
-    """Build the whole code location; `models` replaces the models that the settings name."""
+    """Build the code location of a project; `models` replaces the models of the settings."""
     stages, jobs = funnel_stages(project.domains), build_jobs()
     return dg.Definitions(
         assets=[
@@ -46,8 +46,8 @@ def build_definitions(project: Project, models: Models | None = None) -> dg.Defi
             "duckdb": _store(project.settings),
             "models": models or Models(project.settings),
         },
-        # One process per run: the default, a process per step, costs 13.5 CPU-seconds instead of 3
-        # and would load the embedded model again for every step. Calls run side by side anyway.
+        # One process per run. The default, a process per step, costs 13.5 CPU-seconds instead of 3
+        # and loads the embedded model again for every step. Calls run concurrently anyway.
         executor=dg.in_process_executor,
     )
 

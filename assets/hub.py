@@ -1,4 +1,4 @@
-"""Group `personas`, from candidates to the hub: compare, decide, keep, select, sweep."""
+"""Build the assets of group `personas` that compare, decide, keep, select and sweep."""
 
 from collections.abc import Sequence
 
@@ -25,8 +25,8 @@ from persona_pipeline.project import Project
 from persona_pipeline.sql import read_sql
 
 COMPARED = {
-    "fingerprints": "One row is what deduplication knows of one candidate: hashes of its text.",
-    "pairs": "One row is two word sets or texts that are similar, whichever personas have them.",
+    "fingerprints": "One row is one candidate, with the hashes of its text for deduplication.",
+    "pairs": "One row is two similar word sets or texts, whichever personas have them.",
 }
 
 
@@ -35,7 +35,7 @@ SWEEP = ["personas", "sweep"]
 
 
 def build_hub_assets(project: Project) -> Sequence[dg.AssetsDefinition]:
-    """Build the assets from candidates to the hub, and what is made of the hub on demand."""
+    """Build the assets from candidates to the hub, and those made from the hub on demand."""
     return [
         _pairs_asset(project),
         _duplicates_asset(project),
@@ -87,12 +87,12 @@ def _duplicates_asset(project: Project) -> dg.AssetsDefinition:
 
     @shard_asset(project, table)
     def duplicates(run: StageRun) -> Metadata:
-        """One row is one persona removed as a duplicate: of which, in which layer, how similar.
+        """One row is one persona removed as a duplicate, with its keeper, layer and similarity.
 
         The earlier shard wins. Later shards are decided again with this one.
         """
         with exclusive_lock(lock):
-            if changed := compare_shards(run.store, plan):  # since personas/pairs was made
+            if changed := compare_shards(run.store, plan):  # changed since personas/pairs was made
                 run.commit(changed)
             run.commit(deduplicate(run.store, plan, run.shard))
         return {}
@@ -118,7 +118,7 @@ def _hub_asset(project: Project) -> dg.AssetsDefinition:
 
 
 class SelectionsConfig(dg.Config):
-    """Which selections are made."""
+    """The selections to make."""
 
     names: list[str] = Field(default=[], description="selections to make; none: all configured")
 
@@ -138,10 +138,10 @@ def _selections_asset(project: Project) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         """One row is one persona of a diverse subset of the hub, in the order of selection.
 
-        No part of the main job: a selection stays as it is, also when shards come, until this is
-        materialized again (or 'persona-pipeline select'), so that the domains that draw from it buy
-        nothing new by themselves. 'persona-pipeline run' makes those that its domains are to draw
-        from and that were never made.
+        It is not part of the main job. A selection stays as it is when shards are added, so the
+        domains that draw from it buy nothing new by themselves. Materialize this asset, or run
+        'persona-pipeline select', to make it again. 'persona-pipeline run' makes the selections
+        that its domains draw from and that were never made.
         """
         store = duckdb.store
         store.migrate()
@@ -149,31 +149,33 @@ def _selections_asset(project: Project) -> dg.AssetsDefinition:
             check_selection(name, settings.selections)
         if not settings.selections:
             return dg.MaterializeResult(metadata={"no selection": how_to_configure("diverse")})
-        plan, result = project.dedup_plan, Metadata()
+        plan, metadata = project.dedup_plan, Metadata()
         with exclusive_lock(settings.locks_dir / STAGE):
             for name in config.names or settings.selections:
                 rules = settings.selections[name]
                 chosen = select_personas(store, plan, name, rules)
                 store.replace(chosen.rows, [], run_id=context.run.run_id)
                 summary = summarize_selection(store, name, SAMPLE_ROWS)
-                result |= _describe(summary, rules.count, chosen.describe_removed() or None)
+                metadata |= _describe(summary, rules.count, chosen.describe_removed() or None)
         return dg.MaterializeResult(
-            metadata={**result, **describe_table(store, "personas.selections")}
+            metadata={**metadata, **describe_table(store, "personas.selections")}
         )
 
     return selections
 
 
-def _describe(result: SelectionSummary, wanted: int | None, removed: str | None) -> Metadata:
+def _describe(summary: SelectionSummary, wanted: int | None, removed: str | None) -> Metadata:
     numbers = {
-        "personas": result.count,
-        "personas missing": wanted - result.count if wanted and wanted > result.count else None,
+        "personas": summary.count,
+        "personas missing": wanted - summary.count if wanted and wanted > summary.count else None,
         "removed as too similar": removed,
-        "smallest distance": result.smallest,
-        "median distance": result.median,
-        "sample": as_markdown(result.first),
+        "smallest distance": summary.smallest,
+        "median distance": summary.median,
+        "sample": as_markdown(summary.first),
     }
-    return {f"{result.name}: {what}": value for what, value in numbers.items() if value is not None}
+    return {
+        f"{summary.name}: {what}": value for what, value in numbers.items() if value is not None
+    }
 
 
 def _sweep_asset(project: Project) -> dg.AssetsDefinition:
@@ -189,10 +191,10 @@ def _sweep_asset(project: Project) -> dg.AssetsDefinition:
     def sweep_of_personas(
         context: dg.AssetExecutionContext, duckdb: StoreResource
     ) -> dg.MaterializeResult[None]:
-        """One row is one Jaccard threshold: how many personas it would keep, of all shards.
+        """One row is one Jaccard threshold, with the number of personas that it would keep.
 
-        Made on demand, and no part of the main job: it costs a dozen resolutions.
-        'persona-pipeline dedup sweep' shows the pairs that are closest to each threshold.
+        It is made on demand and is not part of the main job, since it resolves all shards a dozen
+        times. 'persona-pipeline dedup sweep' shows the pairs that are closest to each threshold.
         """
         store = duckdb.store
         store.migrate()
@@ -202,7 +204,7 @@ def _sweep_asset(project: Project) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             metadata={
                 **describe_table(store, "personas.sweep"),
-                "sample": as_markdown(rows.tables["personas.sweep"]),  # all of them: they are few
+                "sample": as_markdown(rows.tables["personas.sweep"]),  # all rows: they are few
                 "plot": _plot(steps, state, plan),
                 "decided_at": [str(thresholds) for thresholds in state.thresholds],
                 "shards_not_compared": state.uncompared,

@@ -1,4 +1,4 @@
-"""Which Dagster instance the command line runs on: the one that 'dagster dev' shows."""
+"""Open the Dagster instance that the command line runs on: the one that 'dagster dev' shows."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from persona_pipeline.store.data_folder import DataFolder
 
 HOME_VARIABLE = "DAGSTER_HOME"
 NO_CAPTURE = {
-    # Stages print to this terminal; capturing that would start four processes for each of them.
+    # Stages print to this terminal. Capturing it would start four processes for each stage.
     "compute_logs": {
         "module": "dagster._core.storage.noop_compute_log_manager",
         "class": "NoOpComputeLogManager",
@@ -24,19 +24,21 @@ NO_CAPTURE = {
 
 @contextmanager
 def open_instance(folder: DataFolder, root: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance of DAGSTER_HOME, else that of `root`'s dagster.yaml, in the data directory.
+    """Open the instance of DAGSTER_HOME, or else of `root`'s dagster.yaml, in the data directory.
 
     Raises:
-        PipelineError: it does not open; says what Dagster or its storage says.
+        PipelineError: the instance does not open; the message repeats that of Dagster.
     """
     home = os.environ.get(HOME_VARIABLE)
-    with exclusive_lock(folder.locks_dir / "dagster"):  # two that make its tables at once both fail
+    with exclusive_lock(
+        folder.locks_dir / "dagster"
+    ):  # two processes that create its tables both fail
         try:
             ref = _chosen(Path(home)) if home else _beside_the_data(folder, root)
             instance = dg.DagsterInstance.from_ref(ref)
         except PipelineError:
             raise
-        except Exception as error:  # a storage that a file names raises what it likes
+        except Exception as error:  # the configured storage may raise anything
             msg = f"the Dagster instance of {home or root} does not open: {_explain(error)}"
             raise PipelineError(msg) from error
     with instance:
@@ -44,7 +46,7 @@ def open_instance(folder: DataFolder, root: Path) -> Iterator[dg.DagsterInstance
 
 
 def _chosen(home: Path) -> InstanceRef:
-    """What dagster.yaml says in the folder that DAGSTER_HOME names: any storage."""
+    """Read dagster.yaml in the folder that DAGSTER_HOME names. It may name any storage."""
     if not (home.is_absolute() and home.is_dir()):
         msg = f"{HOME_VARIABLE} must be the absolute path of a folder that is there (got '{home}')"
         raise PipelineError(msg)
@@ -52,7 +54,7 @@ def _chosen(home: Path) -> InstanceRef:
 
 
 def _beside_the_data(folder: DataFolder, root: Path) -> InstanceRef:
-    """The checkout's dagster.yaml, with its storage in the data directory that is set."""
+    """Read the checkout's dagster.yaml, with its storage in the configured data directory."""
     home = folder.dagster_dir.absolute()
     home.mkdir(parents=True, exist_ok=True)
     overrides = NO_CAPTURE | {
@@ -67,7 +69,7 @@ def _beside_the_data(folder: DataFolder, root: Path) -> InstanceRef:
 
 
 def _explain(error: Exception) -> str:
-    """What is wrong with each value in the file, or why its storage did not connect."""
+    """Say what is wrong with each value in the file, or why its storage did not connect."""
     if isinstance(error, dg.DagsterInvalidConfigError):
         return "; ".join(item.message.partition("\n\nStack Trace")[0] for item in error.errors)
     return str(error.__cause__ or error)

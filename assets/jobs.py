@@ -1,4 +1,4 @@
-"""Build the jobs: what can be started as a whole."""
+"""Build the jobs, which run a set of assets together."""
 
 from collections.abc import Mapping
 
@@ -37,17 +37,17 @@ def build_jobs() -> Mapping[str, JobDefinition]:
         dg.define_asset_job(
             MAIN_JOB,
             selection=dg.AssetSelection.all() - shards_only - files_only - on_demand,
-            description="Everything for one shard, from its documents to records and marts.",
+            description="Run everything for one shard, from its documents to records and marts.",
         ),
         dg.define_asset_job(
             PERSONAS_JOB,
             selection=up_to_hub.required_multi_asset_neighbors() - shards_only - files_only,
-            description="One shard, from its documents to the hub: what a selection is made of.",
+            description="Run one shard from its documents to the hub, before a selection is made.",
         ),
         dg.define_asset_job(
             SELECTIONS_JOB,
             selection=dg.AssetSelection.assets(SELECTIONS),
-            description="Make the configured selections from the hub as it is, again or at first.",
+            description="Make the configured selections, or make them again, from the present hub.",
         ),
     ]
     return {job.name: job for job in jobs}

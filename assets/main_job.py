@@ -1,4 +1,4 @@
-"""The main job as the command line runs it: the same assets as in the UI, on the same instance."""
+"""Run the main job for the command line, with the assets and the instance of the UI."""
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 @dataclass(frozen=True, slots=True)
 class MainJob:
-    """The main job of a project, run in this process. What a stage raises is raised here."""
+    """The main job of a project. It runs in this process, and a stage's error is raised here."""
 
     project: Project
     definitions: dg.Definitions
@@ -31,7 +31,7 @@ class MainJob:
     tags: Mapping[str, str]
 
     def register(self) -> list[str]:
-        """Register the source; return its shards, in order."""
+        """Register the source; return the names of its shards, in order."""
         run_id = self._run(REGISTER_JOB).run_id
         rows = self.project.store.query(
             "select shard from corpus.shards where run_id = $run_id order by shard_number",
@@ -42,14 +42,14 @@ class MainJob:
     def run(self, shards: Sequence[str]) -> None:
         """Run every shard, in order.
 
-        Selections that a domain draws from, and that were never made, are made as soon as the hub
-        has all shards.
+        Selections that a domain draws from and that were never made are made when the hub has all
+        shards.
         """
         rest = None
         if self.project.unmade_selections():
             for shard in shards:
                 self._run(PERSONAS_JOB, shard)
-            if names := self.project.unmade_selections():  # still: that took its time
+            if names := self.project.unmade_selections():  # another process may have made them
                 config = {"personas__selections": {"config": {"names": names}}}
                 self._run(SELECTIONS_JOB, ops=config)
             rest = sorted(self._assets_of(MAIN_JOB) - self._assets_of(PERSONAS_JOB))
@@ -64,7 +64,7 @@ class MainJob:
         ops: Mapping[str, object] | None = None,
         assets: Sequence[dg.AssetKey] | None = None,
     ) -> dg.ExecuteInProcessResult:
-        """Run a job, or those `assets` of it, with the configuration `ops`."""
+        """Run a job, or only its `assets`, with the configuration `ops`."""
         with _plain_errors():
             return self.definitions.resolve_job_def(job).execute_in_process(
                 instance=self.instance,
@@ -88,15 +88,15 @@ def open_main_job(project: Project, root: Path) -> Iterator[MainJob]:
 
 @contextmanager
 def _signed(folder: DataFolder) -> Iterator[dict[str, str]]:
-    """Tags by which run monitoring knows whether this process still lives."""
-    sign = folder.locks_dir.absolute() / f"command-{uuid.uuid4()}"  # pids are of a container
+    """Yield the tags by which run monitoring knows whether this process still lives."""
+    sign = folder.locks_dir.absolute() / f"command-{uuid.uuid4()}"  # pids repeat in containers
     with liveness_lock(sign):
         yield {COMMAND_TAG: str(sign)}
 
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """An interrupt and the library's own errors, without what Dagster wraps around them."""
+    """Raise interrupts and the library's errors without what Dagster wraps around them."""
     try:
         with plain_interrupts():
             yield

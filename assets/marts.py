@@ -1,4 +1,4 @@
-"""Group `marts`: views for people, and the law that no row is lost."""
+"""Build the assets of group `marts`: views for people, and the law that no row is lost."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -15,7 +15,7 @@ FUNNEL = ["marts", "funnel"]
 
 
 def build_mart_assets(project: Project) -> Sequence[dg.AssetsDefinition]:
-    """The views over the tables, and the counts that must balance."""
+    """Build the views over the tables, and the funnel whose counts must balance."""
     return [_build_funnel(project), _build_views()]
 
 
@@ -36,7 +36,7 @@ def _build_funnel(project: Project) -> dg.AssetsDefinition:
         kinds={"sql", "duckdb"},
         owners=OWNERS,
         automation_condition=refresh_condition(),
-        freshness_policy=freshness,  # every run ends with it, of whatever shard
+        freshness_policy=freshness,  # a run of any shard ends with it
     )
     def funnel(duckdb: StoreResource) -> dg.MaterializeResult[None]:
         """One row is one stage of one shard: rows in = kept + rejected + duplicates + failed."""
@@ -49,7 +49,7 @@ def _build_views() -> dg.AssetsDefinition:
     views = {
         "lineage": (
             [["synthetic", "duplicates"]],
-            "One row is one record with the way back: personas, page, URL, licence, model call.",
+            "One row is one record with what it comes from: personas, page, URL, licence, call.",
         ),
         "cost": (
             [["llm", "calls"]],

@@ -1,4 +1,4 @@
-"""Group `personas`, from documents to candidates: ask, judge, embed."""
+"""Build the assets of group `personas` from documents to candidates: ask, judge, embed."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -19,7 +19,7 @@ from persona_pipeline.project import Project
 from persona_pipeline.stage_names import EMBEDDINGS, PERSONA_TO_PERSONA, TEXT_TO_PERSONA
 
 ASKING_VERSION = 1
-"""Of what the code versions of assets that ask a model hash."""
+"""Version of the way in which code versions of assets that ask a model are made."""
 
 
 DOCUMENTS_SQL: Final = """
@@ -78,7 +78,7 @@ def _extracted_asset(project: Project) -> dg.AssetsDefinition:
 
     @shard_asset(project, table, buys=True)
     def extracted(run: StageRun) -> Metadata:
-        """One row is one Text-to-Persona answer: who would read, write, like or dislike a page."""
+        """One row is one Text-to-Persona answer: who reads, writes, likes or dislikes a page."""
         documents = run.read(DOCUMENTS_SQL)
         gateway = run.gateway(TEXT_TO_PERSONA)
         return run.commit([text_to_persona(documents, plan, gateway, run.shard)])
@@ -95,7 +95,7 @@ def _related_asset(project: Project) -> dg.AssetsDefinition:
 
     @shard_asset(project, table, buys=True)
     def related(run: StageRun) -> Metadata:
-        """One row is one Persona-to-Persona answer: a person close to another, and how."""
+        """One row is one Persona-to-Persona answer: a person close to another; their relation."""
         personas = run.read(EXTRACTED_SQL)
         gateway = run.gateway(PERSONA_TO_PERSONA)
         return run.commit([persona_to_persona(personas, plan, gateway, run.shard)])

@@ -1,4 +1,4 @@
-"""What assets are given: the database, and the models."""
+"""Define the resources of assets: the database and the models."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +18,9 @@ from persona_pipeline.store.store import Store
 
 
 class StoreResource(DuckDBResource):
-    """dagster-duckdb's resource with our way to connect: it waits for the lock, and lets it go.
+    """dagster-duckdb's resource, whose connections wait for the file's lock and release it.
 
-    One for a run; when the run ends, however it ends, what it committed is published.
+    A run has one. When the run ends, whether it failed or not, its commits are published.
     """
 
     snapshot: str
@@ -29,7 +29,7 @@ class StoreResource(DuckDBResource):
 
     @property
     def store(self) -> Store:
-        """The library's store on the same files."""
+        """The library's store of the same files."""
         if self._store is None:
             paths = Path(self.database), Path(self.snapshot)
             self._store = Store(*paths, lock_timeout=self.lock_timeout)
@@ -43,26 +43,26 @@ class StoreResource(DuckDBResource):
 
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A read-write connection, closed whatever happens."""
+        """Yield a connection that can write. It is closed at the end, also after an error."""
         with self.store.connect() as connection:
             yield connection
 
 
 @dataclass
 class Models:
-    """The models of the settings, each opened when first used, and what may be spent on them.
+    """The models of the settings, each opened when first used, and the budget for them.
 
-    One for a process: gates keep what they learned, and a run's budget spans its stages.
+    A process has one. So rate limiters keep what they learned, and a budget spans a run's stages.
     """
 
     settings: Settings = field(repr=False)
 
     @cached_property
     def endpoints(self) -> Endpoints:
-        """How each chat model is asked."""
+        """The endpoints of the chat models."""
         return Endpoints(self.settings)
 
     @cached_property
     def budget(self) -> Budget:
-        """What this run may spend."""
+        """The budget of this run."""
         return Budget(*self.settings.caps())

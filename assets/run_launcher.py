@@ -1,4 +1,4 @@
-"""Dagster's own run launcher, which also tells run monitoring when a run's process is gone."""
+"""Extend Dagster's run launcher, so that run monitoring learns when a run's process is gone."""
 
 from pathlib import Path
 
@@ -12,29 +12,29 @@ from grpc import RpcError, StatusCode
 from persona_pipeline.locks import is_held
 
 COMMAND_TAG = "persona_pipeline/command"
-"""On a run of the command line: the file that its process keeps locked."""
+"""Tag of a run of the command line: the file that the run's process keeps locked."""
 AT_WORK = CheckRunHealthResult(WorkerStatus.RUNNING)
 GONE = CheckRunHealthResult(WorkerStatus.NOT_FOUND, "its code server is gone")
 
 
 class WatchingRunLauncher(dg.DefaultRunLauncher):
-    """Starts runs as child processes of the code server, and asks it for them.
+    """Start runs as child processes of the code server, and ask the server whether they live.
 
-    The default launcher cannot say how a run is, so one that was killed together with its code
-    server would count as running until its time is up.
+    The default launcher does not check a run's health. A run that was killed together with its
+    code server would count as running until its time is up.
     """
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """It does."""
+        """Whether the launcher can check a run: always."""
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Whether somebody still works on a run; in doubt, yes."""
+        """Tell whether a process still works on a run. In doubt, the answer is yes."""
         if sign := run.tags.get(COMMAND_TAG):
             return self._of_command(Path(sign))
         server = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call] # not annotated
-        if server is None:  # started by neither, or ended meanwhile
+        if server is None:  # started elsewhere, or ended meanwhile
             return AT_WORK
         try:
             answer = deserialize_value(server.get_current_runs(), GetCurrentRunsResult)
@@ -45,13 +45,13 @@ class WatchingRunLauncher(dg.DefaultRunLauncher):
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "its code server was started anew")
 
     def _of_command(self, sign: Path) -> CheckRunHealthResult:
-        """A file that is not there may be on another machine."""
+        """Check a run of the command line. A missing file may be on another machine."""
         if is_held(sign) or not sign.exists():
             return AT_WORK
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "its command was killed")
 
 
 def _is_gone(error: DagsterUserCodeUnreachableError) -> bool:
-    """Nobody listens; a busy server times out, and the proxy of 'dagster dev' knows no runs."""
+    """Tell whether no server listens. A busy server times out instead."""
     cause = error.__cause__
     return isinstance(cause, RpcError) and cause.code() == StatusCode.UNAVAILABLE

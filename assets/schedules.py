@@ -1,4 +1,4 @@
-"""Build the schedule that runs what is missing."""
+"""Build the schedule that runs shards with work left."""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,7 +18,15 @@ ACTIVE = [
 
 
 def build_schedule(project: Project, main_job: str, stages: Sequence[str]) -> dg.ScheduleDefinition:
-    """Run every shard whose work is not done; not those that stopped at a budget or a bad key."""
+    """Build the schedule `nightly`, which runs every shard that has work left.
+
+    Shards that stopped at a budget or a wrong key are left alone.
+
+    Args:
+        project: the data and the settings.
+        main_job: the name of the job to run.
+        stages: the names of the stages that every shard should have.
+    """
     settings = project.settings
 
     @dg.schedule(
@@ -52,11 +60,11 @@ def build_schedule(project: Project, main_job: str, stages: Sequence[str]) -> dg
         if not wanted:
             yield dg.SkipReason(f"nothing to run; {len(pending)} stopped shards left alone")
             return
-        add_shards(context.instance, store)  # in a new instance, none is a partition
+        add_shards(context.instance, store)  # a new instance has no partitions
         day = context.scheduled_execution_time.isoformat()
         for row in wanted:
             if _is_at_work(context.instance, row.shard):
-                context.log.info("shard %s has a run that is not at its end", row.shard)
+                context.log.info("shard %s has a run that has not ended", row.shard)
             else:
                 key, tags = f"{row.shard} {day}", {"persona_pipeline/why": row.why}
                 yield dg.RunRequest(run_key=key, partition_key=row.shard, tags=tags)
@@ -65,6 +73,6 @@ def build_schedule(project: Project, main_job: str, stages: Sequence[str]) -> dg
 
 
 def _is_at_work(instance: dg.DagsterInstance, shard: str) -> bool:
-    """Whether a run of the shard is queued or going on: a batch takes up to a day."""
+    """Tell whether a run of the shard is queued or going on. A batch takes up to a day."""
     mine = dg.RunsFilter(statuses=ACTIVE, tags={"dagster/partition": shard})
     return bool(instance.get_run_records(mine, limit=1))

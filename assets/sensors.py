@@ -1,4 +1,4 @@
-"""Build the sensors: watched places, finished batches, automation conditions."""
+"""Build the sensors for watched places, finished batches and automation conditions."""
 
 import time
 from collections.abc import Iterator
@@ -19,13 +19,22 @@ from persona_pipeline.project import Project
 JobDefinition = UnresolvedAssetJobDefinition
 INBOX_SENSOR = "inbox"
 TRY_AGAIN_AFTER = 3600
-"""Seconds after which a scan is requested again whose run failed, though nothing has changed."""
+"""Seconds after which a failed scan is requested again, though nothing has changed."""
 
 
 def build_inbox_sensor(
     project: Project, scanning: JobDefinition, running: JobDefinition
 ) -> dg.SensorDefinition:
-    """Request a scan when a watched place has changed, then a run of each new shard; each once."""
+    """Build the sensor `inbox`.
+
+    It requests a scan when a watched place has changed, and then a run of each new shard. It
+    requests each of them once.
+
+    Args:
+        project: the data and the settings.
+        scanning: the job that ingests changes.
+        running: the job that runs a shard.
+    """
     settings = project.settings
 
     @dg.sensor(
@@ -72,7 +81,7 @@ def build_inbox_sensor(
 
 
 def _hour() -> int:
-    """Part of a key: what failed is requested again in another hour."""
+    """Return the hour, as part of a key: what failed is requested again in another hour."""
     return int(time.time() // TRY_AGAIN_AFTER)
 
 
@@ -83,24 +92,27 @@ def _describe(seen: ScanResult) -> str:
 
 
 def build_automation_sensor() -> dg.AutomationConditionSensorDefinition:
-    """Evaluates the conditions; off until it is switched on in the UI."""
+    """Build the sensor that evaluates the automation conditions. It is off until switched on."""
     return dg.AutomationConditionSensorDefinition(
         "refresh",
         target=dg.AssetSelection.all(),
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Runs what buys nothing, after what it is made from has got other rows.",
+        description="Runs assets that buy nothing after the rows they are made from have changed.",
     )
 
 
 BATCH_SENSOR = "finished_batches"
 AGAIN_AFTER = 3600
-"""Seconds after which a run is requested again whose answers nobody took: it failed."""
+"""Seconds after which a run is requested again if its answers are still there: it failed."""
 INTERVAL = 60
 """Seconds between two polls of the providers."""
 
 
 def build_batch_sensor(project: Project, job: str) -> dg.SensorDefinition:
-    """Run the job for a shard when a batch of its requests is finished; on with `batch` only."""
+    """Build the sensor that runs the job for a shard when a batch of its requests is finished.
+
+    It is on with the setting `batch` only.
+    """
     settings = project.settings
 
     @dg.sensor(
@@ -110,7 +122,7 @@ def build_batch_sensor(project: Project, job: str) -> dg.SensorDefinition:
         default_status=(
             dg.DefaultSensorStatus.RUNNING if settings.batch else dg.DefaultSensorStatus.STOPPED
         ),
-        description="Fetches finished batches; a run of their shard then takes the answers.",
+        description="Fetches finished batches; a run of their shard then uses the answers.",
     )
     def finished_batches(
         context: dg.SensorEvaluationContext,

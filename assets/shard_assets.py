@@ -1,4 +1,4 @@
-"""Build assets that are partitioned by shard: what they all share, and what goes through shards."""
+"""Build assets that are partitioned by shard."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -14,13 +14,13 @@ from persona_pipeline.store.store import Store
 
 SHARDS = dg.DynamicPartitionsDefinition(name="shards")
 REGISTERED = dg.DataVersion("registered")
-"""Of the assets that register shards: a new shard is no news for those that are there."""
+"""Data version of the assets that register shards: a new shard makes no other shard stale."""
 OWNERS = ["team:data"]
 AT_ONCE = dg.BackfillPolicy.single_run()
-"""Of assets that buy nothing: 200 shards cost one start of a process (3 CPU-seconds), not 200."""
+"""Policy of assets that buy nothing: 200 shards cost one process start (3 CPU-seconds), not 200."""
 
 Work = Callable[[StageRun], Metadata]
-"""What an asset does for one shard; returns metadata for its page."""
+"""Function that does an asset's work on one shard and returns metadata for its page."""
 
 
 def asset_keys(names: Iterable[str]) -> list[dg.AssetKey]:
@@ -41,8 +41,8 @@ def shard_table(
     Args:
         name: `schema/table`, which is the asset key and the table.
         deps: the names of the tables that it is made from.
-        kinds: what makes it, beside DuckDB.
-        code_version: hash of prompt and settings, where a change of these is to be seen.
+        kinds: the tools that make it, beside DuckDB.
+        code_version: hash of prompt and settings, if Dagster shall show a change of these.
         description: what one row is; default: the docstring of the work.
     """
     [key] = asset_keys([name])
@@ -64,15 +64,15 @@ def shard_asset(
     buys: bool = False,
     refreshes: bool = True,
 ) -> Callable[[Work], dg.AssetsDefinition]:
-    """Make an asset of what is done for one shard.
+    """Return a decorator that makes an asset of the work on one shard.
 
     Args:
-        project: where the data is.
-        tables: what it writes, as `shard_table` describes it.
-        name: of the asset's step; default: the first table's.
-        buys: whether it asks models. No automation runs it then, and a backfill takes a few shards
-            a run, which share its budget.
-        refreshes: whether it is run again after what it is made from has got other rows.
+        project: the data and the settings.
+        tables: the tables that the asset writes, as `shard_table` describes them.
+        name: the name of the asset's step; default: that of the first table.
+        buys: whether the asset asks models. If so, no automation runs it, and a run of a backfill
+            has a few shards, which share its budget.
+        refreshes: whether the asset is run again after its input has got other rows.
     """
     policy = _few_at_once(project) if buys else AT_ONCE
     condition = refresh_condition() if refreshes and not buys else None
@@ -104,11 +104,11 @@ def shard_asset(
 
 
 def refresh_condition() -> dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey]:
-    """Request an asset that buys nothing once after what it is made from has got other rows.
+    """Build the condition that requests an asset once after its input has got other rows.
 
-    `since` asks once for each such change: a run that fails is not asked for again until something
-    changes again. A table that was written anew with the same rows keeps its data version, so
-    nothing after it runs. Assets that buy have no condition: no automation spends money.
+    `since` requests one run for each change. A run that fails is not requested again until
+    something else changes. A table that was rewritten with the same rows keeps its data version,
+    so no asset after it runs. Assets that buy have no condition: no automation spends money.
     """
     has_changed = dg.AutomationCondition.any_deps_match(
         dg.AutomationCondition.data_version_changed()

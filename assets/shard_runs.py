@@ -1,4 +1,4 @@
-"""How an asset goes through the shards of its run, and reports each table of each."""
+"""Run an asset's work on each shard of a run, and report each table of each shard."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -20,13 +20,20 @@ def run_shards(
     work: Callable[[StageRun], Metadata],
     resources: Resources,
 ) -> Results:
-    """Do `work` for each shard of the run; its metadata and that of each table is the shard's.
+    """Do `work` for each shard of the run, and report the shard's tables with their metadata.
 
-    A shard is committed when it is done, and reported even if a later one fails. Other shards that
-    got other rows are reported, too.
+    A shard is committed when it is done, and reported even if a later one fails. Other shards whose
+    rows have changed are reported, too.
+
+    Args:
+        context: Dagster's context of the asset.
+        folder: where locks, the journal and batches are.
+        tables: the tables that the work writes, as `schema.table`.
+        work: does the work on one shard, and returns metadata.
+        resources: the store and the models.
     """
     store = resources[0]
-    result: dict[str, dict[str, ShardOfTable]] = {}
+    done: dict[str, dict[str, ShardOfTable]] = {}
     touched = set[str]()
     try:
         for shard in context.partition_keys:
@@ -37,26 +44,26 @@ def run_shards(
                 metadata["lock_wait_seconds"] = round(run.store.waited_s - waited, 2)
                 for of_table in described.values():
                     of_table.metadata.update(metadata)
-                result[shard] = described
+                done[shard] = described
                 touched |= run.touched
     except BaseException:
-        _report_each(context, result)
+        _report_each(context, done)
         raise
-    yield from report(context, result)
-    others = sorted(touched - set(result))
+    yield from report(context, done)
+    others = sorted(touched - set(done))
     _report_each(context, _changed(context, store, tables, others))
 
 
 def report(
-    context: dg.AssetExecutionContext, result: Mapping[str, Mapping[str, ShardOfTable]]
+    context: dg.AssetExecutionContext, done: Mapping[str, Mapping[str, ShardOfTable]]
 ) -> Results:
-    """The materialization of every table (`schema.table`) of every shard, with its metadata.
+    """Yield the materialization of every table (`schema.table`) of every shard.
 
-    Dagster gives all partitions of a run one data version, so those of a run of several are
-    reported again, each with its own: else rewriting one of them with the same rows would make
-    everything after it stale.
+    Dagster gives all partitions of a run one data version. So the partitions of a run of several
+    shards are reported again, each with its own version. Otherwise, rewriting one of them with the
+    same rows would make everything after it stale.
     """
-    [tables, *others] = result.values()
+    [tables, *others] = done.values()
     for table, rows in tables.items():
         key = dg.AssetKey(table.split("."))
         if others:
@@ -65,13 +72,13 @@ def report(
             version = dg.DataVersion(rows.version)
             yield dg.MaterializeResult(asset_key=key, metadata=rows.metadata, data_version=version)
     if others:
-        _report_each(context, result)
+        _report_each(context, done)
 
 
 def _report_each(
-    context: dg.AssetExecutionContext, result: Mapping[str, Mapping[str, ShardOfTable]]
+    context: dg.AssetExecutionContext, done: Mapping[str, Mapping[str, ShardOfTable]]
 ) -> None:
-    for shard, tables in result.items():
+    for shard, tables in done.items():
         for table, rows in tables.items():
             context.log_event(
                 dg.AssetMaterialization(
@@ -86,13 +93,13 @@ def _report_each(
 def _changed(
     context: dg.AssetExecutionContext, store: Store, tables: Sequence[str], shards: Sequence[str]
 ) -> dict[str, dict[str, ShardOfTable]]:
-    """Those tables of the shards that Dagster knows with other rows than they have now."""
-    matches: dict[str, dict[str, ShardOfTable]] = {}
+    """Return the tables, by shard, whose rows differ from what Dagster last recorded."""
+    changed: dict[str, dict[str, ShardOfTable]] = {}
     for shard in shards:
         for table, rows in describe_shard(store, tables, shard).items():
             key = dg.AssetKey(table.split("."))
             last = context.instance.get_latest_data_version_record(key, partition_key=shard)
             event = last.asset_materialization if last else None
             if event and (event.tags or {}).get(DATA_VERSION) != rows.version:
-                matches.setdefault(shard, {})[table] = rows
-    return matches
+                changed.setdefault(shard, {})[table] = rows
+    return changed

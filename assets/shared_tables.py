@@ -1,4 +1,4 @@
-"""Tables that several stages write to: their assets report what is in them."""
+"""Build the assets of tables that several stages write to. They report what the tables hold."""
 
 import dagster as dg
 
@@ -10,25 +10,25 @@ from persona_pipeline.project import Project
 
 
 def build_shared_table_assets(project: Project) -> dg.AssetsDefinition:
-    """Build the reports on what was turned away and what was bought."""
+    """Build the asset that reports rejected rows, calls and stages."""
     synthetic = [["synthetic", domain] for domain in project.domains]
     asking = [["personas", "extracted"], ["personas", "related"]]
     tables_of_all = {
         ("personas", "rejected"): (
             [*asking, ["personas", "candidates"]],
-            "One row is one persona turned away: by a failed call, or by a quality rule.",
+            "One row is one persona rejected by a failed call or by a quality rule.",
         ),
         ("synthetic", "rejected"): (
             synthetic,
-            "One row is one record turned away: its domain, reason and raw answer.",
+            "One row is one rejected record: its domain, reason and raw answer.",
         ),
         ("llm", "calls"): (
             [*asking, *synthetic],
-            "One row is one paid answer: request, response, tokens, price; never bought again.",
+            "One row is one bought answer: request, response, tokens, price. It is bought once.",
         ),
         ("runs", "stages"): (
             [["personas", "hub"], *synthetic],
-            "One row is the last run of one stage on one shard: rows read and rows asked for.",
+            "One row is the last run of one stage on one shard: rows read and rows requested.",
         ),
     }
 
@@ -44,7 +44,7 @@ def build_shared_table_assets(project: Project) -> dg.AssetsDefinition:
                 kinds={"duckdb"},
                 owners=OWNERS,
                 automation_condition=refresh_condition(),
-                description=f"{description} Written by the stages before it, reported here.",
+                description=f"{description} The stages before it write it; this asset reports it.",
             )
             for key, (deps, description) in tables_of_all.items()
         ],

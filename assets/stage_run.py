@@ -1,4 +1,4 @@
-"""Work on one shard: open the store and journal, commit rows, and report what was bought."""
+"""Open the store and the journal for one shard, commit its rows, and report what was bought."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -28,7 +28,7 @@ from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
 
 Resources = tuple[Store, Models]
-"""What Dagster gives an asset."""
+"""The store and the models that Dagster gives an asset."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class StageRun:
     """Stages that have begun to buy."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
     touched: set[str] = field(default_factory=set)
-    """Shards whose rows were replaced: deduplication decides others again, too."""
+    """Shards whose rows were replaced. Deduplication may replace rows of other shards, too."""
 
     def read(self, sql: str, **parameters: object) -> pl.DataFrame:
-        """The result of a SELECT; the shard is there as `$shard` when the statement names it."""
+        """Return the rows of a SELECT. The parameter `$shard` is set if the statement names it."""
         if re.search(r"\$shard\b", sql):
             parameters["shard"] = self.shard
         return self.store.query(sql, parameters)
 
     def gateway(self, stage: str) -> Gateway:
-        """Return what answers the stage's requests: from the store, else from a model."""
+        """Return a gateway that answers the stage's requests from the store or from a model."""
         models = self.models
         self.asked.append(stage)
         check_prices(models.settings)
@@ -70,14 +70,14 @@ class StageRun:
         )
 
     def commit(self, rows: Sequence[StageRows]) -> Metadata:
-        """Write the rows and the calls bought for them; returns what was bought."""
+        """Write the rows and the calls bought for them; return what was bought."""
         self.touched.update(row.shard for row in rows)
-        went_on = [stop_of(self.shard, stage) for stage in self.asked]
-        self._replace([*rows, *went_on])
+        not_stopped = [stop_of(self.shard, stage) for stage in self.asked]
+        self._replace([*rows, *not_stopped])
         return _spending(self.totals.values())
 
     def stop(self, error: PipelineError) -> Metadata:
-        """Keep the calls and why the stage ended before its end; returns what was bought."""
+        """Write the calls, and why the stage stopped before its end; return what was bought."""
         self._replace([stop_of(self.shard, stage, error) for stage in self.asked])
         return _spending(self.totals.values())
 
@@ -92,10 +92,13 @@ class StageRun:
 def stage_run(
     folder: DataFolder, shard: str, run_id: str, resources: Resources
 ) -> Iterator[StageRun]:
-    """The store, up to date, and this process's journal; one process at a shard at a time.
+    """Open the migrated store and this process's journal, and lock the shard for this process.
 
-    A stage that cannot go on leaves its calls in the database, and no retry of Dagster's: they
-    would meet the same cap, or the same key.
+    A stage that stops writes its calls to the database. It allows no retry by Dagster, since a
+    retry would meet the same cap or the same key.
+
+    Raises:
+        Failure: the stage stopped at a budget, or no model can be used.
     """
     store, models = resources
     store.migrate()
@@ -109,7 +112,7 @@ def stage_run(
 
 
 def _spending(stages: Collection[StageUsage]) -> Metadata:
-    """What was bought, for the asset's page; a sum with an unknown price in it is unknown."""
+    """Return what was bought, for the asset's page. There is no cost if a price is unknown."""
     cost = known_sum(totals.cost_usd for totals in stages)
     seconds = sum(totals.seconds for totals in stages)
     asked = sum(totals.bought + totals.failed + totals.refused for totals in stages)

@@ -1,4 +1,4 @@
-"""Group `synthetic`: one asset per domain, made from its `domain.yaml`."""
+"""Build the assets of group `synthetic`: one per domain, from its `domain.yaml`."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from persona_pipeline.synthesis.records import read_personas, synthesize
 from persona_pipeline.synthesis.tables import add_domain_table, table_name
 
 RECORDS_VERSION = 1
-"""Of what the code versions below hash."""
+"""Version of the way in which the code versions below are made."""
 
 
 def build_synthetic_assets(project: Project) -> Sequence[dg.AssetsDefinition]:
@@ -72,9 +72,9 @@ def _duplicates_asset(project: Project, domains: Sequence[Domain]) -> dg.AssetsD
 
     @shard_asset(project, spec)
     def duplicates(run: StageRun) -> Metadata:
-        """One row is one record that says what a kept one says: in words, or by its signature.
+        """One row is one record that duplicates a kept one, by its words or by its signature.
 
-        The views `synthetic.records` and `marts.*` leave it out; its domain's table has it.
+        The views `synthetic.records` and `marts.*` leave it out. Its domain's table keeps it.
         """
         for domain in domains:
             add_domain_table(run.store, domain)

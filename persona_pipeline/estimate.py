@@ -1,8 +1,9 @@
-"""What a run will buy: a rehearsal on the real prompts, with made-up answers for what is missing.
+"""Estimate what a run will buy, by a rehearsal on the real prompts.
 
-Every stage runs as it would, up to the database. Answers that were bought are used, so a run with
-nothing left to buy is estimated at 0. For the others a made-up answer stands in, and its request is
-counted: the later stages, which ask about made-up personas, are near what they will be.
+Every stage runs as in a real run, but writes nothing to the database. Answers that were bought
+before are used, so a run with nothing left to buy is estimated at 0. A made-up answer replaces each
+missing one, and its request is counted. The later stages ask about made-up personas, so their
+counts are close to the real ones, not equal.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,14 +33,14 @@ from persona_pipeline.stage_names import EMBEDDINGS, PERSONA_TO_PERSONA, TEXT_TO
 from persona_pipeline.synthesis.records import SynthesisPlan, read_personas, synthesize
 
 REHEARSED = 2000
-"""Documents above which every second, third, ... shard is rehearsed: whole ones, spread over all,
-since they are bought in their order. Some 10 s of work."""
+"""Most documents that are rehearsed, which takes about 10 s. Of more, every second, third, ...
+shard is rehearsed whole: shards are bought in their order, so the sample is spread over all."""
 BYTES_PER_TOKEN = 4
-"""English text; the rule of thumb of OpenAI's tokenizer guide."""
+"""Bytes of English text per token: the rule of thumb of OpenAI's tokenizer guide."""
 USUAL_SLOTS = 32
-"""Calls in flight that most servers take: where the rate limiter starts, too."""
+"""Calls in flight that most servers accept. The rate limiter starts there, too."""
 UNKNOWN_LENGTH = 0.4
-"""Share of the allowed answer that is used, where no earlier answer says."""
+"""Share of the allowed answer's tokens that is used, if no earlier answer shows it."""
 
 RANKED = {
     "persona_id": pl.String(),
@@ -80,7 +81,18 @@ order by persona_id
 
 @dataclass(slots=True)
 class StageEstimate:
-    """What one stage will buy from one model. `seconds`, `usd`: None when unknown."""
+    """What one stage will buy from one model.
+
+    Attributes:
+        stage: the name of the stage.
+        model: the name of the model.
+        reused: number of answers that were bought before.
+        calls: number of answers to buy.
+        tokens_in: tokens of the requests to send.
+        tokens_out: tokens of the answers to buy.
+        usd: price in USD; None: a price is unknown.
+        seconds: time that the calls take; None: unknown.
+    """
 
     stage: str
     model: str
@@ -94,34 +106,51 @@ class StageEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run will buy, by stage. `share`: of the documents, those in rehearsed shards."""
+    """What a run will buy.
+
+    Attributes:
+        stages: one estimate per stage, in the order of the run.
+        share: share of the documents that are in rehearsed shards, from 0 to 1.
+    """
 
     stages: list[StageEstimate]
     share: float
 
     @property
     def calls(self) -> int:
-        """In all stages."""
+        """Number of answers to buy in all stages."""
         return sum(stage.calls for stage in self.stages)
 
     @property
     def tokens(self) -> int:
-        """In and out, in all stages."""
+        """Tokens of requests and answers in all stages."""
         return sum(stage.tokens_in + stage.tokens_out for stage in self.stages)
 
     @property
     def usd(self) -> float | None:
-        """None: a price is unknown."""
+        """Price of all stages in USD; None: a price is unknown."""
         return known_sum(stage.usd for stage in self.stages)
 
     @property
     def seconds(self) -> float | None:
-        """None: nobody knows yet how fast the model is."""
+        """Time of all calls in seconds; None: a model's speed is not known yet."""
         return known_sum(stage.seconds for stage in self.stages)
 
 
 def estimate_run(project: Project, shards: Sequence[str]) -> Estimate:
-    """Rehearse the run over registered shards, in order."""
+    """Estimate what a run over registered shards will buy. No model is asked.
+
+    Args:
+        project: the data and the settings of the run.
+        shards: the names of registered shards, in the order of the run.
+
+    Returns:
+        The calls, tokens, USD and seconds of each stage. With more than 2,000 documents, they are
+        scaled up from a sample of the shards.
+
+    Raises:
+        KeyError: a shard is not registered.
+    """
     listed = project.store.query(STAGED_FILES_SQL, {"shards": shards})
     files = {shard: (name, rows) for shard, name, rows in listed.iter_rows()}
     folder = project.settings.staging_dir
@@ -130,7 +159,12 @@ def estimate_run(project: Project, shards: Sequence[str]) -> Estimate:
 
 
 def estimate_staged(project: Project, staged: Sequence[tuple[str, Path, int]]) -> Estimate:
-    """Rehearse the run over these shards (name, file, rows), in order."""
+    """Estimate what a run over staged shards will buy.
+
+    Args:
+        project: the data and the settings of the run.
+        staged: the name, Parquet file and number of rows of each shard, in the order of the run.
+    """
     total = sum(rows for _, _, rows in staged)
     chosen = staged[:: max(1, total // REHEARSED)]
     share = sum(rows for _, _, rows in chosen) / total if total else 1.0
@@ -144,19 +178,19 @@ def estimate_staged(project: Project, staged: Sequence[tuple[str, Path, int]]) -
 
 @dataclass
 class _Rehearsal:
-    """Stands where the gateway stands: knows what was bought, makes up the rest."""
+    """Answer requests in the gateway's place: with what was bought, or with made-up answers."""
 
     project: Project
     journal: Journal
     share: float
-    """Of the documents, those in rehearsed shards."""
+    """Share of the documents that are in rehearsed shards."""
     stages: dict[str, StageEstimate] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     is_made_up: bool = False
     past: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     def run(self, staged: Mapping[str, Path]) -> None:
-        """Rehearse whole shards in their order: duplicates are those of an earlier one."""
+        """Rehearse whole shards in their order, since a duplicate has its keeper before it."""
         self.past = self._past()
         everyone = pl.DataFrame(schema=RANKED)
         hubs: dict[str, pl.DataFrame] = {}
@@ -171,7 +205,7 @@ class _Rehearsal:
     def answers(
         self, requests: Iterable[ChatRequest], *, shard: str, stage: str
     ) -> dict[str, Answer]:
-        """As the gateway's; what is missing is counted and made up."""
+        """Return an answer per call key, as the gateway does; count and make up missing ones."""
         del shard, stage
         wanted = {request.call_key: request for request in requests}
         known = self.project.store.answers(list(wanted)) | self.journal.index.find_all(wanted)
@@ -184,11 +218,11 @@ class _Rehearsal:
     def _rehearse(
         self, shard: str, number: int, documents: pl.DataFrame, everyone: pl.DataFrame
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """The shard's hub, and all candidates so far."""
+        """Return the shard's hub, and the candidates of all shards so far."""
         asking = self.project.persona_plan(TEXT_TO_PERSONA)
         relating = self.project.persona_plan(PERSONA_TO_PERSONA)
         extracted = text_to_persona(documents, asking, self, shard).tables["personas.extracted"]
-        if self.is_made_up:  # in words that no language has
+        if self.is_made_up:  # no language has the words of made-up answers
             relating = replace(relating, language=None)
         related = persona_to_persona(extracted, relating, self, shard).tables["personas.related"]
         judged = apply_quality_rules(extracted, related, relating, shard)
@@ -202,7 +236,10 @@ class _Rehearsal:
     def _offered(
         self, plan: SynthesisPlan, hubs: Mapping[str, pl.DataFrame]
     ) -> Mapping[str, pl.DataFrame]:
-        """By shard, the rehearsed hub, or what a selection holds of it or may come to hold."""
+        """Return the personas that a domain may draw from, by shard.
+
+        They are the rehearsed hub, or the part of it that a selection holds or may come to hold.
+        """
         if plan.selection is None:
             return hubs
         if selected_count(self.project.store, plan.selection):
@@ -211,7 +248,7 @@ class _Rehearsal:
         if count is None:
             return hubs
         ids = sorted(name for hub in hubs.values() for name in hub["persona_id"])
-        chosen = ids[: round(count * self.share)]  # ids are hashes: people from everywhere
+        chosen = ids[: round(count * self.share)]  # ids are hashes, so this samples all shards
         return {s: hub.filter(pl.col("persona_id").is_in(chosen)) for s, hub in hubs.items()}
 
     def _duplicates(self, everyone: pl.DataFrame) -> pl.DataFrame:
@@ -262,7 +299,7 @@ class _Rehearsal:
         row.seconds = known_sum([row.seconds, seconds])
 
     def _past(self) -> dict[tuple[str, str], tuple[float, float]]:
-        """Mean tokens out and seconds of the answers so far, by stage and model."""
+        """Return the mean tokens and seconds of the answers so far, by stage and model."""
         rows = self.project.store.query(USUAL_ANSWER_SQL).iter_rows()
         return {(stage, model): (tokens, seconds) for stage, model, tokens, seconds in rows}
 
@@ -272,7 +309,7 @@ def _made_up(request: ChatRequest) -> Answer:
 
 
 def _at_once(model: str, settings: Settings) -> int:
-    """Calls in flight: the embedded model has two slots; a server is known when it was asked."""
+    """Return how many calls are in flight; a server's real limit is known only from asking it."""
     return SLOTS if model.startswith("embedded/") else min(settings.max_concurrency, USUAL_SLOTS)
 
 

@@ -1,4 +1,4 @@
-"""From a model's name in the settings to what answers, how fast it is asked, and its price."""
+"""Turn a model's name in the settings into a client, a rate limiter and a price."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,14 +33,16 @@ EMBEDDED = "embedded/"
 EMBEDDED_CHAT = ("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b")
 MINILM = "minilm-l6-int8"
 FAKE_SECONDS = {"fake/demo": 0.0, "fake/slow": 0.05}
-"""The fake models, with the seconds an answer takes."""
+"""Seconds that an answer of each fake model takes."""
 
 
 @dataclass
 class Endpoints:
-    """Open the endpoints of the settings, each when its model is first asked, and keep them.
+    """Open the endpoint of each chat model when the model is first asked, and keep it.
 
-    `shard`: what is being bought for; noted with the batches that are submitted.
+    Attributes:
+        settings: name the models, their addresses and their limits.
+        shard: the shard that answers are bought for. Submitted batches are stored with it.
     """
 
     settings: Settings = field(repr=False)
@@ -48,7 +50,7 @@ class Endpoints:
     _endpoints: dict[str, ModelEndpoint] = field(default_factory=dict, repr=False)
 
     def __call__(self, model: str) -> ModelEndpoint:
-        """How a chat model is asked."""
+        """Return the endpoint of a chat model."""
         if model not in self._endpoints:
             self._endpoints[model] = self._open(model)
         return self._endpoints[model]
@@ -61,7 +63,12 @@ class Endpoints:
 
 @contextmanager
 def open_gateway(settings: Settings, store: AnswerStore) -> Iterator[Gateway]:
-    """Open a gateway with the settings' models, journal and budget, for use without Dagster."""
+    """Open a gateway with the settings' models, journal and budget, for use without Dagster.
+
+    Args:
+        settings: name the models, the journal's folder and the caps.
+        store: where the answers are that were bought before.
+    """
     with Journal(settings.journal_dir) as journal:
         yield Gateway(
             endpoints=Endpoints(settings),
@@ -73,17 +80,23 @@ def open_gateway(settings: Settings, store: AnswerStore) -> Iterator[Gateway]:
 
 
 def open_endpoint(settings: Settings, model: str, report: Report | None = None) -> ModelEndpoint:
-    """How a chat model is asked under these settings, and at what price.
+    """Open the endpoint of a chat model: its client, rate limiter and price.
+
+    Args:
+        settings: give address, key, limits and prices.
+        model: the name of the model.
+        report: called with the progress of a download.
 
     Raises:
-        ModelError, ArtifactError: with what to do.
+        ModelError: the model cannot be used, or a cap in USD needs a price that nobody knows.
+        ArtifactError: an embedded model cannot be fetched.
     """
     price = known_price(settings, model)
     return _endpoint(settings, model, price, open_chat_client(settings, model, report))
 
 
 def is_batched(settings: Settings, model: str) -> bool:
-    """Whether a run buys the answers of this chat model in its provider's batches."""
+    """Tell whether a run buys this chat model's answers through the provider's batch API."""
     is_chat_model = model != settings.embedding_model
     return settings.batch and is_chat_model and not runs_here(model)
 
@@ -91,10 +104,15 @@ def is_batched(settings: Settings, model: str) -> bool:
 def open_batch_endpoint(
     settings: Settings, model: str, *, shard: Callable[[], str] = str
 ) -> ModelEndpoint:
-    """How a chat model is asked in batches, and at what price; `shard`: for whom.
+    """Open the endpoint of a chat model that is asked in batches, at the price of batches.
+
+    Args:
+        settings: give address, key, the batches' folder, size and seconds between polls.
+        model: the name of the model.
+        shard: returns the shard that answers are bought for now.
 
     Raises:
-        ModelError: its provider has no batches, or nobody knows the price.
+        ModelError: the provider has no batch API, or a cap in USD needs a price that nobody knows.
     """
     check_batches(model)
     price = known_price(settings, model)
@@ -119,10 +137,10 @@ def open_batch_api(settings: Settings, model: str) -> BatchApi:
 
 
 def check_prices(settings: Settings) -> None:
-    """Before anything is bought: that every model that may be asked has a price, if one is needed.
+    """Check that every model that may be asked has a price, if a cap in USD needs one.
 
     Raises:
-        ModelError: names the model without one.
+        ModelError: a model has no known price; the message names it.
     """
     vectors = {settings.embedding_model} if settings.needs_vectors else set[str]()
     for model in sorted(settings.chat_models | vectors):
@@ -130,10 +148,10 @@ def check_prices(settings: Settings) -> None:
 
 
 def known_price(settings: Settings, model: str) -> Price | None:
-    """The model's price; None when nobody knows it and that is no matter.
+    """Return the model's price; None when nobody knows it and no cap needs it.
 
     Raises:
-        ModelError: a cap in USD needs one.
+        ModelError: a cap in USD needs a price that nobody knows.
     """
     price = price_of(model, settings.prices)
     if price is None and settings.caps_usd and not settings.allow_unknown_price:
@@ -161,12 +179,18 @@ def _endpoint(
 
 
 def open_chat_client(settings: Settings, name: str, report: Report | None = None) -> ChatClient:
-    """The client of a chat model; fetches an embedded model that is not in the cache.
+    """Open the client of a chat model. An embedded model that is not in the cache is fetched.
 
-    Address and key go to models of the same provider as `settings.model` only.
+    Only models of the same provider as `settings.model` get the address and the key.
+
+    Args:
+        settings: give address, key, limits and the seconds to wait for an answer.
+        name: the name of the model.
+        report: called with the progress of a download.
 
     Raises:
-        ModelError, ArtifactError: with what to do.
+        ModelError: there is no such model.
+        ArtifactError: an embedded model cannot be fetched.
     """
     if name in FAKE_SECONDS:
         return FakeChatClient(demonstrate, seconds=FAKE_SECONDS[name])
@@ -187,7 +211,18 @@ def open_chat_client(settings: Settings, name: str, report: Report | None = None
 def open_embedder(
     settings: Settings, gateway: Gateway, shard: str, report: Report | None = None
 ) -> Embedder:
-    """Open the embedder of the settings. A provider's vectors are bought through `gateway`."""
+    """Open the embedder of the settings.
+
+    Args:
+        settings: name the embedding model.
+        gateway: buys the vectors of a provider's model.
+        shard: the shard that vectors are bought for.
+        report: called with the progress of a download.
+
+    Raises:
+        ModelError: there is no such embedded model, or a cap in USD needs an unknown price.
+        ArtifactError: the embedded model cannot be fetched.
+    """
     name = settings.embedding_model
     if name.startswith("fake/"):
         return FakeEmbedder(name)
@@ -203,13 +238,13 @@ def open_embedder(
 
 
 def open_embedding_client(settings: Settings) -> EmbeddingClient:
-    """The client of a provider's embedding model."""
+    """Open the client of a provider's embedding model."""
     api_base, api_key = endpoint_of(settings, settings.embedding_model)
     return EmbeddingClient(api_base=api_base, api_key=api_key, timeout=settings.request_timeout)
 
 
 def endpoint_of(settings: Settings, name: str) -> tuple[str | None, str | None]:
-    """Address and key, for a model of the provider that they are of."""
+    """Return address and key for a model; both are None for another provider's model."""
     if name.partition("/")[0] != settings.model.partition("/")[0]:
         return None, None
     key = settings.api_key
@@ -217,7 +252,12 @@ def endpoint_of(settings: Settings, name: str) -> tuple[str | None, str | None]:
 
 
 def embedded_path(name: str, report: Report | None = None) -> Path:
-    """The GGUF file of `embedded/<known name>` or `embedded/<path of a GGUF file>`."""
+    """Return the GGUF file of `embedded/<known name>` or `embedded/<path of a GGUF file>`.
+
+    Raises:
+        ModelError: the name is neither.
+        ArtifactError: a known model cannot be fetched.
+    """
     rest = name.removeprefix(EMBEDDED)
     if rest in EMBEDDED_CHAT:
         return fetch(rest, report)
@@ -228,7 +268,7 @@ def embedded_path(name: str, report: Report | None = None) -> Path:
 
 
 def prefetch(settings: Settings) -> None:
-    """Fetch what the settings need, with progress in megabytes, before anything else starts."""
+    """Fetch the packaged files that the settings need, and report progress in megabytes."""
     for name in needed_artifacts(settings):
         if not is_cached(name):
             megabytes = ARTIFACTS[name].size // 1_000_000 + 1
@@ -238,7 +278,7 @@ def prefetch(settings: Settings) -> None:
 
 
 def needed_artifacts(settings: Settings) -> list[str]:
-    """The packaged files that a run with these settings uses."""
+    """Return the names of the packaged files that a run with these settings uses."""
     embedded = (name for name in settings.chat_models if name.startswith(EMBEDDED))
     needed = sorted({name.removeprefix(EMBEDDED) for name in embedded} & set(EMBEDDED_CHAT))
     if settings.needs_vectors and settings.embedding_model == f"{EMBEDDED}{MINILM}":

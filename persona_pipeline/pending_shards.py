@@ -24,9 +24,9 @@ class PendingShard:
 
     shard: str
     why: str
-    """Why it is not done, in words."""
+    """Why the shard is not done, in words."""
     stopped_stage: str | None
-    """The stage that stopped at a budget or a wrong key; None: none did."""
+    """The stage that stopped at a budget or a wrong key; None: no stage stopped."""
     stopped_reason: str | None
     """`budget` or `model`; None: no stage stopped."""
 

@@ -1,8 +1,8 @@
-"""One project: its settings, its data, and what they ask of each room.
+"""Open a project: its settings, its data, and what each package takes from them.
 
-The command line, Dagster and notebooks open one and hand out its parts; no room reads settings.
-What a command does not use is not imported: all rooms take 1.2 CPU-seconds, a query on the
-snapshot 0.5.
+The command line, Dagster and notebooks open a project and hand out its parts. No package below
+reads settings. A command imports only what it uses: importing every package takes 1.2 CPU-seconds,
+a query on the snapshot 0.5.
 """
 
 import logging
@@ -33,13 +33,17 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Project:
-    """A data directory and the settings that hold for it. Each part is made when first used."""
+    """A data directory and its settings. Each part is made when it is first used.
+
+    Attributes:
+        settings: every setting, as `load_settings` reads them.
+    """
 
     settings: Settings = field(repr=False)
 
     @cached_property
     def database(self) -> "Store":
-        """The database file as it is: neither created nor migrated."""
+        """The database as it is. It is neither created nor migrated."""
         from persona_pipeline.store.store import Store  # noqa: PLC0415
 
         settings = self.settings
@@ -50,7 +54,7 @@ class Project:
         """The database, migrated, with the answers that interrupted runs left in the journal.
 
         Raises:
-            StoreError: the file was written by a newer program, or another process holds it.
+            StoreError: a newer program wrote the file, or another process holds it.
         """
         from persona_pipeline.llm.gateway.journal import Journal  # noqa: PLC0415
 
@@ -65,7 +69,7 @@ class Project:
 
     @cached_property
     def published(self) -> "Store":
-        """The snapshot alone, to be read. No run holds it."""
+        """The published snapshot, to read from. No run holds it."""
         from persona_pipeline.store.store import Store  # noqa: PLC0415
 
         return Store(self.settings.snapshot, self.settings.snapshot)
@@ -75,13 +79,13 @@ class Project:
         """The chosen domains by name, with the options that the settings allow.
 
         Raises:
-            SettingsError: a setting names a domain, stage or selection that there is not.
+            SettingsError: a setting names an unknown domain, stage or selection.
         """
         return self.settings.load_domains()
 
     @property
     def corpus_options(self) -> "CorpusOptions":
-        """How texts are read."""
+        """The fields and the limits that texts are read with."""
         from persona_pipeline.corpus.options import CorpusOptions  # noqa: PLC0415
 
         settings = self.settings
@@ -94,7 +98,7 @@ class Project:
 
     @property
     def source_plan(self) -> "SourcePlan":
-        """What is read of the configured source."""
+        """The configured source, how much of it is read, and the size of its shards."""
         from persona_pipeline.corpus.registration import SourcePlan  # noqa: PLC0415
         from persona_pipeline.llm.requests import runs_here  # noqa: PLC0415
 
@@ -109,7 +113,7 @@ class Project:
 
     @cached_property
     def dedup_plan(self) -> "DedupPlan":
-        """How personas are deduplicated."""
+        """The thresholds, method, vectors and resources that personas are deduplicated with."""
         from persona_pipeline.dedup.resources import Resources  # noqa: PLC0415
         from persona_pipeline.dedup.rules import Comparison, Thresholds  # noqa: PLC0415
         from persona_pipeline.dedup.words.set_cache import SetCache  # noqa: PLC0415
@@ -131,7 +135,11 @@ class Project:
         )
 
     def persona_plan(self, stage: str) -> "PersonaPlan":
-        """What a persona stage asks of its model."""
+        """Return what a persona stage asks its model for.
+
+        Args:
+            stage: `text_to_persona` or `persona_to_persona`.
+        """
         from persona_pipeline.personas.plan import PersonaPlan  # noqa: PLC0415
 
         settings = self.settings
@@ -146,7 +154,11 @@ class Project:
         )
 
     def synthesis_plan(self, domain: "Domain") -> "SynthesisPlan":
-        """What a domain asks of its model."""
+        """Return what a domain asks its model for.
+
+        Args:
+            domain: one of `domains`.
+        """
         from persona_pipeline.synthesis.records import SynthesisPlan  # noqa: PLC0415
         from persona_pipeline.synthesis.tables import table_name  # noqa: PLC0415
 
@@ -159,11 +171,14 @@ class Project:
         )
 
     def query(self, sql: str, **parameters: object) -> "pl.DataFrame":
-        """Return the rows of one SELECT on the newest snapshot. It blocks no run.
+        """Return the rows of one SELECT on the newest snapshot. No run is blocked.
 
         Args:
             sql: for example `from marts.funnel`, or `from personas.hub where shard = $shard`.
-            parameters: the values of its `$names`.
+            parameters: the values of the statement's `$names`.
+
+        Returns:
+            A polars frame with the columns of the statement.
 
         Raises:
             PipelineError: nothing has been run yet.
@@ -176,10 +191,13 @@ class Project:
 
     @contextmanager
     def open_gateway(self) -> Iterator["Gateway"]:
-        """Open what answers requests: from this project's data, else from its models.
+        """Open a gateway, which answers requests from the stored answers or from the models.
 
-        Every answer that is bought goes into the journal at once, and is never bought again. The
-        caps of the settings hold for as long as it is open.
+        Every answer that is bought goes into the journal at once and is never bought again. The
+        caps of the settings hold from opening to closing the gateway.
+
+        Yields:
+            The gateway.
 
         Raises:
             ModelError: a model cannot be used, or has no known price under a cap in USD.
@@ -191,14 +209,14 @@ class Project:
             yield gateway
 
     def unmade_selections(self) -> list[str]:
-        """The selections that the chosen domains draw from and that hold nobody, sorted."""
+        """Return the selections that chosen domains draw from and that hold no persona, sorted."""
         from persona_pipeline.hub.selection import selected_count  # noqa: PLC0415
 
         drawn = self.settings.drawn_selections()
         return sorted(name for name in drawn if not selected_count(self.store, name))
 
     def newest_snapshot(self) -> Path:
-        """Return where the snapshot is; publish first what a killed run left unpublished.
+        """Return the path of the snapshot. What a killed run left unpublished is published first.
 
         Raises:
             PipelineError: nothing has been run yet.
@@ -207,7 +225,7 @@ class Project:
         if settings.database.is_file():
             try:
                 self._publish_at_once()
-            except StoreError as error:  # a run is writing, and publishes itself
+            except StoreError as error:  # a run is writing, and will publish at its end
                 LOG.info("%s", error)
         if not settings.snapshot.is_file():
             msg = f"there is no {settings.snapshot} yet: run 'persona-pipeline run' first"
@@ -226,10 +244,10 @@ class Project:
         Store(settings.database, settings.snapshot, lock_timeout=0).publish()
 
     def require_database(self) -> None:
-        """Refuse to go on where nothing has been run yet.
+        """Check that the database exists.
 
         Raises:
-            PipelineError: says what to do.
+            PipelineError: nothing has been run yet; the message says what to do.
         """
         if not self.settings.database.is_file():
             msg = f"there is no {self.settings.database} yet: run 'persona-pipeline run' first"
@@ -237,11 +255,16 @@ class Project:
 
 
 def open_project(**settings: Any) -> Project:  # noqa: ANN401 - any setting
-    """Open the project of these settings; the others are read as `load_settings` reads them.
+    """Open a project. Nothing is written before one of its parts is used.
 
-    Nothing is written before a part of it is used.
+    Args:
+        settings: any settings by name, such as `data_dir="data"`. They win over the environment
+            and the file, where `load_settings` reads the other settings.
+
+    Returns:
+        The project.
 
     Raises:
-        SettingsError: names the setting, what is wrong with it, and the choices.
+        SettingsError: a setting is unknown or wrong; the message names it and its choices.
     """
     return Project(load_settings(**settings))

@@ -1,1 +1,1 @@
-"""What an asset shows in the catalog: counts, columns, lineage, plots."""
+"""Build what an asset shows in the catalog: counts, columns, lineage, plots."""

@@ -1,4 +1,4 @@
-"""What Dagster shows of a table's columns: types and descriptions, and what they are made from."""
+"""Describe a table's columns for Dagster: their types, descriptions and sources."""
 
 import logging
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from persona_pipeline.sql import read_sql, sql_names
 
 LOG = logging.getLogger(__name__)
 MADE_BY_SQL = ("personas/hub", *sql_names("marts"))
-"""Tables and views whose rows are those of the SQL file of the same name."""
+"""Tables and views that the SQL file of the same name makes."""
 COLUMNS = (
     "select schema_name, table_name, column_name, data_type, comment from duckdb_columns() "
     "where database_name = current_database() and not internal order by column_index"
@@ -23,7 +23,7 @@ VIEWS = (
 
 
 def describe_columns(connection: duckdb.DuckDBPyConnection, table: str) -> Mapping[str, Any]:
-    """What the metadata of a materialized table says of its columns."""
+    """Return the column metadata of a materialized table."""
     lineage = column_lineage(connection, table)
     return {
         "dagster/column_schema": column_schema(connection, table),
@@ -32,7 +32,7 @@ def describe_columns(connection: duckdb.DuckDBPyConnection, table: str) -> Mappi
 
 
 def column_schema(connection: duckdb.DuckDBPyConnection, table: str) -> dg.TableSchema:
-    """Types and descriptions of the columns of a table or view."""
+    """Return the types and descriptions of the columns of a table or view."""
     return dg.TableSchema(
         [
             dg.TableColumn(column, kind, description=comment)
@@ -45,28 +45,31 @@ def column_schema(connection: duckdb.DuckDBPyConnection, table: str) -> dg.Table
 def column_lineage(
     connection: duckdb.DuckDBPyConnection, table: str
 ) -> dg.TableColumnLineage | None:
-    """The columns of other assets that each column's values come from.
+    """Return the columns of other assets that each column's values come from.
 
-    None: no SQL file makes the table. A column without any is a constant, or counts rows. What rows
-    are joined or left out by is not in it, only what stands in a column's own expression.
+    Only the columns in a column's own expression count, not those of joins and filters. A column
+    without sources is a constant or counts rows.
+
+    Returns:
+        The lineage; None if no SQL file makes the table, or sqlglot cannot read it.
     """
     name = table.replace(".", "/")
     if name not in MADE_BY_SQL:
         return None
     from assets.metadata.column_lineage import trace  # noqa: PLC0415 - sqlglot takes 0.4 CPU-seconds, for few tables
 
-    matches = trace(
+    sources = trace(
         read_sql(name),
         tuple(connection.sql(COLUMNS).fetchall()),
         tuple(connection.sql(VIEWS).fetchall()),
         MADE_BY_SQL,
     )
-    if matches is None:
+    if sources is None:
         LOG.warning("the columns of %s cannot be traced", table)
         return None
     return dg.TableColumnLineage(
         {
             column: [dg.TableColumnDep(source.split("."), name) for source, name in sorted(origins)]
-            for column, origins in matches.items()
+            for column, origins in sources.items()
         }
     )

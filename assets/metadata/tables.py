@@ -1,4 +1,4 @@
-"""What a table's asset shows: counts, columns, reasons, a sample, and where to query it."""
+"""Build the metadata of a table: counts, columns, reasons, a sample, and where to query it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,28 +13,28 @@ from persona_pipeline.store.store import Store
 
 SAMPLE_ROWS = 5
 CELL = 160
-"""Characters of a cell shown in a sample."""
+"""Most characters of a cell in a sample."""
 
 Metadata = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ShardOfTable:
-    """What is said of a shard's rows, and what changes when they do."""
+    """The metadata of a shard's rows, and a version that changes when the rows do."""
 
     metadata: Metadata
     version: str
 
 
 def describe_table(store: Store, table: str) -> Metadata:
-    """The metadata of a whole table or view."""
+    """Return the metadata of a whole table or view."""
     with store.connect(read_only=True) as connection:
         metadata = _describe(connection, table, None)
     return {**metadata, "snapshot": dg.MetadataValue.path(str(store.snapshot))}
 
 
 def describe_shard(store: Store, tables: Sequence[str], shard: str) -> dict[str, ShardOfTable]:
-    """The metadata and the data version of the shard's rows in each of the tables."""
+    """Return the metadata and the data version of the shard's rows in each of the tables."""
     snapshot = {"snapshot": dg.MetadataValue.path(str(store.snapshot))}
     with store.connect(read_only=True) as connection:
         return {
@@ -68,7 +68,7 @@ def _describe(connection: duckdb.DuckDBPyConnection, table: str, shard: str | No
 
 
 def _version(connection: duckdb.DuckDBPyConnection, table: str, shard: str) -> str:
-    """The same for the same rows, whoever wrote them, when, and in which order."""
+    """Return a version that depends on the rows only, not on their run, time or order."""
     rows = f"select * exclude (run_id, created_at) from {table} where shard = $shard"
     query = f"select count(*), sum(hash(content)::hugeint) from ({rows}) as content"
     [(count, total)] = connection.execute(query, {"shard": shard}).fetchall()
@@ -76,12 +76,12 @@ def _version(connection: duckdb.DuckDBPyConnection, table: str, shard: str) -> s
 
 
 def result(key: Sequence[str], metadata: Metadata) -> dg.MaterializeResult[None]:
-    """The materialization of one table."""
+    """Build the materialization of one table."""
     return dg.MaterializeResult(asset_key=dg.AssetKey(key), metadata=metadata)
 
 
 def as_markdown(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    """The rows as a table, without what names the run."""
+    """Return the rows as a Markdown table, without embeddings, run and time."""
     if rows.is_empty():
         return dg.MetadataValue.md("no rows")
     shown = [name for name in rows.columns if name not in {"run_id", "created_at", "embedding"}]
@@ -103,7 +103,7 @@ def _reasons(rejected: pl.DataFrame) -> dg.MarkdownMetadataValue:
 
 
 def count_reasons(rejected: pl.DataFrame) -> Sequence[tuple[str, int]]:
-    """How many rows per reason, the most frequent first."""
+    """Count the rows per reason, the most frequent reason first."""
     if rejected.is_empty():
         return []
     counts = rejected.group_by("reason").len().sort(["len", "reason"], descending=[True, False])

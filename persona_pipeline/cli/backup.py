@@ -1,4 +1,4 @@
-"""Backing up the data directory, and restoring it."""
+"""Back up the data directory, and restore it."""
 
 from pathlib import Path
 
@@ -12,14 +12,18 @@ from persona_pipeline.store.backup import Backup, back_up, restore
 @click.argument("path", type=click.Path(path_type=Path))
 @data_dir_option
 def backup_data(path: Path, data_dir: str | None) -> None:
-    """Write database, journal and staged shards to PATH (.tar or .tar.gz). Blocks no run."""
+    """Write database, journal and staged shards to PATH (.tar or .tar.gz). No run is blocked."""
     project = project_from({"data_dir": data_dir})
     _print_backup("written", back_up(project.settings, project.database, path))
 
 
 @click.command(name="restore")
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
-@click.option("--replace", is_flag=True, help="Put aside what is there already.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Replace the data that is there. A folder beside it keeps the old data.",
+)
 @data_dir_option
 def restore_data(path: Path, data_dir: str | None, *, replace: bool) -> None:
     """Put the backup PATH into the data directory."""

@@ -1,4 +1,4 @@
-"""What was bought, as a table."""
+"""Print what was bought as tables, and export or import the answers."""
 
 from pathlib import Path
 
@@ -23,7 +23,9 @@ NUMBERS = {
 
 
 def print_calls(console: Console, project: Project) -> None:
-    """A table per model, a line per stage and status; then an error of each that failed.
+    """Print a table per model, with a row per stage and status.
+
+    One error of each failed stage and status follows the tables.
 
     Raises:
         PipelineError: nothing has been run yet.
@@ -72,7 +74,7 @@ def export_answers(project: Project, path: Path) -> None:
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.pass_obj
 def import_answers(project: Project, path: Path) -> None:
-    """Take in the answers of PATH, so that runs here need not buy them."""
+    """Import the answers of PATH, so that runs here need not buy them."""
     count, new = import_calls(project.store, path)
     project.store.publish()
     click.echo(f"{count:,} answers read from {path}, {new:,} of them new")

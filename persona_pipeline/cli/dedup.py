@@ -1,4 +1,7 @@
-"""Why a persona was kept or removed, and what another threshold would do: from the snapshot."""
+"""Show why a persona was kept or removed, and what another threshold would do.
+
+The commands read the published snapshot only.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,14 +42,14 @@ share = click.FloatRange(0.1, 1)
 
 @click.group()
 def dedup() -> None:
-    """Say why a persona was removed, or try other thresholds. Reads the published snapshot."""
+    """Say why a persona was removed, or try other thresholds, on the published snapshot."""
 
 
 @dedup.command(name="explain")
 @click.argument("persona_id")
 @data_dir_option
 def explain_persona(persona_id: str, data_dir: str | None) -> None:
-    """Show why PERSONA_ID (or how it begins) was kept or removed, and who is like it."""
+    """Show why PERSONA_ID (or its first characters) was kept or removed, and who is like it."""
     project = project_from({"data_dir": data_dir})
     plan, console = project.dedup_plan, Console()
     with _snapshot(project) as store:
@@ -62,17 +65,19 @@ def explain_persona(persona_id: str, data_dir: str | None) -> None:
 @click.option(
     "--from", "first", type=share, default=FIRST, show_default=True, help="The first threshold."
 )
-@click.option("--to", "last", type=share, default=LAST, show_default=True, help="The last one.")
+@click.option(
+    "--to", "last", type=share, default=LAST, show_default=True, help="The last threshold."
+)
 @click.option(
     "--step",
     type=click.FloatRange(0.005, 1),
     default=STEP,
     show_default=True,
-    help="From one to the next.",
+    help="Distance between two thresholds.",
 )
 @click.option(
     "--show",
-    help="Print the pairs closest to this threshold, or to 'all'.  [default: to the hub's]",
+    help="Print the pairs closest to this threshold, or to 'all'.  [default: the hub's]",
 )
 def sweep_thresholds_down(
     data_dir: str | None, first: float, last: float, step: float, show: str | None
@@ -82,7 +87,7 @@ def sweep_thresholds_down(
     plan = project.dedup_plan
     with _snapshot(project) as store:
         state = read_dedup_state(store, plan)
-        named = [plan.thresholds, *state.thresholds]  # these are rows in any case
+        named = [plan.thresholds, *state.thresholds]  # the table always shows these
         own = {each.jaccard for each in named if last <= each.jaccard <= first}
         thresholds = sorted({*sweep_thresholds(first, last, step), *own}, reverse=True)
         shown = thresholds_to_show(show, thresholds, state, plan)
@@ -92,7 +97,11 @@ def sweep_thresholds_down(
 
 @contextmanager
 def _snapshot(project: Project) -> Iterator[Store]:
-    """The published snapshot: reading it blocks no run."""
+    """Yield the published snapshot. Reading it blocks no run.
+
+    Raises:
+        PipelineError: there is no snapshot, or an older version wrote it.
+    """
     path = project.newest_snapshot()
     try:
         yield project.published
@@ -120,18 +129,18 @@ def _print_explanation(console: Console, explanation: Explanation, state: DedupS
 
 
 def _print_removal(console: Console, persona: Origin, keeper: Origin, removal: Removal) -> None:
-    matches = compare_words(plain(persona.persona), plain(keeper.persona))
+    differences = compare_words(plain(persona.persona), plain(keeper.persona))
     console.print(
         _sides(
             [
-                ("removed", persona, mark_pieces(matches.first, *ONLY_FIRST)),
-                ("keeper", keeper, mark_pieces(matches.second, *ONLY_SECOND)),
+                ("removed", persona, mark_pieces(differences.first, *ONLY_FIRST)),
+                ("keeper", keeper, mark_pieces(differences.second, *ONLY_SECOND)),
             ]
         )
     )
-    console.print(f"[bold]{_reason(removal, matches)}[/]", highlight=False)
-    if removal.layer != "exact":  # there is nothing to tell apart
-        console.print(_in_words(matches), highlight=False)
+    console.print(f"[bold]{_reason(removal, differences)}[/]", highlight=False)
+    if removal.layer != "exact":  # otherwise all words are the same
+        console.print(_in_words(differences), highlight=False)
 
 
 def _print_others(console: Console, explanation: Explanation, state: DedupState) -> None:
@@ -142,16 +151,16 @@ def _print_others(console: Console, explanation: Explanation, state: DedupState)
         console.print(_neighbours(others[:SHOWN]))
         return
     other = " other" if explanation.removal or explanation.removed else ""
-    messages = f"\nNo{other} persona is known to be like it."
+    sentence = f"\nNo{other} persona is known to be like it."
     if state.min_jaccard is not None:
-        messages += f" Pairs are stored from a Jaccard similarity of {state.min_jaccard:g} on"
+        sentence += f" Pairs are stored from a Jaccard similarity of {state.min_jaccard:g} on"
         cosine = state.min_cosine
-        messages += "." if cosine is None else f", and from a cosine of {cosine:g} on."
-    console.print(messages, highlight=False)
+        sentence += "." if cosine is None else f", and from a cosine of {cosine:g} on."
+    console.print(sentence, highlight=False)
 
 
 def _sides(sides: list[tuple[str, Origin, Text]]) -> Table:
-    """Of each persona: its text, and beneath it where it comes from."""
+    """Build a table with each persona's text and, below it, where the persona comes from."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
@@ -163,7 +172,7 @@ def _sides(sides: list[tuple[str, Origin, Text]]) -> Table:
     return table
 
 
-def _reason(removal: Removal, matches: Differences) -> str:
+def _reason(removal: Removal, differences: Differences) -> str:
     limit = f"threshold {removal.threshold:g}"
     if removal.layer == "exact":
         return "Layer exact: the same words in the same order."
@@ -174,16 +183,17 @@ def _reason(removal: Removal, matches: Differences) -> str:
         )
     score = "" if removal.fuzzy_score is None else f" (fuzzy score {removal.fuzzy_score:.1f})"
     measure = MEASURES[removal.layer]
-    if removal.layer == "jaccard" and abs(removal.similarity - matches.jaccard) > TOLERANCE:
+    if removal.layer == "jaccard" and abs(removal.similarity - differences.jaccard) > TOLERANCE:
         measure = "estimated Jaccard similarity"  # minhash128
     return f"Layer {removal.layer}: {measure} {removal.similarity:.4f}, {limit}{score}."
 
 
-def _in_words(matches: Differences) -> str:
+def _in_words(differences: Differences) -> str:
     return (
-        f"Distinct words: {matches.shared_count} in both of {matches.total_count} = "
-        f"{matches.jaccard:.4f}; only in the removed one, marked "
-        f"\\[-so-]: {matches.first_count}; only in the keeper, {{+so+}}: {matches.second_count}."
+        f"Distinct words: {differences.shared_count} in both of {differences.total_count} = "
+        f"{differences.jaccard:.4f}; only in the removed one, marked "
+        f"\\[-so-]: {differences.first_count}; "
+        f"only in the keeper, {{+so+}}: {differences.second_count}."
     )
 
 

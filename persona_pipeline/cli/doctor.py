@@ -1,4 +1,4 @@
-"""Says what is set, what works, what is missing, and how to mend it."""
+"""Check the settings, the data and the models, and say how to mend what does not work."""
 
 import asyncio
 import shutil
@@ -34,13 +34,13 @@ from persona_pipeline.store.migrations import needs_upgrade
 from persona_pipeline.store.store import Store
 
 DISK_NEEDED = 3_000_000_000
-"""Bytes: the model of 1.1 GB, its parts while it is put together, and room for data."""
+"""Bytes of free disk space: the model of 1.1 GB, its parts while they are joined, and the data."""
 QUESTION = "Name one person who reads weather reports for work, in one sentence."
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at."""
+    """The result of one check."""
 
     name: str
     works: bool
@@ -48,7 +48,7 @@ class Finding:
 
 
 def run_checks(console: Console, project: Project) -> bool:
-    """Print the settings and every finding; whether all works."""
+    """Print the settings and every finding; return whether all works."""
     _print_settings(console, project.settings)
     healthy = True
     for check in (
@@ -106,10 +106,10 @@ def _check_disk(project: Project) -> Iterator[Finding]:
 
 
 def check_store(project: Project) -> Iterator[Finding]:
-    """Whether the database opens, and how much is in it; changes nothing.
+    """Check that the database opens, and count its personas. It changes nothing.
 
     Raises:
-        StoreError: it does not open, or a newer program wrote it.
+        StoreError: the database does not open, or a newer program wrote it.
     """
     settings = project.settings
     store = Store(settings.database, settings.snapshot, lock_timeout=2)
@@ -126,7 +126,7 @@ def check_store(project: Project) -> Iterator[Finding]:
 
 
 def check_watch(project: Project) -> Iterator[Finding]:
-    """Whether each watched place is there, and how many files it has."""
+    """Check that each watched place is there, and count its files."""
     for place in project.settings.watch:
         shown = redact(place)
         try:
@@ -167,7 +167,7 @@ def _check_chat(project: Project) -> Iterator[Finding]:
 
 
 def _asked(name: str, client: ChatClient, request: ChatRequest) -> Finding:
-    """Ask once, past the journal: an answer of yesterday says nothing about today's key."""
+    """Ask the model once. The journal is not read: an old answer says nothing of today's key."""
     started = time.monotonic()
 
     async def ask() -> None:
@@ -188,7 +188,7 @@ def _asked(name: str, client: ChatClient, request: ChatRequest) -> Finding:
 
 def _is_there(model: str) -> bool:
     rest = model.removeprefix("embedded/")
-    return is_cached(rest) if rest in ARTIFACTS else True  # else opening it says what is wrong
+    return is_cached(rest) if rest in ARTIFACTS else True  # opening any other says what is wrong
 
 
 def _check_embedder(project: Project) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What a run will buy, what it may spend, and what is left when it stops at its budget."""
+"""Print what a run will buy, what it may spend, and what is left when it stops at its budget."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,10 @@ MINUTE = 60
 
 
 def print_estimate(console: Console, project: Project) -> None:
-    """By stage, with the sum and how sure it is; registers nothing."""
+    """Print the estimate by stage, its sum, and the share of documents it is from.
+
+    It registers nothing.
+    """
     with staged_aside(project.source_plan, project.settings) as staged:
         shards = [(shard.shard, shard.path, shard.row_count) for shard in staged]
         estimate = estimate_staged(project, shards)
@@ -38,11 +41,13 @@ def print_estimate(console: Console, project: Project) -> None:
     console.print(table)
     console.print(_sentence(estimate, project.settings), highlight=False)
     if estimate.share < 1:
-        console.print(f"From {estimate.share:.0%} of the documents; the others are taken as alike.")
+        console.print(
+            f"Estimated from {estimate.share:.0%} of the documents; the others are assumed alike."
+        )
 
 
 def print_expected(console: Console, project: Project, shards: Sequence[str]) -> None:
-    """One line before a run buys anything; silent when there is nothing to buy."""
+    """Print what the run will buy, in one sentence; print nothing when there is nothing to buy."""
     estimate = estimate_run(project, shards)
     if estimate.calls:
         console.print(f"Expected: {_sentence(estimate, project.settings)}", highlight=False)
@@ -51,7 +56,7 @@ def print_expected(console: Console, project: Project, shards: Sequence[str]) ->
 def print_stopped(
     console: Console, project: Project, shards: Sequence[str], exceeded: BudgetExceeded
 ) -> None:
-    """What was the cap, what is left to buy, and how to go on."""
+    """Print which cap was reached, what is left to buy, and how to go on."""
     console.print(f"[bold yellow]{escape(str(exceeded))}[/]. Everything bought is kept.")
     left = estimate_run(project, shards)
     console.print(f"Left: {_sentence(left, project.settings)}", highlight=False)
@@ -82,5 +87,5 @@ def _time(seconds: float | None) -> str:
 @click.command()
 @job_options
 def estimate(**arguments: object) -> None:
-    """Say what a run would buy: calls, tokens, USD and time, by stage. Asks no model."""
+    """Say what a run would buy: calls, tokens, USD and time, by stage. No model is asked."""
     print_estimate(Console(), job_project(arguments))

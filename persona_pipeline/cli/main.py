@@ -1,4 +1,7 @@
-"""Dispatch the commands. A command's module is imported when it is used: 0.2 s instead of 1.3."""
+"""Dispatch the commands.
+
+A command's module is imported when the command is used, so help takes 0.2 s instead of 1.3 s.
+"""
 
 import os
 import signal
@@ -12,7 +15,7 @@ from persona_pipeline.errors import PipelineError, plain_interrupts
 
 
 class _LazyCommand(NamedTuple):
-    """Where a command is defined, and its line in the help."""
+    """Where a command is defined, and its summary in the help."""
 
     module: str
     attribute: str
@@ -79,9 +82,9 @@ class LazyGroup(click.Group):
 
 
 def main() -> None:
-    """Run a command; a PipelineError is a message and exit status 1, not a traceback."""
+    """Run a command. A PipelineError becomes a message and exit status 1, not a traceback."""
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: in order
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as after Ctrl-C
         with plain_interrupts():
             cli(standalone_mode=False)
     except PipelineError as error:
@@ -97,7 +100,7 @@ def main() -> None:
             "\nstopped; every finished answer is kept. Run the same command to go on.", err=True
         )
         sys.stdout.flush()
-        os._exit(130)  # an embedded model would first finish the answers that nobody waits for
+        os._exit(130)  # a normal exit waits for the embedded model's unfinished answers
 
 
 @click.group(
@@ -114,14 +117,14 @@ def cli() -> None:
 
 
 def _print_error(label: str, message: str) -> None:
-    from rich.console import Console  # noqa: PLC0415 - only to tell of errors
+    from rich.console import Console  # noqa: PLC0415 - only for errors
     from rich.markup import escape  # noqa: PLC0415
 
     Console(stderr=True).print(f"[red]{label}[/] {escape(message)}", highlight=False)
 
 
 def _print_setting(option: str) -> None:
-    """Say how to set what the command has no option for, where there is such a setting."""
+    """Say how to set a setting that the command has no option for."""
     from persona_pipeline.cli.options import setting_of  # noqa: PLC0415 - reads all settings
 
     if hint := setting_of(option):

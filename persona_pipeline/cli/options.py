@@ -1,4 +1,4 @@
-"""Options that several commands have, and the settings that they make."""
+"""Define the options that several commands share, and open the project that they describe."""
 
 import shlex
 from collections.abc import Callable, Mapping
@@ -12,12 +12,12 @@ data_dir_option = click.option("--data-dir", help="Where everything is kept.  [d
 
 
 def project_from(arguments: Mapping[str, object]) -> Project:
-    """Open the project, with the options that were given before all other settings."""
+    """Open the project. The options that were given win over all other settings."""
     return open_project(**{name: value for name, value in arguments.items() if value is not None})
 
 
 def setting_of(option: str) -> str | None:
-    """How to set what a command has no option for; None: there is no such setting."""
+    """Say how to set a setting that a command has no option for; None if no setting is so named."""
     name = option.lstrip("-").replace("-", "_")
     if name not in Settings.model_fields:
         return None
@@ -28,7 +28,7 @@ def setting_of(option: str) -> str | None:
 
 
 def data_dir_typed(settings: Settings) -> str:
-    """The option that names the data directory; nothing for the usual one."""
+    """Return the option that names the data directory; an empty string for the default one."""
     usual = Settings.model_fields["data_dir"].default
     return (
         "" if settings.data_dir == usual else f" --data-dir {shlex.quote(str(settings.data_dir))}"
@@ -39,7 +39,7 @@ Command = Callable[..., None]
 
 
 def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """A decorator that adds the options, in this order."""
+    """Return a decorator that adds the options in this order."""
 
     def add(command: Command) -> Command:
         for option in reversed(options):
@@ -77,7 +77,7 @@ job_options = with_options(
 
 
 def job_project(arguments: dict[str, object]) -> Project:
-    """Open the project that the options of a job ask for; `shards` is counted in documents."""
+    """Open the project that the options of a job describe; `shards` is turned into documents."""
     shards = arguments.pop("shards")
     project = project_from(arguments)
     if not isinstance(shards, int):

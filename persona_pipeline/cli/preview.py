@@ -1,4 +1,4 @@
-"""One prompt and its answer, without Dagster: to look at before a run is paid for."""
+"""Show one prompt and its answer without Dagster, before a run is paid for."""
 
 import asyncio
 
@@ -20,10 +20,10 @@ from persona_pipeline.synthesis.records import build_request
 def print_preview(
     console: Console, project: Project, name: str, persona: str, options: tuple[str, ...]
 ) -> None:
-    """Show the messages, the answer, and the record's text or what is wrong with it.
+    """Print the messages, the answer, and the record's text or what is wrong with it.
 
     Raises:
-        SettingsError: no such domain or option.
+        SettingsError: there is no such domain or option.
         ModelError: the model gave no answer.
     """
     domains = project.domains
@@ -49,10 +49,10 @@ def print_preview(
 
 
 def check_reply_or_explain(request: ChatRequest, reply: ChatReply) -> None:
-    """As a run would judge the answer.
+    """Check the answer as a run would.
 
     Raises:
-        ModelError: it would be rejected; says why.
+        ModelError: a run would reject the answer; the message says why.
     """
     try:
         check_reply(request, reply)

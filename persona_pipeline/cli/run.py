@@ -28,7 +28,7 @@ from persona_pipeline.models import prefetch
 
 WORKSPACE = "workspace.yaml"
 STOPPED_AT_BUDGET = 3
-"""Exit status of a run that ended at its cap: neither done nor failed."""
+"""Exit status of a run that stopped at its cap: it is neither done nor failed."""
 
 
 @click.command()
@@ -64,7 +64,7 @@ def find_root(start: Path | None = None) -> Path:
     """Return the nearest folder, from `start` upwards, that holds workspace.yaml.
 
     Raises:
-        PipelineError: there is none. The command needs a checkout.
+        PipelineError: no folder holds it; the command needs a checkout.
     """
     here = (start or Path.cwd()).absolute()
     for folder in (here, *here.parents):

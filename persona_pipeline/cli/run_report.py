@@ -1,6 +1,6 @@
-"""What a run did: its baseline, its report, and how both are printed.
+"""Report what a run did.
 
-A baseline is captured when a run begins. The report is read once, when it ends, and then printed.
+A baseline is captured when a run begins. The report is read once, when the run ends, and printed.
 """
 
 import shlex
@@ -37,38 +37,38 @@ class Hub:
 
     persona_count: int
     members: int
-    """A hash of which ones they are."""
+    """Hash of the ids of the personas."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunBaseline:
-    """What was there when a run of `shards` began."""
+    """What the tables held when a run of `shards` began."""
 
     shards: Sequence[str]
     hubs: Mapping[str, Hub]
-    """Of every shard, in rank order."""
+    """The hub of every shard by name, in the order of deduplication."""
     records: Mapping[str, int]
-    """Of the run's shards, by domain."""
+    """Number of records of the run's shards, by domain."""
     unmade: Sequence[str]
-    """Selections that its domains draw from and that held nobody."""
+    """Selections that the run's domains draw from and that held no persona."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What is in the tables after a run of some shards, and what it changed beyond these."""
+    """What the tables hold after a run of some shards, and what it changed in other shards."""
 
     funnel: pl.DataFrame
-    """One row is one stage: rows in, kept, rejected, duplicate, failed, and whether they add up."""
+    """One row is one stage: rows in, kept, rejected, duplicate, failed; whether they balance."""
     reasons: pl.DataFrame
-    """One row is one reason of one stage: how many rows it turned away."""
+    """One row is one reason of one stage, with the number of rows rejected for it."""
     records: pl.DataFrame
-    """One row is one sampled record with its way back to a page."""
+    """One row is one sampled record, with the personas and the page it comes from."""
     spending: Mapping[str, int | float | None]
-    """Calls, tokens and USD of the shards so far."""
+    """Calls, tokens and USD of the shards so far, in all runs."""
     new_selections: Sequence[str]
     """A sentence for each selection that the run made."""
     notes: Sequence[str]
-    """A sentence for each thing that a user should see to."""
+    """A sentence for each thing that needs the user's attention."""
 
 
 def capture_baseline(project: Project, shards: Sequence[str]) -> RunBaseline:
@@ -79,7 +79,7 @@ def capture_baseline(project: Project, shards: Sequence[str]) -> RunBaseline:
 
 
 def read_run_report(project: Project, baseline: RunBaseline) -> RunReport:
-    """Read the report of the run that has just ended; its tables from the published snapshot."""
+    """Read the report of the run that has just ended. Its tables are read from the snapshot."""
     store, shards = project.store, {"shards": list(baseline.shards)}
     with open_duckdb(project.settings.snapshot, read_only=True) as connection:
         sampled = {**shards, "count": SHOWN_RECORDS}
@@ -114,7 +114,7 @@ def print_summary(console: Console, report: RunReport, seconds: float) -> None:
 
 
 def print_side_effects(console: Console, report: RunReport) -> None:
-    """Print a line for each thing that the run changed or left beyond its own shards."""
+    """Print a sentence for each thing that the run changed or left undone in other shards."""
     for sentence in report.new_selections:
         console.print(sentence)
     for note in report.notes:
@@ -122,12 +122,12 @@ def print_side_effects(console: Console, report: RunReport) -> None:
 
 
 def print_next(console: Console, settings: Settings, arguments: Mapping[str, object]) -> None:
-    """Print what one would type now, and where the results are.
+    """Print the commands that a user may run next, and where the results are.
 
     Args:
-        console: where to.
-        settings: those of the run.
-        arguments: the options that the run was given.
+        console: the console to print on.
+        settings: the settings of the run.
+        arguments: the options that the run was given, by name.
     """
     snapshot = _shown(settings.snapshot)
     console.print("\n[bold]What to type next[/]")
@@ -203,7 +203,10 @@ def _print_spending(
 
 
 def _as_options(arguments: Mapping[str, object]) -> str | None:
-    """The options of a run as they were typed, but for its extent; None: one may hold a secret."""
+    """Return the options of a run as they were typed, without those of its extent.
+
+    None means that an option may hold a secret.
+    """
     typed = {
         name: value
         for name, value in arguments.items()
@@ -250,12 +253,12 @@ def _records(store: Store, shards: Sequence[str]) -> dict[str, int]:
 
 def _changed_hubs(before: RunBaseline, now: Mapping[str, Hub]) -> Iterator[str]:
     changed = []
-    for shard, was in before.hubs.items():  # not those that another run has added meanwhile
+    for shard, was in before.hubs.items():  # leaves out shards that another run added meanwhile
         hub = now.get(shard, Hub(0, 0))
         if shard not in before.shards and hub != was:
             same = hub.persona_count == was.persona_count
-            messages = "as many, others" if same else f"was {was.persona_count:,}"
-            changed.append(f"{shard} {hub.persona_count:,} ({messages})")
+            change = "as many, others" if same else f"was {was.persona_count:,}"
+            changed.append(f"{shard} {hub.persona_count:,} ({change})")
     if changed:
         yield (
             "All shards are deduplicated together, and the hub of others has changed, too: "
@@ -277,7 +280,7 @@ def _fewer_records(before: Mapping[str, int], now: Mapping[str, int]) -> Iterato
 
 
 def left_behind_notes(store: Store) -> Iterator[str]:
-    """Say how many records are of personas that are not, or no longer chosen, in the hub."""
+    """Say how many records have a persona that has left the hub or its domain's selection."""
     behind = store.query(read_sql("examples/shards_behind"))
     counts = behind.select("shard", "records_without_persona").iter_rows()
     if listed := [f"{count:,} of {shard}" for shard, count in counts if count]:
@@ -304,7 +307,7 @@ def _old_selections(project: Project, shards: Sequence[str]) -> Iterator[str]:
 
 
 def outdated_notes(state: DedupState, plan: DedupPlan) -> Iterator[str]:
-    """Name the shards that do not rest on the settings of now."""
+    """Name the shards whose pairs, duplicates or vectors are not made with the present settings."""
     if shards := some_of(state.uncompared):
         yield (
             f"Not compared yet with the settings of now: {shards}. Run 'persona-pipeline run', or "
@@ -323,7 +326,7 @@ def outdated_notes(state: DedupState, plan: DedupPlan) -> Iterator[str]:
 
 
 def _otherwise(state: DedupState, plan: DedupPlan) -> str:
-    """In what the shards' decisions differ from what the settings ask for."""
+    """Say in which thresholds the shards' decisions differ from the settings."""
     changed = [
         f"{name}_threshold {_threshold(getattr(former, name))} "
         f"(now {_threshold(getattr(plan.thresholds, name))})"

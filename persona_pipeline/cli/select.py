@@ -1,4 +1,4 @@
-"""Makes a diverse subset of the hub, and says what came of it and how to use it."""
+"""Make a diverse subset of the hub, and say what is in it and how to use it."""
 
 import json
 
@@ -27,10 +27,10 @@ SHOWN = 5
 
 
 def make_selection(console: Console, project: Project, name: str) -> None:
-    """Choose by the rules that the settings have for `name`, and print the outcome.
+    """Choose personas by the rules that the settings have for `name`, and print the outcome.
 
     Raises:
-        PipelineError: there are no rules of this name, or no personas yet.
+        PipelineError: there are no rules of this name, or there are no personas yet.
     """
     settings = project.settings
     check_selection(name, settings.selections, hint=", or give --count or --thresholds")
@@ -41,48 +41,48 @@ def make_selection(console: Console, project: Project, name: str) -> None:
         chosen = select_personas(store, plan, name, rules)
         store.replace(chosen.rows, [], run_id="select")
     store.publish()
-    result = summarize_selection(store, name, SHOWN)
-    if not result.count:
+    summary = summarize_selection(store, name, SHOWN)
+    if not summary.count:
         msg = f"no persona is in the hub of {settings.database}: run 'persona-pipeline run' first"
         raise PipelineError(msg)
-    _print_made(console, result, rules, chosen)
+    _print_made(console, summary, rules, chosen)
     for note in (*outdated_notes(read_dedup_state(store, plan), plan), *left_behind_notes(store)):
         warn(console, note)
     _print_next(console, project, name)
 
 
 def _print_made(
-    console: Console, result: SelectionSummary, rules: Selection, chosen: Chosen
+    console: Console, summary: SelectionSummary, rules: Selection, chosen: Chosen
 ) -> None:
     console.print(
-        f"[bold]{result.name}[/]: {count_of(result.count, 'persona')} of the hub's "
+        f"[bold]{summary.name}[/]: {count_of(summary.count, 'persona')} of the hub's "
         f"{chosen.hub_count:,}",
         highlight=False,
     )
     if chosen.removed:
         console.print(f"removed as too similar: {chosen.describe_removed()}", highlight=False)
-    if rules.count is not None and result.count < rules.count:
+    if rules.count is not None and summary.count < rules.count:
         below = " that are below the thresholds" if rules.thresholds else ""
         console.print(
             f"{rules.count:,} were asked for; the hub has no more{below}.", highlight=False
         )
-    if result.smallest is not None and result.median is not None:
+    if summary.smallest is not None and summary.median is not None:
         console.print(
             "cosine distance to the nearest one chosen before: "
-            f"smallest {result.smallest:.3f}, median {result.median:.3f}",
+            f"smallest {summary.smallest:.3f}, median {summary.median:.3f}",
             highlight=False,
         )
     console.print("\nThe first of them:")
-    for row in result.first.iter_rows(named=True):
+    for row in summary.first.iter_rows(named=True):
         console.print(f"  {escape(row['persona'])}", highlight=False)
 
 
 def _print_next(console: Console, project: Project, name: str) -> None:
-    """Print the lines of the settings file that make a domain draw from it, and the command."""
+    """Print the settings that make a domain draw from the selection, and the next command."""
     settings = project.settings
     rules = settings.selections[name]
     lines = []
-    if load_settings().selections.get(name) != rules:  # made from options
+    if load_settings().selections.get(name) != rules:  # the rules come from options
         arguments = rules.model_dump(exclude_defaults=True).items()
         lines += [
             f"[selections.{name}]",
@@ -109,15 +109,15 @@ def _print_next(console: Console, project: Project, name: str) -> None:
 @click.option(
     "--method",
     type=click.Choice(["farthest", "first"]),
-    help="By the embeddings, each the farthest from those before; or the first of the hub.",
+    help="The personas whose embeddings are farthest apart, or the first ones of the hub.",
 )
 @click.option("--farthest/--no-farthest", default=None, hidden=True)
 @click.option("--seed", type=int, help="Draws who is chosen first.  [default: 0]")
 @data_dir_option
 def select(name: str, data_dir: str | None, **arguments: object) -> None:
-    """Choose personas as different as possible: the diverse subset NAME of the hub.
+    """Choose personas as different as possible: a subset of the hub, stored as NAME.
 
-    What no option says is as in the setting 'selections' of NAME.
+    An option that is not given is read from the setting 'selections' of NAME.
     """
     project = project_from({"data_dir": data_dir})
     if rules := {option: value for option, value in arguments.items() if value is not None}:

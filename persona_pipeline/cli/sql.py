@@ -1,4 +1,4 @@
-"""The command `sql`: a query on the published snapshot, printed as one asks for it."""
+"""Run a query on the published snapshot, and print its rows in the form that is asked for."""
 
 import contextlib
 import io
@@ -22,13 +22,13 @@ from persona_pipeline.sql import open_duckdb, read_sql, sql_names
 
 PRINTED_AT_A_TIME = 1000
 SHOWN = 200
-"""Rows that are shown as a table, or by lines."""
+"""Most rows that are shown as a table, or a line per value."""
 FEW = 10
-"""Rows that are shown by lines where not all columns fit into the terminal."""
+"""Most rows that are shown a line per value when not all columns fit into the terminal."""
 NESTED = {"list", "array", "struct", "map"}
 MISSING = re.compile(r"Table with name (\w+) does not exist")
 HIDDEN = re.compile(r"(\d+) columns? \((\d+) shown\)")
-"""What DuckDB writes at the end of a table without all its columns."""
+"""What DuckDB writes below a table that does not show all its columns."""
 
 
 @click.command(name="sql")
@@ -74,16 +74,16 @@ def _is_domain(name: str) -> bool:
 
 
 def _explain(error: duckdb.Error) -> str:
-    """DuckDB's message, unless it guesses at a domain's table that is not there yet."""
+    """Return DuckDB's message, or ours if a domain's table does not exist yet."""
     missing = MISSING.search(str(error))
-    knows = missing and f"synthetic.{missing[1]}" in str(error)  # so it is there
+    knows = missing and f"synthetic.{missing[1]}" in str(error)  # DuckDB suggests a known table
     if missing and not knows and _is_domain(missing[1]):
         return f"there is no synthetic.{missing[1]} yet: no run had the domain {missing[1]}"
     return str(error)
 
 
 def _print_table(result: duckdb.DuckDBPyRelation) -> None:
-    """As DuckDB draws it; where columns are hidden, a few rows by lines instead."""
+    """Print the table that DuckDB draws; print few rows a line per value if columns are hidden."""
     drawn = io.StringIO()
     with contextlib.redirect_stdout(drawn):
         result.show(max_width=Console().width, max_rows=SHOWN)
@@ -101,7 +101,7 @@ def _print_table(result: duckdb.DuckDBPyRelation) -> None:
 
 
 def _print_lines(result: duckdb.DuckDBPyRelation) -> None:
-    """A line per value, rows apart."""
+    """Print a line per value, with a rule between rows."""
     rows = _as_texts(result, SHOWN + 1)
     _print_rows(result.columns, rows[:SHOWN])
     if not rows:
@@ -131,13 +131,13 @@ def _as_text(value: str) -> Text:
 
 
 def _print_csv(result: duckdb.DuckDBPyRelation) -> None:
-    """Lists and structs as JSON: DuckDB's own form of them cannot be read again."""
+    """Print CSV, with lists and structs as JSON: DuckDB's own form of them cannot be parsed."""
     names = ['"' + name.replace('"', '""') + '"' for name in result.columns]
     columns = [
         f"to_json({name}) as {name}" if kind.id in NESTED else name
         for name, kind in zip(names, result.types, strict=True)
     ]
-    is_named = len({name.lower() for name in names}) == len(names)  # else none says which
+    is_named = len({name.lower() for name in names}) == len(names)  # else names are ambiguous
     if is_named and columns != names:
         result = result.project(", ".join(columns))
     with tempfile.TemporaryDirectory() as folder:
@@ -147,7 +147,7 @@ def _print_csv(result: duckdb.DuckDBPyRelation) -> None:
 
 
 def _print_objects(result: duckdb.DuckDBPyRelation) -> None:
-    """As DuckDB writes them: Polars has no number for a sum of integers."""
+    """Print a JSON object per row. DuckDB writes it: Polars has no type for a sum of integers."""
     rows = result.set_alias("result_rows").project("to_json(result_rows)::varchar")
     while objects := rows.fetchmany(PRINTED_AT_A_TIME):
         click.echo("\n".join(text for (text,) in objects))
@@ -170,15 +170,15 @@ def _open_shell(snapshot: Path) -> None:
 
 
 def example_names() -> list[str]:
-    """What `--example` accepts."""
+    """Return the names that `--example` accepts."""
     return [name.removeprefix("examples/") for name in sql_names("examples")]
 
 
 def read_example(name: str) -> str:
-    """The text of one.
+    """Return the SQL of one example.
 
     Raises:
-        PipelineError: there is none of this name; lists them.
+        PipelineError: there is no example of this name; the message lists the names.
     """
     if name not in example_names():
         raise PipelineError(unknown_choice("example", name, example_names()))
@@ -186,11 +186,11 @@ def read_example(name: str) -> str:
 
 
 def question(name: str) -> str:
-    """What it answers: its first line."""
+    """Return the question that an example answers: the first line of its file."""
     return read_example(name).partition("\n")[0].removeprefix("-- ")
 
 
 def list_examples() -> str:
-    """Name and question of each, one a line."""
+    """Return a line for each example: its name and its question."""
     width = max(map(len, example_names()))
     return "\n".join(f"{name:<{width}}  {question(name)}" for name in example_names())

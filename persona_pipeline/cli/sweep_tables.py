@@ -1,4 +1,4 @@
-"""What a sweep over thresholds found, as a table, with the pairs that are closest to some."""
+"""Print a sweep over thresholds as a table, with the pairs that are closest to some of them."""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -30,10 +30,10 @@ from persona_pipeline.hub.sweep import LAYERS, SweepStep
 def thresholds_to_show(
     show: str | None, thresholds: Sequence[float], state: DedupState, plan: DedupPlan
 ) -> set[float]:
-    """The thresholds whose pairs are printed: those asked for, else the hub's.
+    """Return the thresholds whose pairs are printed: those asked for, or else the hub's.
 
     Raises:
-        UsageError: what is asked for is not in the sweep.
+        UsageError: the threshold that is asked for is not in the sweep.
     """
     if show == "all":
         return set(thresholds)
@@ -55,14 +55,22 @@ def print_sweep(
     state: DedupState,
     plan: DedupPlan,
 ) -> None:
-    """A line per threshold; of those `shown`, the pairs closest to it on either side."""
+    """Print a row per threshold, and for each of those `shown` the pairs closest to it.
+
+    Args:
+        console: the console to print on.
+        steps: one step per threshold, from the highest to the lowest.
+        shown: the thresholds whose closest pairs are printed, above and below.
+        state: the settings that the stored shards were decided with.
+        plan: the present settings.
+    """
     count = count_of(steps[0].candidates, "persona")
     console.print(f"What each Jaccard threshold would keep of {count}", highlight=False)
     console.print(_table(steps, state, plan))
     if any(step.is_chained for step in steps):
         console.print(
-            "~: about, decided among what the threshold before it kept, by words only; pairs are "
-            f"stored from {state.min_jaccard or plan.comparison.min_jaccard:g} on (setting "
+            "~: approximate, decided by words only among what the threshold before it kept; pairs "
+            f"are stored from {state.min_jaccard or plan.comparison.min_jaccard:g} on (setting "
             "store_pairs_from).",
             highlight=False,
         )
@@ -109,7 +117,7 @@ def _print_closest(console: Console, step: SweepStep) -> None:
     nobody = "None: nobody is removed."
     if step.removed:
         nobody = "None: those removed have the same words, or are alike in spelling or meaning."
-    unknown = "None is known; pairs much less alike are neither stored nor looked for."
+    unknown = "None is known. Pairs that are much less alike are neither stored nor searched."
     for title, pairs, nothing in (
         ("removed, the least alike", step.closest_removed, nobody),
         ("both kept, the most alike", step.closest_kept, unknown),
@@ -123,10 +131,10 @@ def _pairs(pairs: pl.DataFrame) -> Table:
     table.add_column(no_wrap=True, justify="right")
     table.add_column(overflow="fold")
     for row in pairs.iter_rows(named=True):
-        matches = compare_words(plain(row["persona"]), plain(row["other_persona"]))
+        differences = compare_words(plain(row["persona"]), plain(row["other_persona"]))
         similarity = f"{row['similarity']:.4f}"
-        table.add_row(similarity, cut_text(mark_pieces(matches.first, *ONLY_FIRST)))
-        table.add_row("", cut_text(mark_pieces(matches.second, *ONLY_SECOND)))
+        table.add_row(similarity, cut_text(mark_pieces(differences.first, *ONLY_FIRST)))
+        table.add_row("", cut_text(mark_pieces(differences.second, *ONLY_SECOND)))
     return table
 
 

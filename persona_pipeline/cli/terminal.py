@@ -1,4 +1,4 @@
-"""How texts of a model are shown in a terminal: harmless, short, with what differs marked."""
+"""Show a model's texts in a terminal, harmless and short, and the progress of the stages."""
 
 import sys
 import time
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from persona_pipeline.dedup.words.diff import Piece
 
 ONLY_FIRST, ONLY_SECOND = ("[-", "-]", "bold red"), ("{+", "+}", "bold green")
-"""What stands around the words that only the first, or the second, of two texts has."""
+"""Marks and style of the words that only the first, or only the second, of two texts has."""
 LONGEST = 240
-"""Characters of a text in a list."""
+"""Most characters of a text in a list."""
 NAMED = 5
-"""Names that a line lists."""
+"""Most names that a sentence lists."""
 
 
 def mark_pieces(pieces: Sequence["Piece"], before: str, after: str, style: str) -> Text:
-    """The text with what differs between marks, which are there without colour too."""
+    """Return the text with what differs between marks, which also show without colour."""
     text = Text()
     for piece in pieces:
         if piece.is_different:
@@ -45,34 +45,34 @@ def mark_pieces(pieces: Sequence["Piece"], before: str, after: str, style: str) 
 
 
 def cut_text(text: Text) -> Text:
-    """At most LONGEST characters of it."""
+    """Cut the text to LONGEST characters, in place, and return it."""
     text.truncate(LONGEST, overflow="ellipsis")
     return text
 
 
 def plain(text: str) -> str:
-    """Without what would move the cursor: a model wrote it."""
+    """Replace the characters that would move the cursor by spaces: a model wrote the text."""
     return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
-def warn(console: Console, line: str) -> None:
-    """Print what a user should see to."""
-    console.print(f"[yellow]{escape(line)}[/]", highlight=False)
+def warn(console: Console, message: str) -> None:
+    """Print a message that needs the user's attention."""
+    console.print(f"[yellow]{escape(message)}[/]", highlight=False)
 
 
 def count_of(count: int, thing: str) -> str:
-    """As '1 call', '2,000 calls'."""
+    """Return a count with its noun, such as '1 call' or '2,000 calls'."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def some_of(names: Sequence[str]) -> str:
-    """The first of the names, and how many more there are."""
+    """Return the first of the names, and how many more there are."""
     rest = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 PLAIN_EVERY = 5.0
-"""Seconds between two lines of one stage where the output is not a terminal."""
+"""Seconds between two log lines of one stage when the output is not a terminal."""
 
 
 class _TimeLeft(ProgressColumn):
@@ -83,10 +83,10 @@ class _TimeLeft(ProgressColumn):
 
 
 class BarReporter:
-    """A bar per stage: done of total, tokens, time left."""
+    """Show a bar per stage: calls done of all, tokens, time left."""
 
     def __init__(self, console: Console) -> None:
-        """`console`: the terminal."""
+        """Prepare the bars; `console` is the terminal."""
         self._bars = Progress(
             TextColumn("{task.description:<28}"),
             BarColumn(bar_width=24),
@@ -99,16 +99,16 @@ class BarReporter:
         self._tasks: dict[int, TaskID] = {}
 
     def __enter__(self) -> Self:
-        """Start drawing."""
+        """Start to draw."""
         self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop drawing; the finished bars stay on the screen."""
+        """Stop to draw. The finished bars stay on the screen."""
         self._bars.stop()
 
     def update(self, progress: StageProgress, *, finished: bool) -> None:
-        """Move the stage's bar; a stage with nothing to buy gets none."""
+        """Move the stage's bar. A stage with nothing to buy has no bar."""
         if not progress.total:
             return
         key = id(progress)
@@ -131,7 +131,7 @@ class BarReporter:
 
 
 def _figures(progress: StageProgress) -> Iterator[str]:
-    """What a bar's line says beside done and total, the most telling first: a terminal cuts it."""
+    """Yield what a bar says after its counts, the most useful first: a terminal cuts the end."""
     if progress.cost_usd:
         yield describe_cost(progress)
     if progress.tokens:
@@ -145,16 +145,16 @@ def _figures(progress: StageProgress) -> Iterator[str]:
 
 
 class LineReporter:
-    """Plain lines, for logs and pipes."""
+    """Print progress as plain lines, for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
-        """`console`: where the lines go."""
+        """Prepare the reporter; `console` is where the lines are printed."""
         self._console = console
         self._next = 0.0
         self._last = ""
 
     def update(self, progress: StageProgress, *, finished: bool) -> None:
-        """Write a line when the stage is over, or when one is due."""
+        """Print a line when the stage ends, or when PLAIN_EVERY seconds have passed."""
         line = describe(progress)
         is_due = finished or time.monotonic() >= self._next
         if progress.total and is_due and line != self._last:
@@ -165,7 +165,7 @@ class LineReporter:
 
 @contextmanager
 def open_reporter(console: Console) -> Iterator[BarReporter | LineReporter]:
-    """Bars in a terminal, lines elsewhere."""
+    """Open a reporter that shows bars in a terminal, and lines elsewhere."""
     if console.is_terminal and sys.stdout.isatty():
         with BarReporter(console) as bars:
             yield bars

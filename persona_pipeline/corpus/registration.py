@@ -1,4 +1,4 @@
-"""Registering a source: its shards are staged, numbered, and entered in `corpus.shards`."""
+"""Register a source: stage its shards, number them, and enter them in `corpus.shards`."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from persona_pipeline.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class SourcePlan:
-    """What is read of a source, and how it becomes shards."""
+    """How much of a source is read, and how it becomes shards."""
 
     source: str
     """File, folder, URL, or the name of a packaged source."""
@@ -33,19 +33,29 @@ class SourcePlan:
     limit: int | None
     """Documents to take; None: all."""
     may_exceed_limit: bool = True
-    """Whether shards with more documents than the limit may be run: their answers cost nothing."""
+    """Whether shards may hold more documents than the limit, since their answers cost nothing."""
 
 
 def register_source(
     plan: SourcePlan, folder: DataFolder, store: Store, *, run_id: str
 ) -> list[str]:
-    """Stage the source's documents and enter their shards; return the shards' names, in order.
+    """Stage the source's documents and enter their shards.
 
-    A shard keeps the number it got first: it is its rank in deduplication, where the earlier wins.
+    A shard keeps the number that it got first. The number is its rank in deduplication, where the
+    earlier shard wins.
+
+    Args:
+        plan: the source and the size of its shards.
+        folder: where shards are staged.
+        store: the database that the shards are entered in.
+        run_id: the run that registers them.
+
+    Returns:
+        The names of the shards, in the order of the source.
 
     Raises:
         SourceError: the source cannot be opened or holds no rows at all.
-        SettingsError: its shards hold more documents than were asked for.
+        SettingsError: the shards hold more documents than were asked for.
     """
     with exclusive_lock(folder.locks_dir / "registration"):
         staged = stage_source(plan, folder.staging_dir)
@@ -57,7 +67,7 @@ def register_source(
 
 @contextmanager
 def staged_aside(plan: SourcePlan, folder: DataFolder) -> Iterator[list[StagedShard]]:
-    """Yield the shards that a registration would make, in a folder that goes away.
+    """Yield the shards that a registration would make, in a temporary folder.
 
     Raises:
         SourceError: the source cannot be opened or holds no rows at all.
@@ -65,12 +75,12 @@ def staged_aside(plan: SourcePlan, folder: DataFolder) -> Iterator[list[StagedSh
     folder.data_dir.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".aside-", dir=folder.data_dir) as aside:
         for path in folder.staging_dir.glob("*.parquet"):
-            (Path(aside) / path.name).hardlink_to(path)  # a shard that grows is written anew
+            (Path(aside) / path.name).hardlink_to(path)  # safe: a shard that grows gets a new file
         yield stage_source(plan, Path(aside))
 
 
 def stage_source(plan: SourcePlan, folder: Path) -> list[StagedShard]:
-    """Stage the source's documents as Parquet files in the folder, one a shard.
+    """Stage the source's documents in the folder, as one Parquet file per shard.
 
     Raises:
         SourceError: the source cannot be opened or holds no rows at all.
@@ -91,7 +101,7 @@ def stage_source(plan: SourcePlan, folder: Path) -> list[StagedShard]:
 
 
 def _refuse_surprise(plan: SourcePlan, staged: Sequence[StagedShard]) -> None:
-    """Refuse shards beyond the limit: a run covers whole shards, and would buy more than asked."""
+    """Refuse shards beyond the limit: a run covers whole shards and would buy more than asked."""
     documents = sum(shard.document_count for shard in staged)
     if plan.limit is not None and documents > plan.limit and not plan.may_exceed_limit:
         msg = (
@@ -104,7 +114,7 @@ def _refuse_surprise(plan: SourcePlan, staged: Sequence[StagedShard]) -> None:
 def enter_shards(
     connection: duckdb.DuckDBPyConnection, staged: Sequence[StagedShard], spec: str, run_id: str
 ) -> None:
-    """Enter the shards in `corpus.shards`, new ones with the next numbers."""
+    """Enter the shards in `corpus.shards`. New shards get the next numbers."""
     known = dict(connection.sql("select shard, shard_number from corpus.shards").fetchall())
     new_numbers = itertools.count(max(known.values(), default=-1) + 1)
     rows = [

@@ -1,9 +1,9 @@
-"""Scan watched places for changes, and make shards of what is new.
+"""Scan watched places for changes, and make shards of new texts.
 
-A file is read again when its size or time differs from the last scan. Its texts that no shard has
-yet become documents of new shards; shards that are there stay as they are. So a new file brings
-its texts, a grown one those that were added, a changed one the texts that are different now. What
-it held before stays, and so does what a deleted file held: `corpus.files` says so.
+A file is read again when its size or time differs from the last scan. Texts that no shard has yet
+become documents of new shards. Existing shards stay as they are. So a new file adds all its texts,
+a grown file its added texts, and a changed file its changed texts. The documents of a deleted file,
+and the former texts of a changed one, stay. `corpus.files` holds the state of each file.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,11 +35,11 @@ from persona_pipeline.store.stage_rows import insert_rows
 from persona_pipeline.store.store import Store
 
 QUIET = timedelta(seconds=10)
-"""A file that was written to a shorter time ago is left for the next scan: it may not be whole."""
+"""Age from which on a file is read. A younger one is left for the next scan: it may grow."""
 
 
 class FileState(StrEnum):
-    """What the last scan says of a file: the column `state` of `corpus.files`."""
+    """State of a file at the last scan: the column `state` of `corpus.files`."""
 
     NEW = "new"
     GROWN = "grown"
@@ -63,18 +63,18 @@ FILES = {
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """What is to do in one place: the files to read, and those that are no longer there."""
+    """What has changed in one place: the files to read, and the files that are gone."""
 
     place: str
     to_read: Sequence[SourceFile]
     gone: Sequence[str]
     waiting: Sequence[str]
-    """Written to right now."""
+    """Files that are still being written."""
     scanned_at: datetime
 
     @property
     def version(self) -> str:
-        """The same while the place stays as it is."""
+        """Hash of the changes. It stays the same until something else changes."""
         files = [f"{file.file} {file.byte_count} {file.modified_at}" for file in self.to_read]
         return stable_id([*files], [*self.gone])
 
@@ -86,14 +86,19 @@ class ScanResult:
 
 @dataclass(slots=True)
 class _Scanned:
-    """The rows of one file: ids of its documents, of new ones among them, rows turned away."""
+    """The rows of one file: the ids of its documents, and the number of rejected rows."""
 
     documents: set[str]
     rejected_count: int = 0
 
 
 def scan(store: Store, place: str, *, now: datetime | None = None) -> ScanResult:
-    """Compare the place with what is known of it; reads no file.
+    """Compare the files of a place with those of the last scan. No file is read.
+
+    Args:
+        store: the database with `corpus.files`.
+        place: a folder, file or URL pattern.
+        now: time of the scan in UTC, without a zone; default: the clock.
 
     Raises:
         SourceError: the place is not there, or cannot be listed.
@@ -121,7 +126,22 @@ def ingest(  # noqa: PLR0913 - three of them by name
     shard_size: int,
     run_id: str,
 ) -> list[str]:
-    """Read what has changed, stage and register what is new; return the new shards, in order."""
+    """Read the changed files, and stage and register their new texts.
+
+    Args:
+        store: the database that the shards are entered in.
+        seen: the scan that found the changes.
+        folder: where shards are staged.
+        options: the fields and limits that texts are read with.
+        shard_size: documents in a shard.
+        run_id: the run that ingests them.
+
+    Returns:
+        The names of the new shards, in order.
+
+    Raises:
+        SourceError: a file cannot be read.
+    """
     name = source_name(seen.place)
     sizes: dict[str, _Scanned] = {}
     with exclusive_lock(folder.locks_dir / "registration"):
@@ -142,7 +162,7 @@ def ingest(  # noqa: PLR0913 - three of them by name
 
 
 def _still_to_do(store: Store, seen: ScanResult) -> ScanResult:
-    """Leave out what another process has ingested since."""
+    """Scan again, and leave out the changes that another process has ingested meanwhile."""
     again = scan(store, seen.place, now=seen.scanned_at)
     names = {file.file for file in seen.to_read}
     return replace(
@@ -155,7 +175,7 @@ def _still_to_do(store: Store, seen: ScanResult) -> ScanResult:
 def _enter(
     store: Store, new: Sequence[StagedShard], files: pl.DataFrame, place: str, run_id: str
 ) -> list[str]:
-    """Register the shards, and what is known of the files now."""
+    """Enter the shards and the states of the files, and return the names of the shards."""
     with store.transaction() as connection:
         enter_shards(connection, new, place, run_id)
         connection.execute(
@@ -182,7 +202,7 @@ def _describe(
     before: pl.DataFrame,
     known: Mapping[str, Mapping[str, object]],
 ) -> pl.DataFrame:
-    """The rows of corpus.files of the files that were scanned."""
+    """Return the rows of `corpus.files` for the files that were read or are gone."""
     had: dict[str, set[str]] = {}
     for document_id, file in before.iter_rows():
         had.setdefault(file, set()).add(document_id)
@@ -191,18 +211,18 @@ def _describe(
     everywhere = set(before_this)
     rows = list[dict[str, object]]()
     for file in seen.to_read:
-        matches, last = sizes.get(file.file, _Scanned(set())), known.get(file.file)
-        new, kept = matches.documents - everywhere, matches.documents & before_this
+        scanned, last = sizes.get(file.file, _Scanned(set())), known.get(file.file)
+        new, kept = scanned.documents - everywhere, scanned.documents & before_this
         everywhere |= new
         rows.append(
             {
                 "file": file.file,
-                "state": _state(matches, len(new), len(kept), last),
+                "state": _state(scanned, len(new), len(kept), last),
                 "byte_count": file.byte_count,
                 "modified_at": file.modified_at,
-                "document_count": len(matches.documents),
+                "document_count": len(scanned.documents),
                 "new_count": len(new),
-                "rejected_count": matches.rejected_count,
+                "rejected_count": scanned.rejected_count,
                 "first_seen_at": known.get(file.file, {}).get("first_seen_at", now),
             }
         )
@@ -211,10 +231,17 @@ def _describe(
 
 
 def _state(
-    matches: _Scanned, new_count: int, kept_count: int, last: Mapping[str, object] | None
+    scanned: _Scanned, new_count: int, kept_count: int, last: Mapping[str, object] | None
 ) -> FileState:
-    """`kept_count`: of its documents that were there before; `last`: the row of the scan before."""
-    if not matches.documents and matches.rejected_count:
+    """Return the state of a file.
+
+    Args:
+        scanned: the rows of the file.
+        new_count: number of its documents that no shard had.
+        kept_count: number of its documents that a shard had before.
+        last: the row of the last scan; None: the file is new.
+    """
+    if not scanned.documents and scanned.rejected_count:
         return FileState.REJECTED
     if last is None:
         return FileState.NEW

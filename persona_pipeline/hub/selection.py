@@ -204,7 +204,7 @@ def _rows_of_shard(
 
 
 def _read_ranked(store: Store) -> pl.DataFrame:
-    """Read the hub in rank order, in which deduplication keeps the first of similar personas."""
+    """Read the hub, ordered by rank: deduplication keeps the first of similar personas."""
     hub = store.query(read_sql("personas/ranked_hub"))
     return (
         hub.with_columns(quality(hub).fill_null(0.0), pl.Series("hash", hash_texts(hub["persona"])))

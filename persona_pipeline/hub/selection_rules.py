@@ -28,7 +28,7 @@ class Selection(BaseModel):
 
     @property
     def is_spread(self) -> bool:
-        """Tell whether personas are chosen by their embeddings."""
+        """Whether personas are chosen by their embeddings."""
         return self.method == "farthest" and self.count is not None
 
     @model_validator(mode="before")

@@ -21,7 +21,7 @@ from persona_pipeline.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class DedupState:
-    """The settings that the stored data rests on, and the shards that rest on other ones than now.
+    """The settings that shards were compared and decided with, and the shards to do again.
 
     `thresholds` holds every combination that shards were decided with. It is empty if none is
     known. It holds several if a run was cut off between two shards.
@@ -57,14 +57,14 @@ class ShardState:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The versions that a shard's comparison and its duplicates rest on."""
+    """The versions of a shard's comparison and of its duplicates."""
 
     shard: str
     shard_number: int
     version: str | None
     """Version of the comparison; None: never compared."""
     basis: str | None
-    """Hash that the duplicates rest on; None: never decided."""
+    """Hash of what the duplicates were decided from; None: never decided."""
 
 
 DECIDED_AT_SQL: Final = """
@@ -78,7 +78,12 @@ order by all
 
 
 def read_dedup_state(store: Store, plan: DedupPlan) -> DedupState:
-    """Read what all shards rest on, and name those that do not rest on `plan`."""
+    """Read what all shards were compared and decided with, and find those that differ from `plan`.
+
+    Args:
+        store: the database with `runs.compared` and `runs.resolved`.
+        plan: the present settings of deduplication.
+    """
     with store.connect(read_only=True) as connection:
         min_jaccard, min_cosine = read_compared_from(connection)
         decided = fetch(connection, DECIDED_AT_SQL)
@@ -108,14 +113,14 @@ def read_compared_from(
 ) -> tuple[float | None, float | None]:
     """Return the least Jaccard similarity and cosine that every compared shard stores pairs from.
 
-    None stands for a similarity that no shard has noted.
+    None stands for a similarity that no shard has stored.
     """
     min_jaccard, min_cosine = fetch(connection, COMPARED_FROM_SQL).row(0)
     return min_jaccard, min_cosine
 
 
 def read_states(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[ShardState]:
-    """Read every shard that has or had candidates, in rank order."""
+    """Read every shard that has or had candidates, by shard number."""
     rows = fetch(connection, read_sql("personas/shard_states"), {"model": plan.embedding_model})
     return [ShardState(**row) for row in rows.iter_rows(named=True)]
 
@@ -123,25 +128,25 @@ def read_states(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[
 def current_versions(states: Sequence[ShardState], plan: DedupPlan) -> dict[str, str | None]:
     """Return the version that each shard's comparison should have; None: nothing to compare.
 
-    Texts of late shards are compared in IVF cells that are learned from the early shards. All
-    shards hold pairs that these cells find, so a change in an early shard outdates all of them.
+    Vectors of late shards are searched with an IVF index whose centroids are learned from the early
+    shards. All shards store pairs that the index finds, so a change in an early shard outdates all.
     """
     is_semantic = plan.comparison.min_cosine is not None
-    early, cells = early_shards(states, plan), None
+    early, index = early_shards(states, plan), None
     if is_semantic and any(s.candidate_count and s.shard not in early for s in states):
         learned_from = [f"{s.candidates_at} {s.vectors_at}" for s in states if s.shard in early]
-        cells = stable_id(IVF_VERSION, *learned_from)
+        index = stable_id(IVF_VERSION, *learned_from)
     versions = dict[str, str | None]()
     for state in states:
         vectors = f"{plan.embedding_model} {state.vectors_at}" if is_semantic else None
         comparison = plan.comparison.version_text()
-        parts = [state.candidates_at, vectors, comparison, TOKENIZER_VERSION, cells]
+        parts = [state.candidates_at, vectors, comparison, TOKENIZER_VERSION, index]
         versions[state.shard] = stable_id(*parts) if state.candidate_count else None
     return versions
 
 
 def early_shards(states: Sequence[ShardState], plan: DedupPlan) -> set[str]:
-    """Return the first shards in rank order whose vectors are compared exactly.
+    """Return the first shards by number, whose vectors are compared exactly.
 
     Shards are added until together they have `plan.exact_up_to` vectors.
     """
@@ -165,14 +170,14 @@ def shards_without_vectors(store: Store, plan: DedupPlan) -> list[str]:
 
 
 def undecided_shards(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[str]:
-    """List the shards whose duplicates rest on other comparisons or thresholds than the plan's."""
+    """List the shards whose duplicates were decided with other pairs or thresholds than now."""
     decisions = read_decisions(connection)
     bases = decision_bases(decisions, plan)
     return [each.shard for each in decisions if each.basis != bases.get(each.shard)]
 
 
 DECIDED_SHARDS_SQL: Final = """
--- One row per shard that was compared or decided, with what both rest on; in rank order.
+-- One row per shard that was compared or decided, with the versions of both, by shard number.
 -- reads: runs.compared, runs.resolved, corpus.shards
 select shard, coalesce(shards.shard_number, 0) as shard_number, compared.version, resolved.basis
 from runs.compared
@@ -183,15 +188,15 @@ order by shard_number, shard
 
 
 def read_decisions(connection: duckdb.DuckDBPyConnection) -> list[Decision]:
-    """Read every shard that was compared or decided, in rank order."""
+    """Read every shard that was compared or decided, by shard number."""
     rows = fetch(connection, DECIDED_SHARDS_SQL)
     return [Decision(**row) for row in rows.iter_rows(named=True)]
 
 
 def decision_bases(decisions: Sequence[Decision], plan: DedupPlan) -> dict[str, str]:
-    """Return the hash that each compared shard's duplicates should rest on.
+    """Return the hash of what each compared shard's duplicates should be decided from.
 
-    It covers the thresholds and the comparisons of all shards up to this one in rank order.
+    It covers the thresholds and the comparisons of all shards up to this one, by shard number.
     """
     bases, basis = dict[str, str](), stable_id(plan.thresholds.version_text())
     for decision in decisions:

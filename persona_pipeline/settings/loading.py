@@ -25,13 +25,19 @@ HIDDEN = {"api_key", "api_base", "watch"}
 
 
 def load_settings(**arguments: Any) -> Settings:  # noqa: ANN401 - any setting
-    """Read the settings; `arguments` win over the environment and the file.
+    """Read the settings from arguments, the environment, the TOML file, and the defaults.
 
-    Variables of a `.env` file in the working directory are put into the environment, where the
-    environment has no other value.
+    Variables of a `.env` file in the working directory are put into the environment, unless the
+    environment has them already.
+
+    Args:
+        arguments: any settings by name. They win over the environment and the file.
+
+    Returns:
+        The settings, checked. They cannot be changed.
 
     Raises:
-        SettingsError: names the setting, what is wrong with it, and the choices.
+        SettingsError: a setting is unknown or wrong; the message names it and its choices.
     """
     dotenv.load_dotenv(Path(".env"), override=False)
     rename_variables()

@@ -1,4 +1,4 @@
-"""The settings: name, type, default and what each one does.
+"""Define the settings: name, type, default and what each one does.
 
 The text below a setting is its description in SETTINGS.md and on the site. It says what the
 setting does, in which unit, and when to change it.
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class Verb(StrEnum):
-    """How a person stands to a text (report, section 2.1)."""
+    """Relation of a person to a text (report, section 2.1)."""
 
     READ = "read"
     WRITE = "write"
@@ -72,7 +72,7 @@ def _separate(places: list[str]) -> list[str]:
 
 
 def _plain_address(value: str | None) -> str | None:
-    """Accept an http(s) address that may be shown: without a user or password."""
+    """Accept an http(s) address without a user or password, which may be shown."""
     parts = urlsplit(value or "http://localhost")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         msg = "not an address such as http://gpu:8000/v1"
@@ -98,7 +98,7 @@ Tokens = Annotated[int, Field(ge=0)]
 Usd = Annotated[float, Field(ge=0)]
 
 NESTED: dict[str, type[BaseModel]] = {"prices": PriceSetting, "selections": Selection}
-"""The models of settings whose values have named parts."""
+"""Settings whose values have named parts, with the pydantic model of these parts."""
 
 
 class Settings(DataFolder, BaseSettings):
@@ -271,22 +271,33 @@ class Settings(DataFolder, BaseSettings):
 
     @property
     def chat_models(self) -> set[str]:
-        """Every chat model that some stage may ask."""
+        """The chat models that some stage may ask."""
         of_stages = {name for names in self.stage_models.values() for name in names}
         return {self.model, *self.fallback_models} | of_stages
 
     @property
     def needs_vectors(self) -> bool:
-        """Whether personas are compared, or chosen for a selection, by their meaning."""
+        """Whether a semantic layer or a selection needs embeddings."""
         is_spread = (rules.is_spread for rules in self.selections.values())
         return self.cosine_threshold is not None or any(is_spread)
 
     def models_for(self, stage: str) -> list[str]:
-        """Return the model of a stage and its fallbacks, in the order in which they are asked."""
+        """Return the models of a stage, in the order in which they are asked.
+
+        Args:
+            stage: such as `text_to_persona` or `synthetic.math`.
+
+        Returns:
+            The model of the stage, then its fallbacks.
+        """
         return self.stage_models.get(stage) or [self.model, *self.fallback_models]
 
     def caps(self) -> tuple[Cap, dict[str, Cap]]:
-        """Return the cap of a run, and the caps of its stages by name."""
+        """Return the caps on tokens and USD.
+
+        Returns:
+            The cap of a run, and the caps of its stages by name.
+        """
         stages = {
             stage: Cap(self.stage_max_tokens.get(stage), self.stage_max_usd.get(stage))
             for stage in (*self.stage_max_tokens, *self.stage_max_usd)
@@ -299,7 +310,11 @@ class Settings(DataFolder, BaseSettings):
         return self.max_usd is not None or bool(self.stage_max_usd)
 
     def drawn_selections(self) -> dict[str, list[str]]:
-        """Return the selections that chosen domains draw from, each with its domains."""
+        """Return the selections that chosen domains draw from.
+
+        Returns:
+            Per selection, the sorted names of its domains.
+        """
         drawn: dict[str, list[str]] = {}
         for domain, selection in sorted(self.persona_sources.items()):
             if not self.domains or domain in self.domains:
@@ -307,7 +322,10 @@ class Settings(DataFolder, BaseSettings):
         return drawn
 
     def load_domains(self) -> dict[str, "Domain"]:
-        """Load the chosen domains, with their options narrowed.
+        """Load the chosen domains, with the options that the settings allow.
+
+        Returns:
+            The domains by name.
 
         Raises:
             SettingsError: a setting names an unknown domain, selection or stage.

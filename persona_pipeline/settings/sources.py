@@ -1,4 +1,4 @@
-"""Where settings are read from, and the old names that still work."""
+"""Read settings from their sources, and translate the old names that still work."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ RENAMED = {
     "pairs_from": "store_pairs_from",
     "threads": "dedup_threads",
 }
-"""Settings by their names before 0.2, which work until 0.3, and their names now."""
+"""Names of settings before 0.2, which work until 0.3, and their names now."""
 
 
 def config_file() -> Path:
@@ -62,10 +62,10 @@ def rename_variables() -> None:
 
 
 class WholeSettings(PydanticBaseSettingsSource):
-    """A source without the settings that an earlier source has.
+    """Read a source, but leave out the settings that an earlier source has.
 
-    Pydantic would merge settings with names inside key by key. A variable could then not switch
-    off what the file maps.
+    Pydantic would merge mappings key by key. A variable could then not remove a key that the file
+    has.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What an archive holds."""
+    """Path, size and time of an archive. `created_at` is in UTC, in ISO 8601."""
 
     path: Path
     file_count: int
@@ -38,13 +38,20 @@ class Backup:
 
 
 def back_up(folder: DataFolder, store: Store, path: Path) -> Backup:
-    """Write everything to `path` (.tar or .tar.gz); runs may go on meanwhile.
+    """Write a backup to `path` (.tar, .tar.gz or .tgz). Runs may go on meanwhile.
 
-    In this order nothing falls between two files: an answer leaves the journal only for the
-    database, and a shard is on disk before the database names it.
+    The journal is added before the database, and the shards after it. So no row is lost between
+    two files: an answer leaves the journal only for the database, and a shard is on disk before
+    the database names it.
+
+    Args:
+        folder: the data directory.
+        store: its database.
+        path: the archive to write.
 
     Raises:
-        StoreError: there is nothing to back up, or the name is taken or has another ending.
+        StoreError: there is nothing to back up, or `path` exists, has another ending or cannot be
+            written.
     """
     if not folder.database.is_file():
         msg = f"there is no {folder.database} to back up"
@@ -70,10 +77,16 @@ def back_up(folder: DataFolder, store: Store, path: Path) -> Backup:
 
 
 def restore(folder: DataFolder, store: Store, path: Path, *, replace: bool = False) -> Backup:
-    """Put the backup's files into the data directory; with `replace`, in place of what is there.
+    """Put the backup's files into the data directory.
 
-    What was there is kept in a folder beside it. Nothing is touched before the whole archive has
-    been read and its hashes agree.
+    Nothing is changed before the whole archive has been read and its hashes agree.
+
+    Args:
+        folder: the data directory.
+        store: its database.
+        path: the archive to read.
+        replace: whether data that is there may be replaced. It is kept in the folder
+            `replaced-<time>` of the data directory.
 
     Raises:
         StoreError: the archive is damaged or no backup, a run is going on, or data is there.
@@ -102,16 +115,16 @@ def restore(folder: DataFolder, store: Store, path: Path, *, replace: bool = Fal
 
 @contextmanager
 def _nobody_at_work(folder: DataFolder, store: Store) -> Iterator[None]:
-    """No run works on a shard, and nobody writes the database.
+    """Check that no run works on a shard, and let no process write the database meanwhile.
 
     Raises:
-        StoreError: somebody does.
+        StoreError: a run works on a shard, or another process holds the database.
     """
     for lock in sorted(folder.locks_dir.glob("*")):
         if lock.is_file() and is_held(lock):
             msg = f"a run is going on: {lock} is held. Wait for it, or stop it"
             raise StoreError(msg)
-    if not is_database(folder.database):  # gone or broken: nothing to hold
+    if not is_database(folder.database):  # there is no whole file to hold
         yield
         return
     with store.connect(read_only=True):
@@ -119,7 +132,7 @@ def _nobody_at_work(folder: DataFolder, store: Store) -> Iterator[None]:
 
 
 def _add_all(archive: tarfile.TarFile, data: DataFolder, store: Store) -> Iterator[tuple[str, str]]:
-    """Adds every file; name and SHA-256 of each."""
+    """Add every file; yield the name and SHA-256 of each."""
     for folder in (data.journal_dir, data.batches_dir):
         yield from _add_folder(archive, folder)
     store.publish()
@@ -137,7 +150,7 @@ def _add_folder(archive: tarfile.TarFile, folder: Path) -> Iterator[tuple[str, s
 
 
 def _add_file(archive: tarfile.TarFile, path: Path, name: str) -> tuple[str, str]:
-    """As long as it is now: a journal grows meanwhile."""
+    """Add a file at its present length, since a journal may grow meanwhile."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         digest = _hash(file, size)
@@ -191,7 +204,7 @@ def _move(source: Path, target: Path, names: Sequence[str]) -> None:
 
 
 def _names(folder: DataFolder) -> list[str]:
-    """What a backup is made of; the database last, since it names the others."""
+    """Return the names that a backup is made of. The database is last: it names the others."""
     folders = (folder.staging_dir, folder.journal_dir, folder.batches_dir)
     return [*(folder.name for folder in folders), folder.database.name]
 

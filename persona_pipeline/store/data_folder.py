@@ -12,7 +12,7 @@ class DataFolder(BaseModel):
 
     @property
     def database(self) -> Path:
-        """Return the path of the DuckDB file that runs write.
+        """Path of the DuckDB file that runs write.
 
         Its name must not be that of a schema, or DuckDB takes the schema for a database.
         """
@@ -20,35 +20,35 @@ class DataFolder(BaseModel):
 
     @property
     def snapshot(self) -> Path:
-        """Return the path of the read-only copy that people open."""
+        """Path of the read-only copy that people open."""
         return self.data_dir / "published.duckdb"
 
     @property
     def journal_dir(self) -> Path:
-        """Return the folder of answers that were bought and are not in the database yet."""
+        """Folder of answers that were bought and are not in the database yet."""
         return self.data_dir / "journal"
 
     @property
     def batches_dir(self) -> Path:
-        """Return the folder of batches that a provider's batch API has and the database has not."""
+        """Folder of batches that a provider's batch API has and the database has not."""
         return self.data_dir / "batches"
 
     @property
     def staging_dir(self) -> Path:
-        """Return the folder of registered shards, as read from their source."""
+        """Folder of registered shards, as read from their source."""
         return self.data_dir / "shards"
 
     @property
     def locks_dir(self) -> Path:
-        """Return the folder of files that processes lock to take turns at a shard."""
+        """Folder of files that processes lock to take turns at a shard."""
         return self.data_dir / "locks"
 
     @property
     def dedup_dir(self) -> Path:
-        """Return the folder of the shards' word sets, a cache."""
+        """Folder of the shards' word sets, a cache."""
         return self.data_dir / "dedup"
 
     @property
     def dagster_dir(self) -> Path:
-        """Return the folder of the Dagster instance: runs, events, partitions."""
+        """Folder of the Dagster instance: runs, events, partitions."""
         return self.data_dir / "dagster"

@@ -253,7 +253,7 @@ class Store:
 
     @property
     def _write_ahead_log(self) -> Path:
-        """Return the file in which DuckDB keeps commits until the database is closed."""
+        """File in which DuckDB keeps commits until the database is closed."""
         return write_ahead_log(self.path)
 
     def _open(self, stack: ExitStack, *, read_only: bool) -> duckdb.DuckDBPyConnection:

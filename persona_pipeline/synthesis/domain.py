@@ -95,7 +95,7 @@ class Domain:
 
     @property
     def name(self) -> str:
-        """Return the name, which its table `synthetic.<name>` has, too."""
+        """Name of the domain, and of its table `synthetic.<name>`."""
         return self.file.name
 
     def draw_options(self, persona_id: str) -> dict[str, str]:

@@ -32,12 +32,18 @@ def deduplicate_records(
     shard: str,
     resources: Resources | None = None,
 ) -> list[StageRows]:
-    """Return the duplicates of each domain, for this shard and all that change with it.
+    """Return the duplicates of each domain, for this shard and for shards that change with it.
 
-    All records of a domain are compared. The earlier shard wins, as among personas. `thresholds`
-    has, by a domain's name, a threshold in place of its own.
+    All records of a domain are compared. The earlier shard wins, as among personas.
+
+    Args:
+        store: the database with the records of all shards.
+        domains: the domains to deduplicate.
+        thresholds: Jaccard similarities by a domain's name, which replace the domain's own.
+        shard: the shard whose rows are returned in any case.
+        resources: memory and threads.
     """
-    matches = []
+    stage_rows = []
     for domain in domains:
         with store.connect(read_only=True) as connection:
             records = fetch(
@@ -45,13 +51,12 @@ def deduplicate_records(
                 f"select records.*, shards.shard_number from {table_name(domain)} as records "
                 "inner join corpus.shards using (shard)",
             )
-            query = STORED_SQL
-            stored = fetch(connection, query, {"domain": domain.name})
+            stored = fetch(connection, STORED_SQL, {"domain": domain.name})
         threshold = thresholds.get(domain.name, domain.file.dedup.threshold)
         duplicates = find_record_duplicates(domain, records, threshold, resources)
         changed = {*_differing(duplicates, stored), *_differing(stored, duplicates), shard}
-        matches += [_of_shard(domain, duplicates, name) for name in sorted(changed)]
-    return matches
+        stage_rows += [_of_shard(domain, duplicates, name) for name in sorted(changed)]
+    return stage_rows
 
 
 def find_record_duplicates(
@@ -60,22 +65,23 @@ def find_record_duplicates(
     threshold: float | None,
     resources: Resources | None = None,
 ) -> pl.DataFrame:
-    """Return one row per record to remove, and because of which.
+    """Return one row per record to remove, with the record that is kept instead.
 
-    A record stays unless one that stayed before it has its signature or similar words. The ranking
-    is that of `find_duplicates`: the earlier shard, then a hash of the text, then the id. The
-    keeper is the one of the same signature, else the most similar one by words. Of equally similar
-    ones, it is the first in the ranking.
+    A record is removed if one that ranks before it is kept and has its signature or similar words.
+    Records rank by shard, then by a hash of the text, then by id. The keeper is the record of the
+    same signature, or else the most similar one by words. Of equally similar records, the first in
+    the ranking is the keeper.
 
     Args:
-        domain: says what is compared.
+        domain: the domain, whose file says what is compared.
         records: shard, shard_number, record_id, text, and the domain's fields.
         threshold: Jaccard similarity of the words; None: only signatures are compared.
         resources: memory and threads.
 
     Returns:
-        shard, record_id, kept_id, layer (signature, exact or jaccard), similarity (1 of a
-        signature) and threshold (that of the words in each layer, 1 without one).
+        One row per removed record: shard, record_id, kept_id, layer (signature, exact or jaccard),
+        similarity (1 for the same signature) and threshold (that of the words in each layer; 1
+        without one).
     """
     compared = [domain.render_compared(answer_of_record(domain, row)) for row in records.to_dicts()]
     texts, signatures = (
@@ -110,7 +116,7 @@ where domain = $domain
 
 
 def _differing(rows: pl.DataFrame, others: pl.DataFrame) -> list[str]:
-    """Return the shards of rows that the others do not have."""
+    """Return the shards of the rows that are not among the others."""
     return rows.join(others, on=["shard", *DUPLICATES], how="anti")["shard"].unique().to_list()
 
 

@@ -15,13 +15,13 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def platform(tmp_path: Path, instance: dg.DagsterInstance) -> Platform:
-    """Four pages in two shards, none of them registered."""
+    """Write four pages, which make two shards, and register none."""
     return open_platform(tmp_path, instance)
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> KeptProject:
-    """The files of `finished_platform`."""
+    """Make the files of `finished_platform` once."""
     project = KeptProject(tmp_path_factory.mktemp("finished"))
     with project.instance() as instance:
         platform = open_platform(project.folder, instance)
@@ -33,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> KeptProject:
 
 @pytest.fixture
 def finished_platform(finished: KeptProject) -> Iterator[Platform]:
-    """The same four pages after the main job of both shards: one's own to change."""
+    """Restore four pages and the finished main job of both shards. A test may change them."""
     finished.put_back()
     with finished.instance() as instance:
         yield open_platform(finished.folder, instance)

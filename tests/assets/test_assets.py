@@ -27,7 +27,7 @@ RECORDS = [f"synthetic.{domain}" for domain in DOMAINS]
 
 @pytest.fixture
 def whole_platform(tmp_path: Path, instance: dg.DagsterInstance) -> Platform:
-    """With all six domains."""
+    """Make a platform with all six domains."""
     return open_platform(tmp_path, instance, domains=ALL_DOMAINS)
 
 
@@ -42,18 +42,18 @@ def edges(definitions: dg.Definitions) -> dict[str, set[str]]:
 def test_every_table_is_an_asset_and_depends_on_what_it_is_made_from(
     whole_platform: Platform,
 ) -> None:
-    matches = edges(whole_platform.definitions)
+    upstream = edges(whole_platform.definitions)
 
-    assert {key.replace("/", ".") for key in matches} >= {*TABLES, "corpus.shards", "llm.calls"}
-    assert matches["corpus/documents"] == {"corpus/shards", "corpus/files"}
-    assert matches["personas/extracted"] == {"corpus/documents"}
-    assert matches["personas/related"] == {"personas/extracted"}
-    assert matches["personas/candidates"] == {"personas/extracted", "personas/related"}
+    assert {key.replace("/", ".") for key in upstream} >= {*TABLES, "corpus.shards", "llm.calls"}
+    assert upstream["corpus/documents"] == {"corpus/shards", "corpus/files"}
+    assert upstream["personas/extracted"] == {"corpus/documents"}
+    assert upstream["personas/related"] == {"personas/extracted"}
+    assert upstream["personas/candidates"] == {"personas/extracted", "personas/related"}
     for compared in ("personas/fingerprints", "personas/pairs"):
-        assert matches[compared] == {"personas/candidates", "personas/embeddings"}
-    assert matches["personas/duplicates"] == {"personas/fingerprints", "personas/pairs"}
-    assert matches["personas/hub"] == {"personas/candidates", "personas/duplicates"}
-    assert all(matches[f"synthetic/{domain}"] == {"personas/hub"} for domain in ALL_DOMAINS)
+        assert upstream[compared] == {"personas/candidates", "personas/embeddings"}
+    assert upstream["personas/duplicates"] == {"personas/fingerprints", "personas/pairs"}
+    assert upstream["personas/hub"] == {"personas/candidates", "personas/duplicates"}
+    assert all(upstream[f"synthetic/{domain}"] == {"personas/hub"} for domain in ALL_DOMAINS)
 
 
 def test_every_asset_says_what_one_row_is_and_has_group_owner_and_kinds(

@@ -1,4 +1,4 @@
-"""The sensor, the schedule and the conditions, by real ticks on an ephemeral instance."""
+"""Test sensor, schedule and conditions by real ticks on an ephemeral instance."""
 
 import os
 from collections.abc import Iterator
@@ -28,14 +28,14 @@ class Watched(Platform):
         self.keys = set[str]()
 
     def drop(self, number: int, text: str = "") -> Path:
-        """A page that was written some time ago."""
+        """Write a page that was last modified some time ago."""
         self.write_page(f"inbox{number}", text or TEXT.format(number, number))
         path = self.pages / f"inbox{number}.txt"
         os.utime(path, (1_700_000_000 + number, 1_700_000_000 + number))
         return path
 
     def tick(self) -> list[dg.RunRequest] | str:
-        """What the sensor asks for and has not asked for before, or why it asks for nothing."""
+        """Return the new requests of the sensor, or why it requests nothing."""
         sensor = self.definitions.resolve_sensor_def("inbox")
         with (
             partition_loading_context(dynamic_partitions_store=self.instance),
@@ -49,7 +49,7 @@ class Watched(Platform):
         return requests or str(data.skip_message)
 
     def serve(self) -> list[str]:
-        """Run what the sensor asks for until it asks for nothing; what was run."""
+        """Run what the sensor requests until it requests nothing; return what was run."""
         done = list[str]()
         while not isinstance(requests := self.tick(), str):
             for request in requests:
@@ -64,7 +64,7 @@ class Watched(Platform):
         return done
 
     def night(self) -> dict[str, str] | str:
-        """The shards that the schedule asks for and why, or why none."""
+        """Return the shards that the schedule requests and why, or why it requests none."""
         schedule = self.definitions.resolve_schedule_def("nightly")
         with (
             partition_loading_context(dynamic_partitions_store=self.instance),
@@ -75,11 +75,11 @@ class Watched(Platform):
             ) as context,
         ):
             data = schedule.evaluate_tick(context)
-        matches = {
+        reasons = {
             str(item.partition_key): item.tags["persona_pipeline/why"]
             for item in data.run_requests or []
         }
-        return matches or str(data.skip_message)
+        return reasons or str(data.skip_message)
 
     def bought(self) -> int:
         [(count,)] = self.store.query("select count(*) from llm.calls").rows()
@@ -93,7 +93,7 @@ def watched(tmp_path: Path, instance: dg.DagsterInstance) -> Watched:
 
 @pytest.fixture(scope="module")
 def served_files(tmp_path_factory: pytest.TempPathFactory) -> KeptProject:
-    """The files of `served`."""
+    """Make the files of `served` once."""
     project = KeptProject(tmp_path_factory.mktemp("served"))
     with project.instance() as instance:
         watched = Watched(project.folder, instance)
@@ -105,7 +105,7 @@ def served_files(tmp_path_factory: pytest.TempPathFactory) -> KeptProject:
 
 @pytest.fixture
 def served(served_files: KeptProject) -> Iterator[Watched]:
-    """A platform after its first file: one's own to change."""
+    """Restore a platform after its first file. A test may change it."""
     served_files.put_back()
     with served_files.instance() as instance:
         yield Watched(served_files.folder, instance)
@@ -139,7 +139,7 @@ def test_a_new_file_buys_its_own_shard_and_leaves_the_older_one(served: Watched)
 
 @pytest.fixture
 def kept_instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """One on disk: schedules take no other."""
+    """Open an instance on disk: schedules accept no other."""
     (tmp_path / "home").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as result:
         yield result
@@ -230,7 +230,7 @@ def test_a_run_that_stopped_at_its_budget_is_not_retried_until_somebody_runs_it(
     assert richer.night() == "nothing to run; 0 stopped shards left alone"
 
 
-def test_at_night_a_shard_with_a_run_that_is_not_at_its_end_is_left_alone(
+def test_at_night_a_shard_with_a_run_that_has_not_ended_is_left_alone(
     tmp_path: Path, kept_instance: dg.DagsterInstance
 ) -> None:
     watched = Watched(tmp_path, kept_instance)
@@ -273,7 +273,7 @@ class Conditions:
         self._cursor: dg.AutomationConditionCursor | None = None
 
     def tick(self) -> set[tuple[str, str | None]]:
-        """The assets and shards that are asked for."""
+        """Return the assets and shards that are requested."""
         result = dg.evaluate_automation_conditions(
             self._platform.definitions, self._platform.instance, cursor=self._cursor
         )

@@ -1,4 +1,4 @@
-"""Batches that nobody waits for: the sensor fetches them and runs their shards."""
+"""Test that the sensor fetches batches that no run waits for, and runs their shards."""
 
 import threading
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from tests.support.platform import QUIET
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    """One on disk: the partitions of a tick are looked up in it anew."""
+    """Open an instance on disk, since each tick reads the partitions from it again."""
     with dg.instance_for_test() as kept:
         yield kept
 
@@ -45,7 +45,7 @@ def settings_for(server: BatchServer, folder: Path, **arguments: object) -> Sett
 
 
 def register(settings: Settings, instance: dg.DagsterInstance) -> str:
-    """The name of the only shard."""
+    """Register the source; return the name of its only shard."""
     job = build_definitions(Project(settings)).resolve_job_def(REGISTER_JOB)
     assert job.execute_in_process(instance=instance, run_config=QUIET).success
     [shard] = instance.get_dynamic_partitions("shards")

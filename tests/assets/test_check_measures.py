@@ -1,4 +1,4 @@
-"""What is worth a look: the checks that warn, just below and just above where they do."""
+"""Measures warn: test each just below and just above the value from which on it does."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.support.checked_project import CheckedProject
 
 @pytest.fixture
 def project(tmp_path: Path) -> CheckedProject:
-    """No rows; tables of two domains."""
+    """Make a project with the tables of two domains and no rows."""
     result = CheckedProject(Settings(data_dir=tmp_path / "data"))
     result.store.migrate()
     columns = ("shard", "record_id", "persona_id", "variant", "prompting", "text", "call_key")
@@ -37,19 +37,19 @@ def test_a_reason_that_rejects_most_rows_of_a_stage_is_a_warning(project: Checke
     assert project.check("rejected_share").outcome == "passed"  # half of them
     project.change(reject(1))
 
-    matches = project.check("rejected_share")
+    checked = project.check("rejected_share")
 
-    assert (matches.outcome, matches["violations"]) == ("WARN", 1)
-    assert matches["quality_rules too_long: rejected_ratio"] == pytest.approx(11 / 20)
-    assert matches["corpus too_short: rejected_ratio"] == pytest.approx(1 / 30)
-    assert "| quality_rules | too_long | 11 | 0.55 | True |" in matches["first rows"]
+    assert (checked.outcome, checked["violations"]) == ("WARN", 1)
+    assert checked["quality_rules too_long: rejected_ratio"] == pytest.approx(11 / 20)
+    assert checked["corpus too_short: rejected_ratio"] == pytest.approx(1 / 30)
+    assert "| quality_rules | too_long | 11 | 0.55 | True |" in checked["first rows"]
     assert project.check("rejected_share", warn_rejected_share=0.55).outcome == "passed"
     project.change("update runs.stages set rows_in = 9 where stage = 'quality_rules'")
     assert project.check("rejected_share").outcome == "passed"  # 18 rows say nothing
 
 
 def buy(run: str, day: int, usd: float | None, *, kept: int, thrown: int = 0) -> list[str]:
-    """A run that paid `usd` for each of its calls, some of which gave a record."""
+    """Return statements for a run that paid `usd` for each call, some of which gave a record."""
     price = "null" if usd is None else usd
     return [
         (
@@ -71,23 +71,23 @@ def test_records_that_cost_more_than_in_the_runs_before_are_a_warning(
     assert project.check("cost_growth").outcome == "passed"  # nothing before it
     project.change(*buy("b", 2, 0.02, kept=1, thrown=1), *buy("c", 3, 0.02, kept=3))
     project.change(*buy("d", 4, 0.02, kept=1, thrown=1))
-    matches = project.check("cost_growth")  # 0.04, against 0.01, 0.04 and 0.02
-    assert matches.outcome == "passed"
-    assert matches["math: growth_ratio"] == pytest.approx(2)
+    checked = project.check("cost_growth")  # 0.04, against 0.01, 0.04 and 0.02
+    assert checked.outcome == "passed"
+    assert checked["math: growth_ratio"] == pytest.approx(2)
     project.change(*buy("e", 5, 0.09, kept=1), *buy("f", 6, None, kept=1), *buy("g", 7, 1, kept=0))
 
-    matches = project.check("cost_growth")  # 0.09, against 0.03; f is of unknown price, g is gone
+    checked = project.check("cost_growth")  # 0.09, against 0.03; f is of unknown price, g is gone
 
-    assert (matches.outcome, matches["violations"]) == ("WARN", 1)
-    assert matches["math: usd_per_record"] == pytest.approx(0.09)
-    assert matches["math: growth_ratio"] == pytest.approx(3)
+    assert (checked.outcome, checked["violations"]) == ("WARN", 1)
+    assert checked["math: usd_per_record"] == pytest.approx(0.09)
+    assert checked["math: growth_ratio"] == pytest.approx(3)
     assert project.check("cost_growth", warn_cost_growth=3.1).outcome == "passed"
     project.change("update llm.calls set cost_usd = 0 where run_id != 'e'")
     assert project.check("cost_growth").outcome == "passed"  # what was free has no multiple
 
 
 def documents(**languages: int) -> str:
-    """So many documents of each language, in one shard, and a persona of each."""
+    """Return a statement for so many documents of each language in one shard."""
     rows = [
         f"select '{language}' as language from range({count})"
         for language, count in languages.items()
@@ -107,19 +107,19 @@ def test_documents_in_another_language_than_personas_must_be_in_are_a_warning(
         "select shard, document_id from corpus.documents where language != 'en'",
     )
 
-    matches = project.check("language_mix")
+    checked = project.check("language_mix")
 
-    assert matches.outcome == "passed"
-    assert matches["documents en: language_ratio"] == pytest.approx(0.7)
-    assert matches["personas fr: language_ratio"] == pytest.approx(0.5)
-    matches = project.check("language_mix", language="en")
-    assert (matches.outcome, matches["violations"]) == ("WARN", 2)  # documents and personas
+    assert checked.outcome == "passed"
+    assert checked["documents en: language_ratio"] == pytest.approx(0.7)
+    assert checked["personas fr: language_ratio"] == pytest.approx(0.5)
+    checked = project.check("language_mix", language="en")
+    assert (checked.outcome, checked["violations"]) == ("WARN", 2)  # documents and personas
     project.change("update corpus.documents set language = null where language = 'fr'")
     assert project.check("language_mix", language="en").outcome == "passed"
 
 
 def three_shards(foreign: int) -> list[str]:
-    """20 documents each; so many of the first are in another language than the others."""
+    """Return statements for 20 documents per shard, `foreign` of the first in another language."""
     return [
         "delete from corpus.documents",
         (
@@ -139,9 +139,9 @@ def test_a_shard_in_other_languages_than_the_rest_of_its_source_is_a_warning(
 
     assert outcome(*three_shards(foreign=10)) == "passed"
     assert outcome(*three_shards(foreign=11)) == "WARN"
-    matches = project.check("shards_have_like_languages")
-    assert matches["violations"] == 1
-    assert "| pages | s0 | fr | 20 | 0.55 |" in matches["first rows"]
+    checked = project.check("shards_have_like_languages")
+    assert checked["violations"] == 1
+    assert "| pages | s0 | fr | 20 | 0.55 |" in checked["first rows"]
     assert outcome("delete from corpus.documents where document_id = '0'") == "passed"  # 19: few
     elsewhere = "update corpus.documents set source = 'other pages' where shard = 's0'"
     assert outcome(*three_shards(foreign=11), elsewhere) == "passed"
@@ -159,11 +159,11 @@ def test_personas_of_unusual_length_are_a_warning(project: CheckedProject, words
     assert project.check("persona_lengths").outcome == "passed"  # one in twenty
     project.change(f"update personas.candidates set word_count = {words} where persona_id = '99'")
 
-    matches = project.check("persona_lengths")
+    checked = project.check("persona_lengths")
 
-    assert (matches.outcome, matches["violations"]) == ("WARN", 1)
-    assert matches["personas.hub: unusual_ratio"] == pytest.approx(0.06)
-    assert matches["personas.hub: median_words"] == 13
+    assert (checked.outcome, checked["violations"]) == ("WARN", 1)
+    assert checked["personas.hub: unusual_ratio"] == pytest.approx(0.06)
+    assert checked["personas.hub: median_words"] == 13
 
 
 def test_records_of_hardly_any_words_are_a_warning(project: CheckedProject) -> None:
@@ -174,11 +174,11 @@ def test_records_of_hardly_any_words_are_a_warning(project: CheckedProject) -> N
         "insert into synthetic.tool (shard, record_id, text) values ('s', 't', 'One.')",
     )
 
-    matches = project.check("record_lengths")
+    checked = project.check("record_lengths")
 
-    assert (matches.outcome, matches["violations"]) == ("WARN", 1)
-    assert matches["math: median_words"] == 5
-    assert matches["math: unusual_ratio"] == pytest.approx(0.1)
-    assert matches["tool: p95_words"] == 1
+    assert (checked.outcome, checked["violations"]) == ("WARN", 1)
+    assert checked["math: median_words"] == 5
+    assert checked["math: unusual_ratio"] == pytest.approx(0.1)
+    assert checked["tool: p95_words"] == 1
     project.change("delete from synthetic.math where record_id = '2'")
     assert project.check("record_lengths").outcome == "passed"  # 19 records say nothing

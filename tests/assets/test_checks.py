@@ -1,4 +1,4 @@
-"""The laws on a good database, and on the same one broken on purpose; all through Dagster."""
+"""Test the laws through Dagster, on a good database and on one that is broken on purpose."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -33,13 +33,13 @@ def finished_project(
 def project(
     finished_project: tuple[CheckedProject, dict[str, str]], tmp_path: Path
 ) -> CheckedProject:
-    """A copy of one's own."""
+    """Copy the finished project for one test."""
     return copy_project(finished_project[0], tmp_path)
 
 
 @pytest.fixture
 def math_only(tmp_path: Path, instance: dg.DagsterInstance) -> Platform:
-    """Two pages in two shards."""
+    """Write two pages, which make two shards."""
     result = Platform(tmp_path, instance, shard_size=1, domains=["math"])
     for number in range(2):
         result.write_page(f"page{number}", f"Page {number} tells how a {number}-arm mill is built.")
@@ -56,10 +56,10 @@ def test_the_main_job_runs_all_checks_and_passes_them(
 
 
 def test_every_check_passes_on_a_good_database(project: CheckedProject) -> None:
-    matches = project.check_all(*NAMES)
-    assert {name: each.outcome for name, each in matches.items()} == dict.fromkeys(NAMES, "passed")
-    assert {each["violations"] for each in matches.values()} == {0}
-    assert {name for name, each in matches.items() if each.evaluation.blocking} == {
+    checked = project.check_all(*NAMES)
+    assert {name: each.outcome for name, each in checked.items()} == dict.fromkeys(NAMES, "passed")
+    assert {each["violations"] for each in checked.values()} == {0}
+    assert {name for name, each in checked.items() if each.evaluation.blocking} == {
         "no_row_is_lost",
         "no_kept_pair",
     }
@@ -119,16 +119,16 @@ def test_a_broken_law_is_an_error_with_its_number_of_rows(
 ) -> None:
     project.change(*statements)
 
-    matches = project.check(name)
+    checked = project.check(name)
 
-    assert (matches.outcome, matches["violations"]) == ("ERROR", count)
-    assert len(matches["first rows"].splitlines()) == 2 + min(count, 5)
+    assert (checked.outcome, checked["violations"]) == ("ERROR", count)
+    assert len(checked["first rows"].splitlines()) == 2 + min(count, 5)
 
 
 def test_records_without_a_page_are_an_error(project: CheckedProject) -> None:
     project.change("update corpus.documents set url = null")
-    matches = project.check("every_record_has_a_page")
-    assert (matches.outcome, matches["violations"]) == ("ERROR", project.count("synthetic.records"))
+    checked = project.check("every_record_has_a_page")
+    assert (checked.outcome, checked["violations"]) == ("ERROR", project.count("synthetic.records"))
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,8 @@ def test_a_pair_that_only_its_spelling_makes_alike_is_not_kept(project: CheckedP
     project.change(kept_pair(0.7, score="90"))
 
     def count(fuzzy: float | None) -> int:
-        matches = project.check("no_kept_pair", jaccard_threshold=0.8, fuzzy_threshold=fuzzy)
-        return int(matches["violations"])
+        checked = project.check("no_kept_pair", jaccard_threshold=0.8, fuzzy_threshold=fuzzy)
+        return int(checked["violations"])
 
     assert (count(90.0), count(90.5), count(None)) == (1, 0, 0)
 
@@ -190,9 +190,9 @@ def test_rows_that_only_have_to_be_made_again_are_a_warning(
     project: CheckedProject, name: str, stage: str, broken: str
 ) -> None:
     project.change(broken, written_since(stage))
-    matches = project.check(name)
-    assert matches.outcome == "WARN"
-    assert matches["violations"] == matches["of them behind"] > 0
+    checked = project.check(name)
+    assert checked.outcome == "WARN"
+    assert checked["violations"] == checked["of them behind"] > 0
 
 
 def test_one_row_that_is_not_behind_makes_an_error_of_the_warning(project: CheckedProject) -> None:
@@ -202,8 +202,8 @@ def test_one_row_that_is_not_behind_makes_an_error_of_the_warning(project: Check
         written_since("corpus"),
         copy_row("personas.extracted", document_id="'nowhere'", created_at=later),
     )
-    matches = project.check("personas_have_documents")
-    assert (matches.outcome, matches["violations"], matches["of them behind"]) == ("ERROR", 25, 24)
+    checked = project.check("personas_have_documents")
+    assert (checked.outcome, checked["violations"], checked["of them behind"]) == ("ERROR", 25, 24)
 
 
 @pytest.mark.parametrize(
@@ -226,9 +226,9 @@ def test_a_record_whose_persona_has_left_the_hub_since_is_a_warning(
 def test_pairs_of_shards_that_were_decided_by_other_thresholds_are_a_warning(
     project: CheckedProject,
 ) -> None:
-    matches = project.check("no_kept_pair", jaccard_threshold=0.2)
-    assert matches.outcome == "WARN"
-    assert matches["of them behind"] == matches["violations"] > 1
+    checked = project.check("no_kept_pair", jaccard_threshold=0.2)
+    assert checked.outcome == "WARN"
+    assert checked["of them behind"] == checked["violations"] > 1
 
 
 def test_an_answer_that_may_still_be_in_a_journal_is_a_warning(project: CheckedProject) -> None:
@@ -244,14 +244,14 @@ def test_an_answer_that_may_still_be_in_a_journal_is_a_warning(project: CheckedP
 
 def test_a_stage_whose_input_has_changed_is_a_warning(project: CheckedProject) -> None:
     project.change("insert into personas.hub (shard) select min(shard) from corpus.shards")
-    matches = project.check("no_stage_is_behind")
-    assert (matches.outcome, matches["violations"]) == ("WARN", 1)
-    assert "synthetic.math, synthetic.tool" in matches["first rows"]
+    checked = project.check("no_stage_is_behind")
+    assert (checked.outcome, checked["violations"]) == ("WARN", 1)
+    assert "synthetic.math, synthetic.tool" in checked["first rows"]
 
 
 def test_checks_pass_before_the_first_run(tmp_path: Path) -> None:
-    matches = CheckedProject(Settings(data_dir=tmp_path)).check_all(*NAMES)
-    assert {name: each.outcome for name, each in matches.items()} == dict.fromkeys(NAMES, "passed")
+    checked = CheckedProject(Settings(data_dir=tmp_path)).check_all(*NAMES)
+    assert {name: each.outcome for name, each in checked.items()} == dict.fromkeys(NAMES, "passed")
 
 
 def test_shards_in_another_order_are_at_most_behind(math_only: Platform) -> None:
@@ -283,8 +283,8 @@ def test_a_kept_pair_stops_the_run_before_records_are_bought(math_only: Platform
     assert not result.success
     outcome = {event.asset_key for event in result.get_asset_materialization_events()}
     assert outcome == {dg.AssetKey(["personas", "hub"])}
-    matches = results(result)
-    assert {name for name in matches if matches[name].outcome == "ERROR"} == {"no_kept_pair"}
+    checked = results(result)
+    assert {name for name in checked if checked[name].outcome == "ERROR"} == {"no_kept_pair"}
 
 
 def test_the_funnel_goes_stale_only_where_a_time_is_set(math_only: Platform) -> None:

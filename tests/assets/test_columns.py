@@ -1,4 +1,4 @@
-"""What the pages of tables say of their columns."""
+"""Test what the pages of tables say about their columns."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ ASSETS = [name.replace("/", ".") for name in MADE_BY_SQL if name != "marts/dicti
 def connection(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database with all tables, none with a row."""
+    """Make a database with all tables and no rows."""
     folder = tmp_path_factory.mktemp("columns")
     store = Store(folder / "pipeline.duckdb", folder / "published.duckdb")
     store.migrate()
@@ -67,7 +67,7 @@ def test_every_column_is_traced_to_columns_that_are_there(
     assert sum(map(bool, lineage.values())) >= len(lineage) - 2
 
 
-def test_a_persona_of_the_hub_is_traced_to_where_its_line_began(
+def test_a_persona_of_the_hub_is_traced_to_the_root_of_its_chain(
     connection: duckdb.DuckDBPyConnection,
 ) -> None:
     lineage = lineage_of(connection, "personas.hub")
@@ -110,7 +110,7 @@ def test_a_statement_that_cannot_be_read_costs_the_lineage_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(columns, "read_sql", lambda _: "select ( from")
-    matches = describe_columns(connection, "marts.cost")
-    assert isinstance(matches["dagster/column_schema"], dg.TableSchema)
-    assert "dagster/column_lineage" not in matches
+    metadata = describe_columns(connection, "marts.cost")
+    assert isinstance(metadata["dagster/column_schema"], dg.TableSchema)
+    assert "dagster/column_lineage" not in metadata
     assert "the columns of marts.cost cannot be traced" in caplog.text

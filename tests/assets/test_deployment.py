@@ -1,4 +1,4 @@
-"""The files for containers and systemd, as far as they can be checked without either."""
+"""Check the files for containers and systemd, as far as it is possible without either."""
 
 import re
 import shlex
@@ -30,41 +30,41 @@ PROGRAMS: dict[str, Callable[[], click.Command]] = {
 
 
 def instructions(name: str) -> Iterator[str]:
-    """What follows a Dockerfile's instruction, each with its continued lines as one."""
+    """Return what follows an instruction in the Dockerfile, with continued lines joined."""
     lines = re.sub(r"\\\n(\s*#.*\n)*", " ", DOCKERFILE).splitlines()
     return (line.removeprefix(name).strip() for line in lines if line.startswith(f"{name} "))
 
 
 def copied() -> set[str]:
-    """What is copied from the checkout."""
+    """Return the paths that the image copies from the checkout."""
     sources = (line.split()[:-1] for line in instructions("COPY") if "--from" not in line)
     return {path for line in sources for path in line}
 
 
 def commands() -> dict[str, list[str]]:
-    """Every command that a container is started or checked with."""
+    """Return every command that starts or checks a container or service."""
     services = COMPOSE["services"]
-    matches = {name: of["command"] for name, of in services.items() if "command" in of}
+    by_place = {name: of["command"] for name, of in services.items() if "command" in of}
     for name, service in services.items():
         program, *arguments = service["healthcheck"].get("test", ["NONE"])
         if program == "CMD":
-            matches[f"{name} health"] = arguments
+            by_place[f"{name} health"] = arguments
     for unit in (ROOT / "deploy" / "systemd").iterdir():
         for line in unit.read_text(encoding="utf-8").splitlines():
             if line.startswith("ExecStart"):
                 program, *arguments = line.split("=", 1)[1].split()
-                matches[f"{unit.name}: {line}"] = [Path(program).name, *arguments]
+                by_place[f"{unit.name}: {line}"] = [Path(program).name, *arguments]
     for line in [*instructions("CMD"), *instructions("HEALTHCHECK")]:
-        matches[f"image: {line}"] = yaml.safe_load(line[line.index("[") :])
-    return matches
+        by_place[f"image: {line}"] = yaml.safe_load(line[line.index("[") :])
+    return by_place
 
 
 def parse(command: click.Command, arguments: list[str]) -> None:
     """Read the arguments as the program would, and do nothing."""
     while isinstance(command, click.Group):
-        _, matches, arguments = command.resolve_command(click.Context(command), arguments)
-        assert matches is not None
-        command = matches
+        _, subcommand, arguments = command.resolve_command(click.Context(command), arguments)
+        assert subcommand is not None
+        command = subcommand
     command.make_context(command.name, list(arguments))
 
 
@@ -125,14 +125,14 @@ def test_no_secret_is_in_the_image_or_in_the_compose_file() -> None:
 def test_the_settings_and_variables_of_the_containers_exist(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    arguments = environment(list(instructions("ENV"))) | COMPOSE["services"]["code"]["environment"]
-    for name, value in arguments.items():
+    variables = environment(list(instructions("ENV"))) | COMPOSE["services"]["code"]["environment"]
+    for name, value in variables.items():
         if name.startswith(PREFIX):
             monkeypatch.setenv(name, value)
     assert load_settings().data_dir == Path("/data")  # and no variable is unknown
 
     file = yaml.safe_load((ROOT / "deploy" / "dagster.postgres.yaml").read_text(encoding="utf-8"))
-    assert set(re.findall(r"'env': '(\w+)'", str(file))) <= arguments.keys()
+    assert set(re.findall(r"'env': '(\w+)'", str(file))) <= variables.keys()
 
 
 def test_the_code_server_is_found_where_webserver_and_daemon_look_for_it() -> None:

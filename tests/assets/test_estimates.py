@@ -1,4 +1,4 @@
-"""An estimate is what a run then buys: a rehearsal of the same stages."""
+"""Test that a run buys what was estimated by a rehearsal of the same stages."""
 
 import pytest
 from rich.console import Console
@@ -17,19 +17,19 @@ def estimate(platform: Platform, shards: list[str], **changed: object) -> Estima
     return estimate_run(Project(settings), shards)
 
 
-def by_stage(matches: Estimate) -> dict[str, tuple[int, int]]:
-    return {stage.stage: (stage.reused, stage.calls) for stage in matches.stages}
+def by_stage(estimated: Estimate) -> dict[str, tuple[int, int]]:
+    return {stage.stage: (stage.reused, stage.calls) for stage in estimated.stages}
 
 
 def test_before_a_run_every_stage_is_to_be_bought(platform: Platform) -> None:
     shards = platform.register()
-    matches = estimate(platform, shards)
-    stages = by_stage(matches)
+    estimated = estimate(platform, shards)
+    stages = by_stage(estimated)
     assert stages["text_to_persona"] == (0, 8)
     assert stages["persona_to_persona"] == (0, 8)
     assert stages["synthetic.math"] == (0, 6)
-    assert matches.calls == sum(calls for _, calls in stages.values())
-    assert (matches.usd, matches.share) == (0.0, 1.0)
+    assert estimated.calls == sum(calls for _, calls in stages.values())
+    assert (estimated.usd, estimated.share) == (0.0, 1.0)
 
 
 def test_what_is_estimated_is_what_a_run_buys(
@@ -54,13 +54,13 @@ def test_after_a_run_nothing_is_left_to_buy_and_a_changed_setting_buys_its_own(
     }
 
 
-def test_prices_and_unknown_prices_are_told_by_stage(platform: Platform) -> None:
+def test_prices_and_unknown_prices_are_estimated_by_stage(platform: Platform) -> None:
     shards = platform.register()
     prices = {"openai/small": PriceSetting(input=1.0, output=2.0)}
-    matches = estimate(platform, shards, model="openai/small", prices=prices)
-    expected = sum(stage.tokens_in + 2 * stage.tokens_out for stage in matches.stages) / 1_000_000
-    assert matches.usd == pytest.approx(expected)
-    assert matches.seconds is None
+    estimated = estimate(platform, shards, model="openai/small", prices=prices)
+    expected = sum(stage.tokens_in + 2 * stage.tokens_out for stage in estimated.stages) / 1_000_000
+    assert estimated.usd == pytest.approx(expected)
+    assert estimated.seconds is None
     mixed = {"synthetic.math": ["openai/nobody-knows"]}
     unknown = estimate(platform, shards, model="openai/small", prices=prices, stage_models=mixed)
     assert unknown.usd is None
@@ -69,8 +69,8 @@ def test_prices_and_unknown_prices_are_told_by_stage(platform: Platform) -> None
 
 def test_served_embeddings_are_estimated_too(platform: Platform) -> None:
     shards = platform.register()
-    matches = by_stage(estimate(platform, shards, embedding_model="openai/text-embedding-3-small"))
-    assert matches["embeddings"][1] > 0
+    stages = by_stage(estimate(platform, shards, embedding_model="openai/text-embedding-3-small"))
+    assert stages["embeddings"][1] > 0
 
 
 def test_of_many_documents_every_other_shard_is_rehearsed_and_stands_for_the_rest(
@@ -79,10 +79,10 @@ def test_of_many_documents_every_other_shard_is_rehearsed_and_stands_for_the_res
     shards = platform.register()
     platform.run(shards[0])
     monkeypatch.setattr("persona_pipeline.estimate.REHEARSED", 2)
-    matches = estimate(platform, [shards[1], shards[0]])
-    assert matches.share == 0.5
-    assert by_stage(matches)["text_to_persona"] == (0, 8)
-    assert by_stage(matches)["synthetic.math"] == (0, 6)
+    estimated = estimate(platform, [shards[1], shards[0]])
+    assert estimated.share == 0.5
+    assert by_stage(estimated)["text_to_persona"] == (0, 8)
+    assert by_stage(estimated)["synthetic.math"] == (0, 6)
 
 
 def test_asking_for_the_price_of_more_registers_and_stages_nothing(

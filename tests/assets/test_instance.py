@@ -1,4 +1,4 @@
-"""What the files of the Dagster instance say, and that Dagster does it."""
+"""Test what the files of the Dagster instance say, and that Dagster does it."""
 
 import json
 import logging
@@ -46,7 +46,7 @@ def read(path: str) -> dict[str, Any]:
 
 @contextmanager
 def instance_of_the_file(tmp_path: Path, **changed: object) -> Iterator[dg.DagsterInstance]:
-    """The checkout's dagster.yaml with its storage in a test's folder."""
+    """Open the checkout's dagster.yaml with its storage in a test's folder."""
     storage = {"sqlite": {"base_dir": str(tmp_path)}}
     overrides: dict[str, Any] = {"storage": storage, **changed}
     ref = InstanceRef.from_dir(str(tmp_path), config_dir=str(ROOT), overrides=overrides)
@@ -84,7 +84,7 @@ def test_ticks_are_not_kept_for_ever(tmp_path: Path) -> None:
 def start_run(
     instance: dg.DagsterInstance, tags: dict[str, str] | None = None, *, seconds_ago: float = 0
 ) -> str:
-    """A run that began and of which nothing was heard since, as after a kill."""
+    """Make a run that has begun and then reported nothing, as after a kill."""
     starting = dg.DagsterRunStatus.STARTING
     run = create_run_for_test(instance, job_name="main", status=starting, tags=tags)
     event = DagsterEvent(DagsterEventType.RUN_START.value, job_name="main")
@@ -100,7 +100,7 @@ def status_of(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
 
 
 def monitor(instance: dg.DagsterInstance) -> None:
-    """What the daemon does every thirty seconds."""
+    """Monitor the runs, as the daemon does every thirty seconds."""
     with WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as workspace:
         assert not any(execute_run_monitoring_iteration(workspace, LOG))
         list(execute_concurrency_slots_iteration(workspace, LOG))

@@ -1,4 +1,4 @@
-"""The notebook of the docs, run cell by cell on a finished project."""
+"""Run the notebook of the docs cell by cell on a finished project."""
 
 import ast
 import json
@@ -13,7 +13,7 @@ NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebooks" / "explore.ipynb"
 
 
 def run_cells(names: dict[str, object]) -> list[object]:
-    """Run every code cell in one namespace; the value of each cell's last line."""
+    """Run every code cell in one namespace; return the value of each cell's last line."""
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     shown: list[object] = []
     for cell in cells:

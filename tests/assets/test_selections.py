@@ -1,4 +1,4 @@
-"""A selection is made on demand, and a domain draws from it."""
+"""Test that a selection is made on demand, and that a domain draws from it."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ CHOSEN = "select persona_id from personas.selections where name = 'diverse' orde
 
 @pytest.fixture
 def diverse(tmp_path: Path, instance: dg.DagsterInstance) -> Platform:
-    """Four pages in two shards; math draws from a selection of three personas."""
+    """Write four pages in two shards; math draws from a selection of three personas."""
     result = Platform(
         tmp_path,
         instance,
@@ -44,10 +44,10 @@ def failures(result: dg.ExecuteInProcessResult) -> str:
 def test_a_domain_depends_on_its_selection_which_is_no_part_of_the_main_job(
     diverse: Platform,
 ) -> None:
-    matches = edges(diverse.definitions)
-    assert matches["personas/selections"] == {"personas/hub", "personas/embeddings"}
-    assert matches["synthetic/math"] == {"personas/hub", "personas/selections"}
-    assert matches["synthetic/tool"] == {"personas/hub"}
+    upstream = edges(diverse.definitions)
+    assert upstream["personas/selections"] == {"personas/hub", "personas/embeddings"}
+    assert upstream["synthetic/math"] == {"personas/hub", "personas/selections"}
+    assert upstream["synthetic/tool"] == {"personas/hub"}
     job = diverse.definitions.resolve_job_def(MAIN_JOB)
     assert dg.AssetKey(["personas", "selections"]) not in job.asset_layer.executable_asset_keys
 

@@ -1,4 +1,4 @@
-"""Shards as partitions: several in a run, data versions, and what a failure leaves reported."""
+"""Test shards as partitions: several in a run, data versions, and reports after a failure."""
 
 from itertools import product
 from pathlib import Path
@@ -13,7 +13,7 @@ DECIDING += ["personas/pairs", "personas/duplicates", "personas/hub"]
 
 
 def counts(platform: Platform, key: str) -> dict[str, object]:
-    """Rows of each shard as the asset's page says it."""
+    """Return the number of rows of each shard on the asset's page."""
     return {
         shard: event.asset_materialization.metadata["dagster/partition_row_count"].value
         for shard in platform.instance.get_materialized_partitions(dg.AssetKey(key.split("/")))
@@ -114,7 +114,7 @@ def test_a_later_shard_that_is_decided_again_is_reported_with_its_new_version(
 
 
 def copy_persona(platform: Platform, first: str, second: str) -> None:
-    """A persona of the first shard also becomes a candidate of the second."""
+    """Make a persona of the first shard a candidate of the second, too."""
     with platform.store.transaction() as connection:
         connection.execute(
             "insert into personas.candidates select * replace (? as shard, 'copy' as persona_id, "

@@ -1,4 +1,4 @@
-"""The table of stages and the graph of assets agree on what each stage reads."""
+"""Test that the table of stages and the graph of assets agree on what each stage reads."""
 
 from assets.definitions import build_definitions
 from assets.resources import Models
@@ -10,7 +10,7 @@ TABLES = {stage.name: stage.table for stage in stages_of(DOMAINS)}
 
 
 def parents() -> dict[str, set[str]]:
-    """The assets that each asset depends on, by their tables."""
+    """Return the assets that each asset depends on, by their tables."""
     project = open_project(source="pages", model="fake/demo", domains=DOMAINS)
     graph = build_definitions(project, Models(project.settings)).resolve_asset_graph()
     return {
@@ -20,7 +20,7 @@ def parents() -> dict[str, set[str]]:
 
 
 def nearest_stages(table: str, graph: dict[str, set[str]]) -> set[str]:
-    """The tables of stages upstream of this one, with no other stage's table in between."""
+    """Return the tables of stages upstream of this one, with no other stage's table between."""
     tables = set[str]()
     for parent in graph.get(table, set()):
         tables |= {parent} if parent in TABLES.values() else nearest_stages(parent, graph)

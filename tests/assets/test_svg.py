@@ -1,4 +1,4 @@
-"""Plots: round ticks, and shapes where their values are."""
+"""Test that plots have round ticks, and shapes at the places of their values."""
 
 import xml.etree.ElementTree as ET
 

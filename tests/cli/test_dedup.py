@@ -1,4 +1,4 @@
-"""What `dedup explain` and `dedup sweep` print."""
+"""Test what `dedup explain` and `dedup sweep` print."""
 
 import re
 from dataclasses import replace
@@ -104,7 +104,7 @@ def test_the_command_says_what_is_not_decided_any_more_or_yet(project: Project) 
     assert "Its keeper a is gone" in run(project, "explain", "b")[0]
 
 
-def test_the_commands_tell_the_hub_from_what_the_settings_ask_for_now(
+def test_the_commands_distinguish_the_hub_from_the_present_settings(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.deduplicate({"a": TEN, "b": changed(1)})

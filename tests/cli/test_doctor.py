@@ -1,4 +1,4 @@
-"""What the doctor says of a database, without changing it."""
+"""Test that the doctor describes a database and does not change it."""
 
 from pathlib import Path
 

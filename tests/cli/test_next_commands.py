@@ -1,4 +1,4 @@
-"""The commands that a run proposes at its end."""
+"""Test the commands that a run proposes at its end."""
 
 from io import StringIO
 

@@ -1,4 +1,4 @@
-"""What a run says of shards that were not its own, from tables written out by hand."""
+"""Test what a run reports about other shards, from tables written by hand."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +22,12 @@ from persona_pipeline.store.store import Store
 from tests.sql.conftest import RECORDS, Tables
 
 SHARDS = ("s2", "s1", "s3")
-"""In rank order."""
+"""In the order of their numbers."""
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Three shards, and no persona."""
+    """Make a store with three shards and no persona."""
     store = Store(tmp_path / "pipeline.duckdb", tmp_path / "published.duckdb")
     store.migrate()
     columns = {**dict.fromkeys(RECORDS, "varchar"), "created_at": "timestamptz"}
@@ -52,14 +52,14 @@ def keep(store: Store, **personas: str) -> None:
 
 
 def was(store: Store, **counts: int) -> RunBaseline:
-    """As it is, but for some shards, of which the hub had so many others."""
+    """Capture a baseline in which the hub had so many other personas of some shards."""
     now = capture_baseline(open_project(data_dir=store.path.parent), ["s1"])
     hubs = {**now.hubs, **{shard: Hub(count, members=1) for shard, count in counts.items()}}
     return replace(now, hubs=hubs)
 
 
 def side_effects(store: Store, before: RunBaseline | None = None, **settings: object) -> str:
-    """What is said after a run of s1."""
+    """Return what is printed after a run of s1."""
     output = StringIO()
     project = open_project(data_dir=store.path.parent, selections={"few": {"count": 1}}, **settings)
     report = read_run_report(project, before or was(store))
@@ -87,7 +87,7 @@ def test_other_shards_whose_hub_has_changed_are_named_with_both_counts(store: St
     assert "t3 0 (was 1), t4 0 (was 1) and 4 more." in many
 
 
-def test_records_that_are_not_asked_for_any_more_are_told_by_domain(store: Store) -> None:
+def test_records_that_are_not_asked_for_any_more_are_counted_by_domain(store: Store) -> None:
     with writing(store) as tables:
         tables.add("personas.hub", {"persona_id": "p"})
         tables.add("synthetic.riddle", {"record_id": "r", "persona_id": "p"})
@@ -98,7 +98,7 @@ def test_records_that_are_not_asked_for_any_more_are_told_by_domain(store: Store
     assert side_effects(store, replace(before, records={"riddle": 1})) == ""
 
 
-def test_a_selection_that_the_run_has_made_is_told(store: Store) -> None:
+def test_a_selection_that_the_run_has_made_is_reported(store: Store) -> None:
     with writing(store) as tables:
         for persona in ("p", "gone"):
             tables.add("personas.selections", {"name": "few", "persona_id": persona})

@@ -1,4 +1,4 @@
-"""What 'persona-pipeline select' makes and prints."""
+"""Test what 'persona-pipeline select' makes and prints."""
 
 import re
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def project(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
 
 
 def print_selection(project: SelectionProject, name: str, **rules: object) -> str:
-    """What 'persona-pipeline select' prints."""
+    """Return what 'persona-pipeline select' prints."""
     selections = {"selections": {name: rules}} if rules else {}
     arguments = {"data_dir": project.settings.data_dir, "embedding_model": MODEL, **selections}
     output = StringIO()
@@ -68,7 +68,7 @@ def test_the_command_says_when_fewer_were_left_than_asked_for(project: Selection
     assert "cosine" not in shown
 
 
-def test_a_threshold_that_removes_nobody_is_seen_to(project: SelectionProject) -> None:
+def test_a_threshold_that_removes_nobody_is_printed_with_zero(project: SelectionProject) -> None:
     project.write([Persona(f"p{n}", f"w1 w2 w3 w{4 + n}", n, None) for n in range(2)])
     rules = {"thresholds": [0.95, 0.5], "method": "first"}
     assert "removed as too similar: 0 at 0.95, 1 at 0.5\n" in print_selection(

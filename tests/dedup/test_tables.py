@@ -408,7 +408,7 @@ def test_a_table_without_rows_has_no_duplicates() -> None:
 # names of before
 
 
-def test_the_old_column_names_are_read_and_the_new_ones_told_once(
+def test_the_old_column_names_are_read_and_the_new_ones_named_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     tell_renamed.cache_clear()
@@ -435,7 +435,7 @@ def test_the_old_column_names_are_read_and_the_new_ones_told_once(
     ]
 
 
-def test_a_table_whose_columns_are_named_is_told_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_table_whose_columns_are_named_gets_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     tell_renamed.cache_clear()
     texts = table(TEN, TEN).rename({"id": "persona_id", "text": "persona"})
 

@@ -7,5 +7,5 @@ from tests.support.commands import write_pages
 
 @pytest.fixture
 def pages(tmp_path: Path) -> Path:
-    """A folder of six short pages."""
+    """Write a folder of six short pages."""
     return write_pages(tmp_path / "pages")

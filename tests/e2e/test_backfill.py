@@ -1,4 +1,4 @@
-"""Shards at once through the daemon: with a reader, and with processes that are killed.
+"""Test backfills through the daemon: beside a reader, and while processes are killed.
 
 Three shards and one kill by default; eight shards, and as many kills as are asked for, with
 
@@ -40,7 +40,7 @@ while True:
 
 
 def make_job(tmp_path: Path, pages: int) -> SmallJob:
-    """So many pages of a small job, each of which becomes a shard."""
+    """Make a small job with so many pages, each of which becomes a shard."""
     result = make_small_job(tmp_path)
     for trade in TRADES[:pages]:
         text = f"How {trade} was made on the coast, who did the work, and what became of it. "
@@ -65,7 +65,7 @@ def register(deployment: Deployment) -> list[str]:
 
 @contextmanager
 def shell_on(snapshot: Path) -> Iterator[subprocess.Popen[str]]:
-    """A user's read-only shell, open all the while."""
+    """Keep a user's read-only shell open while the block runs."""
     shell = subprocess.Popen(
         [sys.executable, "-c", READER, str(snapshot)], stdout=subprocess.PIPE, text=True
     )
@@ -77,7 +77,7 @@ def shell_on(snapshot: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def lock_wait(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that each stage waited for the database, as their materializations say."""
+    """Return the seconds that each stage waited for the database, from its materializations."""
     monkeypatch.chdir(deployment.home)  # dagster.yaml's paths are relative
     with dg.DagsterInstance.from_config(str(deployment.home)) as instance:
         return [

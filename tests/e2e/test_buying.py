@@ -1,4 +1,4 @@
-"""What users are promised of buying: caps, keys, outages, changed prompts, shared answers."""
+"""Test what buying promises: caps, keys, outages, changed prompts, shared answers."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ RECORDS = 3
 
 @dataclass(frozen=True)
 class Done:
-    """A finished run that nothing disturbed; tests read it, or copy it."""
+    """A finished run that nothing disturbed. Tests read it or copy it."""
 
     job: SmallJob
     data: Path
@@ -205,5 +205,5 @@ def test_answers_that_a_colleague_exports_make_the_same_tables_for_free(
 def without_cost(
     tables: dict[str, list[tuple[object, ...]]],
 ) -> dict[str, list[tuple[object, ...]]]:
-    """All but the price of the answers, which another run may not have known."""
+    """Return all tables but `llm.calls`, whose prices another run may not know."""
     return {name: rows for name, rows in tables.items() if name != "llm.calls"}

@@ -1,4 +1,4 @@
-"""What is done in the UI of 'dagster dev': one shard of one domain is made, a run is terminated."""
+"""Test the UI of 'dagster dev': materialize one shard of one domain, and terminate a run."""
 
 import re
 import shutil
@@ -55,13 +55,13 @@ class DevServer:
     settings: dict[str, object]
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
-        """What the snapshot answers."""
+        """Return the rows of a query on the snapshot."""
         snapshot = self.checkout / "data" / "published.duckdb"
         with duckdb.connect(str(snapshot), read_only=True) as connection:
             return connection.sql(sql).fetchall()
 
     def shard(self) -> str:
-        """The only one."""
+        """Return the name of the only shard."""
         [(shard,)] = self.rows("select shard from corpus.shards")
         return str(shard)
 
@@ -82,7 +82,7 @@ class DevServer:
 
 @pytest.fixture(scope="module")
 def dev_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
-    """One server for both tests: it starts four processes, which import for seconds."""
+    """Start one server for both tests, since its four processes import for seconds."""
     folder = tmp_path_factory.mktemp("dev")
     checkout, job = copy_checkout(folder / "checkout"), make_small_job(folder)
     with serve_model(seconds=0.3) as model:

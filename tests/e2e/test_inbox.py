@@ -1,4 +1,4 @@
-"""A watched folder and the daemon: what is dropped into it is bought once, and run to the end."""
+"""Test a watched folder and the daemon: new files are bought once, and run to the end."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def job(tmp_path: Path) -> SmallJob:
 
 
 def drop(job: SmallJob, name: str, *fish: str) -> Path:
-    """A file of a page for each fish, written a while ago."""
+    """Write a file with a page for each fish, last modified a while ago."""
     path = job.folder / "inbox" / name
     path.write_text("".join(json.dumps({"text": TEXT.format(one) * 4}) + "\n" for one in fish))
     age(path)
@@ -55,12 +55,12 @@ class Watcher:
         deadline = time.monotonic() + seconds
         while not is_so():
             if time.monotonic() > deadline:
-                messages = [(run["status"], run["tags"]) for run in self.deployment.runs()]
-                pytest.fail(f"{messages}\n{self.deployment.log('daemon').read_text()[-3000:]}")
+                runs = [(run["status"], run["tags"]) for run in self.deployment.runs()]
+                pytest.fail(f"{runs}\n{self.deployment.log('daemon').read_text()[-3000:]}")
             time.sleep(0.3)
 
     def wait_for_shards(self, count: int) -> list[str]:
-        """Wait until so many shards have been through all stages; their names, in rank order."""
+        """Wait until so many shards have run all stages; return their names, in order."""
         done = "select shard from runs.stages group by shard having count(*) = 7 order by shard"
         self.wait(lambda: self._has("runs") and len(self.rows(done)) == count)
         self.wait(lambda: not self.deployment.is_running())
@@ -73,16 +73,16 @@ class Watcher:
         return dict(self.rows("select file, state from corpus.files"))  # type: ignore[arg-type] # pairs
 
     def versions(self, shard: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-        """The data version of every asset of a shard."""
+        """Return the data version of every asset of a shard."""
         monkeypatch.chdir(self.deployment.home)
-        matches = {}
+        versions = {}
         with dg.DagsterInstance.from_config(str(self.deployment.home)) as instance:
             for key in instance.all_asset_keys():
                 record = instance.get_latest_data_version_record(key, partition_key=shard)
                 if record and record.asset_materialization and record.asset_materialization.tags:
                     tags = record.asset_materialization.tags
-                    matches[key.to_user_string()] = tags["dagster/data_version"]
-        return matches
+                    versions[key.to_user_string()] = tags["dagster/data_version"]
+        return versions
 
 
 def test_what_is_dropped_into_the_inbox_is_bought_once_and_nothing_is_lost(

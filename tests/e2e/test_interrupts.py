@@ -1,4 +1,4 @@
-"""A run that is asked to end: what the server billed is kept, and never billed again."""
+"""Test a run that is asked to end: answers that were billed are kept, and never billed again."""
 
 import signal
 import time
@@ -15,7 +15,7 @@ LONGEST_END = 60
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_told_to_end_keeps_every_answer_that_was_billed(
+def test_a_run_that_is_asked_to_end_keeps_every_answer_that_was_billed(
     tmp_path: Path, how: signal.Signals
 ) -> None:
     job = make_small_job(tmp_path)

@@ -1,4 +1,4 @@
-"""Dagster's runs, partitions and events in PostgreSQL, with the file that is deployed."""
+"""Test Dagster's runs, partitions and events in PostgreSQL, with the deployed file."""
 
 import shutil
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ TRADES = ("mill", "forge", "dye")
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """A server, and DAGSTER_HOME with the deployed file, in the environment."""
+    """Start a server, and set DAGSTER_HOME to a folder with the deployed file."""
     assert PROGRAMS is not None
     home = tmp_path / "home"
     home.mkdir()
@@ -48,7 +48,7 @@ def partitions(server: dict[str, str]) -> list[tuple[object, ...]]:
 
 
 def materialized(server: dict[str, str], asset: str) -> set[object]:
-    """The shards of an asset."""
+    """Return the shards of an asset."""
     query = "select partition from event_logs where dagster_event_type = 'ASSET_MATERIALIZATION'"
     return {shard for (shard,) in rows(server, f"{query} and asset_key = '{asset}'")}
 

@@ -1,4 +1,4 @@
-"""Why a persona was removed, and what other thresholds would keep: from what is stored."""
+"""Test reports from stored data: why a persona was removed, and what thresholds would keep."""
 
 import unicodedata
 from dataclasses import replace
@@ -33,26 +33,30 @@ def counts(steps: list[SweepStep]) -> list[tuple[float, int, int, bool]]:
 
 
 def test_words_that_differ_are_marked_whatever_their_case_place_and_punctuation() -> None:
-    matches = compare_words("A tide-table printer.", "a PRINTER, careful, tide")
-    assert matches.first == [("A tide-", False), ("table", True), (" printer.", False)]
-    assert matches.second == [
+    differences = compare_words("A tide-table printer.", "a PRINTER, careful, tide")
+    assert differences.first == [("A tide-", False), ("table", True), (" printer.", False)]
+    assert differences.second == [
         ("a PRINTER, ", False),
         ("careful", True),
         (", tide", False),
     ]
-    assert (matches.shared_count, matches.first_count, matches.second_count) == (3, 1, 1)
+    assert (differences.shared_count, differences.first_count, differences.second_count) == (
+        3,
+        1,
+        1,
+    )
 
 
 def test_words_that_differ_and_follow_each_other_are_one_piece() -> None:
-    matches = compare_words("one two three", "three")
-    assert matches.first == [("one two", True), (" three", False)]
+    differences = compare_words("one two three", "three")
+    assert differences.first == [("one two", True), (" three", False)]
     assert compare_words("", "!").second == [("!", False)]
 
 
 def test_writing_without_spaces_differs_by_pairs_of_characters() -> None:
-    matches = compare_words("東京の塔", "東京")
-    assert matches.first == [("東", False), ("京の塔", True)]
-    assert (matches.shared_count, matches.first_count) == (1, 2)
+    differences = compare_words("東京の塔", "東京")
+    assert differences.first == [("東", False), ("京の塔", True)]
+    assert (differences.shared_count, differences.first_count) == (1, 2)
 
 
 speech = st.text("aAéE\u0301ßİς_7 -,\x00東京の塔ーกำ🧪", max_size=30)
@@ -68,8 +72,8 @@ def test_words_are_those_of_the_tokenizer_and_the_pieces_are_the_text(one: str, 
     assert set(words) == {
         (number, word.word) for number, text in enumerate(texts) for word in cut_words(text)
     }
-    matches = compare_words(one, two)
-    for text, pieces in zip(texts, (matches.first, matches.second), strict=True):
+    differences = compare_words(one, two)
+    for text, pieces in zip(texts, (differences.first, differences.second), strict=True):
         assert "".join(piece.text for piece in pieces) == text
 
 
@@ -77,18 +81,18 @@ def test_a_removed_persona_is_explained_by_its_keeper_and_its_other_neighbours(
     project: Project,
 ) -> None:
     project.deduplicate({"keeper": f"{TEN} {TEN} v", "gone": TEN, "near": changed(1)})
-    matches = explain(project.store, "gone")
-    assert matches.is_decided
-    assert matches.removal is not None
-    assert matches.removal.keeper is not None
-    assert matches.removal.keeper.persona_id == "keeper"
-    assert (matches.removal.layer, matches.removal.threshold) == ("jaccard", 0.9)
-    assert matches.removal.similarity == pytest.approx(10 / 11)
-    [other] = matches.neighbours
+    explanation = explain(project.store, "gone")
+    assert explanation.is_decided
+    assert explanation.removal is not None
+    assert explanation.removal.keeper is not None
+    assert explanation.removal.keeper.persona_id == "keeper"
+    assert (explanation.removal.layer, explanation.removal.threshold) == ("jaccard", 0.9)
+    assert explanation.removal.similarity == pytest.approx(10 / 11)
+    [other] = explanation.neighbours
     assert (other.persona_id, other.kept_id, other.cosine) == ("near", None, None)
     assert other.jaccard == pytest.approx(9 / 11)
     assert other.fuzzy_score is not None
-    assert matches.removed == []
+    assert explanation.removed == []
 
 
 def test_a_kept_persona_names_whom_it_removed_and_who_is_near(project: Project) -> None:
@@ -96,14 +100,14 @@ def test_a_kept_persona_names_whom_it_removed_and_who_is_near(project: Project) 
     project.deduplicate(
         personas | {"near": changed(1), "meant": "other words"}, a=[1.0, 0.0], meant=[0.99, 0.1]
     )
-    matches = explain(project.store, "a")
-    assert matches.removal is None
-    assert [(other.persona_id, other.is_exact) for other in matches.removed] == [
+    explanation = explain(project.store, "a")
+    assert explanation.removal is None
+    assert [(other.persona_id, other.is_exact) for other in explanation.removed] == [
         ("meant", False),
         ("same", True),
         ("order", False),
     ]
-    assert [other.persona_id for other in matches.neighbours] == ["near"]
+    assert [other.persona_id for other in explanation.neighbours] == ["near"]
 
 
 def test_an_id_may_be_cut_short_when_it_stays_the_only_one(project: Project) -> None:
@@ -186,7 +190,7 @@ def test_a_sweep_of_nobody_or_one_keeps_them(project: Project, personas: dict[st
 
 
 def state(project: Project, *, uncompared: bool = False, undecided: bool = False) -> DedupState:
-    """What is known of the one shard, which was compared and decided by `HUB`."""
+    """Return the state of the one shard, which was compared and decided with `HUB`."""
     return DedupState(
         0.7,
         0.95,
@@ -213,7 +217,9 @@ def test_a_shard_without_vectors_is_named_where_meaning_is_asked_for(project: Pr
     assert read_dedup_state(project.store, project.plan).without_vectors == []
 
 
-def test_what_the_data_rests_on_is_known_whatever_the_settings_say_now(project: Project) -> None:
+def test_the_state_names_the_settings_of_the_stored_data_not_the_present_ones(
+    project: Project,
+) -> None:
     project.deduplicate({"a": TEN, "b": changed(2)})
     stricter = replace(project.plan, thresholds=Thresholds(0.8, 0.95))
     assert read_dedup_state(project.store, stricter) == state(project, undecided=True)
@@ -228,8 +234,8 @@ def test_what_an_earlier_version_decided_is_not_guessed(project: Project) -> Non
     with project.store.transaction() as connection:
         connection.execute("update runs.compared set min_jaccard = null, min_cosine = null")
         connection.execute("update runs.resolved set jaccard_threshold = null")
-    matches = read_dedup_state(project.store, project.plan)
-    assert (matches.min_jaccard, matches.min_cosine, matches.thresholds) == (None, None, [])
+    state = read_dedup_state(project.store, project.plan)
+    assert (state.min_jaccard, state.min_cosine, state.thresholds) == (None, None, [])
     assert counts(project.sweep(0.7, 0.6)) == [(0.7, 2, 0, False), (0.6, 1, 1, False)]
 
 

@@ -1,4 +1,4 @@
-"""Diverse subsets of the hub: who is chosen, in which order, and how far apart they are."""
+"""Test diverse subsets of the hub: who is chosen, in which order, and how far apart they are."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
@@ -25,7 +25,7 @@ from tests.support.selection_project import (
 )
 
 NOISE = 1e-5
-"""Of distances in single precision."""
+"""Tolerance of distances in single precision."""
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_the_first_of_a_selection_are_the_selection_of_fewer(project: SelectionP
     assert project.select(count=10)[:4] == project.select(count=4)
 
 
-def test_without_farthest_the_first_in_rank_are_taken_and_no_distance_is_told(
+def test_without_farthest_the_first_in_rank_are_chosen_without_a_distance(
     project: SelectionProject,
 ) -> None:
     project.write(people(9))
@@ -184,7 +184,7 @@ def test_a_selection_made_again_leaves_nothing_of_the_former_and_all_of_the_othe
     assert project.selected("other") == other
 
 
-def test_distances_are_told_across_blocks(
+def test_distances_are_computed_across_blocks(
     project: SelectionProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write(people(20))
@@ -211,10 +211,10 @@ def test_a_domain_reads_the_hub_or_its_selection(project: SelectionProject) -> N
     with pytest.raises(StoreError, match="'diverse', named in persona_sources, was never made"):
         read_personas(project.store, plan, "s0")
     chosen = {name for name, _ in project.select(count=4)}
-    matches = [
+    offered = [
         set(read_personas(project.store, plan, f"s{number}")["persona_id"]) for number in range(3)
     ]
-    assert set.union(*matches) == chosen
+    assert set.union(*offered) == chosen
     assert len(read_personas(project.store, SynthesisPlan("fake/demo"), "s0")) == 3
 
 

@@ -1,4 +1,4 @@
-"""What a diverse subset may be asked to be, and what a wrong rule is told."""
+"""Which rules a diverse subset may have, and which message a wrong rule gives."""
 
 import pytest
 
@@ -20,7 +20,7 @@ from tests.support.variables import environment_of
         ({"two words": {"count": 1}}, "'selections.two words.*should match"),
     ],
 )
-def test_wrong_rules_are_told_what_is_wrong(
+def test_wrong_rules_are_refused_with_the_reason(
     selections: dict[str, dict[str, object]], message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):

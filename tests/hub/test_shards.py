@@ -1,4 +1,4 @@
-"""Deduplication of shards in the store: shard by shard, in any order, is from scratch."""
+"""Test deduplication in the store: shard by shard, in any order, equals from scratch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -73,7 +73,7 @@ class Project:
         self.store.replace([StageRows(shard, "t", tables)], [], run_id="r")
 
     def deduplicate(self, number: int) -> None:
-        """What the assets pairs and duplicates do for a shard."""
+        """Do what the assets pairs and duplicates do for a shard."""
         self.store.replace(compare_shards(self.store, self.plan), [], run_id="r")
         self.store.replace(deduplicate(self.store, self.plan, f"s{number}"), [], run_id="r")
 
@@ -97,7 +97,7 @@ class Project:
 
 
 def vectors_of(personas: dict[str, str]) -> pl.DataFrame:
-    """Three words of a text decide its direction, so that some texts are near in meaning only."""
+    """Derive a vector from three words of a text, so that some texts are near in meaning only."""
     rows = []
     for key, text in personas.items():
         vector = np.zeros(8, np.float32)
@@ -110,7 +110,7 @@ def vectors_of(personas: dict[str, str]) -> pl.DataFrame:
 
 @pytest.fixture(autouse=True)
 def _no_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copying the tables after each commit is not what is tested, and most of the time."""
+    """Turn off copying after each commit: it is not tested, and takes most of the time."""
     monkeypatch.setattr(Store, "publish", lambda _: None)
 
 
@@ -126,17 +126,17 @@ def fresh() -> Iterator[Project]:
 
 
 def texts(seed: int, number: int, count: int) -> dict[str, str]:
-    """Random texts of few words, some of them edited copies, a few in two shards."""
-    random, matches = Random(f"{seed} {number}"), list[list[str]]()
+    """Return random texts of few words, some of them edited copies, a few in two shards."""
+    random, texts_so_far = Random(f"{seed} {number}"), list[list[str]]()
     for _ in range(count):
         words = random.sample(WORDS, random.randint(3, 6))
-        if matches and random.random() < 0.4:
-            words = list(random.choice(matches))
+        if texts_so_far and random.random() < 0.4:
+            words = list(random.choice(texts_so_far))
             words[random.randrange(len(words))] = random.choice(WORDS)
         if random.random() < 0.2:
             words = WORDS[:4]
-        matches.append(words)
-    return {f"p{number}-{place}": " ".join(words) for place, words in enumerate(matches)}
+        texts_so_far.append(words)
+    return {f"p{number}-{place}": " ".join(words) for place, words in enumerate(texts_so_far)}
 
 
 def from_scratch(shards: dict[int, dict[str, str]], fresh: Project) -> list[tuple[object, ...]]:
@@ -256,7 +256,7 @@ def test_later_shards_are_compared_by_an_index_of_the_early_ones(
 
 
 @pytest.mark.parametrize("seed", [8, 9, 10])
-def test_when_an_early_shard_changes_all_pairs_are_those_of_the_new_cells(
+def test_when_an_early_shard_changes_all_pairs_are_those_of_the_new_centroids(
     project: Project, fresh: Project, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(ivf, "_LEAST_NPROBE", 1)
@@ -271,7 +271,7 @@ def test_when_an_early_shard_changes_all_pairs_are_those_of_the_new_cells(
     assert project.pairs() == fresh.pairs()
 
 
-def test_a_shard_that_is_emptied_teaches_no_cells(project: Project, fresh: Project) -> None:
+def test_a_shard_that_is_emptied_teaches_no_centroids(project: Project, fresh: Project) -> None:
     project.exact_up_to = fresh.exact_up_to = 30
     shards = {number: texts(11, number, 20) for number in (1, 2, 3, 4)}
     from_scratch(shards, project)

@@ -111,7 +111,7 @@ def test_the_funnel_keeps_shards_apart(filled: Tables) -> None:
     assert matches == [("s1", True, True), ("s2", True, True)]
 
 
-def add_line(tables: Tables, hops: int) -> None:
+def add_chain(tables: Tables, hops: int) -> None:
     """A document, its persona, and so many hops of related ones, with a record of the last."""
     tables.add(
         "corpus.documents",
@@ -146,7 +146,7 @@ def add_line(tables: Tables, hops: int) -> None:
 def test_lineage_walks_from_a_record_to_its_page_over_any_number_of_hops(
     tables: Tables, hops: int
 ) -> None:
-    add_line(tables, hops)
+    add_chain(tables, hops)
     [row] = tables.connection.sql("from marts.lineage").pl().drop("created_at").to_dicts()
     assert row == {
         "shard": "s1",
@@ -174,8 +174,8 @@ def test_lineage_walks_from_a_record_to_its_page_over_any_number_of_hops(
     }
 
 
-def test_several_records_of_one_persona_each_have_their_line(tables: Tables) -> None:
-    add_line(tables, 2)
+def test_several_records_of_one_persona_each_have_their_row(tables: Tables) -> None:
+    add_chain(tables, 2)
     for domain, record in (("poem", "r2"), ("riddle", "r3")):
         tables.add(f"synthetic.{domain}", {"record_id": record, "persona_id": "p2"})
     matches = tables.table("from marts.lineage", ["domain", "record_id", "root_id", "hop"])
@@ -282,7 +282,7 @@ def test_cost_sums_what_was_bought_and_an_unknown_price_is_not_zero(tables: Tabl
     ]
 
 
-def test_cost_is_told_per_persona_and_record_that_was_kept(tables: Tables) -> None:
+def test_cost_is_reported_per_persona_and_record_that_was_kept(tables: Tables) -> None:
     tables.add(
         "llm.calls",
         call("a", "text_to_persona", 0.25),

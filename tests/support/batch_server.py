@@ -62,7 +62,7 @@ class BatchServer:
 
     @property
     def bodies(self) -> list[Json]:
-        """Return every request that arrived in a batch."""
+        """Every request that arrived in a batch."""
         return [line["body"] for batch in self.batches.values() for line in self._lines(batch)]
 
     def finish(self) -> None:
@@ -248,9 +248,9 @@ def _refusal(server: BatchServer, handler: BaseHTTPRequestHandler) -> int | None
 
 def _uploaded(content_type: str, data: bytes) -> bytes:
     """Return the file in a form."""
-    matches = re.search(r'boundary="?([^";]+)', content_type)
-    assert matches
-    for part in data.split(b"--" + matches[1].encode())[1:-1]:
+    match = re.search(r'boundary="?([^";]+)', content_type)
+    assert match
+    for part in data.split(b"--" + match[1].encode())[1:-1]:
         head, _, body = part.partition(b"\r\n\r\n")
         if b'name="file"' in head:
             return body.removesuffix(b"\r\n")

@@ -71,12 +71,12 @@ class CheckedProject:
 
 
 def results(result: dg.ExecuteInProcessResult) -> dict[str, CheckResult]:
-    """By name, the checks that a run executed."""
+    """Return the checks that a run executed, by name."""
     return {each.check_name: CheckResult(each) for each in result.get_asset_check_evaluations()}
 
 
 def finish_project(folder: Path) -> tuple[CheckedProject, dict[str, str]]:
-    """Two shards of six pages, with removed personas and records; and how all checks ended."""
+    """Make two shards of six pages with removed personas and records; return how checks ended."""
     with dg.DagsterInstance.ephemeral() as instance:
         result = Platform(
             folder,
@@ -91,14 +91,14 @@ def finish_project(folder: Path) -> tuple[CheckedProject, dict[str, str]]:
         )
         for number in range(12):
             result.write_page(f"page{number:02}", f"Page {number} tells how a mill is built.")
-        matches: dict[str, CheckResult] = {}
+        checks: dict[str, CheckResult] = {}
         for shard in result.register():
-            matches |= results(result.run(shard))
-    return CheckedProject(result.settings), {name: each.outcome for name, each in matches.items()}
+            checks |= results(result.run(shard))
+    return CheckedProject(result.settings), {name: each.outcome for name, each in checks.items()}
 
 
 def copy_project(project: CheckedProject, folder: Path) -> CheckedProject:
-    """The same database elsewhere."""
+    """Copy the project's database to another folder."""
     settings = project.settings.model_copy(update={"data_dir": folder / "data"})
     settings.data_dir.mkdir()
     shutil.copy(project.settings.database, settings.database)
@@ -106,7 +106,7 @@ def copy_project(project: CheckedProject, folder: Path) -> CheckedProject:
 
 
 def copy_row(table: str, where: str = "true", **changed: str) -> str:
-    """A statement that adds a row again, with other values in some columns."""
+    """Return a statement that adds a row again, with other values in some columns."""
     replaced = ", ".join(f"{value} as {column}" for column, value in changed.items())
     star = f"* replace ({replaced})" if changed else "*"
     return f"insert into {table} by name select {star} from {table} where {where} limit 1"
@@ -115,7 +115,7 @@ def copy_row(table: str, where: str = "true", **changed: str) -> str:
 def kept_pair(
     similarity: float, layer: str = "jaccard", key: str = "set_key", score: str = "null"
 ) -> str:
-    """A statement that makes two of the hub similar."""
+    """Return a statement that makes two personas of the hub similar."""
     return (
         "insert into personas.pairs by name "
         f"select min(shard) as shard, '{layer}' as layer, min({key}) as first_key, "

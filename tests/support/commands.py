@@ -1,4 +1,4 @@
-"""The command line in a process of its own, and what it leaves in the snapshot."""
+"""Run the command line in a process of its own, and read what it leaves in the snapshot."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ BYTECODE = {
     "PYTHONDONTWRITEBYTECODE": "",
     "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir(), "persona-pipeline-bytecode")),
 }
-"""Where the environment forbids bytecode, each process would compile 2,400 modules: 5 s."""
+"""Keep bytecode in a folder: where it is forbidden, each process compiles 2,400 modules in 5 s."""
 
 
 def command_environment(**settings: object) -> dict[str, str]:
@@ -27,7 +27,7 @@ def command_environment(**settings: object) -> dict[str, str]:
 
 
 def run_command(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    """The command line in the checkout, in a process of its own."""
+    """Run the command line in the checkout, in a process of its own."""
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=ROOT,
@@ -40,7 +40,7 @@ def run_command(*arguments: str, **settings: object) -> subprocess.CompletedProc
 
 
 def start_command(*arguments: str, **settings: object) -> subprocess.Popen[str]:
-    """The same, still running."""
+    """Start the command line, and return while it runs."""
     return subprocess.Popen(
         [*COMMAND, *arguments],
         cwd=ROOT,
@@ -62,7 +62,7 @@ def wait_until(is_so: Callable[[], bool], run: subprocess.Popen[str], seconds: f
 
 
 def read_tables(snapshot: Path) -> dict[str, list[tuple[object, ...]]]:
-    """The data of every table, without what names the run or says when and how long."""
+    """Return the data of every table, without run, times and durations."""
     with duckdb.connect(str(snapshot), read_only=True) as connection:
         names = connection.sql(
             "select table_schema || '.' || table_name from information_schema.tables "

@@ -1,4 +1,4 @@
-"""'dagster dev' on a copy of the checkout, so that its data directory is a test's."""
+"""Run 'dagster dev' on a copy of the checkout, with a test's own data directory."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def dagster_dev(checkout: Path, **settings: object) -> Iterator[str]:
 
 
 def ask(url: str, query: str, **variables: object) -> dict[str, Any]:
-    """The first field of the answer of Dagster's GraphQL."""
+    """Return the first field of the answer of Dagster's GraphQL."""
     body = json.dumps({"query": query, "variables": variables}).encode()
     request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=300) as response:

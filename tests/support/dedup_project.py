@@ -1,4 +1,4 @@
-"""A store with candidates written by hand, for the tests of what is told about deduplication."""
+"""A store with candidates written by hand, for the tests of reports about deduplication."""
 
 import polars as pl
 
@@ -33,7 +33,7 @@ class Project:
             connection.execute("insert into corpus.shards (shard, shard_number) values ('s1', 1)")
 
     def write(self, personas: dict[str, str], **vectors: list[float]) -> None:
-        """Candidates (id to text) in rank order, and the vectors of some of them."""
+        """Write candidates (id to text), which rank in this order, and the vectors of some."""
         places = range(len(personas), 0, -1)
         rows = [
             (key, "text_to_persona", text, place)
@@ -67,5 +67,5 @@ class Project:
 
 
 def changed(count: int) -> str:
-    """TEN with its first words replaced: the Jaccard similarity is (10 - count) / (10 + count)."""
+    """Replace the first words of TEN: the Jaccard similarity is (10 - count) / (10 + count)."""
     return " ".join([f"x{count}y{number}" for number in range(count)] + TEN.split()[count:])

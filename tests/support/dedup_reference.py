@@ -1,4 +1,4 @@
-"""What deduplication is to find, by comparing every pair in plain Python."""
+"""Find duplicates by comparing every pair in plain Python, as a reference for the engine."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How one is similar to another."""
+    """How one row is similar to another: the layer and the scores."""
 
     layer: str
     similarity: float
@@ -56,7 +56,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Who goes, and because of whom."""
+    """A removed row and its keeper."""
 
     id: str
     kept_id: str
@@ -75,7 +75,7 @@ def mix64(x: int) -> int:
 
 
 def fnv(numbers: Iterable[int]) -> int:
-    """FNV-1a over these numbers, its bits spread."""
+    """Return FNV-1a over these numbers, with its bits mixed."""
     state = 14695981039346656037
     for number in numbers:
         state = (state ^ number) * 1099511628211 & MASK
@@ -114,19 +114,19 @@ def word_link(left: Row, right: Row, thresholds: Thresholds) -> Link | None:
 
 
 def links(left: Row, right: Row, thresholds: Thresholds) -> list[Link]:
-    """In which layers the two are similar enough for one of them to go."""
-    matches = [word_link(left, right, thresholds)]
+    """Return the layers in which two rows are similar enough for one of them to be removed."""
+    links_of_pair = [word_link(left, right, thresholds)]
     if thresholds.cosine is not None and left.text != right.text:
         similarity = cosine(left, right)
         if similarity >= thresholds.cosine - TOLERANCE:
-            matches.append(Link("semantic", similarity))
+            links_of_pair.append(Link("semantic", similarity))
     if left.key is not None and left.key == right.key:
-        matches.append(Link("key", 1.0))
-    return [link for link in matches if link]
+        links_of_pair.append(Link("key", 1.0))
+    return [link for link in links_of_pair if link]
 
 
 def ranked(rows: Iterable[Row]) -> list[Row]:
-    """Whoever stands first is kept."""
+    """Return the rows by rank. Of similar rows, the first is kept."""
     return sorted(
         rows,
         key=lambda r: (r.rank, -r.quality, fnv(r.text.encode()), r.id),
@@ -144,15 +144,15 @@ def reference(rows: Iterable[Row], thresholds: Thresholds) -> list[Removed]:
         "semantic": thresholds.cosine,
     }
     for row in ranked(rows):
-        matches = [
+        similar = [
             (link.order, place, link, keeper)
             for place, keeper in enumerate(kept)
             for link in links(row, keeper, thresholds)
         ]
-        if not matches:
+        if not similar:
             kept.append(row)
             continue
-        _, _, link, keeper = min(matches, key=lambda each: each[:2])
+        _, _, link, keeper = min(similar, key=lambda each: each[:2])
         level = levels[link.layer]
         assert level is not None
         removed.append(
@@ -187,9 +187,9 @@ def vectors_of(rows: Iterable[Row]) -> pl.DataFrame:
 def run(
     rows: Iterable[Row], thresholds: Thresholds, resources: Resources | None = None
 ) -> list[Removed]:
-    """What the library finds."""
+    """Return what the library finds."""
     rows = list(rows)
-    matches = find_duplicates(
+    duplicates = find_duplicates(
         table_of(rows),
         vectors_of(rows),
         rank="rank",
@@ -198,9 +198,9 @@ def run(
         thresholds=thresholds,
         resources=resources,
     )
-    return removals(matches.removed)
+    return removals(duplicates.removed)
 
 
-def removals(matches: pl.DataFrame) -> list[Removed]:
-    assert matches.columns == list(Removed.__dataclass_fields__)
-    return [Removed(*row) for row in matches.iter_rows()]
+def removals(removed: pl.DataFrame) -> list[Removed]:
+    assert removed.columns == list(Removed.__dataclass_fields__)
+    return [Removed(*row) for row in removed.iter_rows()]

@@ -1,4 +1,4 @@
-"""Webserver and daemon as services of a copied checkout: to launch, to kill, to start again."""
+"""Run webserver and daemon as services of a copied checkout, and kill and restart them."""
 
 import os
 import re
@@ -34,7 +34,7 @@ query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
   ... on PartitionBackfill { status error { message } } } }
 """
 LONGEST_BACKFILL = 3600.0
-"""Seconds after which it hangs, on the slowest machine."""
+"""Seconds after which a backfill is taken to hang, on the slowest machine."""
 ACTIVE = {"QUEUED", "STARTING", "STARTED", "CANCELING", "MANAGED"}
 """Not NOT_STARTED: so a daemon that is killed leaves a run it submits, and nothing waits for it."""
 
@@ -60,7 +60,7 @@ class Deployment:
         file.write_text(re.sub(rf"{name}: \d+", f"{name}: {value}", file.read_text()))
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The command line on this instance."""
+        """Run the command line on this instance."""
         return subprocess.run(
             [sys.executable, "-m", "persona_pipeline", *arguments],
             cwd=self.home,
@@ -72,11 +72,11 @@ class Deployment:
         )
 
     def register(self) -> None:
-        """The shards of the source, without a run of them."""
+        """Register the source. No shard is run."""
         register_source(self.home, self._environment)
 
     def start(self) -> None:
-        """Both services."""
+        """Start both services."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._start("webserver", "dagster-webserver", "-p", str(port))
@@ -84,7 +84,7 @@ class Deployment:
         self.start_daemon()
 
     def start_daemon(self) -> None:
-        """As its service manager would, after it was killed."""
+        """Start the daemon, or start it again after it was killed."""
         self._start("daemon", "dagster-daemon", "run")
 
     def _start(self, name: str, program: str, *arguments: str) -> None:
@@ -102,7 +102,7 @@ class Deployment:
         return self.home / f"{name}.log"
 
     def kill_daemon(self) -> None:
-        """The daemon alone: its code server and the runs go on, or notice it."""
+        """Kill the daemon alone. Its code server and the runs go on, or notice it."""
         self._services["daemon"].kill()
         self._services["daemon"].wait()
 
@@ -117,7 +117,7 @@ class Deployment:
                 os.killpg(service.pid, signal.SIGKILL)
 
     def workers(self) -> list[int]:
-        """The processes that work on runs."""
+        """Return the processes that work on runs."""
         return [
             int(folder.name)
             for folder in Path("/proc").iterdir()
@@ -125,7 +125,7 @@ class Deployment:
         ]
 
     def wait_for_workers(self) -> None:
-        """Until none is left; they end after their runs."""
+        """Wait until no such process is left. They end after their runs."""
         deadline = time.monotonic() + 300
         while workers := self.workers():
             assert time.monotonic() < deadline, workers
@@ -141,7 +141,7 @@ class Deployment:
         return mine and b"spawn_main" in command
 
     def backfill(self, shards: list[str]) -> str:
-        """Ask for all of these shards of the main job at once."""
+        """Request a backfill of all of these shards of the main job."""
         selector = {"partitionSetName": "main_partition_set", "repositorySelector": REPOSITORY}
         params = {"selector": selector, "partitionNames": shards}
         launched = ask(self.url, BACKFILL, params=params)
@@ -152,20 +152,20 @@ class Deployment:
         return list(ask(self.url, RUNS)["results"])
 
     def is_idle(self, backfill: str) -> bool:
-        """Whether the backfill has launched all its runs, and none is left."""
+        """Tell whether the backfill has launched all its runs, and all have ended."""
         status = ask(self.url, BACKFILL_STATUS, id=backfill)["status"]
         return status not in {"REQUESTED", "CANCELING", "FAILING"} and not self.is_running()
 
     def is_running(self) -> bool:
-        """Whether any run is not at its end."""
+        """Tell whether any run has not ended."""
         return any(run["status"] in ACTIVE for run in self.runs())
 
     def wait_until_idle(self, backfill: str) -> None:
         deadline = time.monotonic() + LONGEST_BACKFILL
         while not self.is_idle(backfill):
             if time.monotonic() > deadline:
-                messages = [(run["runId"][:8], run["status"]) for run in self.runs()]
-                pytest.fail(f"{messages}\n{self.log('daemon').read_text()[-3000:]}")
+                runs = [(run["runId"][:8], run["status"]) for run in self.runs()]
+                pytest.fail(f"{runs}\n{self.log('daemon').read_text()[-3000:]}")
             time.sleep(0.5)
 
 

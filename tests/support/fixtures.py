@@ -1,4 +1,4 @@
-"""What several of the library's tests are given."""
+"""Define fixtures that several of the library's tests use."""
 
 import shutil
 from pathlib import Path
@@ -51,7 +51,7 @@ def check(answer):
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a database and snapshot with all tables and views."""
+    """Make the folder of a database and a snapshot with all tables and views."""
     folder = tmp_path_factory.mktemp("database")
     Store(folder / "pipeline.duckdb", folder / "published.duckdb").migrate()
     return folder
@@ -59,7 +59,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(empty_database: Path, tmp_path: Path) -> Store:
-    """A database of one's own, without a row."""
+    """Copy the database without rows, for one test."""
     for path in empty_database.iterdir():
         shutil.copy(path, tmp_path)
     return Store(tmp_path / "pipeline.duckdb", tmp_path / "published.duckdb", lock_timeout=60)
@@ -67,7 +67,7 @@ def store(empty_database: Path, tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="session")
 def domain_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of domains that holds one, `riddle`, with a field of every type."""
+    """Write a folder with one domain, `riddle`, which has a field of every type."""
     folder = tmp_path_factory.mktemp("domains") / "riddle"
     folder.mkdir()
     (folder / "domain.yaml").write_text(DOMAIN_YAML)
@@ -79,13 +79,13 @@ def domain_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def riddle(domain_dir: Path) -> Domain:
-    """The domain of `domain_dir`."""
+    """Load the domain of `domain_dir`."""
     return load_domain(domain_dir / "riddle")
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
-    """A file that holds `some_calls()`."""
+    """Write a file with the answers of `some_calls()`."""
     path = tmp_path / "1-1.jsonl"
     path.write_bytes(b"".join(call.to_line() for call in some_calls()))
     return path

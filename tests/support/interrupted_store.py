@@ -1,4 +1,4 @@
-"""A store that is interrupted at random moments; prints what went wrong, as a JSON list."""
+"""Interrupt a store at random moments, and print what went wrong as a JSON list."""
 
 import gc
 import json
@@ -50,26 +50,26 @@ def read(store: Store) -> None:
 
 
 def once(store: Store, work: Callable[[Store], None], is_held: Callable[[], bool]) -> list[str]:
-    """What is wrong after one interrupt."""
+    """Return what is wrong after one interrupt."""
     store._publishing_s, store._published_at = 1e9, time.monotonic()  # noqa: SLF001 - no snapshot
-    matches = list[str]()
+    problems = list[str]()
     signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, LONGEST_S))
     try:
         while True:
             work(store)
     except KeyboardInterrupt:
         pass
-    except Exception as error:  # noqa: BLE001 - it is what is looked for
+    except Exception as error:  # noqa: BLE001 - any error is the result
         signal.setitimer(signal.ITIMER_REAL, 0)
-        matches.append(f"{work.__name__}: {error!r}")
+        problems.append(f"{work.__name__}: {error!r}")
     gc.collect()
     if is_held():
-        matches.append(f"{work.__name__}: the file is held")
+        problems.append(f"{work.__name__}: the file is held")
     try:
         store.query("select 1")
     except Exception as error:  # noqa: BLE001
-        matches.append(f"{work.__name__}: not opened again: {error!r}")
-    return matches
+        problems.append(f"{work.__name__}: not opened again: {error!r}")
+    return problems
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -91,13 +91,13 @@ def main(path: Path, times: int) -> None:
             return answers.readline().strip() == "held"
 
         signal.signal(signal.SIGALRM, interrupt)
-        matches = [
+        problems = [
             problem
             for _ in range(times)
             for work in (transact, leave_open, fail, read)
             for problem in once(store, work, is_held)
         ]
-    sys.stdout.write(json.dumps(matches))
+    sys.stdout.write(json.dumps(problems))
 
 
 if __name__ == "__main__":

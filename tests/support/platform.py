@@ -15,7 +15,7 @@ from persona_pipeline.settings import load_settings
 from persona_pipeline.store.store import Store
 
 DOMAINS = ("math", "tool")
-"""Of the six, two: one with a check of its own, one without options."""
+"""Two of the six domains: one with a check of its own, one without options."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -53,7 +53,7 @@ class Platform:
         return self.shards()
 
     def shards(self) -> list[str]:
-        """The names of the registered shards, in order."""
+        """Return the names of the registered shards, in order."""
         shards = self.store.query("select shard from corpus.shards order by shard_number")
         return shards["shard"].to_list()
 
@@ -66,7 +66,7 @@ class Platform:
     def materialize(
         self, *keys: str, shard: str | None = None, to: str | None = None
     ) -> dg.ExecuteInProcessResult:
-        """The assets of one shard, or of the shards from `shard` up to `to` in one run."""
+        """Materialize the assets of one shard, or in one run of those from `shard` up to `to`."""
         tags = {
             "dagster/asset_partition_range_start": shard or "",
             "dagster/asset_partition_range_end": to or "",
@@ -82,7 +82,7 @@ class Platform:
         )
 
     def materialization(self, key: str, shard: str) -> dg.AssetMaterialization:
-        """The latest of one shard of an asset."""
+        """Return the latest materialization of one shard of an asset."""
         record = self.instance.get_latest_data_version_record(
             dg.AssetKey.from_user_string(key), partition_key=shard
         )
@@ -91,18 +91,18 @@ class Platform:
         return record.asset_materialization
 
     def version(self, key: str, shard: str) -> str:
-        """The data version of one shard of an asset."""
+        """Return the data version of one shard of an asset."""
         return (self.materialization(key, shard).tags or {})["dagster/data_version"]
 
     def rows(self, table: str) -> list[tuple[object, ...]]:
-        """The table's data, without what names the run."""
+        """Return the table's data, without run and time."""
         return self.store.query(
             f"select * exclude (run_id, created_at) from {table} order by all"
         ).rows()
 
 
 def open_platform(folder: Path, instance: dg.DagsterInstance, **arguments: object) -> Platform:
-    """Four pages in two shards, of which none is registered."""
+    """Write four pages, which make two shards, and register none."""
     result = Platform(folder, instance, shard_size=2, **arguments)
     for number in range(4):
         result.write_page(
@@ -112,7 +112,7 @@ def open_platform(folder: Path, instance: dg.DagsterInstance, **arguments: objec
 
 
 class KeptProject:
-    """A project that is made once, and put back before each test as it was.
+    """A project that is made once, and restored before each test.
 
     It lies in the same folder each time: the database holds paths of its pages.
     """
@@ -123,7 +123,7 @@ class KeptProject:
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
-        """The project's Dagster instance, on disk."""
+        """Open the project's Dagster instance, which is on disk."""
         home = self.folder / "instance"
         home.mkdir(exist_ok=True)
         with dg.DagsterInstance.local_temp(str(home)) as kept:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own, on a free port and in a folder of its own."""
+"""Start a PostgreSQL server for a test, on a free port and in a folder of its own."""
 
 import os
 import pwd
@@ -16,22 +16,22 @@ import psycopg2
 import pytest
 
 PASSWORD = "p@ss/wörd %1"  # noqa: S105 - of a server that lives for one test
-"""With what a URL must escape."""
+"""Password with characters that a URL must escape."""
 USER = "dagster"
 FASTER = ["-c", "fsync=off", "-c", "full_page_writes=off"]
 
 
 def postgres_programs() -> Path | None:
-    """The folder of initdb and postgres; Debian keeps them off the PATH."""
-    matches = shutil.which("initdb")
-    folders = [Path(matches).resolve().parent] if matches else []
+    """Return the folder of initdb and postgres, which Debian keeps off the PATH."""
+    program = shutil.which("initdb")
+    folders = [Path(program).resolve().parent] if program else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((folder for folder in folders if (folder / "initdb").is_file()), None)
 
 
 @contextmanager
 def serve_postgres(programs: Path) -> Iterator[dict[str, str]]:
-    """The environment with which deploy/dagster.postgres.yaml finds the server."""
+    """Start a server; yield the environment with which deploy/dagster.postgres.yaml finds it."""
     owner = _owner()
     with tempfile.TemporaryDirectory() as name:  # a test's own folder is closed to other users
         folder = Path(name)
@@ -62,7 +62,7 @@ def serve_postgres(programs: Path) -> Iterator[dict[str, str]]:
 
 
 def rows(environment: dict[str, str], query: str) -> list[tuple[object, ...]]:
-    """What the server answers."""
+    """Return the rows that the server answers."""
     with closing(_connect(environment)) as connection, connection.cursor() as cursor:
         cursor.execute(query)
         return list(cursor.fetchall())

@@ -1,4 +1,4 @@
-"""Which records go, by a walk down the ranking in plain Python: what the engine is to give."""
+"""Find duplicate records by a walk down the ranking in plain Python, as a reference."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from persona_pipeline.dedup.rules import Comparison
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A record that goes, and all kept records that are its nearest in the layer."""
+    """A removed record, and all kept records that are its nearest in the layer."""
 
     record_id: str
     keepers: tuple[str, ...]
-    """In the order of the ranking; several only if they are equally similar."""
+    """In the order of the ranking. There are several only if they are equally similar."""
     layer: str
     similarity: float
     threshold: float

@@ -39,7 +39,7 @@ class Persona:
 def open_selection_project(
     empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator["SelectionProject"]:
-    """A project of its own, without publishing: not what is tested, and most of the time."""
+    """Yield a project that does not publish: that is not tested, and takes most of the time."""
     monkeypatch.setattr(Store, "publish", lambda _: None)
     with TemporaryDirectory() as folder:
         shutil.copy(empty_database / "pipeline.duckdb", folder)
@@ -112,7 +112,7 @@ class SelectionProject:
 
 
 def people(count: int, seed: int = 0) -> list[Persona]:
-    """Different texts and directions, in three shards."""
+    """Return personas with different texts and directions, in three shards."""
     random = Random(seed)
     return [
         Persona(

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server that answers from the request's schema, and counts what it billed."""
+"""Serve answers that fit the request's schema in OpenAI's form, and count what was billed."""
 
 import hashlib
 import json
@@ -86,7 +86,7 @@ def _handler(model: ServedModel) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     return Handler
 

@@ -28,7 +28,7 @@ examples:
 
 @dataclass(frozen=True)
 class SmallJob:
-    """Pages and two domains in a folder."""
+    """A folder with pages and two domains."""
 
     folder: Path
 
@@ -59,7 +59,7 @@ def make_small_job(folder: Path) -> SmallJob:
 
 
 def journaled(data: Path) -> Counter[str]:
-    """The usable answers in the journal files, by prompt, as the server counts what it billed."""
+    """Count the usable answers in the journal files by prompt, as the server counts billed ones."""
     lines = [
         json.loads(line)
         for path in (data / "journal").glob("*.jsonl")

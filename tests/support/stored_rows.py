@@ -1,4 +1,4 @@
-"""Rows and calls for tests of the store."""
+"""Make rows and calls for tests of the store."""
 
 import subprocess
 import sys
@@ -61,13 +61,13 @@ except StoreError as error:
 
 
 def commit_without_room(store: Store, rows: int) -> str:
-    """What a process says that adds shards while no file may grow beyond the size of this one."""
+    """Add shards from a process whose files may not outgrow the database; return its output."""
     command = [sys.executable, "-c", FULL, str(store.path), str(store.snapshot), str(rows)]
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 def kill_after_commit(store: Store) -> None:
-    """A shell commits, and is killed before it closes the database."""
+    """Commit from a shell that is killed before it closes the database."""
     subprocess.run([sys.executable, "-c", KILLED, str(store.path)], check=False)
 
 
@@ -121,7 +121,7 @@ def interrupt(store: Store) -> None:
 
 @contextmanager
 def held(store: Store) -> Iterator[subprocess.Popen[str]]:
-    """Another process in the middle of a transaction."""
+    """Hold the database from another process in the middle of a transaction."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(store.path), str(store.snapshot)],
         cwd=ROOT,

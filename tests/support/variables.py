@@ -1,4 +1,4 @@
-"""Settings as the environment variables that a user would set."""
+"""Turn settings into the environment variables that a user would set."""
 
 import json
 
