@@ -17,7 +17,6 @@ FOLDER = Path(sql.__file__).parent.parent / "sql"
 FOLDERS = [
     "checks",
     "cli",
-    "corpus",
     "llm",
     "marts",
     "personas",

@@ -111,8 +111,8 @@ def test_an_answer_that_is_committed_twice_is_counted_once(store: Store, journal
 def test_the_version_changes_with_every_commit_of_any_process(store: Store, journal: Path) -> None:
     other = Store(store.path, store.snapshot)
     versions = [store.version()]
-    for journals in ([journal], []):
-        other.replace([hub("s1", "a")], journals, run_id="r")
+    for name, journals in (("a", [journal]), ("b", [])):
+        other.replace([hub("s1", name)], journals, run_id="r")
         versions.append(store.version())
     assert len(set(versions)) == 3
     assert store.version() == versions[-1]
