@@ -15,6 +15,7 @@ import polars as pl
 
 from persona_pipeline.corpus.shards import load_shard
 from persona_pipeline.dedup.duplicates import find_duplicates
+from persona_pipeline.errors import PipelineError
 from persona_pipeline.hub.selection import selected_count
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.clients.embedded import SLOTS
@@ -149,10 +150,16 @@ def estimate_run(project: Project, shards: Sequence[str]) -> Estimate:
         scaled up from a sample of the shards.
 
     Raises:
-        KeyError: a shard is not registered.
+        PipelineError: a shard is not registered; says how to register it.
     """
     listed = project.store.query(STAGED_FILES_SQL, {"shards": shards})
     files = {shard: (name, rows) for shard, name, rows in listed.iter_rows()}
+    if unknown := [shard for shard in shards if shard not in files]:
+        msg = (
+            f"shard {unknown[0]!r} is not in {project.settings.database}: materialize "
+            "corpus/shards, or run 'persona-pipeline run', with the settings of its source"
+        )
+        raise PipelineError(msg)
     folder = project.settings.staging_dir
     staged = [(shard, folder / files[shard][0], files[shard][1]) for shard in shards]
     return estimate_staged(project, staged)

@@ -96,17 +96,21 @@ def test_the_main_job_fills_every_table_and_the_funnel_balances(whole_platform: 
     assert len(funnel) == 2 * (5 + len(ALL_DOMAINS))
 
 
-def test_a_second_run_asks_the_model_nothing_and_leaves_the_same_tables(
+def test_a_second_run_asks_nothing_compares_nothing_and_leaves_the_same_tables(
     finished_platform: Platform,
 ) -> None:
     platform, tables = finished_platform, [*TABLES, *RECORDS, "llm.calls"]
     first, _ = platform.shards()
     before = {table: platform.rows(table) for table in tables}
+    written = "select shard, created_at from runs.{} order by all"
+    steps = [written.format(table) for table in ("compared", "resolved")]
+    times = [platform.store.query(step).rows() for step in steps]
 
     assert platform.run(first).success
 
     assert not platform.models.endpoints("fake/demo").client.requests  # type: ignore[attr-defined] # it is the fake
     assert {table: platform.rows(table) for table in tables} == before
+    assert [platform.store.query(step).rows() for step in steps] == times  # nothing decided again
 
 
 def test_one_shard_of_one_domain_can_be_materialized_alone(finished_platform: Platform) -> None:

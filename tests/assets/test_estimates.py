@@ -5,6 +5,7 @@ from rich.console import Console
 
 from persona_pipeline.cli.estimate import print_estimate
 from persona_pipeline.corpus.registration import register_source
+from persona_pipeline.errors import PipelineError
 from persona_pipeline.estimate import Estimate, estimate_run
 from persona_pipeline.llm.prices import PriceSetting
 from persona_pipeline.project import Project
@@ -105,3 +106,10 @@ def test_asking_for_the_price_of_more_registers_and_stages_nothing(
 def migrated(platform: Platform) -> Store:
     platform.store.migrate()
     return platform.store
+
+
+def test_an_estimate_of_a_shard_that_is_not_registered_says_how_to_register_it(
+    platform: Platform,
+) -> None:
+    with pytest.raises(PipelineError, match=r"shard 'nowhere-00001' is not in .*corpus/shards"):
+        estimate_run(platform.project, ["nowhere-00001"])

@@ -11,6 +11,8 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from persona_pipeline.errors import StoreError
 from persona_pipeline.sql import read_sql
@@ -37,6 +39,44 @@ def test_a_stage_replaces_only_its_own_shard(store: Store) -> None:
     store.replace([hub("s1", "d")], [], run_id="r2")
     matches = rows_of(store, "select shard, persona_id, run_id from personas.hub order by all")
     assert matches == [("s1", "d", "r2"), ("s2", "c", "r1")]
+
+
+def test_rows_that_are_as_they_were_keep_the_run_and_the_time_that_wrote_them(
+    store: Store,
+) -> None:
+    written = "select persona_id, run_id, created_at from personas.hub order by all"
+    store.replace([hub("s1", "a", "b"), hub("s2", "c")], [], run_id="r1")
+    before = rows_of(store, written)
+
+    store.replace([hub("s1", "b", "a"), hub("s2", "c")], [], run_id="r2")  # in any order
+    assert rows_of(store, written) == before
+
+    store.replace([hub("s1", "a"), hub("s2", "d")], [], run_id="r3")  # fewer; as many, others
+    assert [(key, run) for key, run, _ in rows_of(store, written)] == [("a", "r3"), ("d", "r3")]
+
+
+@given(
+    stored=st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["x", None])), max_size=3),
+    new=st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["x", None])), max_size=3),
+)
+@settings(FEWER, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_rows_are_written_again_exactly_where_they_differ(
+    store: Store, stored: list[tuple[str, str | None]], new: list[tuple[str, str | None]]
+) -> None:
+    def write(rows: list[tuple[str, str | None]], run: str) -> None:
+        schema = {"persona_id": pl.String, "persona": pl.String}
+        frame = pl.DataFrame(rows, schema=schema, orient="row")
+        store.replace([StageRows("s1", "hub", {"personas.hub": frame})], [], run_id=run)
+
+    write([("z", None)], "r0")
+    write(stored, "r1")
+    write(new, "r2")
+    rows = rows_of(store, "select persona_id, persona, run_id from personas.hub order by all")
+    assert sorted((key, text or "") for key, text, _ in rows) == sorted(
+        (key, text or "") for key, text in new
+    )
+    are_same = sorted(stored, key=str) == sorted(new, key=str)
+    assert {run for *_, run in rows} <= {"r1" if are_same else "r2"}
 
 
 def test_in_a_shared_table_a_stage_replaces_only_its_own_rows(store: Store) -> None:
