@@ -19,7 +19,7 @@ from assets.metadata.tables import SAMPLE_ROWS, Metadata, as_markdown
 from assets.resources import StoreResource
 from persona_pipeline.dedup.resolve import at_or_above
 from persona_pipeline.dedup.rules import FUZZY_FROM, TOLERANCE
-from persona_pipeline.hub.state import undecided_shards
+from persona_pipeline.hub.state import outdated_shards, undecided_shards
 from persona_pipeline.project import Project
 from persona_pipeline.sql import fetch, read_sql
 
@@ -62,6 +62,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "fuzzy": _threshold("fuzzy"),
     "cosine": _threshold("cosine"),
     "fuzzy_from": lambda _, __: FUZZY_FROM - TOLERANCE,
+    "outdated": lambda project, connection: outdated_shards(connection, project.dedup_plan),
     "undecided": lambda project, connection: undecided_shards(connection, project.dedup_plan),
     "has_journals": lambda project, _: any(project.settings.journal_dir.glob("*.jsonl")),
     "language": lambda project, _: project.settings.language,

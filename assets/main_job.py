@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from assets.definitions import build_definitions
+from assets.code_location import build_definitions
 from assets.instance import open_instance
 from assets.jobs import MAIN_JOB, PERSONAS_JOB, REGISTER_JOB, SELECTIONS_JOB
 from assets.run_launcher import COMMAND_TAG

@@ -19,7 +19,7 @@ from persona_pipeline.project import Project
 JobDefinition = UnresolvedAssetJobDefinition
 INBOX_SENSOR = "inbox"
 TRY_AGAIN_AFTER = 3600
-"""Seconds after which a failed scan is requested again, though nothing has changed."""
+"""Seconds after which a scan or run that failed is requested again, though nothing has changed."""
 
 
 def build_inbox_sensor(
@@ -102,8 +102,6 @@ def build_automation_sensor() -> dg.AutomationConditionSensorDefinition:
 
 
 BATCH_SENSOR = "finished_batches"
-AGAIN_AFTER = 3600
-"""Seconds after which a run is requested again if its answers are still there: it failed."""
 INTERVAL = 60
 """Seconds between two polls of the providers."""
 
@@ -130,7 +128,7 @@ def build_batch_sensor(project: Project, job: str) -> dg.SensorDefinition:
         if not settings.batch:
             yield dg.SkipReason("runs here would buy the answers again: set batch")
             return
-        hour = int(time.time() // AGAIN_AFTER)
+        hour = _hour()
         open_api = partial(open_batch_api, project.settings)
         for batch in collect_finished(project.settings.batches_dir, open_api):
             if context.instance.has_dynamic_partition(str(SHARDS.name), batch.shard):

@@ -1,7 +1,8 @@
 """Turn web text into personas, and personas into synthetic training data.
 
-The names below are the public face: typed, documented, and stable. What is not among them is
-internal, and may change in any version. Each is imported when it is first used.
+The names below are the public face: typed, documented, and stable. So are the types of their
+arguments and results. What is not among them is internal, and may change in any version. Each
+name is imported when it is first used.
 
     import persona_pipeline as pp
 

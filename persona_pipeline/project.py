@@ -8,13 +8,14 @@ a query on the snapshot 0.5.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persona_pipeline.errors import PipelineError, StoreError
+from persona_pipeline.errors import PipelineError, SettingsError, StoreError, unknown_choice
 from persona_pipeline.settings import Settings, load_settings
+from persona_pipeline.stage_names import PERSONA_TO_PERSONA, TEXT_TO_PERSONA
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
     from persona_pipeline.synthesis.domain import Domain
     from persona_pipeline.synthesis.records import SynthesisPlan
 
+PERSONA_STAGES = (TEXT_TO_PERSONA, PERSONA_TO_PERSONA)
 LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Project:
     """A data directory and its settings. Each part is made when it is first used.
 
@@ -39,7 +41,11 @@ class Project:
         settings: every setting, as `load_settings` reads them.
     """
 
-    settings: Settings = field(repr=False)
+    settings: Settings
+
+    def __repr__(self) -> str:
+        """Name the data directory only: settings may hold a key."""
+        return f"Project(data_dir={str(self.settings.data_dir)!r})"
 
     @cached_property
     def database(self) -> "Store":
@@ -139,8 +145,14 @@ class Project:
 
         Args:
             stage: `text_to_persona` or `persona_to_persona`.
+
+        Raises:
+            SettingsError: there is no such persona stage.
         """
         from persona_pipeline.personas.plan import PersonaPlan  # noqa: PLC0415
+
+        if stage not in PERSONA_STAGES:
+            raise SettingsError(unknown_choice("persona stage", stage, PERSONA_STAGES))
 
         settings = self.settings
         return PersonaPlan(

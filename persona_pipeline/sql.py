@@ -52,6 +52,15 @@ def fetch(
     return connection.execute(sql, dict(parameters or {})).pl()
 
 
+def content_query(rows: str) -> str:
+    """Return the SELECT of count and content hash of the rows of a SELECT, in any order.
+
+    The hash is the sum of 64-bit hashes of whole rows. Their alias is no identifier, since DuckDB
+    would take one for a column of that name.
+    """
+    return f'select count(*), sum(hash("(row)")::hugeint) from ({rows}) as "(row)"'
+
+
 def sql_names(folder: str) -> list[str]:
     """List the SQL files in `sql/<folder>/` by name, sorted; none if there is no such folder."""
     home = next((parent / folder for parent in _FOLDERS if (parent / folder).is_dir()), None)

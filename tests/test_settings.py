@@ -406,3 +406,19 @@ def test_a_setting_by_its_old_and_its_new_name_at_once_is_an_error(
 def test_the_old_way_to_choose_the_first_of_the_hub_still_works() -> None:
     settings = load_settings(selections={"few": {"count": 3, "farthest": False}})
     assert settings.selections["few"].method == "first"
+
+
+def test_an_empty_variable_of_an_old_name_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERSONA_PIPELINE_THREADS", "")
+    monkeypatch.setenv("PERSONA_PIPELINE_DEDUP_THREADS", "1")
+    assert load_settings().dedup_threads == 1
+    monkeypatch.setenv("PERSONA_PIPELINE_THREADS", "3")
+    monkeypatch.setenv("PERSONA_PIPELINE_DEDUP_THREADS", "")
+    assert load_settings().dedup_threads == 3
+
+
+def test_a_selection_by_its_old_and_its_new_name_at_once_is_an_error() -> None:
+    with pytest.raises(SettingsError, match="farthest is the old name of method"):
+        load_settings(selections={"few": {"count": 3, "farthest": True, "method": "first"}})
+    off = load_settings(selections={"few": {"count": 3, "farthest": "off"}})
+    assert off.selections["few"].method == "first"

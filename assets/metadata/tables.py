@@ -9,6 +9,7 @@ import duckdb
 import polars as pl
 
 from assets.metadata.columns import describe_columns
+from persona_pipeline.sql import content_query
 from persona_pipeline.store.store import Store
 
 SAMPLE_ROWS = 5
@@ -70,8 +71,7 @@ def _describe(connection: duckdb.DuckDBPyConnection, table: str, shard: str | No
 def _version(connection: duckdb.DuckDBPyConnection, table: str, shard: str) -> str:
     """Return a version that depends on the rows only, not on their run, time or order."""
     rows = f"select * exclude (run_id, created_at) from {table} where shard = $shard"
-    query = f"select count(*), sum(hash(content)::hugeint) from ({rows}) as content"
-    [(count, total)] = connection.execute(query, {"shard": shard}).fetchall()
+    [(count, total)] = connection.execute(content_query(rows), {"shard": shard}).fetchall()
     return f"{count}-{int(total or 0) % 2**64:016x}"
 
 

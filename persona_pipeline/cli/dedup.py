@@ -103,11 +103,13 @@ def _snapshot(project: Project) -> Iterator[Store]:
         PipelineError: there is no snapshot, or an older version wrote it.
     """
     path = project.newest_snapshot()
+    older = f"{path} was written by an older version: run 'persona-pipeline run' once more"
+    if not project.published.is_current():
+        raise PipelineError(older)
     try:
         yield project.published
     except (duckdb.CatalogException, duckdb.BinderException) as error:
-        msg = f"{path} was written by an older version: run 'persona-pipeline run' once more"
-        raise PipelineError(msg) from error
+        raise PipelineError(older) from error
 
 
 def _print_explanation(console: Console, explanation: Explanation, state: DedupState) -> None:

@@ -1,6 +1,7 @@
 """Make a diverse subset of the hub, and say what is in it and how to use it."""
 
 import json
+from collections.abc import Mapping
 
 import click
 from rich.console import Console
@@ -123,6 +124,16 @@ def select(name: str, data_dir: str | None, **arguments: object) -> None:
     if rules := {option: value for option, value in arguments.items() if value is not None}:
         known = project.settings.selections.get(name)
         configured = known.model_dump(exclude_unset=True) if known else {}
-        selections = {**project.settings.selections, name: configured | rules}
+        selections = {
+            **project.settings.selections,
+            name: _without_method(configured, rules) | rules,
+        }
         project = project_from({"data_dir": data_dir, "selections": selections})
     make_selection(Console(), project, name)
+
+
+def _without_method(
+    configured: dict[str, object], rules: Mapping[str, object]
+) -> dict[str, object]:
+    """Leave out the configured method where the old option --no-farthest takes its place."""
+    return {k: v for k, v in configured.items() if not (k == "method" and "farthest" in rules)}

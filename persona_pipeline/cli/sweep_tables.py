@@ -21,10 +21,11 @@ from persona_pipeline.cli.terminal import (
     warn,
 )
 from persona_pipeline.dedup.rules import TOLERANCE
+from persona_pipeline.dedup.table import LAYERS
 from persona_pipeline.dedup.words.diff import compare_words
 from persona_pipeline.hub.plan import DedupPlan
 from persona_pipeline.hub.state import DedupState
-from persona_pipeline.hub.sweep import LAYERS, SweepStep
+from persona_pipeline.hub.sweep import SweepStep
 
 
 def thresholds_to_show(

@@ -31,10 +31,10 @@ def find_duplicates(  # noqa: PLR0913 - all but the table have defaults
     """Find the rows that say the same as another row, and decide which of them stay.
 
         import polars as pl
-        from persona_pipeline.dedup.duplicates import find_duplicates
+        import persona_pipeline as pp
 
         texts = pl.DataFrame({"id": ["a", "b"], "text": ["A baker.", "a Baker"]})
-        duplicates = find_duplicates(texts)
+        duplicates = pp.find_duplicates(texts)
         print(duplicates)  # 1 of 2 removed: exact 1
         print(duplicates.explain("b"))
         kept = duplicates.kept
@@ -79,9 +79,13 @@ def find_duplicates(  # noqa: PLR0913 - all but the table have defaults
     Raises:
         SettingsError: the comparison would not find all that the thresholds ask for.
         MemoryLimitError: there are more pairs than fit into the memory.
-        TypeError: a table is not a polars.DataFrame.
+        TypeError: a table is not a polars.DataFrame, or thresholds are no Thresholds.
         ValueError: a column is missing, has a null or another type, or an id occurs twice.
     """
+    if not isinstance(thresholds, Thresholds | None):
+        message = f"thresholds is {thresholds!r}; give Thresholds(jaccard=0.8, cosine=None)"
+        raise TypeError(message)
+    keys = (keys,) if isinstance(keys, str) else keys
     resources, thresholds = resources or Resources(), thresholds or Thresholds()
     comparison = _choose_comparison(thresholds, comparison, compare_from)
     columns = name_columns(texts, Columns(id, text, rank, quality, tuple(dict.fromkeys(keys))))

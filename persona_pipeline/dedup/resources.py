@@ -12,13 +12,17 @@ LEAST_MEMORY = 64_000_000
 """Bytes that it takes whatever is set: below some 4 MB, DuckDB cannot even begin."""
 
 
+def no_report(_done: int, _total: int) -> None:
+    """Report nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """Memory and threads that a comparison may take, and whom it tells how far it is."""
 
     memory_bytes: int = 2_000_000_000
     threads: int = 2
-    report: Callable[[int, int], object] = lambda _done, _total: None
+    report: Callable[[int, int], object] = no_report
     """Called with the number of keys joined so far, and of all keys."""
 
     def check_vectors(self, count: int, length: int) -> None:

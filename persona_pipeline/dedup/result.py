@@ -125,6 +125,12 @@ class Duplicates:
     compared: ComparedTable = field(repr=False)
     """The table and its similar pairs."""
 
+    __iter__ = None  # with __getitem__ below, Python would otherwise try rows by number
+
+    def __bool__(self) -> bool:
+        """Return True: a result without duplicates is a result."""
+        return True
+
     def __len__(self) -> int:
         """Return the number of removed rows."""
         return len(self.removed)

@@ -9,7 +9,7 @@ import polars as pl
 from persona_pipeline.dedup.resolve import open_resolver
 from persona_pipeline.dedup.rules import Thresholds
 from persona_pipeline.hub.plan import DedupPlan
-from persona_pipeline.hub.state import Decision, decision_bases, read_decisions
+from persona_pipeline.hub.state import decision_bases, read_decisions
 from persona_pipeline.sql import fetch, read_sql
 from persona_pipeline.stage_names import DEDUPLICATION
 from persona_pipeline.store.stage_rows import FunnelCounts, StageRows
@@ -34,7 +34,8 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
     """Decide the duplicates of every shard that is out of date; return this shard's in any case.
 
     An earlier shard has priority, so a shard's duplicates depend only on it and on the shards
-    before it. The first shard that is out of date and all shards after it are decided again.
+    before it. The first shard that is out of date and all shards after it are decided again. So is
+    this shard where its stored rows are not those that were decided.
 
     Returns:
         One item per decided shard, with its rows of `personas.duplicates` and `runs.resolved`. One
@@ -43,24 +44,25 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
     with store.connect(read_only=True) as connection:
         decisions = read_decisions(connection)
         bases = decision_bases(decisions, plan)
-        first = _first_outdated(decisions, bases)
         numbers = {decision.shard: decision.shard_number for decision in decisions}
+        stored = fetch(connection, STORED_DUPLICATES_SQL, {"shard": shard})
+        outdated = {each.shard for each in decisions if each.basis != bases.get(each.shard)}
+        if not _is_intact(connection, shard, stored):
+            outdated.add(shard)
+        first = min((numbers[name] for name in outdated if name in numbers), default=LAST)
         shards = [each.shard for each in decisions if each.shard_number >= first]
         candidates = _candidate_counts(connection, [*shards, shard])
-        ranked, pairs = read_ranked(connection, shards, numbers)
-        stored = fetch(connection, STORED_DUPLICATES_SQL, {"shard": shard})
-    duplicates = _decide(plan, ranked, pairs, first).partition_by(
-        "shard", as_dict=True, include_key=False
-    )
+        ranked = read_ranked(connection, shards, numbers) if shards else None
+    duplicates = _decide(plan, *ranked, first) if ranked else {}
     if shard not in shards:  # up to date, or it was never compared
-        duplicates[(shard,)] = stored if shard in numbers else stored.clear()
+        duplicates[shard] = stored if shard in numbers else stored.clear()
         shards.append(shard)
     return [
         StageRows(
             shard=each,
             stage=STAGE,
             tables={
-                "personas.duplicates": duplicates.get((each,), stored.clear()),
+                "personas.duplicates": duplicates.get(each, stored.clear()),
                 "runs.resolved": _resolved(bases.get(each), plan.thresholds),
             },
             funnel=FunnelCounts(candidates.get(each, 0), candidates.get(each, 0)),
@@ -105,14 +107,19 @@ def read_ranked(
     return ranked.join(places, on="shard").rename(ENGINE_NAMES), pairs
 
 
-def _first_outdated(decisions: Sequence[Decision], bases: Mapping[str, str]) -> int:
-    """Return the lowest number of a shard that is out of date; LAST if none is."""
-    outdated = [
-        decision.shard_number
-        for decision in decisions
-        if decision.basis != bases.get(decision.shard)
-    ]
-    return min(outdated, default=LAST)
+def _is_intact(connection: duckdb.DuckDBPyConnection, shard: str, stored: pl.DataFrame) -> bool:
+    """Tell whether the stored duplicates of a shard are those that were decided last."""
+    written = connection.execute(DECIDED_VERSION_SQL, {"shard": shard}).fetchall()
+    return written == [(StageRows(shard, STAGE, {"personas.duplicates": stored}).version(),)]
+
+
+DECIDED_VERSION_SQL: Final = """
+-- One row: the version of the duplicates that were last decided of the shard.
+-- reads: runs.stages   params: $shard
+select output_version
+from runs.stages
+where shard = $shard and stage = 'deduplication'
+"""
 
 
 STORED_DUPLICATES_SQL: Final = """
@@ -141,11 +148,15 @@ def _candidate_counts(
     return dict(fetch(connection, CANDIDATE_COUNTS_SQL, {"shards": list(shards)}).iter_rows())
 
 
-def _decide(plan: DedupPlan, ranked: pl.DataFrame, pairs: pl.DataFrame, first: int) -> pl.DataFrame:
-    """Return the rows of `personas.duplicates`, with their shard, from shard number `first` on."""
+def _decide(
+    plan: DedupPlan, ranked: pl.DataFrame, pairs: pl.DataFrame, first: int
+) -> dict[str, pl.DataFrame]:
+    """Return the rows of `personas.duplicates` by shard, from shard number `first` on."""
     with open_resolver(ranked, pairs, plan.resources) as resolver:
         removed = resolver.resolve(plan.thresholds, from_rank=first)
-    return removed.join(ranked.select("id", "shard"), on="id").rename({"id": "persona_id"})
+    rows = removed.join(ranked.select("id", "shard"), on="id").rename({"id": "persona_id"})
+    parts = rows.partition_by("shard", as_dict=True, include_key=False)
+    return {str(shard): part for (shard,), part in parts.items()}
 
 
 def _resolved(basis: str | None, thresholds: Thresholds) -> pl.DataFrame:

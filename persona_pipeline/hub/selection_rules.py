@@ -4,7 +4,14 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
 from persona_pipeline.errors import SettingsError, tell_renamed, unknown_choice
 
@@ -37,8 +44,11 @@ class Selection(BaseModel):
         """Accept `farthest = false`, the name of `method` before 0.2."""
         if not (isinstance(value, dict) and "farthest" in value):
             return value
+        if "method" in value:
+            msg = "farthest is the old name of method: give method alone"
+            raise ValueError(msg)
         rules = dict(value)
-        is_farthest = str(rules.pop("farthest")).lower() not in {"false", "0", "no"}
+        is_farthest = TypeAdapter(bool).validate_python(rules.pop("farthest"))
         rules["method"] = "farthest" if is_farthest else "first"
         tell_renamed(f"farthest = {str(is_farthest).lower()}", f'method = "{rules["method"]}"')
         return rules

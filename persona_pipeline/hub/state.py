@@ -169,6 +169,19 @@ def shards_without_vectors(store: Store, plan: DedupPlan) -> list[str]:
         return _without_vectors(read_states(connection, plan), plan)
 
 
+def outdated_shards(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[str]:
+    """List the shards that the next run decides again, by shard number.
+
+    These are the first shard that was not compared or decided as it is now, and all after it.
+    """
+    states = read_states(connection, plan)
+    versions = current_versions(states, plan)
+    stale = {state.shard for state in states if state.version != versions[state.shard]}
+    stale.update(undecided_shards(connection, plan))
+    places = [place for place, state in enumerate(states) if state.shard in stale]
+    return [state.shard for state in states[min(places, default=len(states)) :]]
+
+
 def undecided_shards(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[str]:
     """List the shards whose duplicates were decided with other pairs or thresholds than now."""
     decisions = read_decisions(connection)

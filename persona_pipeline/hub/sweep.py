@@ -10,6 +10,7 @@ from persona_pipeline.dedup.comparison import compare_texts, conflicting
 from persona_pipeline.dedup.resolve import open_resolver
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
+from persona_pipeline.dedup.table import LAYERS
 from persona_pipeline.errors import MemoryLimitError, SettingsError
 from persona_pipeline.hub.decisions import read_ranked
 from persona_pipeline.hub.plan import DedupPlan
@@ -38,8 +39,6 @@ much.
 """
 EXAMPLES = ("persona_id", "persona", "other_id", "other_persona", "similarity")
 """Columns of the pairs that a step shows."""
-LAYERS = ("exact", "jaccard", "fuzzy", "semantic")
-"""Layers of deduplication, in the order in which they name a keeper."""
 COUNTS = ("threshold", "candidates", "kept", "removed", *LAYERS, "is_chained")
 """Columns of `personas.sweep`."""
 

@@ -55,7 +55,10 @@ def rename_variables() -> None:
         before, now = f"{PREFIX}{old.upper()}", f"{PREFIX}{new.upper()}"
         if before in os.environ:
             value = os.environ.pop(before)
-            if os.environ.setdefault(now, value) != value:
+            if not value:  # empty is unset, as everywhere
+                continue
+            os.environ[now] = os.environ.get(now) or value
+            if os.environ[now] != value:
                 msg = f"{before} and {now} differ: the first is the old name of the second"
                 raise SettingsError(msg)
             tell_renamed(before, now)

@@ -12,14 +12,21 @@ asked as (
     from runs.stages
     where stage in ('text_to_persona', 'persona_to_persona')
     group by shard
+),
+
+judged as (
+    select shard, created_at as judged_at
+    from runs.stages
+    where stage = 'quality_rules'
 )
 
 select
     candidates.shard,
     candidates.persona_id,
     candidates.origin,
-    coalesce(candidates.created_at < asked.asked_at, false) as is_behind
+    coalesce(coalesce(judged.judged_at, candidates.created_at) < asked.asked_at, false) as is_behind
 from personas.candidates
 anti join answers using (shard, persona_id)
 left join asked using (shard)
+left join judged using (shard)
 order by is_behind, candidates.shard, candidates.persona_id

@@ -146,6 +146,13 @@ def test_a_snapshot_of_an_older_version_is_said_to_be_one(project: Project) -> N
     assert "written by an older version" in str(error)
 
 
+def test_a_snapshot_from_before_the_last_migration_is_said_to_be_older(project: Project) -> None:
+    with duckdb.connect(str(project.store.path)) as connection:
+        connection.execute("delete from schema_migrations where version = 10")
+    _, error = run(project, "explain", "a")
+    assert "written by an older version" in str(error)
+
+
 def test_the_commands_say_what_to_do_where_nothing_was_run(tmp_path: Path) -> None:
     result = CliRunner().invoke(dedup, ["sweep", "--data-dir", str(tmp_path / "none")])
     assert "run 'persona-pipeline run' first" in str(result.exception)

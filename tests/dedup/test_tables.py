@@ -1,6 +1,7 @@
 """The engine on a caller's table: its columns, its result, and what it refuses."""
 
 import logging
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -474,3 +475,19 @@ def test_the_result_can_be_used_as_the_frame_it_was_and_says_what_to_use(
         _ = old.nonsense
     assert len(caplog.records) == 1
     assert "'removed'; the old name works until 0.3" in caplog.text
+
+
+def test_a_result_without_duplicates_is_a_result_and_has_no_rows_of_its_own() -> None:
+    nothing = find_duplicates(table(TEN), thresholds=WORDS)
+    assert nothing
+    assert len(nothing) == 0
+    with pytest.raises(TypeError, match="not iterable"):
+        list(nothing)  # type: ignore[call-overload] # that is the mistake
+    assert len(pickle.loads(pickle.dumps(nothing)).kept) == 1  # noqa: S301 - our own
+
+
+def test_a_number_for_thresholds_and_a_name_for_keys_are_what_a_user_would_try() -> None:
+    with pytest.raises(TypeError, match=r"give Thresholds\(jaccard=0\.8"):
+        find_duplicates(table(TEN), thresholds=0.8)  # type: ignore[arg-type] # that is the mistake
+    urls = table(TEN, TEN).with_columns(url=pl.lit("u"))
+    assert find_duplicates(urls, keys="url").removed["layer"].to_list() == ["url"]

@@ -56,6 +56,7 @@ PARAMETERS = {
     "fuzzy": 95.0,
     "fuzzy_from": 0.7,
     "cosine": 0.9,
+    "outdated": ["s1"],
     "undecided": ["s1"],
     "has_journals": False,
     "language": None,

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from persona_pipeline.errors import StoreError
-from persona_pipeline.sql import read_sql
+from persona_pipeline.sql import content_query, read_sql
 from persona_pipeline.store.stage_rows import FunnelCounts, StageRows
 from persona_pipeline.store.store import Store
 from persona_pipeline.synthesis.domain import Domain
@@ -41,18 +41,36 @@ def test_a_stage_replaces_only_its_own_shard(store: Store) -> None:
     assert matches == [("s1", "d", "r2"), ("s2", "c", "r1")]
 
 
-def test_rows_that_are_as_they_were_keep_the_run_and_the_time_that_wrote_them(
+def candidates(shard: str, *rows: tuple[str, str | None, int | None]) -> StageRows:
+    schema = {"persona_id": pl.String, "persona": pl.String, "word_count": pl.Int64}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    return StageRows(shard, "quality_rules", {"personas.candidates": frame})
+
+
+def vectors(shard: str, rows: list[tuple[str, list[float]]]) -> StageRows:
+    frame = pl.DataFrame(rows, schema=["persona_id", "embedding"], orient="row")
+    return StageRows(shard, "embeddings", {"personas.embeddings": frame})
+
+
+def test_candidates_and_vectors_that_are_as_they_were_keep_the_time_that_wrote_them(
     store: Store,
 ) -> None:
-    written = "select persona_id, run_id, created_at from personas.hub order by all"
-    store.replace([hub("s1", "a", "b"), hub("s2", "c")], [], run_id="r1")
+    written = (
+        "select persona_id, run_id, created_at from personas.candidates"
+        " union all select persona_id, run_id, created_at from personas.embeddings order by all"
+    )
+    a, b = ("a", "A baker.", 2), ("b", None, None)
+    store.replace([candidates("s1", a, b), vectors("s1", [("a", [1.0, 0.5])])], [], run_id="r1")
     before = rows_of(store, written)
 
-    store.replace([hub("s1", "b", "a"), hub("s2", "c")], [], run_id="r2")  # in any order
-    assert rows_of(store, written) == before
+    store.replace([candidates("s1", b, a), vectors("s1", [("a", [1.0, 0.5])])], [], run_id="r2")
+    assert rows_of(store, written) == before  # in any order
 
-    store.replace([hub("s1", "a"), hub("s2", "d")], [], run_id="r3")  # fewer; as many, others
-    assert [(key, run) for key, run, _ in rows_of(store, written)] == [("a", "r3"), ("d", "r3")]
+    other = ("a", "A miller.", 2)
+    store.replace(
+        [candidates("s1", other, b), vectors("s1", [("a", [1.0, 0.25])])], [], run_id="r3"
+    )
+    assert {run for _, run, _ in rows_of(store, written)} == {"r3"}
 
 
 @given(
@@ -63,20 +81,23 @@ def test_rows_that_are_as_they_were_keep_the_run_and_the_time_that_wrote_them(
 def test_rows_are_written_again_exactly_where_they_differ(
     store: Store, stored: list[tuple[str, str | None]], new: list[tuple[str, str | None]]
 ) -> None:
-    def write(rows: list[tuple[str, str | None]], run: str) -> None:
-        schema = {"persona_id": pl.String, "persona": pl.String}
-        frame = pl.DataFrame(rows, schema=schema, orient="row")
-        store.replace([StageRows("s1", "hub", {"personas.hub": frame})], [], run_id=run)
-
-    write([("z", None)], "r0")
-    write(stored, "r1")
-    write(new, "r2")
-    rows = rows_of(store, "select persona_id, persona, run_id from personas.hub order by all")
-    assert sorted((key, text or "") for key, text, _ in rows) == sorted(
-        (key, text or "") for key, text in new
-    )
+    for run, rows in (("r0", [("z", None)]), ("r1", stored), ("r2", new)):
+        store.replace([candidates("s1", *((*row, 1) for row in rows))], [], run_id=run)
+    stored_now = rows_of(store, "select persona_id, persona, run_id from personas.candidates")
+    assert sorted(map(str, (row[:2] for row in stored_now))) == sorted(map(str, new))
     are_same = sorted(stored, key=str) == sorted(new, key=str)
-    assert {run for *_, run in rows} <= {"r1" if are_same else "r2"}
+    assert {run for *_, run in stored_now} <= {"r1" if are_same else "r2"}
+
+
+def test_a_column_of_any_name_tells_rows_apart(store: Store) -> None:
+    with store.connect(read_only=True) as connection:
+        (first,), (second,), (third,) = (
+            connection.execute(content_query(f"select 'x' as content, {value} as answer"))
+            .pl()
+            .rows()
+            for value in (1, 1, 2)
+        )
+    assert first == second != third
 
 
 def test_in_a_shared_table_a_stage_replaces_only_its_own_rows(store: Store) -> None:

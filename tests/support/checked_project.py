@@ -92,7 +92,8 @@ def finish_project(folder: Path) -> tuple[CheckedProject, dict[str, str]]:
         for number in range(12):
             result.write_page(f"page{number:02}", f"Page {number} tells how a mill is built.")
         checks: dict[str, CheckResult] = {}
-        for shard in result.register():
+        shards = result.register()
+        for shard in (*shards, *shards):  # the second run changes nothing, and checks as much
             checks |= results(result.run(shard))
     return CheckedProject(result.settings), {name: each.outcome for name, each in checks.items()}
 
