@@ -62,12 +62,13 @@ class Endpoints:
 
 
 @contextmanager
-def open_gateway(settings: Settings, store: AnswerStore) -> Iterator[Gateway]:
+def open_gateway(settings: Settings, store: AnswerStore, stage: str = "") -> Iterator[Gateway]:
     """Open a gateway with the settings' models, journal and budget, for use without Dagster.
 
     Args:
         settings: name the models, the journal's folder and the caps.
         store: where the answers are that were bought before.
+        stage: the stage whose fallback models are asked; default: those of every stage.
     """
     with Journal(settings.journal_dir) as journal:
         yield Gateway(
@@ -75,7 +76,7 @@ def open_gateway(settings: Settings, store: AnswerStore) -> Iterator[Gateway]:
             journal=journal,
             store=store,
             budget=Budget(*settings.caps()),
-            fallbacks=tuple(settings.fallback_models),
+            fallbacks=tuple(settings.models_for(stage)[1:]),
         )
 
 

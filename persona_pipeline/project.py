@@ -202,11 +202,15 @@ class Project:
             return fetch(connection, sql, parameters)
 
     @contextmanager
-    def open_gateway(self) -> Iterator["Gateway"]:
+    def open_gateway(self, stage: str = "") -> Iterator["Gateway"]:
         """Open a gateway, which answers requests from the stored answers or from the models.
 
         Every answer that is bought goes into the journal at once and is never bought again. The
         caps of the settings hold from opening to closing the gateway.
+
+        Args:
+            stage: the stage that is asked for, such as `text_to_persona` or `synthetic.math`: its
+                fallback models are asked. Default: those of stages without models of their own.
 
         Yields:
             The gateway.
@@ -217,7 +221,7 @@ class Project:
         from persona_pipeline.models import check_prices, open_gateway  # noqa: PLC0415
 
         check_prices(self.settings)
-        with open_gateway(self.settings, self.store) as gateway:
+        with open_gateway(self.settings, self.store, stage) as gateway:
             yield gateway
 
     def unmade_selections(self) -> list[str]:

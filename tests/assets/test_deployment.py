@@ -1,7 +1,10 @@
 """Check the files for containers and systemd, as far as it is possible without either."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -163,3 +166,10 @@ def test_the_guide_names_only_files_that_are_there() -> None:
     assert len(named) > 4
     there = {name for name in named if (ROOT / name).exists() or (PAGES / name).exists()}
     assert named == there
+
+
+def test_a_run_builds_the_code_location_of_its_own_options_only() -> None:
+    code = "import sys, assets.main_job; sys.exit('assets.definitions' in sys.modules)"
+    environment = os.environ | {"PERSONA_PIPELINE_DOMAINS": "a typo that an option mends"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=False)
+    assert done.returncode == 0
