@@ -73,4 +73,4 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a public name of any type
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return list(__all__)

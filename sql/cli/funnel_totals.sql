@@ -11,4 +11,6 @@ select
 from marts.funnel
 where list_contains($shards, shard)
 group by stage
-order by min(created_at), stage
+order by
+    list_position(['corpus', 'text_to_persona', 'persona_to_persona', 'quality_rules', 'deduplication'], stage) nulls last,
+    stage

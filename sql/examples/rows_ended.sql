@@ -12,4 +12,6 @@ select
     bool_and(is_current) as is_current
 from marts.funnel
 group by stage
-order by min(created_at), stage
+order by
+    list_position(['corpus', 'text_to_persona', 'persona_to_persona', 'quality_rules', 'deduplication'], stage) nulls last,
+    stage

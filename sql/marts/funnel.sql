@@ -113,4 +113,7 @@ from runs.stages
 left join kept using (shard, stage)
 left join counts using (shard, stage)
 left join upstream using (shard, stage)
-order by stages.shard, stages.created_at, stages.stage
+order by
+    stages.shard,
+    list_position(['corpus', 'text_to_persona', 'persona_to_persona', 'quality_rules', 'deduplication'], stages.stage) nulls last,
+    stages.stage
