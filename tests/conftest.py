@@ -22,12 +22,6 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         parser.addoption("--dist", help="nothing: xdist is off")
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than cores: e2e tests wait for processes a quarter of their time."""
-    return (os.cpu_count() or 1) + 1
-
-
 SHARED = ("finished_project", "finished", "served_files", "done", "dev_server")
 """Fixtures that take ten seconds and more: all tests of one go to one worker, which makes it."""
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import ClassVar
 
 import duckdb
@@ -24,6 +24,18 @@ class HeldError(Exception):
     """The file is open elsewhere. The text names who holds it."""
 
 
+class _Turn:
+    """Who of this process has a file.
+
+    The lock knows its thread. So it is released in any case: a signal may come between acquiring it
+    and the next statement, and a plain lock would then stay locked for good.
+    """
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.is_taken = False
+
+
 class DatabaseFile:
     """A database file that this process holds only while it is open.
 
@@ -35,12 +47,12 @@ class DatabaseFile:
 
     ALIAS = "pipeline"
     """Name of the attached database."""
-    _locks: ClassVar[defaultdict[str, Lock]] = defaultdict(Lock)
+    _turns: ClassVar[defaultdict[str, _Turn]] = defaultdict(_Turn)
 
     def __init__(self, path: Path) -> None:
         """Remember the path. Nothing is opened yet."""
         self._path = path
-        self._lock = self._locks[str(path.resolve())]
+        self._turn = self._turns[str(path.resolve())]
         self._empty: duckdb.DuckDBPyConnection | None = None
         self._connection: duckdb.DuckDBPyConnection | None = None
 
@@ -58,17 +70,22 @@ class DatabaseFile:
             HeldError: another process, thread or connection has the file.
             duckdb.IOException: the file cannot be opened.
         """
-        if not self._lock.acquire(timeout=wait_s):
-            raise HeldError(OWN)
+        is_mine = False
         try:
+            if not self._turn.lock.acquire(timeout=wait_s) or self._turn.is_taken:
+                raise HeldError(OWN)
+            self._turn.is_taken = is_mine = True
             connection = self._attach(read_only=read_only)
             yield connection
             self._detach(connection)
         finally:
             try:
-                self._abandon()
+                if is_mine:
+                    self._abandon()
             finally:
-                self._lock.release()
+                self._turn.is_taken &= not is_mine
+                with suppress(RuntimeError):  # it was never acquired
+                    self._turn.lock.release()
 
     def _attach(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         if self._empty is None:
