@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from assets.shard_assets import add_shards
-from persona_pipeline.pending_shards import find_pending
+from persona_pipeline.pending_shards import PendingShard, find_pending
 from persona_pipeline.project import Project
 
 USUAL_TIME = "0 2 * * *"
@@ -48,14 +48,7 @@ def build_schedule(project: Project, main_job: str, stages: Sequence[str]) -> dg
             yield dg.SkipReason(f"there is no {settings.snapshot} of this version yet")
             return
         pending = find_pending(store, stages)
-        for row in pending:
-            if row.stopped_stage:
-                context.log.warning(
-                    "shard %s is left alone: its stage %s stopped (%s); run it by hand",
-                    row.shard,
-                    row.stopped_stage,
-                    row.stopped_reason,
-                )
+        _warn_of_stopped(context, pending)
         wanted = [row for row in pending if not row.stopped_stage]
         if not wanted:
             yield dg.SkipReason(f"nothing to run; {len(pending)} stopped shards left alone")
@@ -70,6 +63,20 @@ def build_schedule(project: Project, main_job: str, stages: Sequence[str]) -> dg
                 yield dg.RunRequest(run_key=key, partition_key=row.shard, tags=tags)
 
     return nightly
+
+
+def _warn_of_stopped(
+    context: dg.ScheduleEvaluationContext, pending: Sequence[PendingShard]
+) -> None:
+    """Log each shard that stopped at a budget or a wrong key: no automation runs it."""
+    for row in pending:
+        if row.stopped_stage:
+            context.log.warning(
+                "shard %s is left alone: its stage %s stopped (%s); run it by hand",
+                row.shard,
+                row.stopped_stage,
+                row.stopped_reason,
+            )
 
 
 def _is_at_work(instance: dg.DagsterInstance, shard: str) -> bool:

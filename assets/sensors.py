@@ -1,7 +1,7 @@
 """Build the sensors for watched places, finished batches and automation conditions."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import dagster as dg
@@ -15,6 +15,7 @@ from persona_pipeline.llm.batches.collection import collect_finished
 from persona_pipeline.models import open_batch_api
 from persona_pipeline.pending_shards import new_shards
 from persona_pipeline.project import Project
+from persona_pipeline.store.store import Store
 
 JobDefinition = UnresolvedAssetJobDefinition
 INBOX_SENSOR = "inbox"
@@ -56,17 +57,7 @@ def build_inbox_sensor(
         if not store.is_current():
             yield dg.RunRequest(run_key=f"first {_hour()}", job_name=scanning.name)
             return
-        requests, messages = list[dg.RunRequest](), list[str]()
-        for place in settings.watch:
-            try:
-                seen = scan(store, place)
-            except SourceError as error:
-                messages.append(str(error))
-                continue
-            messages.append(_describe(seen))
-            if not seen.is_idle:
-                key = f"{redact(place)} {seen.version} {_hour()}"
-                requests.append(dg.RunRequest(run_key=key, job_name=scanning.name))
+        requests, messages = _scan_places(store, settings.watch, scanning)
         for shard, registration in new_shards(store, settings.watch):
             if context.instance.has_dynamic_partition(str(SHARDS.name), shard):
                 key = f"{shard} {registration}"
@@ -78,6 +69,24 @@ def build_inbox_sensor(
             yield dg.SkipReason("; ".join(messages))
 
     return inbox
+
+
+def _scan_places(
+    store: Store, places: Sequence[str], scanning: JobDefinition
+) -> tuple[list[dg.RunRequest], list[str]]:
+    """Return a request for each place that has changed, and a message about every place."""
+    requests, messages = list[dg.RunRequest](), list[str]()
+    for place in places:
+        try:
+            seen = scan(store, place)
+        except SourceError as error:
+            messages.append(str(error))
+            continue
+        messages.append(_describe(seen))
+        if not seen.is_idle:
+            key = f"{redact(place)} {seen.version} {_hour()}"
+            requests.append(dg.RunRequest(run_key=key, job_name=scanning.name))
+    return requests, messages
 
 
 def _hour() -> int:
@@ -129,8 +138,8 @@ def build_batch_sensor(project: Project, job: str) -> dg.SensorDefinition:
             yield dg.SkipReason("runs here would buy the answers again: set batch")
             return
         hour = _hour()
-        open_api = partial(open_batch_api, project.settings)
-        for batch in collect_finished(project.settings.batches_dir, open_api):
+        open_api = partial(open_batch_api, settings)
+        for batch in collect_finished(settings.batches_dir, open_api):
             if context.instance.has_dynamic_partition(str(SHARDS.name), batch.shard):
                 key = f"{batch.batch_id} {hour}"
                 yield dg.RunRequest(run_key=key, partition_key=batch.shard)

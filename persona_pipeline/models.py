@@ -110,7 +110,7 @@ def open_batch_endpoint(
     Args:
         settings: give address, key, the batches' folder, size and seconds between polls.
         model: the name of the model.
-        shard: returns the shard that answers are bought for now.
+        shard: returns the name of the shard whose answers are being bought.
 
     Raises:
         ModelError: the provider has no batch API, or a cap in USD needs a price that nobody knows.
