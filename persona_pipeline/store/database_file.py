@@ -74,7 +74,9 @@ class DatabaseFile:
         try:
             if not self._turn.lock.acquire(timeout=wait_s) or self._turn.is_taken:
                 raise HeldError(OWN)
-            self._turn.is_taken = is_mine = True
+            is_mine = self._turn.is_taken = (
+                True  # in this order: an interrupt between leaves nothing
+            )
             connection = self._attach(read_only=read_only)
             yield connection
             self._detach(connection)
