@@ -27,7 +27,13 @@ from persona_pipeline.cli.terminal import (
 from persona_pipeline.dedup.rules import TOLERANCE
 from persona_pipeline.dedup.words.diff import Differences, compare_words
 from persona_pipeline.errors import PipelineError
-from persona_pipeline.hub.explain import Explanation, Neighbour, Origin, Removal, explain
+from persona_pipeline.hub.explain import (
+    Neighbour,
+    Origin,
+    PersonaExplanation,
+    PersonaRemoval,
+    explain,
+)
 from persona_pipeline.hub.state import DedupState, read_dedup_state
 from persona_pipeline.hub.sweep import FIRST, LAST, STEP, sweep, sweep_thresholds
 from persona_pipeline.project import Project
@@ -112,7 +118,9 @@ def _snapshot(project: Project) -> Iterator[Store]:
         raise PipelineError(older) from error
 
 
-def _print_explanation(console: Console, explanation: Explanation, state: DedupState) -> None:
+def _print_explanation(
+    console: Console, explanation: PersonaExplanation, state: DedupState
+) -> None:
     persona, removal = explanation.persona, explanation.removal
     if removal is None:
         verdict = "kept" if explanation.is_decided else "not deduplicated yet"
@@ -130,7 +138,9 @@ def _print_explanation(console: Console, explanation: Explanation, state: DedupS
     _print_others(console, explanation, state)
 
 
-def _print_removal(console: Console, persona: Origin, keeper: Origin, removal: Removal) -> None:
+def _print_removal(
+    console: Console, persona: Origin, keeper: Origin, removal: PersonaRemoval
+) -> None:
     differences = compare_words(plain(persona.persona), plain(keeper.persona))
     console.print(
         _sides(
@@ -145,7 +155,7 @@ def _print_removal(console: Console, persona: Origin, keeper: Origin, removal: R
         console.print(_in_words(differences), highlight=False)
 
 
-def _print_others(console: Console, explanation: Explanation, state: DedupState) -> None:
+def _print_others(console: Console, explanation: PersonaExplanation, state: DedupState) -> None:
     others = explanation.neighbours
     if others:
         listed = f", of which the most similar {SHOWN}" if len(others) > SHOWN else ""
@@ -174,7 +184,7 @@ def _sides(sides: list[tuple[str, Origin, Text]]) -> Table:
     return table
 
 
-def _reason(removal: Removal, differences: Differences) -> str:
+def _reason(removal: PersonaRemoval, differences: Differences) -> str:
     limit = f"threshold {removal.threshold:g}"
     if removal.layer == "exact":
         return "Layer exact: the same words in the same order."

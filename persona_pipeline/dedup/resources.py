@@ -8,6 +8,8 @@ from persona_pipeline.errors import MemoryLimitError
 PAIR_BYTES = 300
 """Bytes of a similar pair on its way from the join to the database: 8 million took 2.4 GB."""
 
+MORE = "Set dedup_memory higher (in Python resources=Resources(memory_bytes=...))"
+
 LEAST_MEMORY = 64_000_000
 """Bytes that it takes whatever is set: below some 4 MB, DuckDB cannot even begin."""
 
@@ -35,10 +37,9 @@ class Resources:
         """
         if 8 * count * length > max(self.memory_bytes, LEAST_MEMORY):
             msg = (
-                f"to spread {count:,} personas takes {8 * count * length / 1e9:.1f} GB for their "
-                f"vectors, and dedup_memory is {self.memory_bytes / 1e9:.1f} GB. Set it higher, "
-                "give the selection lower thresholds, or choose the first of the hub "
-                "(method = 'first')"
+                f"to spread {count:,} vectors takes {8 * count * length / 1e9:.1f} GB, more than "
+                f"a memory of {self.memory_bytes / 1e9:.1f} GB. {MORE}, or choose from fewer: give "
+                "the selection lower thresholds, or take the first (method = 'first')"
             )
             raise MemoryLimitError(msg)
 
@@ -51,8 +52,8 @@ class Resources:
         if count * PAIR_BYTES > max(self.memory_bytes, LEAST_MEMORY):
             msg = (
                 f"over {count:,} pairs of texts have a {at_least}: more than fit into a memory "
-                f"of {self.memory_bytes / 1e9:.1f} GB. Set dedup_memory higher, or search for "
-                "fewer pairs: set store_pairs_from and the thresholds higher. Most pairs come from "
-                "a few templates that differ in a word"
+                f"of {self.memory_bytes / 1e9:.1f} GB. {MORE}, or search for fewer pairs: higher "
+                "thresholds, and a higher store_pairs_from (in Python compare_from). Most pairs "
+                "come from a few templates that differ in a word"
             )
             raise MemoryLimitError(msg)

@@ -25,7 +25,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Removal:
+class PersonaRemoval:
     """The keeper of a removed persona, and the similarity that removed it."""
 
     keeper: Origin | None
@@ -52,20 +52,20 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class PersonaExplanation:
     """What became of a persona, and the personas that are similar to it."""
 
     persona: Origin
     is_decided: bool
     """Whether its shard's duplicates are decided."""
-    removal: Removal | None
+    removal: PersonaRemoval | None
     removed: list[Neighbour]
     """Personas that were removed because of it, the least similar first."""
     neighbours: list[Neighbour]
     """All other similar personas, the most similar first."""
 
 
-def explain(store: Store, prefix: str) -> Explanation:
+def explain(store: Store, prefix: str) -> PersonaExplanation:
     """Explain what became of the candidate whose id is, or begins with, `prefix`.
 
     Raises:
@@ -78,7 +78,7 @@ def explain(store: Store, prefix: str) -> Explanation:
     similar = [Neighbour(**neighbour) for neighbour in rows]
     removed = [other for other in reversed(similar) if other.kept_id == persona.persona_id]
     shown = {other.persona_id for other in removed} | {row["kept_id"]}
-    return Explanation(
+    return PersonaExplanation(
         persona=persona,
         is_decided=row["is_decided"],
         removal=_removal(store, row),
@@ -113,11 +113,11 @@ def _origin(row: Mapping[str, Any]) -> Origin:
     return Origin(**{name: row[name] for name in Origin.__slots__})
 
 
-def _removal(store: Store, row: Mapping[str, Any]) -> Removal | None:
+def _removal(store: Store, row: Mapping[str, Any]) -> PersonaRemoval | None:
     if row["kept_id"] is None:
         return None
     keepers = _candidates(store, row["kept_id"], 1)
-    return Removal(
+    return PersonaRemoval(
         keeper=_origin(keepers[0]) if keepers else None,
-        **{name: row[name] for name in Removal.__slots__ if name != "keeper"},
+        **{name: row[name] for name in PersonaRemoval.__slots__ if name != "keeper"},
     )

@@ -108,6 +108,7 @@ def restore(folder: DataFolder, store: Store, path: Path, *, replace: bool = Fal
             _move(fresh, home, names)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+    store.forget()
     store.migrate()
     store.publish()
     return backup

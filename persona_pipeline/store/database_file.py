@@ -74,9 +74,8 @@ class DatabaseFile:
         try:
             if not self._turn.lock.acquire(timeout=wait_s) or self._turn.is_taken:
                 raise HeldError(OWN)
-            is_mine = self._turn.is_taken = (
-                True  # in this order: an interrupt between leaves nothing
-            )
+            # In this order: an interrupt between the two leaves nothing.
+            is_mine = self._turn.is_taken = True
             connection = self._attach(read_only=read_only)
             yield connection
             self._detach(connection)

@@ -144,6 +144,11 @@ class Store:
                 apply_migrations(connection, self.path)
         self._is_migrated = True
 
+    def forget(self) -> None:
+        """Forget what is known of the file, since another one is in its place."""
+        self._is_migrated = False
+        self._added.clear()
+
     def query(
         self,
         sql: str,

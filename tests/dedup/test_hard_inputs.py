@@ -162,5 +162,5 @@ def test_pairs_beyond_the_memory_end_the_comparison_with_what_to_do(*, has_vecto
 def test_vectors_to_spread_that_do_not_fit_twice_are_turned_away_with_what_to_do() -> None:
     resources = Resources(memory_bytes=1_000_000_000)
     resources.check_vectors(300_000, 384)
-    with pytest.raises(MemoryLimitError, match=r"to spread 400,000 personas takes 1\.2 GB"):
+    with pytest.raises(MemoryLimitError, match=r"to spread 400,000 vectors takes 1\.2 GB"):
         resources.check_vectors(400_000, 384)

@@ -14,6 +14,8 @@ from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings, load_settings
 from persona_pipeline.store.backup import back_up, restore
 from persona_pipeline.store.store import Store
+from persona_pipeline.synthesis.domain import load_domains
+from persona_pipeline.synthesis.tables import table_columns
 from tests.support.stored_rows import ROOT, held, hub, rows_of, snapshot_rows, some_calls
 
 
@@ -54,6 +56,21 @@ def test_what_is_restored_is_what_was_backed_up(
     assert sorted(path.name for path in other.data_dir.iterdir()) == sorted(
         ["journal", "pipeline.duckdb", "published.duckdb", "shards"]
     )
+
+
+def test_a_store_that_is_in_use_gets_the_tables_that_the_restored_database_lacks(
+    settings: Settings, tmp_path: Path
+) -> None:
+    back_up(settings, Project(settings).database, tmp_path / "all.tar")
+    store = store_of(settings)
+    store.migrate()
+    columns = table_columns(load_domains()["math"])
+    store.add_table("synthetic.later", columns)
+
+    restore(settings, store, tmp_path / "all.tar", replace=True)
+    store.add_table("synthetic.later", columns)
+
+    assert rows_of(store, "select count(*) from synthetic.later") == [(0,)]
 
 
 def test_data_that_is_there_is_not_overwritten_and_with_replace_kept_aside(

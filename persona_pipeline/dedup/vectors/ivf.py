@@ -90,6 +90,20 @@ class IvfIndex:
     recall: float
     """The share of the close pairs of a sample that `nprobe` lists find."""
 
+    def check_dimensions(self, count: int) -> None:
+        """Check that vectors have as many dimensions as those the index was trained on.
+
+        Raises:
+            ValueError: they have not.
+        """
+        own = self.centroids.shape[1]
+        if count != own:
+            message = (
+                f"vectors have {count} dimensions, and the index has {own}: train an index on"
+                " vectors of the same model"
+            )
+            raise ValueError(message)
+
 
 def train_ivf(vectors: NDArray[np.float32], min_cosine: float) -> IvfIndex:
     """Train an index on (row, dimension) vectors; the same vectors give the same index.
@@ -146,12 +160,7 @@ def ivf_pairs(  # noqa: PLR0913
     Raises:
         ValueError: the index was trained on vectors of another length.
     """
-    if vectors.shape[1] != index.centroids.shape[1]:
-        message = (
-            f"vectors have {vectors.shape[1]} dimensions, and the index has"
-            f" {index.centroids.shape[1]}: train an index on vectors of the same model"
-        )
-        raise ValueError(message)
+    index.check_dimensions(vectors.shape[1])
     usable = Usable.of(vectors)
     groups = (usable.rows < known).astype(np.uint8)
     if early is not None:

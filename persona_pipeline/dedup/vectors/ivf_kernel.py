@@ -195,6 +195,15 @@ def _verify(
 
 
 @compiled
+def _common_groups(queries: Ints, arranged: Arranged) -> np.uint8:
+    """Return the groups (a bit each) that all queries are in."""
+    common = np.uint8(255)
+    for query in queries:
+        common &= arranged.groups[query]
+    return common
+
+
+@compiled
 def search_list(
     queries: Ints,
     end: int,
@@ -216,9 +225,7 @@ def search_list(
     tile = np.empty((arranged.prefixes.shape[1], size), np.float32)
     count = 0
     start, next_query = resumed
-    in_all = np.uint8(255)
-    for query in queries:
-        in_all &= arranged.groups[query]
+    in_all = _common_groups(queries, arranged)
     while start < end:
         width = _end_tile(arranged, start, end, size) - start
         if in_all & arranged.groups[start]:
