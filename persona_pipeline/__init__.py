@@ -66,6 +66,8 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a public name of any type
     """Import a public name. All of them take 1.2 CPU-seconds, the command line needs few."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("persona-pipeline")
     if name not in _MODULES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

@@ -13,11 +13,11 @@ from persona_pipeline.cli.terminal import count_of
 from persona_pipeline.corpus.registration import staged_aside
 from persona_pipeline.estimate import Estimate, estimate_run, estimate_staged
 from persona_pipeline.llm.gateway.budget import BudgetExceeded
+from persona_pipeline.llm.progress import describe_seconds
 from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings
 
 COLUMNS = ("reused", "to buy", "tok. in", "tok. out", "USD", "time")
-MINUTE = 60
 
 
 def print_estimate(console: Console, project: Project) -> None:
@@ -47,10 +47,11 @@ def print_estimate(console: Console, project: Project) -> None:
 
 
 def print_expected(console: Console, project: Project, shards: Sequence[str]) -> None:
-    """Print what the run will buy, in one sentence; print nothing when there is nothing to buy."""
+    """Print what the run will buy, in one sentence."""
     estimate = estimate_run(project, shards)
-    if estimate.calls:
-        console.print(f"Expected: {_sentence(estimate, project.settings)}", highlight=False)
+    expected = _sentence(estimate, project.settings)
+    nothing = "nothing to buy: all answers are there"
+    console.print(f"Expected: {expected if estimate.calls else nothing}", highlight=False)
 
 
 def print_stopped(
@@ -79,9 +80,7 @@ def _usd(amount: float | None) -> str:
 
 
 def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    return f"{seconds / MINUTE:.0f} min" if seconds > 2 * MINUTE else f"{seconds:.0f} s"
+    return "unknown" if seconds is None else describe_seconds(seconds)
 
 
 @click.command()

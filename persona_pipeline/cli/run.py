@@ -15,6 +15,7 @@ from persona_pipeline.cli.estimate import print_expected, print_stopped
 from persona_pipeline.cli.options import job_options, job_project
 from persona_pipeline.cli.run_report import (
     capture_baseline,
+    may_have_more,
     print_next,
     print_side_effects,
     print_summary,
@@ -57,7 +58,8 @@ def run(**arguments: object) -> None:
         sys.exit(STOPPED_AT_BUDGET)
     print_summary(console, report, time.monotonic() - started)
     print_side_effects(console, report)
-    print_next(console, project.settings, arguments)
+    has_more = may_have_more(report, project.settings.documents)
+    print_next(console, project.settings, arguments, has_more=has_more)
 
 
 def find_root(start: Path | None = None) -> Path:

@@ -104,6 +104,12 @@ def read_run_report(project: Project, baseline: RunBaseline) -> RunReport:
     )
 
 
+def may_have_more(report: RunReport, documents: int | None) -> bool:
+    """Tell whether the source may have more documents: the run kept as many as were asked for."""
+    kept = report.funnel.filter(pl.col("stage") == "corpus")["rows_kept"].sum()
+    return documents is not None and kept >= documents
+
+
 def print_summary(console: Console, report: RunReport, seconds: float) -> None:
     """Print where every row ended, three records with their lineage, and what was spent."""
     console.print(_funnel_table(report.funnel))
@@ -121,13 +127,16 @@ def print_side_effects(console: Console, report: RunReport) -> None:
         warn(console, note)
 
 
-def print_next(console: Console, settings: Settings, arguments: Mapping[str, object]) -> None:
+def print_next(
+    console: Console, settings: Settings, arguments: Mapping[str, object], *, has_more: bool
+) -> None:
     """Print the commands that a user may run next, and where the results are.
 
     Args:
         console: the console to print on.
         settings: the settings of the run.
         arguments: the options that the run was given, by name.
+        has_more: whether the source may have more documents than the run took.
     """
     snapshot = _shown(settings.snapshot)
     console.print("\n[bold]What to type next[/]")
@@ -140,7 +149,7 @@ def print_next(console: Console, settings: Settings, arguments: Mapping[str, obj
         ),
     ]
     typed = _as_options(arguments)
-    if settings.documents is not None and typed is not None:
+    if has_more and settings.documents is not None and typed is not None:
         more = f"{typed} --documents {2 * settings.documents}{elsewhere}"
         commands.append((f"uv run persona-pipeline run{more}", "more; no answer is bought twice"))
     if not elsewhere:
@@ -195,7 +204,7 @@ def _print_spending(
 ) -> None:
     cost = "price unknown" if row["cost_usd"] is None else f"{row['cost_usd']:.4f} USD"
     console.print(
-        f"{count_of(int(row['calls'] or 0), 'call')} for these shards so far "
+        f"{count_of(int(row['calls'] or 0), 'call')} for these shards in all runs "
         f"({row['tokens_in']:,} tokens in, {row['tokens_out']:,} out, {cost}); "
         f"this run took {seconds:.0f} s.",
         highlight=False,

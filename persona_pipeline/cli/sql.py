@@ -95,9 +95,7 @@ def _print_table(result: duckdb.DuckDBPyRelation) -> None:
     click.echo(drawn.getvalue(), nl=False)
     if hidden:
         total, shown = hidden.groups()
-        click.echo(
-            f"{shown} of {total} columns fit: name those you want, or see all with --lines or --csv"
-        )
+        click.echo(f"{shown} of {total} columns fit: name fewer, or see all with --lines or --csv")
 
 
 def _print_lines(result: duckdb.DuckDBPyRelation) -> None:

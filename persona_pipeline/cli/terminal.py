@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from persona_pipeline.llm.progress import StageProgress, describe, describe_cost
+from persona_pipeline.llm.progress import StageProgress, describe, describe_cost, describe_pace
 
 if TYPE_CHECKING:
     from persona_pipeline.dedup.words.diff import Piece
@@ -79,7 +79,7 @@ class _TimeLeft(ProgressColumn):
     def render(self, task: Task) -> Text:
         seconds = task.fields.get("left")
         rate = task.fields.get("rate")
-        return Text(f"{rate:.1f}/s, {seconds:.0f} s left" if seconds else "", style="dim")
+        return Text(describe_pace(rate, seconds) if seconds and rate else "", style="dim")
 
 
 class BarReporter:

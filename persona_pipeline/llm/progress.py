@@ -11,6 +11,7 @@ from persona_pipeline.llm.prices import known_sum
 
 LOG_EVERY = 10.0
 """Seconds between two log lines of one stage."""
+MINUTE = 60
 SHOW_EVERY = 0.1
 """Seconds between two updates of a reporter. At 1,000 calls a second, drawing must cost nothing."""
 
@@ -95,8 +96,24 @@ def describe(progress: StageProgress) -> str:
         parts.append(f"{progress.refused_share:.0%} refused for pace")
     left = progress.seconds_left
     if left and progress.done < progress.total:
-        parts.append(f"{progress.rate:.1f}/s, {left:.0f} s left")
+        parts.append(describe_pace(progress.rate, left))
     return ", ".join(parts)
+
+
+def describe_pace(rate: float, seconds_left: float) -> str:
+    """Return `12.5/s, 8 s left`, or `1 in 7.2 s, 12 min left` where steps or the stage take long.
+
+    Args:
+        rate: steps per second, above 0.
+        seconds_left: as long as the stage will take.
+    """
+    pace = f"{rate:.1f}/s" if rate >= 1 else f"1 in {1 / rate:.1f} s"
+    return f"{pace}, {describe_seconds(seconds_left)} left"
+
+
+def describe_seconds(seconds: float) -> str:
+    """Return `90 s`, or `12 min` of more than two minutes."""
+    return f"{seconds / MINUTE:.0f} min" if seconds > 2 * MINUTE else f"{seconds:.0f} s"
 
 
 def describe_cost(progress: StageProgress) -> str:

@@ -1,6 +1,7 @@
 """Test the commands that a run proposes at its end."""
 
 from io import StringIO
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -9,10 +10,11 @@ from persona_pipeline.cli.run_report import print_next
 from persona_pipeline.settings import load_settings
 
 
-def proposed(documents: object = 20, **arguments: object) -> str:
+def proposed(documents: object = 20, *, has_more: bool = True, **arguments: object) -> str:
     output = StringIO()
     settings = load_settings(data_dir="my data", documents=documents, model="fake/demo")
-    print_next(Console(file=output, width=200), settings, {"data_dir": "my data", **arguments})
+    console, options = Console(file=output, width=200), {"data_dir": "my data", **arguments}
+    print_next(console, settings, options, has_more=has_more)
     return output.getvalue()
 
 
@@ -32,10 +34,11 @@ def test_more_has_the_options_of_the_run_twice_the_documents_and_no_key() -> Non
         {"source": "https://host/x.jsonl?signature=secret"},
         {"api_base": "http://host/v1?key=secret"},
         {"documents": "all"},
+        {"has_more": False},
     ],
 )
 def test_there_is_no_more_after_all_or_where_it_would_show_a_secret(
-    arguments: dict[str, object],
+    arguments: dict[str, Any],
 ) -> None:
     said = proposed(**arguments)
     assert "persona-pipeline sql" in said

@@ -31,7 +31,7 @@ class Watching:
         (StageProgress("hub", 0), "hub: 0/0 done"),
         (
             StageProgress("math", 6, 3, 1, 1204),
-            "math: 3/6 done, 1 failed, 1,204 tokens, 0.3/s, 10 s left",
+            "math: 3/6 done, 1 failed, 1,204 tokens, 1 in 3.3 s, 10 s left",
         ),
         (StageProgress("math", 6, 6, 0, 9), "math: 6/6 done, 9 tokens"),
         (
@@ -42,6 +42,7 @@ class Watching:
         (StageProgress("math", 6, 6, 0, 9, 0.25), "math: 6/6 done, 9 tokens, 0.2500 USD"),
         (StageProgress("math", 6, 0, 0, 9, 0.25), "math: 0/6 done, 9 tokens, 0.2500 USD"),
         (StageProgress("math", 6, 6, 0, 9, None), "math: 6/6 done, 9 tokens"),
+        (StageProgress("math", 100, 2), "math: 2/100 done, 1 in 5.0 s, 8 min left"),
     ],
 )
 def test_progress_is_one_line(stage: StageProgress, text: str) -> None:
