@@ -135,6 +135,43 @@ def test_other_scripts_are_cut_at_their_spaces(tables: Tables, text: str, query:
     assert search(tables, query) == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("language", "text", "query", "is_found"),
+    [
+        ("German", "Müller", "muller", True),
+        ("German", "Muller", "MÜLLER", True),
+        ("French", "Élève à Orléans", "eleve", True),
+        ("Spanish", "la niña", "nina", True),
+        ("Vietnamese", "Y tá ở Huế", "hue", True),
+        ("Vietnamese", "y ta\u0301", "tá", True),  # written with a mark of its own
+        ("Polish", "Święto", "swieto", True),
+        ("Turkish", "Çiftçi", "ciftci", True),
+        ("Hindi", "लड़की नर्स है", "लड़की", True),
+        ("Hindi", "लड़की नर्स है", "लड़का", False),  # a girl is no boy
+        ("Hindi", "लड़की in Café Delhi", "cafe", True),
+        ("Bengali", "তিনি শিক্ষক", "শিক্ষক", True),
+        ("Bengali", "তিনি শিক্ষক", "শক্ষক", False),
+        ("Japanese", "パン屋", "パン", True),
+        ("Japanese", "パン屋", "ハン", False),  # bread is no ham
+        ("Japanese", "ハ\u309aン屋", "パン", True),  # the same bread in two characters
+        ("Thai", "ครูคนหนึ่ง", "ครู", True),
+        ("Thai", "ครูคนหนึ่ง", "คร", True),  # writing without spaces is found anywhere ...
+        ("Thai", "คร", "ครู", False),  # ... but what is sought has its vowel
+        ("Russian", "мой район", "мой", True),
+        ("Russian", "мой район", "мои", False),
+        ("Russian", "мои\u0306 район", "мой", True),
+        ("Greek", "γιατρός και", "γιατρός", True),
+        ("Arabic", "مُدَرِّسة", "مُدَرِّسة", True),
+        ("Korean", "빵집 주인", "빵집", True),
+    ],
+)
+def test_accents_are_folded_on_latin_letters_only(
+    tables: Tables, language: str, text: str, query: str, *, is_found: bool
+) -> None:
+    add_personas(tables, a=text, b="A porter.")
+    assert search(tables, query) == (["a"] if is_found else []), language
+
+
 def test_a_persona_comes_with_its_page(tables: Tables) -> None:
     page = {"document_id": "d1", "topic": "Trade", "title": "Salt", "url": "https://e.org/1"}
     tables.add("corpus.documents", page, {**page, "shard": "s2", "url": "https://e.org/2"})
