@@ -105,4 +105,5 @@ def _build_row(value: object, line: int, place: Place, options: CorpusOptions) -
     if not isinstance(value, dict):
         detail = f"a JSON {_JSON_NAMES.get(type(value), 'number')}, not an object"
         return place.reject(DocumentReason.NOT_AN_OBJECT, detail, line)
+    options.fields_met.last = value
     return build_row_from_record(value, line, place, options)

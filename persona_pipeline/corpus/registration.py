@@ -11,7 +11,8 @@ import duckdb
 import polars as pl
 
 from persona_pipeline.corpus.addresses import redact
-from persona_pipeline.corpus.options import CorpusOptions
+from persona_pipeline.corpus.options import CorpusOptions, list_paths
+from persona_pipeline.corpus.rows import Row, list_fields
 from persona_pipeline.corpus.shards import StagedShard, stage_shards
 from persona_pipeline.corpus.sources import read_source, source_name
 from persona_pipeline.errors import SettingsError, SourceError
@@ -19,6 +20,9 @@ from persona_pipeline.locks import exclusive_lock
 from persona_pipeline.store.data_folder import DataFolder
 from persona_pipeline.store.stage_rows import insert_rows
 from persona_pipeline.store.store import Store
+
+FIRST_ROWS = 1000
+"""Rows that are read before any is staged, in search of the fields that a user has named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +87,11 @@ def stage_source(plan: SourcePlan, folder: Path) -> list[StagedShard]:
     """Stage the source's documents in the folder, as one Parquet file per shard.
 
     Raises:
-        SourceError: the source cannot be opened or holds no rows at all.
+        SourceError: the source cannot be opened or holds no rows at all, or a field that the plan
+            names is in none of its first rows.
     """
     name = source_name(plan.source)
-    rows = read_source(plan.source, plan.options)
+    rows = _checked_fields(read_source(plan.source, plan.options), plan)
     staged = stage_shards(
         (replace(row, source=name) for row in rows),
         name,
@@ -98,6 +103,25 @@ def stage_source(plan: SourcePlan, folder: Path) -> list[StagedShard]:
         msg = f"source {redact(plan.source)!r} holds no documents"
         raise SourceError(msg)
     return staged
+
+
+def _checked_fields(rows: Iterator[Row], plan: SourcePlan) -> Iterator[Row]:
+    """Return the rows; check the first of them for the fields that the plan names.
+
+    It is checked before anything is staged, since a staged document keeps the URL that it got.
+
+    Raises:
+        SourceError: a field that a user has named is in none of them.
+    """
+    first = list(itertools.islice(rows, FIRST_ROWS))
+    options = plan.options
+    if first and options.fields_met.last and (unmet := options.unmet()):
+        msg = (
+            f"no field {unmet[0]!r} in the first {len(first):,} rows of {redact(plan.source)!r}; "
+            f"the last of them has: {list_fields(list_paths(options.fields_met.last))}"
+        )
+        raise SourceError(msg)
+    return itertools.chain(first, rows)
 
 
 def _refuse_surprise(plan: SourcePlan, staged: Sequence[StagedShard]) -> None:

@@ -1,13 +1,13 @@
 """Turn what a reader read into a document, or into a rejection with its reason."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.normalize import normalize_label, normalize_text, normalize_url
-from persona_pipeline.corpus.options import CorpusOptions
+from persona_pipeline.corpus.options import CorpusOptions, list_paths, paths_of
 from persona_pipeline.reasons import DocumentReason
 
 # A larger line, page or text file is rejected unread: a text of 100,000 characters has 0.4 MB,
@@ -84,7 +84,7 @@ def build_row_from_record(
 
     Values of the other fields that are not strings count as absent.
     """
-    text = record.get(options.text_field)
+    text = options.read(record, options.text_field)
     if text is None:
         return place.reject(DocumentReason.MISSING_TEXT, describe_missing(record, options), line)
     if not isinstance(text, str):
@@ -92,7 +92,7 @@ def build_row_from_record(
         return place.reject(DocumentReason.WRONG_TYPE, detail, line)
 
     def read(field: str) -> str | None:
-        value = record.get(field)
+        value = options.read(record, field)
         return value if isinstance(value, str) else None
 
     raw = RawText(
@@ -109,13 +109,19 @@ def build_row_from_record(
 
 def describe_missing(fields: Mapping[str, object], options: CorpusOptions) -> str:
     """Say whether the text is null or absent, and which fields there are to choose from."""
-    if options.text_field in fields:
-        return f"{options.text_field!r} is null"
+    there = [path for path in paths_of(options.text_field) if path in fields]
+    if there:
+        return f"{there[0]!r} is null"
     if not fields:
         return "the object is empty"
-    names = [repr(name) for name in list(fields)[:_FIELDS_SHOWN]]
-    more = ", ..." if len(fields) > _FIELDS_SHOWN else ""
-    return f"no field {options.text_field!r}; set text_field to one of: {', '.join(names)}{more}"
+    listed = list_fields(list_paths(fields))
+    return f"no field {options.text_field!r}; set text_field to one of: {listed}"
+
+
+def list_fields(paths: Iterable[str]) -> str:
+    """List the first of these fields for a message."""
+    names = [repr(name) for name in paths]
+    return ", ".join(names[:_FIELDS_SHOWN]) + (", ..." if len(names) > _FIELDS_SHOWN else "")
 
 
 def _check_length(length: int, options: CorpusOptions) -> tuple[DocumentReason, str] | None:

@@ -55,7 +55,8 @@ def read_parquet_rows(
     table = "read_parquet($1, hive_partitioning = false)"
     try:
         columns = _list_columns(connection, f"select * from {table} limit 0", address)
-        if options.text_field not in columns:
+        options.fields_met.last = dict.fromkeys(columns)
+        if not options.holds_text(columns):
             detail = describe_missing(dict.fromkeys(columns), options)
             yield place.reject(DocumentReason.MISSING_TEXT, detail)
             return

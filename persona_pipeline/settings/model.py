@@ -125,9 +125,17 @@ class Settings(DataFolder, BaseSettings):
     max_chars: AtLeastOne = 100_000
     """Longest document, in characters. Longer ones are rejected as `too_long`."""
     text_field: str = "text"
-    """JSON key or Parquet column that holds a document's text."""
+    """JSON key or Parquet column that holds a document's text, or the path to a nested one, such as
+    `article.body`. The default also finds `raw_content` and `content`."""
     url_field: str = "url"
-    """JSON key or Parquet column that holds a document's address."""
+    """The same for a document's address. The default also finds `metadata.url`, `meta.url` and
+    `warc_headers.warc-target-uri`."""
+    title_field: str = "title"
+    """The same for a document's title."""
+    language_field: str = "language"
+    """The same for a document's language."""
+    license_field: str = "license"
+    """The same for a document's licence."""
     watch: Annotated[Listed[str], AfterValidator(_separate)] = []
     """Folders, files and URL patterns that the sensor scans for new documents. No place may lie
     inside another one."""

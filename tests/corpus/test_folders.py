@@ -71,7 +71,7 @@ def write_bad_files(folder: Path) -> None:
     (folder / "bad" / "c.jsonl.gz").write_bytes(lines)
     (folder / "bad" / "d.json").write_bytes(b'[{"text": "good item"}, {"text": ')
     (folder / "bad" / "e.parquet").write_bytes(b"PAR1 and no more")
-    write_parquet(folder / "bad" / "f.parquet", "select 'good row' as content")
+    write_parquet(folder / "bad" / "f.parquet", "select 'good row' as body")
     (folder / "bad" / "g.txt").write_bytes("trop français".encode("latin-1"))
     (folder / "bad" / "h.md").write_bytes(b"\n \n")
     (folder / "bad" / "i.html").write_bytes(b"<script>good()</script>")

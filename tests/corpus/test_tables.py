@@ -57,11 +57,11 @@ def test_each_parquet_row_is_a_document_or_rejected_under_its_number(tmp_path: P
 
 
 def test_a_parquet_file_without_the_text_column_is_rejected_once(tmp_path: Path) -> None:
-    file = write_parquet(tmp_path / "a.parquet", "select 1 as id, 'a' as content from range(5)")
+    file = write_parquet(tmp_path / "a.parquet", "select 1 as id, 'a' as body from range(5)")
     (row,) = read(file)
     assert isinstance(row, RejectedDocument)
     assert (row.reason, row.line) == (Reason.MISSING_TEXT, None)
-    assert row.detail == "no field 'text'; set text_field to one of: 'id', 'content'"
+    assert row.detail == "no field 'text'; set text_field to one of: 'id', 'body'"
 
 
 def test_a_column_name_is_never_read_as_sql(tmp_path: Path) -> None:
