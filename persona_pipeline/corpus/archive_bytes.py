@@ -131,13 +131,14 @@ def _codec_with_dictionary(file: SeekableFile, head: bytes) -> _Codec:
     """Return zstd with the dictionary of the first frame, which may be compressed itself."""
     (size,) = struct.unpack("<I", head[4:].ljust(4, b"\0"))
     content = file.read(min(size, MAX_RAW_BYTES))
-    if content.startswith(_ZSTD_MAGIC):
-        try:
+    try:
+        if content.startswith(_ZSTD_MAGIC):
             content = zstandard.ZstdDecompressor().stream_reader(content).read(MAX_RAW_BYTES)
-        except zstandard.ZstdError as error:
-            message = f"the zstd dictionary of the archive is damaged: {error}"
-            raise BrokenStreamError(message) from error
-    words = zstandard.ZstdCompressionDict(content)
+        words = zstandard.ZstdCompressionDict(content)
+        zstandard.ZstdDecompressor(dict_data=words).decompressobj()  # this checks it
+    except zstandard.ZstdError as error:
+        message = f"the zstd dictionary of the archive is damaged: {error}"
+        raise BrokenStreamError(message) from error
     return _Codec(
         "zstd",
         _ZSTD_MAGIC,

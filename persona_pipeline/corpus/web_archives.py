@@ -62,8 +62,9 @@ def read_wacz(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]
     try:
         for name, file in open_archives(path):
             yield from _read_archive(file, name, numbers, place, options)
-    except BrokenStreamError as error:
-        yield place.reject(DocumentReason.BROKEN_FILE, str(error), next(numbers))
+    except OSError as error:
+        detail = f"the package cannot be read: {error.strerror or error}"
+        yield place.reject(DocumentReason.BROKEN_FILE, detail, next(numbers))
 
 
 def _read_archive(

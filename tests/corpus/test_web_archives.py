@@ -161,6 +161,19 @@ def test_a_zstd_archive_is_read_with_its_dictionary(tmp_path: Path, dictionary: 
     assert summarize(rows) == [(1, "Page 1"), (2, "Page 2"), (3, "Page 3")]
 
 
+@pytest.mark.parametrize(
+    "content", [b"\x37\xa4\x30\xec" + b"x" * 99, b"\x28\xb5\x2f\xfd" + b"\xff" * 20]
+)
+def test_a_zstd_archive_whose_dictionary_is_damaged_is_one_rejection(
+    tmp_path: Path, content: bytes
+) -> None:
+    head = struct.pack("<II", 0x184D2A5D, len(content))
+    data = head + content + zstandard.compress(make_record(HEAD + PAGE, HTTP))
+    [row] = read(tmp_path / "a.warc.zst", data)
+    assert isinstance(row, RejectedDocument)
+    assert "the zstd dictionary of the archive is damaged" in row.detail
+
+
 def test_no_detail_is_longer_than_500_characters(tmp_path: Path) -> None:
     record = make_record(HEAD, HTTP).replace(b"ex.org/", b"ex.org/" + b"x" * 100_000)
     [row] = read(tmp_path / "a.warc", record)
