@@ -1,6 +1,7 @@
 """Test where a record's text, URL and other fields are found: plain names, paths, corpora."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import duckdb
@@ -102,14 +103,14 @@ def test_a_named_field_that_no_row_has_is_refused_before_anything_is_staged(
     file = write_parquet(tmp_path / "a.parquet", lines) if is_parquet else lines
     plan = SourcePlan(str(file), CorpusOptions(url_field="meta.link", min_chars=1), 10, None)
     with pytest.raises(SourceError, match=r"no field 'meta.link' in the first 2 rows .*'source', "):
-        stage_source(plan, tmp_path / "shards")
+        stage_source(plan, tmp_path / "shards", Counter())
     assert not (tmp_path / "shards").exists()
 
 
 def test_a_named_field_that_some_rows_have_is_no_mistake(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "a.jsonl", {"text": "Of salt."}, {"text": "Of rye.", "link": "x"})
     plan = SourcePlan(str(file), CorpusOptions(url_field="link", min_chars=1), 10, None)
-    [shard] = stage_source(plan, tmp_path / "shards")
+    [shard] = stage_source(plan, tmp_path / "shards", Counter())
     assert shard.document_count == 2
 
 
