@@ -69,8 +69,7 @@ class RequestRunner:
         unusable: CallError | None = None
         while True:
             try:
-                reply = await self._send(endpoint, asked, usage)
-                check_reply(request, reply)
+                usage.reply = check_reply(asked, await self._send(endpoint, asked, usage))
             except CallError as raised:
                 error = _of_request(raised, endpoint)
                 self._refuse_hopeless(endpoint, error)
@@ -82,7 +81,7 @@ class RequestRunner:
                 if self.is_stopping:
                     raise Stopping from error
                 if error.kind is CallErrorKind.INVALID and usage.reply:
-                    asked = ask_again(request, usage.reply, str(error))
+                    asked = ask_again(asked, usage.reply, str(error))
                 await asyncio.sleep(retry_state.delay(error))
             else:
                 return self._record(request, usage, None)
