@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from persona_pipeline.llm.errors import CallError, CallErrorKind
-from persona_pipeline.llm.requests import ChatReply, Sampling
+from persona_pipeline.llm.requests import ChatReply
 from persona_pipeline.llm.thoughts import split_thoughts
 
 SELF_HOSTED = ("hosted_vllm/", "ollama/", "ollama_chat/", "lm_studio/", "llamafile/")
@@ -70,20 +70,13 @@ FINISH_REASONS = {
 MARKUP = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
-def request_params(
-    model: str, sampling: Sampling, schema: JsonValue, *, is_own_server: bool
-) -> dict[str, Any]:
-    """Return sampling and structured output in OpenAI's parameters."""
+def schema_format(model: str, schema: JsonValue, *, is_own_server: bool) -> dict[str, Any]:
+    """Return the structured output in OpenAI's parameter."""
     is_whole = is_own_server or model.startswith(SELF_HOSTED)
     shown = schema if is_whole else without_bounds(schema)
     return {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": "answer", "schema": shown, "strict": True},
-        },
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": shown, "strict": True},
     }
 
 
