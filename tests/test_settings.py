@@ -19,6 +19,7 @@ from persona_pipeline.settings import (
     Verb,
     load_settings,
 )
+from persona_pipeline.settings.sampling import SamplingSetting
 from persona_pipeline.synthesis.prompting import Prompting
 from tests.support.variables import environment_of
 
@@ -245,6 +246,12 @@ PRICES = st.builds(
     output=st.floats(0, 1e6),
     cached_input=st.none() | st.floats(0, 1e6),
 )
+SAMPLINGS = st.builds(
+    SamplingSetting,
+    temperature=st.none() | st.floats(0, 2),
+    top_p=st.none() | st.floats(0.001, 1),
+    max_tokens=st.integers(1, 10**6),
+)
 CHOICES: dict[str, st.SearchStrategy[Any]] = {
     "data_dir": WORDS.map(Path),
     "source": WORDS,
@@ -274,6 +281,13 @@ CHOICES: dict[str, st.SearchStrategy[Any]] = {
     "stage_max_tokens": st.dictionaries(WORDS, st.integers(0, 10**9), max_size=2),
     "prices": st.dictionaries(WORDS, PRICES, max_size=2),
     "allow_unknown_price": st.booleans(),
+    "schema_mode": st.sampled_from(["auto", "json_schema", "json_object", "prompt"]),
+    "sampling": st.dictionaries(WORDS, SAMPLINGS, max_size=2),
+    "request_parameters": st.dictionaries(
+        WORDS, st.dictionaries(WORDS, st.none() | st.integers(0, 9) | WORDS), max_size=2
+    ),
+    "reasoning_effort": st.none() | st.sampled_from(["low", "high"]),
+    "reasoning_tokens": st.integers(0, 10**9),
 }
 
 
@@ -299,6 +313,37 @@ def test_a_stage_that_is_none_is_named_with_the_choices(setting: str) -> None:
     settings = load_settings(**{setting: {"math": value}})
     with pytest.raises(SettingsError, match=r"unknown stage 'math'; known: .*synthetic\.math"):
         settings.load_domains()
+
+
+@pytest.mark.parametrize("setting", ["sampling", "request_parameters"])
+def test_a_name_that_is_no_model_and_no_stage_is_named_with_the_choices(setting: str) -> None:
+    settings = load_settings(**{setting: {"openai/gpt-5": {}}}, model="openai/served")
+    message = r"unknown model or stage 'openai/gpt-5'; known: .*openai/served.*synthetic\.math"
+    with pytest.raises(SettingsError, match=message):
+        settings.load_domains()
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "api_key", "response_format"])
+def test_a_parameter_that_the_platform_sets_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} cannot be set here: the platform sets it"):
+        load_settings(request_parameters={"m": {name: 1}})
+
+
+def test_an_unknown_sampling_parameter_is_named_with_the_choices() -> None:
+    with pytest.raises(SettingsError, match=r"'top_k'; did you mean 'top_p'\?; known: max_tok"):
+        load_settings(sampling={"m": {"top_k": 1}})
+
+
+def test_sampling_and_parameters_are_read_from_the_file() -> None:
+    write_toml(
+        'reasoning_effort = "low"\n'
+        '[sampling."openai/alias"]\ntemperature = "none"\nmax_tokens = 900\n'
+        '[request_parameters."synthetic.math"]\nseed = 7\n'
+    )
+    options = load_settings().request_options
+    assert options.sampling == {"openai/alias": {"temperature": None, "max_tokens": 900}}
+    assert options.parameters == {"synthetic.math": {"seed": 7}}
+    assert options.reasoning_effort == "low"
 
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -25,13 +25,12 @@ REFUSED = {
     "refused", "refusal", "content_filter", "safety", "sensitive", "recitation", "blocklist",
     "prohibited_content",
 }  # fmt: skip
-CUT_OFF = re.compile("length|max|limit|incomplete|context_window", re.IGNORECASE)
-"""Matches the finish reasons of an answer that ran out of tokens: `length`, `max_tokens`,
-`model_length`, `MAX_TOKENS`, `max_output_tokens`, `token_limit`."""
 BROKEN_OFF = re.compile("error|abort|cancel|fail", re.IGNORECASE)
 """Matches the finish reasons of a server that gave up: `error` (OpenRouter), `abort` (vLLM),
 `network_error` (Z.ai)."""
 EMPTY = "empty answer"
+NO_ROOM = "the model's thoughts took all of the"
+"""How the reason of an answer begins that has no room beside the thoughts."""
 BREAKS = "\t\n\r"
 NO_TEXT = {"Cc", "Cn", "Co", "Cs"}
 """Unicode's categories of what is no text: controls, unassigned and private signs, surrogates."""
@@ -50,6 +49,7 @@ def parse_answer(text: str, schema: dict[str, JsonValue]) -> dict[str, JsonValue
             message says where.
     """
     validator = _validator(schema_json(schema))
+    problem: ValueError | None
     try:
         whole = read_json(text)
         problem = _misfit(validator, whole)
@@ -57,7 +57,8 @@ def parse_answer(text: str, schema: dict[str, JsonValue]) -> dict[str, JsonValue
         problem = error
     else:
         if problem is None:
-            return _without_escapes(whole, text, validator)
+            answer: dict[str, JsonValue] = whole
+            return _without_escapes(answer, text, validator)
     return _without_escapes(_fitting_object(text, validator, problem), text, validator)
 
 
@@ -118,7 +119,7 @@ def check_reply(request: ChatRequest, reply: ChatReply) -> ChatReply:
         if BROKEN_OFF.search(reason):
             msg = f"the server broke the answer off ({reason})"
             raise CallError(CallErrorKind.TRANSIENT, msg) from error
-        problem = _cut_off(request, reply) if is_cut_off(reply) else str(error)
+        problem = _cut_off(request, reply) if reply.is_cut_off else str(error)
         raise CallError(CallErrorKind.INVALID, problem) from error
 
 
@@ -148,22 +149,17 @@ def _check_answer(request: ChatRequest, text: str) -> None:
         raise ValueError(msg)
 
 
-def is_cut_off(reply: ChatReply) -> bool:
-    """Return whether the reply ran out of tokens."""
-    return bool(CUT_OFF.search(reply.finish_reason))
-
-
 def is_all_thoughts(reply: ChatReply) -> bool:
     """Return whether the reply ran out of tokens before its answer began."""
-    return is_cut_off(reply) and (not reply.text.strip() or is_unfinished(reply.text))
+    return reply.is_cut_off and (not reply.text.strip() or is_unfinished(reply.text))
 
 
 def _cut_off(request: ChatRequest, reply: ChatReply) -> str:
     tokens = request.sampling.max_tokens
     if is_all_thoughts(reply):
         return (
-            f"the model's thoughts took all of the {tokens} tokens: raise reasoning_tokens, or "
-            "lower reasoning_effort"
+            f"{NO_ROOM} {tokens} tokens: raise the setting reasoning_tokens, or set a lower "
+            "reasoning_effort"
         )
     return f"answer was cut off ({reply.finish_reason}) at {tokens} tokens"
 
@@ -177,7 +173,7 @@ def ask_again(
     least `room` more. Any other gets the answer and the problem as further turns.
     """
     origin = request.origin or request.call_key
-    if is_cut_off(reply):
+    if reply.is_cut_off:
         tokens = request.sampling.max_tokens
         longer = replace(request.sampling, max_tokens=tokens + max(tokens, room))
         return replace(request, sampling=longer, origin=origin)

@@ -1,5 +1,6 @@
 """Define a chat request, its reply, and the key that makes two requests the same."""
 
+import re
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from json.encoder import encode_basestring
@@ -12,6 +13,9 @@ KEY_VERSION = 1
 """Part of every call key. Raise it when the meaning of a request changes."""
 MOST_SCHEMAS = 256
 TURN = {"content", "role"}
+CUT_OFF = re.compile("length|max|limit|incomplete|context_window", re.IGNORECASE)
+"""Matches the finish reasons of an answer that ran out of tokens: `length`, `max_tokens`,
+`model_length`, `MAX_TOKENS`, `max_output_tokens`, `token_limit`."""
 _SCHEMAS: dict[int, tuple[dict[str, JsonValue], str]] = {}
 
 Message = dict[str, str]
@@ -136,3 +140,8 @@ class ChatReply:
     tokens_out: int = 0
     is_metered: bool = True
     reasoning: str = ""
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the model ran out of tokens."""
+        return bool(CUT_OFF.search(self.finish_reason))

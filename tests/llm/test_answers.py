@@ -312,7 +312,10 @@ def test_reading_a_text_raises_value_errors_only(text: str) -> None:
         (ChatReply("", "refused"), "the model refused: refused"),
         (ChatReply(GOOD, "content_filter"), "the model refused: {"),
         (ChatReply("", "stop"), "empty answer"),
-        (ChatReply("", "length"), "thoughts took all of the 256 tokens: raise reasoning_tokens"),
+        (
+            ChatReply("", "length"),
+            "thoughts took all of the 256 tokens: raise the setting reasoning_tokens",
+        ),
         (ChatReply(f"<think>{GOOD}", "length"), "thoughts took all of the 256 tokens"),
         (ChatReply("", "length", reasoning=GOOD), "thoughts took all of the 256 tokens"),
         (ChatReply(GOOD[:-1], "length"), r"cut off \(length\) at 256 tokens"),

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from persona_pipeline.llm.clients.dialect import (
@@ -116,6 +116,30 @@ def import_litellm() -> Any:  # noqa: ANN401 - LiteLLM's types are partial
     litellm.drop_params = False  # a response_format that is dropped must be an error
     litellm.turn_off_message_logging = True
     return litellm
+
+
+def is_reasoning_model(model: str, *, is_asked_to: bool = False) -> bool:
+    """Return whether LiteLLM's list says that the model thinks before it answers.
+
+    A server of one's own is known by the last part of the model's name. Claude thinks only if it
+    is asked to.
+    """
+    name = _short_name(model)
+    return name in _reasoning_models() and (is_asked_to or not name.startswith("claude"))
+
+
+@cache
+def _reasoning_models() -> frozenset[str]:
+    listed: Mapping[str, Mapping[str, Any]] = import_litellm().model_cost
+    return frozenset(
+        _short_name(name) for name, about in listed.items() if about.get("supports_reasoning")
+    )
+
+
+def _short_name(model: str) -> str:
+    """Return `gpt-oss-20b` for `openrouter/openai/gpt-oss-20b:free`."""
+    *_, last = model.split("/")
+    return last.partition(":")[0].partition("@")[0].lower()
 
 
 def translate(error: Exception, api_key: str | None = None) -> CallError:
