@@ -12,7 +12,7 @@ from persona_pipeline.hashing import stable_id
 from persona_pipeline.hub.embeddings import embed_candidates
 from persona_pipeline.models import open_embedder
 from persona_pipeline.personas.persona_to_persona import persona_to_persona
-from persona_pipeline.personas.plan import stage_prompt
+from persona_pipeline.personas.plan import PersonaPlan, stage_prompt
 from persona_pipeline.personas.quality import apply_quality_rules
 from persona_pipeline.personas.text_to_persona import text_to_persona
 from persona_pipeline.project import Project
@@ -71,7 +71,7 @@ def build_persona_assets(project: Project) -> Sequence[dg.AssetsDefinition]:
 
 def _extracted_asset(project: Project) -> dg.AssetsDefinition:
     plan = project.persona_plan(TEXT_TO_PERSONA)
-    version = _version(TEXT_TO_PERSONA, plan.model, plan.granularity, *plan.verbs)
+    version = _version(TEXT_TO_PERSONA, plan, plan.granularity, *plan.verbs)
     table = shard_table(
         "personas/extracted", deps=["corpus/documents"], kinds={"llm"}, code_version=version
     )
@@ -88,7 +88,7 @@ def _extracted_asset(project: Project) -> dg.AssetsDefinition:
 
 def _related_asset(project: Project) -> dg.AssetsDefinition:
     plan = project.persona_plan(PERSONA_TO_PERSONA)
-    version = _version(PERSONA_TO_PERSONA, plan.model, plan.hops, plan.fan_out)
+    version = _version(PERSONA_TO_PERSONA, plan, plan.hops, plan.fan_out)
     table = shard_table(
         "personas/related", deps=["personas/extracted"], kinds={"llm"}, code_version=version
     )
@@ -140,5 +140,6 @@ def _embeddings_asset(project: Project) -> dg.AssetsDefinition:
     return embeddings
 
 
-def _version(prompt: str, *settings: str | int) -> str:
-    return stable_id(ASKING_VERSION, stage_prompt(prompt).version, *settings)
+def _version(stage: str, plan: PersonaPlan, *settings: str | int) -> str:
+    options = plan.options.version(plan.model, stage)
+    return stable_id(ASKING_VERSION, stage_prompt(stage).version, plan.model, *settings, *options)

@@ -66,6 +66,7 @@ class StageRun:
             store=self.store,
             budget=models.budget,
             fallbacks=tuple(models.settings.models_for(stage)[1:]),
+            options=models.settings.request_options,
             usage=self.totals,
         )
 

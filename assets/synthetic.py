@@ -34,6 +34,7 @@ def _domain_asset(project: Project, domain: Domain) -> dg.AssetsDefinition:
     version = stable_id(
         *(RECORDS_VERSION, domain.prompt.version, plan.model, plan.prompting),
         canonical_json(to_jsonable_python([domain.file.options, plan.selection])),
+        *plan.options.version(plan.model, table),
     )
 
     sources = ["personas/hub", *(["personas/selections"] if plan.selection else [])]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from persona_pipeline.artifacts.packages import ARTIFACTS, Report, fetch, is_cached
@@ -11,12 +12,13 @@ from persona_pipeline.llm.batches.api import BatchApi, check_batches
 from persona_pipeline.llm.batches.client import BatchChatClient, Batching
 from persona_pipeline.llm.batches.limiter import BatchLimiter
 from persona_pipeline.llm.client import ChatClient
+from persona_pipeline.llm.clients.dialect import Dialect, Dialects, SchemaMode
 from persona_pipeline.llm.clients.direct import open_served_client
 from persona_pipeline.llm.clients.embedded import EmbeddedChatClient
 from persona_pipeline.llm.clients.embedding_client import EmbeddingClient, ServedEmbedder
 from persona_pipeline.llm.clients.embeddings import Embedder, FakeEmbedder, open_minilm
 from persona_pipeline.llm.clients.fake import FakeChatClient, demonstrate
-from persona_pipeline.llm.clients.litellm_client import import_litellm
+from persona_pipeline.llm.clients.litellm_client import import_litellm, is_reasoning_model
 from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.llm.gateway.budget import Budget
 from persona_pipeline.llm.gateway.context import AnswerStore
@@ -24,9 +26,11 @@ from persona_pipeline.llm.gateway.endpoint import ModelEndpoint, no_preparation
 from persona_pipeline.llm.gateway.gateway import Gateway
 from persona_pipeline.llm.gateway.journal import Journal
 from persona_pipeline.llm.gateway.limiter import RateLimiter
+from persona_pipeline.llm.gateway.thinking import Thinking
 from persona_pipeline.llm.prices import Price, price_of
 from persona_pipeline.llm.progress import stage_progress
-from persona_pipeline.llm.requests import runs_here
+from persona_pipeline.llm.request_options import RequestOptions
+from persona_pipeline.llm.requests import ChatRequest, runs_here
 from persona_pipeline.settings import Settings
 
 EMBEDDED = "embedded/"
@@ -77,6 +81,7 @@ def open_gateway(settings: Settings, store: AnswerStore, stage: str = "") -> Ite
             store=store,
             budget=Budget(*settings.caps()),
             fallbacks=tuple(settings.models_for(stage)[1:]),
+            options=settings.request_options,
         )
 
 
@@ -121,9 +126,17 @@ def open_batch_endpoint(
     batching = Batching(
         settings.batches_dir, settings.batch_size, settings.batch_poll_seconds, shard
     )
-    client = BatchChatClient(model, batching, api_base=api_base, api_key=api_key)
+    client = BatchChatClient(
+        model, batching, api_base=api_base, api_key=api_key, dialects=_dialects(settings)
+    )
+    thinking = Thinking(settings.reasoning_tokens)
     return ModelEndpoint(
-        model, client, BatchLimiter(settings.batch_size), price and price.in_batches()
+        model,
+        client,
+        BatchLimiter(settings.batch_size),
+        price and price.in_batches(),
+        partial(_prepare_served, model, thinking, settings.request_options),
+        thinking=thinking,
     )
 
 
@@ -175,8 +188,36 @@ def _endpoint(
         tokens_per_minute=settings.tokens_per_minute,
     )
     is_paced = settings.tokens_per_minute is not None
-    prepare = no_preparation if runs_here(model) else import_litellm
-    return ModelEndpoint(model, client, limiter, price, prepare, is_paced=is_paced)
+    thinking = Thinking(settings.reasoning_tokens)
+    prepare = partial(_prepare_served, model, thinking, settings.request_options)
+    return ModelEndpoint(
+        model,
+        client,
+        limiter,
+        price,
+        no_preparation if runs_here(model) else prepare,
+        is_paced=is_paced,
+        thinking=thinking,
+    )
+
+
+def with_options(settings: Settings, request: ChatRequest) -> ChatRequest:
+    """Return the request as a run sends it: with the settings' options and room for thoughts."""
+    thinking = Thinking(settings.reasoning_tokens)
+    if not runs_here(request.model):
+        _prepare_served(request.model, thinking, settings.request_options)
+    return thinking.with_room(settings.request_options.apply(request))
+
+
+def _prepare_served(model: str, thinking: Thinking, options: RequestOptions) -> None:
+    """Import LiteLLM, which takes seconds, and look up whether the model thinks."""
+    import_litellm()
+    thinking.is_known |= is_reasoning_model(model, is_asked_to=bool(options.reasoning_effort))
+
+
+def _dialects(settings: Settings) -> Dialects:
+    mode = settings.schema_mode
+    return Dialects() if mode == "auto" else Dialects(Dialect(SchemaMode(mode)))
 
 
 def open_chat_client(settings: Settings, name: str, report: Report | None = None) -> ChatClient:
@@ -206,6 +247,7 @@ def open_chat_client(settings: Settings, name: str, report: Report | None = None
         api_key=api_key,
         max_concurrency=settings.max_concurrency,
         timeout=settings.request_timeout,
+        dialects=_dialects(settings),
     )
 
 

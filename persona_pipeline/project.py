@@ -166,6 +166,7 @@ class Project:
             hops=settings.hops,
             fan_out=settings.fan_out,
             language=settings.language,
+            options=settings.request_options,
         )
 
     def synthesis_plan(self, domain: "Domain") -> "SynthesisPlan":
@@ -183,6 +184,7 @@ class Project:
             prompting=settings.prompting,
             records_per_shard=settings.records_per_shard,
             selection=settings.persona_sources.get(domain.name),
+            options=settings.request_options,
         )
 
     def query(self, sql: str, **parameters: object) -> "pl.DataFrame":

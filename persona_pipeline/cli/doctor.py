@@ -27,6 +27,7 @@ from persona_pipeline.models import (
     open_embedder,
     open_embedding_client,
     open_gateway,
+    with_options,
 )
 from persona_pipeline.project import Project
 from persona_pipeline.settings import PREFIX, Settings, config_file
@@ -163,7 +164,8 @@ def _check_chat(project: Project) -> Iterator[Finding]:
         schema=object_schema({"answer": {"type": "string"}}),
         sampling=Sampling(max_tokens=100),
     )
-    yield _asked("model", open_chat_client(settings, settings.model), question)
+    client = open_chat_client(settings, settings.model)
+    yield _asked("model", client, with_options(settings, question))
 
 
 def _asked(name: str, client: ChatClient, request: ChatRequest) -> Finding:

@@ -11,7 +11,7 @@ from persona_pipeline.errors import SettingsError, unknown_choice
 from persona_pipeline.llm.answers import check_reply, parse_answer
 from persona_pipeline.llm.errors import CallError, ModelError
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
-from persona_pipeline.models import open_chat_client
+from persona_pipeline.models import open_chat_client, with_options
 from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings
 from persona_pipeline.synthesis.records import build_request
@@ -37,9 +37,10 @@ def print_preview(
         console.rule(message["role"], align="left")
         console.print(escape(message["content"]), highlight=False)
     console.rule("answer", align="left")
-    reply = asyncio.run(_ask(project.settings, request))
-    console.print(escape(reply.text), highlight=False)
-    check_reply_or_explain(request, reply)
+    asked = with_options(project.settings, request)
+    answered = asyncio.run(_ask(project.settings, asked))
+    console.print(escape(answered.text), highlight=False)
+    reply = check_reply_or_explain(asked, answered)
     console.rule("record", align="left")
     answer = parse_answer(reply.text, request.schema)
     console.print(escape(domain.render_text(answer)), highlight=False)
@@ -48,14 +49,14 @@ def print_preview(
         console.print(f"[red]would be rejected:[/] {escape(problem)}")
 
 
-def check_reply_or_explain(request: ChatRequest, reply: ChatReply) -> None:
-    """Check the answer as a run would.
+def check_reply_or_explain(request: ChatRequest, reply: ChatReply) -> ChatReply:
+    """Return the usable reply, checked as a run would.
 
     Raises:
         ModelError: a run would reject the answer; the message says why.
     """
     try:
-        check_reply(request, reply)
+        return check_reply(request, reply)
     except CallError as error:
         msg = f"this answer would be rejected as invalid: {error}"
         raise ModelError(msg) from error

@@ -1,162 +1,227 @@
 """Read a model's answer: JSON that satisfies the schema, or the reason why it does not."""
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 from pydantic import JsonValue
 
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.errors import CallError, CallErrorKind
+from persona_pipeline.llm.json_objects import find_objects, read_json
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Message, schema_json
+from persona_pipeline.llm.thoughts import end_of_thoughts, is_unfinished, split_thoughts
 
 if TYPE_CHECKING:
     import jsonschema
 
-FINISHED = {"stop", "eos", "tool_calls", "function_call"}
-REFUSED = {"refused", "content_filter"}
-MAX_DIGITS = 18
-"""The most digits that fit a column of whole numbers."""
 SHOWN = 200
 """The most characters of a problem or refusal that the user and the model see."""
-_TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])')
-"""Matches a whole string, which stays, or a comma before a closing bracket, which is removed."""
+REFUSED = {
+    "refused", "refusal", "content_filter", "safety", "sensitive", "recitation", "blocklist",
+    "prohibited_content",
+}  # fmt: skip
+BROKEN_OFF = re.compile("error|abort|cancel|fail", re.IGNORECASE)
+"""Matches the finish reasons of a server that gave up: `error` (OpenRouter), `abort` (vLLM),
+`network_error` (Z.ai)."""
+EMPTY = "empty answer"
+NO_ROOM = "the model's thoughts took all of the"
+"""How the reason of an answer begins that has no room beside the thoughts."""
+BREAKS = "\t\n\r"
+NO_TEXT = {"Cc", "Cn", "Co", "Cs"}
+"""Unicode's categories of what is no text: controls, unassigned and private signs, surrogates."""
+_LITERAL_ESCAPES = re.compile(r"(?<!\\)(?:\\u[0-9a-fA-F]{4})+")
+"""Matches characters that were escaped twice, so that their escapes are left as text."""
 
 
 def parse_answer(text: str, schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """Return the answer as an object of the schema, after repairing slips that leave no doubt.
+    """Return the one object of the text that satisfies the schema.
+
+    Around it there may be thoughts, sentences, a code fence and other objects. What the model
+    thought of before the end of its thoughts is no answer.
 
     Raises:
-        ValueError: the text is not JSON, or does not satisfy the schema. The message says where.
+        ValueError: no object of the text satisfies the schema, or several different ones do. The
+            message says where.
     """
-    answer = _read_json(text)
-    error = next(iter(_validator(schema_json(schema)).iter_errors(answer)), None)
-    if error is not None:
-        place = ".".join(map(str, error.absolute_path)) or "answer"
-        msg = f"{place}: {error.message[:SHOWN]}"
-        raise ValueError(msg)
-    checked: dict[str, JsonValue] = answer
-    return checked
-
-
-def check_reply(request: ChatRequest, reply: ChatReply) -> None:
-    """Refuse a reply that was billed but cannot be used.
-
-    Raises:
-        CallError: of kind invalid. The message says what is wrong.
-    """
-    if reply.finish_reason in REFUSED:
-        refusal = reply.text.strip()[:SHOWN] or reply.finish_reason
-        raise CallError(CallErrorKind.INVALID, f"the model refused: {refusal}")
-    if not reply.text.strip():
-        raise CallError(CallErrorKind.INVALID, "empty answer")
-    if reply.finish_reason not in FINISHED:
-        raise CallError(CallErrorKind.INVALID, f"answer was cut off ({reply.finish_reason})")
+    validator = _validator(schema_json(schema))
+    problem: ValueError | None
     try:
-        parse_answer(reply.text, request.schema)
+        whole = read_json(text)
+        problem = _misfit(validator, whole)
     except ValueError as error:
-        raise CallError(CallErrorKind.INVALID, str(error)) from error
+        problem = error
+    else:
+        if problem is None:
+            answer: dict[str, JsonValue] = whole
+            return _without_escapes(answer, text, validator)
+    return _without_escapes(_fitting_object(text, validator, problem), text, validator)
 
 
-def ask_again(request: ChatRequest, reply: ChatReply, problem: str) -> ChatRequest:
+def _fitting_object(
+    text: str, validator: "jsonschema.Draft202012Validator", problem: ValueError
+) -> dict[str, JsonValue]:
+    """Return the only object after the thoughts that satisfies the schema.
+
+    Raises:
+        ValueError: there is none, or there are several. `problem` is raised if there is no object
+            at all, or if the whole text is JSON.
+    """
+    objects = list(find_objects(text))
+    start = end_of_thoughts(text, objects)
+    fitting: dict[str, dict[str, JsonValue]] = {}
+    for found in find_objects(text[start:]) if start else objects:
+        misfit = _misfit(validator, found.value)
+        if misfit is None:
+            fitting[json.dumps(found.value, sort_keys=True)] = found.value
+        elif not isinstance(problem, MisfitError):
+            problem = misfit
+    if len(fitting) > 1:
+        msg = f"the answer holds {len(fitting)} different objects that satisfy the schema"
+        raise ValueError(msg)
+    if not fitting:
+        raise problem
+    return next(iter(fitting.values()))
+
+
+class MisfitError(ValueError):
+    """Report JSON that does not satisfy the schema."""
+
+
+def _misfit(validator: "jsonschema.Draft202012Validator", value: object) -> MisfitError | None:
+    error = next(iter(validator.iter_errors(value)), None)
+    if error is None:
+        return None
+    place = ".".join(map(str, error.absolute_path)) or "answer"
+    return MisfitError(f"{place}: {error.message[:SHOWN]}")
+
+
+def check_reply(request: ChatRequest, reply: ChatReply) -> ChatReply:
+    """Return a usable reply. Its text is the answer, wherever the server put it.
+
+    An answer that satisfies the schema is used whatever the server says of its end.
+
+    Raises:
+        CallError: the reply was billed and cannot be used. It is transient if the server gave up,
+            else invalid. The message says what is wrong.
+    """
+    reason = reply.finish_reason
+    if reason.lower() in REFUSED:
+        refusal = reply.text.strip()[:SHOWN] or reason
+        raise CallError(CallErrorKind.INVALID, f"the model refused: {refusal}")
+    try:
+        return _usable(request, reply)
+    except ValueError as error:
+        if BROKEN_OFF.search(reason):
+            msg = f"the server broke the answer off ({reason})"
+            raise CallError(CallErrorKind.TRANSIENT, msg) from error
+        problem = _cut_off(request, reply) if reply.is_cut_off else str(error)
+        raise CallError(CallErrorKind.INVALID, problem) from error
+
+
+def _usable(request: ChatRequest, reply: ChatReply) -> ChatReply:
+    """Return the reply whose text satisfies the schema.
+
+    Raises:
+        ValueError: neither its text nor its reasoning does.
+    """
+    if is_all_thoughts(reply):
+        raise ValueError(EMPTY)
+    if reply.text.strip():
+        _check_answer(request, reply.text)
+        return reply
+    try:
+        _check_answer(request, "" if BROKEN_OFF.search(reply.finish_reason) else reply.reasoning)
+    except ValueError:
+        raise ValueError(EMPTY) from None
+    return replace(reply, text=reply.reasoning)
+
+
+def _check_answer(request: ChatRequest, text: str) -> None:
+    answer = parse_answer(text, request.schema)
+    left = (run[0] for one in _strings(answer) if (run := _LITERAL_ESCAPES.search(one)))
+    if "\\u" in text and (escaped := next(left, None)):
+        msg = f"a character is escaped twice and cannot be read ({escaped[:SHOWN]})"
+        raise ValueError(msg)
+
+
+def is_all_thoughts(reply: ChatReply) -> bool:
+    """Return whether the reply ran out of tokens before its answer began."""
+    return reply.is_cut_off and (not reply.text.strip() or is_unfinished(reply.text))
+
+
+def _cut_off(request: ChatRequest, reply: ChatReply) -> str:
+    tokens = request.sampling.max_tokens
+    if is_all_thoughts(reply):
+        return (
+            f"{NO_ROOM} {tokens} tokens: raise the setting reasoning_tokens, or set a lower "
+            "reasoning_effort"
+        )
+    return f"answer was cut off ({reply.finish_reason}) at {tokens} tokens"
+
+
+def ask_again(
+    request: ChatRequest, reply: ChatReply, problem: str, *, room: int = 0
+) -> ChatRequest:
     """Return the request to send after an unusable answer.
 
-    A refused or empty answer gets the same request. A truncated one gets twice the tokens. Any
-    other gets the answer and the problem as further turns.
+    A refused or empty answer gets the same request. A truncated one gets twice the tokens, and at
+    least `room` more. Any other gets the answer and the problem as further turns.
     """
-    if reply.finish_reason in REFUSED or not reply.text.strip():
+    origin = request.origin or request.call_key
+    if reply.is_cut_off:
+        tokens = request.sampling.max_tokens
+        longer = replace(request.sampling, max_tokens=tokens + max(tokens, room))
+        return replace(request, sampling=longer, origin=origin)
+    _, answer = split_thoughts(reply.text)
+    if reply.finish_reason.lower() in REFUSED or not answer.strip():
         return request
-    if reply.finish_reason not in FINISHED:
-        room = replace(request.sampling, max_tokens=2 * request.sampling.max_tokens)
-        return replace(request, sampling=room, origin=request.call_key)
     turns: list[Message] = [
-        {"role": "assistant", "content": reply.text},
+        {"role": "assistant", "content": answer},
         {
             "role": "user",
             "content": f"This cannot be used. {problem}\nWrite the whole answer once more: one "
             "JSON object of the given schema, and nothing else.",
         },
     ]
-    return replace(request, messages=(*request.messages, *turns), origin=request.call_key)
+    return replace(request, messages=(*request.messages, *turns), origin=origin)
 
 
-def _read_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    """Read only what the tables can hold.
-
-    `json.loads` also accepts lone surrogates, NaN and any depth of nesting.
-    """
-    try:
-        answer = _first_readable(text)
-        if "\\u" in text or not text.isascii():
-            json.dumps(answer, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        msg = f"half a character ({error.object[error.start]!r})"
-        raise ValueError(msg) from None
-    except RecursionError:
-        msg = "nested too deeply"
-        raise ValueError(msg) from None
-    return answer
+def _without_escapes(
+    answer: dict[str, JsonValue], text: str, validator: "jsonschema.Draft202012Validator"
+) -> dict[str, JsonValue]:
+    """Return the answer with characters for their escapes, if it still satisfies the schema."""
+    if "\\u" not in text:
+        return answer
+    decoded: Any = _decoded(answer)
+    return answer if _misfit(validator, decoded) else decoded
 
 
-def _first_readable(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    """Return the text as JSON, else its first repaired form that is JSON.
-
-    Raises:
-        ValueError: no form is JSON. The error is that of the text itself.
-    """
-    try:
-        return _DECODER.decode(text)
-    except ValueError as error:
-        for mended in _mended(text):
-            try:
-                return _LENIENT_DECODER.decode(mended)
-            except ValueError:
-                continue
-        raise error from None
+def _decoded(value: JsonValue) -> JsonValue:
+    if isinstance(value, str):
+        return _LITERAL_ESCAPES.sub(_decode_run, value)
+    if isinstance(value, dict):
+        return {key: _decoded(item) for key, item in value.items()}
+    return [_decoded(item) for item in value] if isinstance(value, list) else value
 
 
-def _mended(text: str) -> Iterator[str]:
-    """Yield the object without its surroundings, then also without stray commas.
-
-    The surroundings are a code fence or a sentence. Nothing is ever added, so a truncated text
-    stays unreadable. Line breaks inside strings are kept.
-    """
-    start, end = text.find("{"), text.rfind("}")
-    if 0 <= start < end:
-        inner = text[start : end + 1]
-        yield inner
-        yield _TRAILING_COMMA.sub(lambda match: match[1] or "", inner)
+def _decode_run(run: re.Match[str]) -> str:
+    """Return the characters of escapes in a row, or the escapes if a table cannot hold them."""
+    characters: str = json.loads(f'"{run[0]}"')
+    is_text = all(one in BREAKS or category(one) not in NO_TEXT for one in characters)
+    return characters if is_text else run[0]
 
 
-def _read_integer(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        msg = f"{digits[:MAX_DIGITS]}... is too large a number"
-        raise ValueError(msg)
-    return int(digits)
-
-
-def _refuse_constant(name: str) -> float:
-    msg = f"{name} is no number that JSON or a table knows"
-    raise ValueError(msg)
-
-
-def _read_decimal(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        msg = f"{digits[:MAX_DIGITS]} is too large a number"
-        raise ValueError(msg)
-    return number
-
-
-_HOOKS: dict[str, Any] = {
-    "parse_int": _read_integer, "parse_float": _read_decimal, "parse_constant": _refuse_constant
-}  # fmt: skip
-_DECODER = json.JSONDecoder(**_HOOKS)
-_LENIENT_DECODER = json.JSONDecoder(**_HOOKS, strict=False)
+def _strings(value: JsonValue) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
 
 
 @lru_cache(maxsize=256)

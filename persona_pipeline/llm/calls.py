@@ -1,7 +1,7 @@
 """Describe one row of `llm.calls`: a request and its outcome."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from persona_pipeline.llm.prices import Price
@@ -17,7 +17,7 @@ class Answer:
 
     `status` is "ok" (usable), "invalid" or "failed". An invalid answer was billed but is unusable;
     it is kept, so that it is not bought again. A failed call has no answer; the next run asks
-    again.
+    again. `finish_reason` and `params` say whether an invalid answer had too little room.
     """
 
     call_key: str
@@ -25,6 +25,8 @@ class Answer:
     status: str
     response: str | None
     error: str | None
+    finish_reason: str | None = field(default=None, kw_only=True)
+    params: str | None = field(default=None, kw_only=True)
 
     @property
     def is_bought(self) -> bool:
@@ -40,9 +42,7 @@ class Call(Answer):
     stage: str
     prompt_name: str
     prompt_version: str
-    params: str
     request: str
-    finish_reason: str | None
     tokens_in: int
     tokens_cached: int
     tokens_out: int
@@ -57,8 +57,8 @@ class Call(Answer):
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-FIELDS = [field.name for field in fields(Call)]
-ANSWER_FIELDS = [field.name for field in fields(Answer)]
+FIELDS = [one.name for one in fields(Call)]
+ANSWER_FIELDS = [one.name for one in fields(Answer)]
 
 
 def answer_from_line(line: bytes) -> Answer | None:

@@ -43,6 +43,8 @@ class CallError(Exception):
         `is_doubtful`: the status says fatal, but some servers use it for a single request.
         """
         super().__init__(message)
+        self.answer = ""
+        """What the server sent with its refusal. It may repeat a key, so it is never shown."""
         self.kind = kind
         self.retry_after = retry_after
         self.maybe_billed = maybe_billed

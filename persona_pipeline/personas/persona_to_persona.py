@@ -97,7 +97,7 @@ def related_request(persona: str, plan: PersonaPlan) -> ChatRequest:
     prompt = stage_prompt(PERSONA_TO_PERSONA)
     count = plan.fan_out
     examples = [_cut(example, count) for example in prompt.spec.examples]
-    return ChatRequest(
+    request = ChatRequest(
         model=plan.model,
         messages=prompt.messages({"persona": persona, "count": count}, examples),
         schema=_schema(prompt.spec.fields["related"], count),
@@ -106,6 +106,7 @@ def related_request(persona: str, plan: PersonaPlan) -> ChatRequest:
         prompt_name=prompt.name,
         prompt_version=prompt.version,
     )
+    return plan.options.apply(request)
 
 
 def _expand(frontier: pl.DataFrame, hop: int, expansion: _Expansion) -> pl.DataFrame:

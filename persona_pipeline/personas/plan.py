@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from persona_pipeline.llm.prompts import Prompt, PromptFile, load_prompt, read_yaml
+from persona_pipeline.llm.request_options import AS_THE_PROMPTS_SAY, RequestOptions
 from persona_pipeline.llm.requests import Sampling
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -27,6 +28,8 @@ class PersonaPlan:
     """Related personas that are asked for per persona."""
     language: str | None = None
     """ISO 639-1 code that personas must have; None: any language."""
+    options: RequestOptions = AS_THE_PROMPTS_SAY
+    """What is asked in another way than the prompts say."""
 
 
 @cache

@@ -130,7 +130,7 @@ def _request(document: Mapping[str, Any], verb: str, plan: PersonaPlan) -> ChatR
         "verb": verb,
         "granularity": plan.granularity,
     }
-    return ChatRequest(
+    request = ChatRequest(
         model=plan.model,
         messages=prompt.messages(arguments, prompt.spec.examples),
         schema=prompt.schema,
@@ -139,6 +139,7 @@ def _request(document: Mapping[str, Any], verb: str, plan: PersonaPlan) -> ChatR
         prompt_name=prompt.name,
         prompt_version=prompt.version,
     )
+    return plan.options.apply(request)
 
 
 def _row(question: _Question, plan: PersonaPlan, persona: str, call_key: str) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from persona_pipeline.errors import SettingsError, unknown_choice
 from persona_pipeline.hub.selection_rules import Selection, SelectionName, check_selection
 from persona_pipeline.llm.gateway.budget import Cap
 from persona_pipeline.llm.prices import PriceSetting
+from persona_pipeline.llm.request_options import RequestOptions
+from persona_pipeline.settings.sampling import Parameters, SamplingSetting
 from persona_pipeline.settings.sources import (
     PREFIX,
     WholeSettings,
@@ -97,7 +99,12 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Tokens = Annotated[int, Field(ge=0)]
 Usd = Annotated[float, Field(ge=0)]
 
-NESTED: dict[str, type[BaseModel]] = {"prices": PriceSetting, "selections": Selection}
+
+NESTED: dict[str, type[BaseModel]] = {
+    "prices": PriceSetting,
+    "sampling": SamplingSetting,
+    "selections": Selection,
+}
 """Settings whose values have named parts, with the pydantic model of these parts."""
 
 
@@ -165,6 +172,23 @@ class Settings(DataFolder, BaseSettings):
     """Quota of tokens per minute to keep. `none`: only the server's refusals limit the pace."""
     request_timeout: Positive = 120.0
     """Seconds to wait for one answer. Raise it for a slow server."""
+    schema_mode: Literal["auto", "json_schema", "json_object", "prompt"] = "auto"
+    """How models are told the form of an answer: `json_schema` (the server holds the model to
+    it), `json_object` (to JSON, and the prompt shows the schema), or `prompt` (the prompt shows
+    it). `auto`: the first of these that a model's server does not refuse."""
+    sampling: dict[str, SamplingSetting] = {}
+    """Per model or stage, `temperature`, `top_p` and `max_tokens` (the longest answer) instead of
+    the prompt's own. `"none"`: the parameter is not sent. A stage's values win over a model's.
+    Other values are other calls."""
+    request_parameters: dict[str, Parameters] = {}
+    """Per model or stage, further parameters of a request, which are sent as they are. A stage's
+    values win over a model's. Other values are other calls."""
+    reasoning_effort: OrNone[str] = None
+    """How much served models think before they answer, such as `low`. Another value is another
+    call. `none`: the provider's own value."""
+    reasoning_tokens: Annotated[int, Field(ge=0)] = 4096
+    """Tokens added to the longest answer, for the thoughts of models that think. Raise it when
+    answers are rejected because thoughts left no room: these rows are asked again, no others."""
     batch: bool = False
     """Whether to use the provider's batch API. It is cheaper (OpenAI: half the price) and takes
     up to a day."""
@@ -300,6 +324,18 @@ class Settings(DataFolder, BaseSettings):
         """
         return self.stage_models.get(stage) or [self.model, *self.fallback_models]
 
+    @property
+    def request_options(self) -> RequestOptions:
+        """What is asked of models in another way than the prompts say."""
+        return RequestOptions(
+            sampling={
+                name: changes.model_dump(exclude_unset=True)
+                for name, changes in self.sampling.items()
+            },
+            parameters=self.request_parameters,
+            reasoning_effort=self.reasoning_effort,
+        )
+
     def caps(self) -> tuple[Cap, dict[str, Cap]]:
         """Return the caps on tokens and USD.
 
@@ -351,6 +387,10 @@ class Settings(DataFolder, BaseSettings):
         for name in [*self.stage_models, *self.stage_max_usd, *self.stage_max_tokens]:
             if name not in stages:
                 raise SettingsError(unknown_choice("stage", name, stages))
+        for name in [*self.sampling, *self.request_parameters]:
+            if name not in {*stages, *self.chat_models}:
+                choices = [*sorted(self.chat_models), *stages]
+                raise SettingsError(unknown_choice("model or stage", name, choices))
         return {
             name: domain.narrowed(self.domain_options.get(name, {}))
             for name, domain in known.items()

@@ -46,7 +46,7 @@ Parameters = Mapping[str, Any]
 ANSWERS_BY_KEY_SQL: Final = """
 -- One row per stored answer whose key is wanted; failed calls are none.
 -- reads: llm.calls   params: $keys (call keys with a comma between two: a list costs 90 ms to pass)
-select call_key, model, status, response, error
+select call_key, model, status, response, error, finish_reason, params
 from llm.calls
 where call_key in (select unnest(string_split($keys, ','))) and status <> 'failed'
 order by call_key
@@ -222,7 +222,7 @@ class Store:
         """Return the stored answers by call key; failed calls are left out."""
         with self.connect(read_only=True) as connection:
             rows = connection.execute(ANSWERS_BY_KEY_SQL, {"keys": ",".join(keys)}).fetchall()
-        return {row[0]: Answer(*row) for row in rows}
+        return {row[0]: Answer(*row[:-2], finish_reason=row[-2], params=row[-1]) for row in rows}
 
     def version(self) -> object:
         """Return a value that changes with every commit of any process; None: no database."""

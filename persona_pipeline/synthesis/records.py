@@ -15,6 +15,7 @@ from persona_pipeline.hub.selection import require_made
 from persona_pipeline.llm.answers import answer_of, failure_reason
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.gateway.context import AnswerSource
+from persona_pipeline.llm.request_options import AS_THE_PROMPTS_SAY, RequestOptions
 from persona_pipeline.llm.requests import ChatRequest
 from persona_pipeline.personas.quality import text_flags
 from persona_pipeline.reasons import RecordReason
@@ -60,6 +61,8 @@ class SynthesisPlan:
     """Records that are asked for per shard and domain; None: one for each persona."""
     selection: str | None = None
     """The diverse subset of the hub whose personas are used; None: the whole hub."""
+    options: RequestOptions = AS_THE_PROMPTS_SAY
+    """What is asked in another way than the prompt says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,7 @@ def build_request(
     domain: Domain, persona: str, options: Mapping[str, str], plan: SynthesisPlan
 ) -> ChatRequest:
     """Build the request for one record of a domain."""
-    return ChatRequest(
+    request = ChatRequest(
         model=plan.model,
         messages=domain.messages(persona, options, plan.prompting),
         schema=domain.prompt.schema,
@@ -148,6 +151,7 @@ def build_request(
         prompt_name=domain.name,
         prompt_version=domain.prompt.version,
     )
+    return plan.options.apply(request)
 
 
 def _choose(domain: Domain, personas: pl.DataFrame, plan: SynthesisPlan) -> pl.DataFrame:

@@ -1,5 +1,26 @@
--- One row per bought call that llm.calls lacks, with what earlier failed attempts had used.
+-- One row per bought call that llm.calls lacks, with what earlier failed attempts had used. A call
+-- that failed for want of room is replaced by one that had more room for thoughts.
 -- reads: llm.calls, bought (the calls of journals, one row per key)
+with rooms as (
+    select
+        bought.call_key,
+        coalesce(
+            try_cast(regexp_extract(bought.params, '"reasoning_tokens": (\d+)', 1) as bigint), 0
+        ) as new_room,
+        coalesce(
+            try_cast(regexp_extract(calls.params, '"reasoning_tokens": (\d+)', 1) as bigint), 0
+        ) as old_room
+    from bought
+    inner join llm.calls using (call_key)
+    where calls.status = 'invalid'
+),
+
+replaced as (
+    select call_key
+    from rooms
+    where new_room > old_room
+)
+
 select
     bought.call_key, bought.shard, bought.stage, bought.model, bought.prompt_name,
     bought.prompt_version, bought.params, bought.request, bought.response, bought.status,
@@ -12,6 +33,13 @@ select
     (bought.attempts + coalesce(earlier.attempts, 0))::bigint as attempts
 from bought
 left join llm.calls as earlier
-    on bought.call_key = earlier.call_key and earlier.status = 'failed'
-where bought.call_key not in (select call_key from llm.calls where status <> 'failed')
+    on
+        bought.call_key = earlier.call_key
+        and (earlier.status = 'failed' or earlier.call_key in (select call_key from replaced))
+where
+    bought.call_key not in (
+        select call_key
+        from llm.calls
+        where status <> 'failed' and call_key not in (select call_key from replaced)
+    )
 order by bought.call_key

@@ -36,6 +36,10 @@ window same_key as (partition by call_key)
 qualify
     row_number() over (
         partition by call_key
-        order by status = 'failed', status <> 'ok', attempts, response, error
+        order by
+            status = 'failed', status <> 'ok',
+            coalesce(try_cast(regexp_extract(params, '"reasoning_tokens": (\d+)', 1) as bigint), 0)
+                desc,
+            attempts, response, error
     )
     = 1

@@ -16,6 +16,8 @@ from persona_pipeline.llm.requests import ChatReply
 from tests.support.purchases import GOOD, SCHEMA, make_request
 
 REQUEST = make_request()
+OTHER = json.dumps({"persona": "A lock keeper's wife."})
+FINAL = "<|start|>assistant<|channel|>final"
 ANY: dict[str, JsonValue] = {"type": "object"}
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-999, 999) | st.text() | st.text("{}[],:\"\\ \n'`"),
@@ -67,15 +69,205 @@ def test_commas_inside_strings_stay_when_others_are_removed(inside: str) -> None
         '{persona: "A lock keeper."}',
         '{"persona": "A lock keeper." "more": 1}',
         '{"persona": "A lock keeper."]',
-        f"{GOOD} {GOOD}",
-        f"[{GOOD}, {GOOD}]",
+        f"{GOOD} {OTHER}",
+        f"[{GOOD}, {OTHER}]",
         '{"persona": "A "lock" keeper."}',
         '{"persona": "A lock keeper.",,}',
     ],
 )
 def test_a_doubtful_text_is_not_repaired(text: str) -> None:
-    with pytest.raises(ValueError, match=r"line 1 column|Expecting|Extra data|not of type"):
+    with pytest.raises(ValueError, match=r"line 1 column|Expecting|Extra data|2 different objects"):
         parse_answer(text, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Let me see {{a page}}.\n</think>\n{GOOD}",
+        f"I think of {OTHER}.</think>{GOOD}",
+        f"<think>{OTHER}</think><think>No.</think>{GOOD}",
+        f"<thinking>{OTHER}</thinking>\n```json\n{GOOD}\n```",
+        f"<seed:think>{OTHER}</seed:think>{GOOD}",
+        f"[THINK]{OTHER}[/THINK]{GOOD}",
+        f"◁think▷{OTHER}◁/think▷{GOOD}",
+        f"<|START_THINKING|>{OTHER}<|END_THINKING|>{GOOD}",
+        f"<|channel|>analysis<|message|>{OTHER}<|end|>{FINAL}<|message|>{GOOD}<|return|>",
+        f"<|channel|>analysis<|message|>{OTHER}{FINAL} <|constrain|>json<|message|>{GOOD}",
+        f"analysisMaybe {OTHER}?assistantfinal{GOOD}",
+        f"<|channel>thought\n{OTHER}<channel|>{GOOD}",
+    ],
+)
+def test_what_a_model_thought_of_is_no_answer(text: str) -> None:
+    assert parse_answer(text, SCHEMA) == json.loads(GOOD)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{GOOD}\nI hope {{this}} helps.",
+        f"For {{a page}} on {{locks}}: {GOOD}",
+        f"{GOOD}{GOOD}",
+        f"{GOOD}\n{GOOD}\n",
+        f"[{GOOD}, {GOOD}]",
+        f"[{GOOD}]",
+        f'{{"note": "no persona"}} {GOOD}',
+        f'The form is {{"persona": ...}}. {GOOD}',
+        f"<answer>{GOOD}</answer>",
+        f"{{'persona': 'single quotes'}} {GOOD}",
+    ],
+)
+def test_the_one_object_that_satisfies_the_schema_is_the_answer(text: str) -> None:
+    assert parse_answer(text, SCHEMA) == json.loads(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"<think>{OTHER}</think>{GOOD[:-1]}", "line 1 column 1"),
+        (f"{GOOD}</think>", "line 1 column"),
+        (f'{{"more": 1, "inner": {GOOD}, "persona": "A "quoted" one."}}', "line 1 column"),
+        (f'{{"inner": {GOOD}', "line 1 column"),
+        (f'{{"inner": {GOOD}}}', "answer: Additional properties"),
+        (f"Maybe {OTHER}? Or {GOOD}?", "2 different objects that satisfy the schema"),
+        ('Here: {"persona": 1}', "persona: 1 is not of type 'string'"),
+    ],
+)
+def test_a_draft_or_a_part_is_not_taken_for_the_answer(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_answer(text, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "persona",
+    [
+        "A teacher who explains what </think> means.",
+        "A writer of <think>tags</think> and {braces}.",
+        'A chat of "<|channel|>final<|message|>" and [/THINK].',
+    ],
+)
+def test_an_end_of_thoughts_inside_the_answer_is_a_word_of_it(persona: str) -> None:
+    answer = {"persona": persona}
+    for text in (json.dumps(answer), f"<think>Hm.</think>{json.dumps(answer)} Good?"):
+        assert parse_answer(text, SCHEMA) == answer
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (r"Caf\\u00e9 owner", "Café owner"),
+        (r"\\u4e2d\\u6587\\u4eba", "中文人"),
+        (r"a \\ud83d\\ude00 b", "a 😀 b"),
+        (r"it\\u0027s so", "it's so"),
+        (r"line\\u000aline", "line\nline"),
+        (r"once é escaped", "once é escaped"),
+        (r"A C\\\\u00e9 path", r"A C\\u00e9 path"),
+        (r"the \\underline command", r"the \underline command"),
+    ],
+)
+def test_characters_that_were_escaped_twice_are_read(written: str, meant: str) -> None:
+    reply = ChatReply(f'{{"persona": "{written}"}}')
+    assert parse_answer(check_reply(REQUEST, reply).text, SCHEMA) == {"persona": meant}
+
+
+@pytest.mark.parametrize("written", [r"half \\ud83d of it", r"a \\u0000 b", r"red \\u001b[31m"])
+def test_an_escape_that_is_no_text_is_rejected_with_its_reason(written: str) -> None:
+    with pytest.raises(CallError, match=r"escaped twice and cannot be read \(.u"):
+        check_reply(REQUEST, ChatReply(f'{{"persona": "{written}"}}'))
+
+
+def test_an_answer_that_satisfied_the_schema_before_is_never_refused_when_it_is_read_again() -> (
+    None
+):
+    schema = object_schema({"code": {"type": "string", "minLength": 6}})
+    for code in (r"\\u0041", r"a \\u0000 b"):
+        assert parse_answer(f'{{"code": "{code}"}}', schema) == {"code": code.replace("\\\\", "\\")}
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["STOP", "stop_token", "completed", "length", "max_tokens", "error", "abort", "unheard_of", ""],
+)
+def test_an_answer_that_satisfies_the_schema_is_used_however_it_ended(reason: str) -> None:
+    assert check_reply(REQUEST, ChatReply(GOOD, reason)).text == GOOD
+
+
+@pytest.mark.parametrize("reason", ["error", "abort", "network_error", "ERROR", "cancelled"])
+@pytest.mark.parametrize("text", ["", GOOD[:9]])
+def test_an_answer_that_the_server_broke_off_is_asked_for_again(reason: str, text: str) -> None:
+    with pytest.raises(CallError, match="the server broke the answer off") as caught:
+        check_reply(REQUEST, ChatReply(text, reason, reasoning=GOOD))
+    assert caught.value.kind is CallErrorKind.TRANSIENT
+
+
+def test_an_answer_among_the_thoughts_is_used_if_it_fits_and_there_is_no_other() -> None:
+    assert check_reply(REQUEST, ChatReply("", reasoning=f"Well: {GOOD}")).text == f"Well: {GOOD}"
+    assert check_reply(REQUEST, ChatReply(OTHER, reasoning=GOOD)).text == OTHER
+    for thoughts in ("I should think.", '{"persona": 1}', f"{GOOD} {OTHER}"):
+        with pytest.raises(CallError, match="empty answer"):
+            check_reply(REQUEST, ChatReply("", reasoning=thoughts))
+
+
+PROSE = st.text(string.ascii_letters + " .,!?\n`{}[]<>/'", max_size=40)
+TAGS = st.sampled_from(
+    [
+        ("<think>", "</think>"),
+        ("", "</think>"),
+        ("<thinking>", "</thinking>"),
+        ("[THINK]", "[/THINK]"),
+        ("◁think▷", "◁/think▷"),
+        ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    ]
+)
+FENCES = st.sampled_from([("", ""), ("```json\n", "\n```"), ("```", "```"), ("\ufeff", "\n")])
+PERSONAS = st.text(min_size=3) | st.sampled_from(
+    ["</think>", "<think>{", '}"{', "```json", "assistantfinal{", "{}[],:\\", "a\u2028\x85"]
+)
+
+
+THOUGHTS = st.builds(
+    lambda tags, before, draft: f"{tags[0]}{before} {json.dumps({'persona': draft})}{tags[1]}",
+    TAGS,
+    PROSE,
+    PERSONAS,
+)
+
+
+@given(PERSONAS, THOUGHTS, st.tuples(PROSE, PROSE), FENCES, st.data())
+def test_an_answer_is_read_whatever_stands_around_it(
+    persona: str,
+    thoughts: str,
+    prose: tuple[str, str],
+    fences: tuple[str, str],
+    data: st.DataObject,
+) -> None:
+    whole = json.dumps({"persona": persona}, ensure_ascii=data.draw(st.booleans()))
+    again = whole if data.draw(st.booleans()) else ""
+    text = f"{thoughts}{prose[0]}\n{fences[0]}{whole}{fences[1]}{prose[1]}{again}"
+    assert parse_answer(text, SCHEMA) == {"persona": persona}
+
+
+MARKS = st.sampled_from([
+    "<think>", "</think>", "<|channel|>final<|message|>", "```", '{"persona": "', GOOD, OTHER,
+    "{", "}", "[", "]", '"', ",", ":", "\\", "\\u00e9", "\\\\u00e9", "\\ud800", "9" * 30,
+    "NaN", "\x1b",
+])  # fmt: skip
+
+
+@given(st.lists(MARKS | st.text(max_size=5)).map("".join), st.text(max_size=3), st.booleans())
+def test_a_reply_is_used_or_refused_with_a_reason_whatever_it_holds(
+    text: str,
+    reason: str,
+    is_thought: bool,  # noqa: FBT001
+) -> None:
+    reply = ChatReply("" if is_thought else text, reason, reasoning=text)
+    try:
+        answer = parse_answer(check_reply(REQUEST, reply).text, SCHEMA)
+    except CallError as error:
+        assert str(error)  # noqa: PT017 - any reason is one
+        return
+    assert len(str(answer["persona"])) >= 3
+    json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()
+    assert check_reply(REQUEST, replace(reply, finish_reason="length", text=json.dumps(answer)))
 
 
 @given(OBJECTS, st.data())
@@ -119,9 +311,17 @@ def test_reading_a_text_raises_value_errors_only(text: str) -> None:
         (ChatReply("  ", "content_filter"), "the model refused: content_filter"),
         (ChatReply("", "refused"), "the model refused: refused"),
         (ChatReply(GOOD, "content_filter"), "the model refused: {"),
-        (ChatReply("", "length"), "empty answer"),
-        (ChatReply(GOOD, "length"), r"cut off \(length\)"),
-        (ChatReply(GOOD, "max_tokens"), r"cut off \(max_tokens\)"),
+        (ChatReply("", "stop"), "empty answer"),
+        (
+            ChatReply("", "length"),
+            "thoughts took all of the 256 tokens: raise the setting reasoning_tokens",
+        ),
+        (ChatReply(f"<think>{GOOD}", "length"), "thoughts took all of the 256 tokens"),
+        (ChatReply("", "length", reasoning=GOOD), "thoughts took all of the 256 tokens"),
+        (ChatReply(GOOD[:-1], "length"), r"cut off \(length\) at 256 tokens"),
+        (ChatReply(GOOD[:-1], "MAX_TOKENS"), r"cut off \(MAX_TOKENS\)"),
+        (ChatReply(GOOD[:-1], "sensitive"), "the model refused: {"),
+        (ChatReply(GOOD[:-1], "unheard_of"), "line 1 column"),
     ],
 )
 def test_refused_truncated_and_empty_answers_are_distinguished(
@@ -144,7 +344,7 @@ def test_a_long_refusal_or_problem_is_shown_in_part() -> None:
 
 @pytest.mark.parametrize(
     "reply",
-    [ChatReply(""), ChatReply(" \n"), ChatReply("I cannot.", "refused"), ChatReply("", "length")],
+    [ChatReply(""), ChatReply(" \n"), ChatReply("I cannot.", "refused")],
 )
 def test_after_an_empty_answer_or_a_refusal_the_same_request_is_sent(reply: ChatReply) -> None:
     assert ask_again(REQUEST, reply, "empty answer") is REQUEST
@@ -153,6 +353,20 @@ def test_after_an_empty_answer_or_a_refusal_the_same_request_is_sent(reply: Chat
 def test_after_a_truncated_answer_the_request_gets_twice_the_tokens() -> None:
     again = ask_again(REQUEST, ChatReply(GOOD[:9], "length"), "answer was cut off")
     assert again == replace(REQUEST, sampling=replace(REQUEST.sampling, max_tokens=512))
+
+
+def test_after_thoughts_without_an_answer_the_request_gets_room_for_both() -> None:
+    again = ask_again(REQUEST, ChatReply("", "length"), "no room", room=4096)
+    assert again == replace(REQUEST, sampling=replace(REQUEST.sampling, max_tokens=4352))
+    assert again.origin == REQUEST.call_key
+    third = ask_again(again, ChatReply("", "length"), "no room", room=4096)
+    assert third.sampling.max_tokens == 8704
+    assert third.origin == REQUEST.call_key
+
+
+def test_the_thoughts_are_not_sent_back_with_an_unusable_answer() -> None:
+    again = ask_again(REQUEST, ChatReply("<think>Hm.</think>no JSON"), "no JSON")
+    assert again.messages[1] == {"role": "assistant", "content": "no JSON"}
 
 
 def test_after_an_unusable_answer_the_model_gets_the_problem() -> None:

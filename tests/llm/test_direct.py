@@ -5,7 +5,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from persona_pipeline.llm.clients.direct import DIRECT_PROVIDERS
+from persona_pipeline.llm.clients.routes import DIRECT_PROVIDERS
 from tests.support.compared_clients import (
     CLIENTS,
     GOOD,

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 import pytest
 
+from persona_pipeline.llm.clients.dialect import Dialect
 from persona_pipeline.llm.clients.direct import DirectChatClient, open_served_client
 from persona_pipeline.llm.clients.litellm_client import LiteLLMChatClient, import_litellm
 from persona_pipeline.llm.errors import CallError, CallErrorKind
@@ -225,10 +226,10 @@ def test_ones_own_server_needs_an_address_and_is_never_sought_at_openai(provider
 
 
 def test_a_model_of_the_responses_api_is_left_to_litellm(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def complete(_client: LiteLLMChatClient, request: ChatRequest, **_: int) -> ChatReply:
+    async def complete(_client: LiteLLMChatClient, request: ChatRequest, _: Dialect) -> ChatReply:
         return ChatReply(request.model)
 
-    monkeypatch.setattr(LiteLLMChatClient, "complete", complete)
+    monkeypatch.setattr(LiteLLMChatClient, "complete_in", complete)
     for model in ("openai/responses/gpt-4.1-mini", "openai/o1-pro", "anthropic/claude"):
         client = DirectChatClient(api_base="http://127.0.0.1:1/v1")
         assert ask(client, request_to(model)) == [ChatReply(model)]

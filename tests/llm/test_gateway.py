@@ -162,7 +162,7 @@ def test_an_invalid_answer_is_asked_for_twice_then_kept_and_never_bought_again(
 
 
 def test_a_retry_can_repair_an_invalid_answer() -> None:
-    call = buy_one(ScriptedClient(in_turn(ChatReply(GOOD, "length"), GOOD)), ONE)
+    call = buy_one(ScriptedClient(in_turn(ChatReply(GOOD[:-1], "length"), GOOD)), ONE)
     assert (call.status, call.attempts) == ("ok", 2)
 
 

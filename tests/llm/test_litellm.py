@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from persona_pipeline.llm.clients.dialect import Dialect, request_params
 from persona_pipeline.llm.clients.litellm_client import LiteLLMChatClient
-from persona_pipeline.llm.clients.served import request_params, without_bounds
+from persona_pipeline.llm.clients.served import without_bounds
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
 from persona_pipeline.llm.requests import ChatReply
 from tests.support.faulty_server import (
@@ -181,7 +182,7 @@ def test_hosted_providers_get_the_schema_without_bounds_and_other_servers_all_of
     model: str, api_base: str | None, *, is_whole: bool
 ) -> None:
     request = make_request(model=model)
-    params = request_params(model, request.sampling, SCHEMA, is_own_server=api_base is not None)
+    params = request_params(request, Dialect(), is_own_server=api_base is not None)
     expected = SCHEMA if is_whole else without_bounds(SCHEMA)
     shown = {"name": "answer", "schema": expected, "strict": True}
     assert params["response_format"] == {"type": "json_schema", "json_schema": shown}

@@ -65,10 +65,10 @@ def test_a_model_that_refuses_every_request_ends_the_run() -> None:
 
 
 def test_an_unusable_answer_stays_unusable_when_the_retry_is_refused(tmp_path: Path) -> None:
-    client = ScriptedClient(in_turn(ChatReply(GOOD, "length"), fails(PERMANENT, "too many tokens")))
+    client = ScriptedClient(in_turn(ChatReply(GOOD[:-1], "length"), fails(PERMANENT, "too many")))
     call = buy_one(client, ONE, tmp_path)
     assert (call.status, call.response, call.error) == (
-        "invalid", GOOD, "answer was cut off (length)",
+        "invalid", GOOD[:-1], "answer was cut off (length) at 256 tokens",
     )  # fmt: skip
 
 

@@ -116,6 +116,37 @@ def test_a_stage_that_is_none_is_named_with_the_choices(setting: str) -> None:
         settings.load_domains()
 
 
+@pytest.mark.parametrize("setting", ["sampling", "request_parameters"])
+def test_a_name_that_is_no_model_and_no_stage_is_named_with_the_choices(setting: str) -> None:
+    settings = load_settings(**{setting: {"openai/gpt-5": {}}}, model="openai/served")
+    message = r"unknown model or stage 'openai/gpt-5'; known: .*openai/served.*synthetic\.math"
+    with pytest.raises(SettingsError, match=message):
+        settings.load_domains()
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "api_key", "response_format"])
+def test_a_parameter_that_the_platform_sets_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} cannot be set here: the platform sets it"):
+        load_settings(request_parameters={"m": {name: 1}})
+
+
+def test_an_unknown_sampling_parameter_is_named_with_the_choices() -> None:
+    with pytest.raises(SettingsError, match=r"'top_k'; did you mean 'top_p'\?; known: max_tok"):
+        load_settings(sampling={"m": {"top_k": 1}})
+
+
+def test_sampling_and_parameters_are_read_from_the_file() -> None:
+    write_toml(
+        'reasoning_effort = "low"\n'
+        '[sampling."openai/alias"]\ntemperature = "none"\nmax_tokens = 900\n'
+        '[request_parameters."synthetic.math"]\nseed = 7\n'
+    )
+    options = load_settings().request_options
+    assert options.sampling == {"openai/alias": {"temperature": None, "max_tokens": 900}}
+    assert options.parameters == {"synthetic.math": {"seed": 7}}
+    assert options.reasoning_effort == "low"
+
+
 def test_all_domains_are_loaded_unless_some_are_chosen(domain_dir: Path) -> None:
     every = load_settings(domain_dirs=[domain_dir]).load_domains()
     assert {"math", "npc", "riddle"} <= every.keys()

@@ -12,6 +12,7 @@ from persona_pipeline.errors import SettingsError, tell_renamed
 from persona_pipeline.hub.selection_rules import Selection
 from persona_pipeline.llm.prices import PriceSetting
 from persona_pipeline.settings import CONFIG_VARIABLE, PREFIX, RENAMED, Verb, load_settings
+from persona_pipeline.settings.sampling import SamplingSetting
 from persona_pipeline.synthesis.prompting import Prompting
 from tests.support.variables import environment_of, set_variables, write_toml
 
@@ -70,6 +71,12 @@ PRICES = st.builds(
     cached_input=st.none() | st.floats(0, 1e6),
 )
 
+SAMPLINGS = st.builds(
+    SamplingSetting,
+    temperature=st.none() | st.floats(0, 2),
+    top_p=st.none() | st.floats(0.001, 1),
+    max_tokens=st.integers(1, 10**6),
+)
 CHOICES: dict[str, st.SearchStrategy[Any]] = {
     "data_dir": WORDS.map(Path),
     "source": WORDS,
@@ -99,6 +106,13 @@ CHOICES: dict[str, st.SearchStrategy[Any]] = {
     "stage_max_tokens": st.dictionaries(WORDS, st.integers(0, 10**9), max_size=2),
     "prices": st.dictionaries(WORDS, PRICES, max_size=2),
     "allow_unknown_price": st.booleans(),
+    "schema_mode": st.sampled_from(["auto", "json_schema", "json_object", "prompt"]),
+    "sampling": st.dictionaries(WORDS, SAMPLINGS, max_size=2),
+    "request_parameters": st.dictionaries(
+        WORDS, st.dictionaries(WORDS, st.none() | st.integers(0, 9) | WORDS), max_size=2
+    ),
+    "reasoning_effort": st.none() | st.sampled_from(["low", "high"]),
+    "reasoning_tokens": st.integers(0, 10**9),
 }
 
 

@@ -29,7 +29,8 @@ def test_calls_are_stored_as_they_were_journaled(store: Store) -> None:
     calls += [make_call("invalid", status="invalid"), make_call("failed", status="failed")]
     commit(store, *calls)
     columns = [field.name for field in fields(Call)]
-    matches = [Call(*row) for row in rows_of(store, f"select {', '.join(columns)} from llm.calls")]
+    rows = rows_of(store, f"select {', '.join(columns)} from llm.calls")
+    matches = [Call(**dict(zip(columns, row, strict=True))) for row in rows]
     assert {call.call_key: call for call in matches} == {call.call_key: call for call in calls}
     assert rows_of(store, "select distinct run_id from llm.calls") == [("r",)]
 

@@ -174,5 +174,5 @@ LIBRARIES = ["openai/served", "hosted_vllm/served"]
 
 
 MOVED = (
-    "LiteLLM's inside moved: read its changes, then adapt persona_pipeline/llm/clients/direct.py"
+    "LiteLLM's inside moved: read its changes, then adapt persona_pipeline/llm/clients/routes.py"
 )

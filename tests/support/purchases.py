@@ -23,6 +23,7 @@ from persona_pipeline.llm.gateway.limiter import RateLimiter
 from persona_pipeline.llm.gateway.retry_policy import RetryPolicy
 from persona_pipeline.llm.prices import Price
 from persona_pipeline.llm.prompts import object_schema
+from persona_pipeline.llm.request_options import AS_THE_PROMPTS_SAY, RequestOptions
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
 
 SCHEMA = object_schema({"persona": {"type": "string", "minLength": 3}})
@@ -48,6 +49,7 @@ class ScriptedClient:
         self.max_concurrency = max_concurrency
         self.asked: Counter[str] = Counter()
         self.attempts: list[int] = []
+        self.samplings: list[Sampling] = []
         self.is_closed = False
         self._answer = answer
 
@@ -56,6 +58,7 @@ class ScriptedClient:
         before = self.asked[key]
         self.asked[key] += 1
         self.attempts.append(attempt)
+        self.samplings.append(request.sampling)
         await asyncio.sleep(0)
         answer = self._answer(request, before)
         return answer if isinstance(answer, ChatReply) else ChatReply(answer, "stop", 10, 1, 5)
@@ -126,7 +129,15 @@ def make_call(content: str, *, status: str = "ok", text: str | None = GOOD) -> C
 
 def answer_of(call: Call) -> Answer:
     """Return what a stage needs to know of the call."""
-    return Answer(call.call_key, call.model, call.status, call.response, call.error)
+    return Answer(
+        call.call_key,
+        call.model,
+        call.status,
+        call.response,
+        call.error,
+        finish_reason=call.finish_reason,
+        params=call.params,
+    )
 
 
 def in_turn(*steps: str | ChatReply | CallError) -> Script:
@@ -197,13 +208,14 @@ def endpoints_of(
 
 
 @contextmanager
-def open_gateway(
+def open_gateway(  # noqa: PLR0913 - each is the choice of some test
     client: ChatClient,
     folder: Path | None = None,
     *,
     stored: Mapping[str, Answer] | None = None,
     retry_policy: RetryPolicy = QUICK,
     fallbacks: Mapping[str, ChatClient] = NO_FALLBACKS,
+    options: RequestOptions = AS_THE_PROMPTS_SAY,
 ) -> Iterator[Gateway]:
     """Open a gateway with its own journal, and a store that holds `stored`."""
     with TemporaryDirectory() as temporary:
@@ -215,6 +227,7 @@ def open_gateway(
                 store=MemoryStore(stored),
                 fallbacks=tuple(fallbacks),
                 retry_policy=retry_policy,
+                options=options,
             )
 
 

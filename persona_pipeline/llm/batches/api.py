@@ -12,8 +12,8 @@ from secrets import token_hex
 from typing import Any
 
 from persona_pipeline.llm.batches.records import BatchRecord, Submission, address_of, is_answer
-from persona_pipeline.llm.clients.direct import find_endpoint
 from persona_pipeline.llm.clients.litellm_client import import_litellm, translate
+from persona_pipeline.llm.clients.routes import find_endpoint
 from persona_pipeline.llm.clients.served import read_reply, refused, shown
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
 from persona_pipeline.llm.requests import ChatReply

@@ -15,6 +15,7 @@ from persona_pipeline.llm.batches.api import ENDPOINT, BatchApi, NeverSubmitted,
 from persona_pipeline.llm.batches.pending import PendingBatches
 from persona_pipeline.llm.batches.records import BatchRecord, start_record
 from persona_pipeline.llm.batches.waiting import RunningBatch, Waiter, fail
+from persona_pipeline.llm.clients.dialect import Dialects
 from persona_pipeline.llm.clients.direct import DirectChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
@@ -49,12 +50,13 @@ class BatchChatClient:
         *,
         api_base: str | None = None,
         api_key: str | None = None,
+        dialects: Dialects | None = None,
     ) -> None:
         """Take the arguments of a chat client, for one model: a batch cannot ask two."""
         self.max_concurrency = batching.size
         self._model, self._batching = model, batching
         self._api_base, self._api_key = api_base, (api_key or "").strip() or None
-        self._direct = DirectChatClient(api_base=api_base, api_key=api_key)
+        self._direct = DirectChatClient(api_base=api_base, api_key=api_key, dialects=dialects)
         self._rounds: dict[asyncio.AbstractEventLoop, _Round] = {}
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:

@@ -60,10 +60,10 @@ class EmbeddedChatClient:
 
 
 def _body(request: ChatRequest, attempt: int) -> dict[str, Any]:
+    drawn = {"temperature": request.sampling.temperature, "top_p": request.sampling.top_p}
     return {
         "messages": list(request.messages),
-        "temperature": request.sampling.temperature,
-        "top_p": request.sampling.top_p,
+        **{name: value for name, value in drawn.items() if value is not None},
         "min_p": MIN_P,
         **AGAINST_LOOPS,
         "max_tokens": request.sampling.max_tokens,
@@ -73,6 +73,7 @@ def _body(request: ChatRequest, attempt: int) -> dict[str, Any]:
             "type": "json_schema",
             "json_schema": {"name": "answer", "schema": _grammar_schema(request.schema)},
         },
+        **request.parameters,
     }
 
 

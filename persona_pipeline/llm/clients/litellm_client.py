@@ -3,8 +3,16 @@
 import os
 import re
 from collections.abc import Mapping
+from functools import cache, partial
 from typing import Any
 
+from persona_pipeline.llm.clients.dialect import (
+    Dialect,
+    Dialects,
+    extra_params,
+    messages_in,
+    request_params,
+)
 from persona_pipeline.llm.clients.served import (
     SAMPLING,
     STATUSES,
@@ -12,7 +20,6 @@ from persona_pipeline.llm.clients.served import (
     error_chain,
     read_reply,
     refused,
-    request_params,
     shown,
     unanswered,
     without_markup,
@@ -48,12 +55,14 @@ class LiteLLMChatClient:
         api_key: str | None = None,
         max_concurrency: int = 32,
         timeout: float = 120.0,
+        dialects: Dialects | None = None,
     ) -> None:
         """Take the server's address and key.
 
         `timeout`: seconds for one answer. Without a key, the provider's environment variable is
-        read.
+        read. `dialects`: how each model is asked.
         """
+        self._dialects = dialects or Dialects()
         self.max_concurrency = max_concurrency
         self._settings = {"timeout": timeout, "max_retries": 0, "num_retries": 0}
         self._api_key = (api_key or "").strip() or None
@@ -62,11 +71,21 @@ class LiteLLMChatClient:
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:  # noqa: ARG002 - the protocol's
         """Return one answer. Every error is translated here, once."""
+        return await self._dialects.ask(request.model, partial(self.complete_in, request))
+
+    async def complete_in(self, request: ChatRequest, dialect: Dialect) -> ChatReply:
+        """Return one answer to the request in this dialect.
+
+        Raises:
+            CallError: there is none.
+        """
         litellm = import_litellm()
-        params = request_params(
-            request.model, request.sampling, request.schema, is_own_server=self._is_own_server
-        )
-        asked = {"model": request.model, "messages": list(request.messages), **params}
+        asked = {
+            "model": request.model,
+            "messages": list(messages_in(dialect, request)),
+            **request_params(request, dialect, is_own_server=self._is_own_server),
+            **extra_params(request, dialect),
+        }
         try:
             try:
                 response = await self._ask(asked)
@@ -99,12 +118,38 @@ def import_litellm() -> Any:  # noqa: ANN401 - LiteLLM's types are partial
     return litellm
 
 
+def is_reasoning_model(model: str, *, is_asked_to: bool = False) -> bool:
+    """Return whether LiteLLM's list says that the model thinks before it answers.
+
+    A server of one's own is known by the last part of the model's name. Claude thinks only if it
+    is asked to.
+    """
+    name = _short_name(model)
+    return name in _reasoning_models() and (is_asked_to or not name.startswith("claude"))
+
+
+@cache
+def _reasoning_models() -> frozenset[str]:
+    listed: Mapping[str, Mapping[str, Any]] = import_litellm().model_cost
+    return frozenset(
+        _short_name(name) for name, about in listed.items() if about.get("supports_reasoning")
+    )
+
+
+def _short_name(model: str) -> str:
+    """Return `gpt-oss-20b` for `openrouter/openai/gpt-oss-20b:free`."""
+    *_, last = model.split("/")
+    return last.partition(":")[0].partition("@")[0].lower()
+
+
 def translate(error: Exception, api_key: str | None = None) -> CallError:
     """Translate LiteLLM's exception to a `CallError`, by the HTTP answer it came from, if any."""
     for link in error_chain(error):
         if "HTTPStatusError" in class_names(link):
             response: Any = getattr(link, "response", None)
-            return refused(response.status_code, response.headers, response.text, api_key)
+            refusal = refused(response.status_code, response.headers, response.text, api_key)
+            refusal.answer = response.text
+            return refusal
     message = without_markup(PREFIX.sub("", str(error)))
     kind = _kind(error)
     if kind is CallErrorKind.TRANSIENT:

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import JsonValue
 
 from persona_pipeline.llm.errors import CallError, CallErrorKind
-from persona_pipeline.llm.requests import ChatReply, Sampling
+from persona_pipeline.llm.requests import ChatReply
+from persona_pipeline.llm.thoughts import split_thoughts
 
 SELF_HOSTED = ("hosted_vllm/", "ollama/", "ollama_chat/", "lm_studio/", "llamafile/")
 """Servers whose structured output accepts all of JSON Schema. Other servers get the schema without
@@ -60,28 +61,22 @@ FINISH_REASONS = {
     "eos_token": "stop",
     "end_turn": "stop",
     "stop_sequence": "stop",
+    "stop_token": "stop",
+    "complete": "stop",
+    "completed": "stop",
     "max_tokens": "length",
 }
-"""OpenAI's word for the words of other servers."""
-THOUGHT = re.compile(r"\A<(think|thinking|budget:thinking)>.*?</\1>", re.DOTALL)
-"""Matches a reasoning model's thinking, if its server leaves it in the answer."""
+"""OpenAI's word for the words of other servers, which some write in capitals."""
 MARKUP = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
-def request_params(
-    model: str, sampling: Sampling, schema: JsonValue, *, is_own_server: bool
-) -> dict[str, Any]:
-    """Return sampling and structured output in OpenAI's parameters."""
+def schema_format(model: str, schema: JsonValue, *, is_own_server: bool) -> dict[str, Any]:
+    """Return the structured output in OpenAI's parameter."""
     is_whole = is_own_server or model.startswith(SELF_HOSTED)
     shown = schema if is_whole else without_bounds(schema)
     return {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": "answer", "schema": shown, "strict": True},
-        },
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": shown, "strict": True},
     }
 
 
@@ -107,15 +102,19 @@ def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
         message, reason = choice["message"], choice.get("finish_reason") or "stop"
         more = message.get("provider_specific_fields") or {}  # where LiteLLM puts it
         refusal = _text(message.get("refusal") or more.get("refusal"))
+        thoughts, text = split_thoughts(_text(message.get("content")))
+        apart = _text(message.get("reasoning_content") or message.get("reasoning"))
+        word = reason.lower()
         return ChatReply(
-            text=_text(message.get("content")) or refusal,
-            finish_reason="refused" if refusal else FINISH_REASONS.get(reason, reason),
+            text=text or refusal,
+            finish_reason="refused" if refusal else FINISH_REASONS.get(word, word),
             tokens_in=int(usage.get("prompt_tokens") or 0),
             tokens_cached=_cached_tokens(usage),
             tokens_out=int(usage.get("completion_tokens") or 0),
             is_metered=bool(
                 usage.get("prompt_tokens")
             ),  # LiteLLM reports 0 if the server reports none
+            reasoning=apart or thoughts,
         )
     except (AttributeError, LookupError, TypeError, ValueError):
         words = "the server's answer holds no choices"
@@ -123,11 +122,11 @@ def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
 
 
 def _text(content: object) -> str:
-    """Join a string or a list of parts, without thinking and without lone surrogates."""
+    """Join a string or a list of parts, without those of thinking and without lone surrogates."""
     parts = content if isinstance(content, list) else [content]
     texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
     joined = "".join(text for text in texts if isinstance(text, str))
-    return THOUGHT.sub("", joined).encode("utf-8", "replace").decode()
+    return joined.encode("utf-8", "replace").decode()
 
 
 def _cached_tokens(usage: Mapping[str, Any]) -> int:

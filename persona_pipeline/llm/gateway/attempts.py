@@ -16,6 +16,7 @@ from persona_pipeline.llm.gateway.concurrency import Outcome
 from persona_pipeline.llm.gateway.context import StageContext, StageUsage
 from persona_pipeline.llm.gateway.endpoint import ModelEndpoint
 from persona_pipeline.llm.gateway.retry_policy import RetryState
+from persona_pipeline.llm.gateway.thinking import ROOM
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
 
 MOST_PERMANENT, MOST_PERMANENT_ONCE_ANSWERED = 20, 200
@@ -65,12 +66,14 @@ class RequestRunner:
     async def _ask(
         self, endpoint: ModelEndpoint, request: ChatRequest, usage: RequestUsage
     ) -> Call:
-        retry_state, asked = RetryState(self._context.retry_policy), request
+        retry_state, thinking = RetryState(self._context.retry_policy), endpoint.thinking
+        asked = thinking.with_room(request)
         unusable: CallError | None = None
         while True:
             try:
                 reply = await self._send(endpoint, asked, usage)
-                check_reply(request, reply)
+                thinking.learn(reply)
+                usage.reply = check_reply(asked, reply)
             except CallError as raised:
                 error = _of_request(raised, endpoint)
                 self._refuse_hopeless(endpoint, error)
@@ -82,7 +85,7 @@ class RequestRunner:
                 if self.is_stopping:
                     raise Stopping from error
                 if error.kind is CallErrorKind.INVALID and usage.reply:
-                    asked = ask_again(request, usage.reply, str(error))
+                    asked = ask_again(asked, usage.reply, str(error), room=thinking.room)
                 await asyncio.sleep(retry_state.delay(error))
             else:
                 return self._record(request, usage, None)
@@ -222,7 +225,7 @@ class RequestRunner:
             stage=request.stage,
             prompt_name=request.prompt_name,
             prompt_version=request.prompt_version,
-            params=_params(request.sampling, request.sample),
+            params=_params(request, self._used[request.model].thinking.room),
             request=request.messages_json,
             finish_reason=reply.finish_reason if reply else None,
             tokens_in=usage.tokens_in,
@@ -253,9 +256,17 @@ def _amount(endpoint: ModelEndpoint, reply: ChatReply) -> Amount:
     return Amount(reply.tokens_in + reply.tokens_out, usd)
 
 
+def _params(request: ChatRequest, room: int) -> str:
+    """Return what the request asked for, beside its messages and schema."""
+    if not request.parameters:
+        return _sampling_params(request.sampling, request.sample, room)
+    known = json.loads(_sampling_params(request.sampling, request.sample, room))
+    return json.dumps({**known, "parameters": request.parameters})
+
+
 @lru_cache(maxsize=256)
-def _params(sampling: Sampling, sample: int) -> str:
-    return json.dumps({**asdict(sampling), "sample": sample})
+def _sampling_params(sampling: Sampling, sample: int, room: int) -> str:
+    return json.dumps({**asdict(sampling), "sample": sample, **({ROOM: room} if room else {})})
 
 
 def _storable(text: str) -> str:

@@ -10,6 +10,7 @@ from persona_pipeline.llm.gateway.endpoint import OpenEndpoint
 from persona_pipeline.llm.gateway.journal import Journal
 from persona_pipeline.llm.gateway.retry_policy import RetryPolicy
 from persona_pipeline.llm.prices import known_sum
+from persona_pipeline.llm.request_options import AS_THE_PROMPTS_SAY, RequestOptions
 from persona_pipeline.llm.requests import ChatRequest
 
 Receive = Callable[[str, Answer], None]
@@ -50,6 +51,7 @@ class StageContext:
     store: AnswerStore
     budget: Budget
     retry_policy: RetryPolicy
+    options: RequestOptions = AS_THE_PROMPTS_SAY
 
 
 @dataclass(slots=True)

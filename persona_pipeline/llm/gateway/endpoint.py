@@ -1,11 +1,12 @@
 """Describe one model at one provider: its client, its limiter and its price."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from persona_pipeline.llm.client import ChatClient
 from persona_pipeline.llm.gateway.concurrency import Outcome, Permit
+from persona_pipeline.llm.gateway.thinking import Thinking
 from persona_pipeline.llm.prices import Price
 
 
@@ -75,6 +76,8 @@ class ModelEndpoint:
     the last check whether the first request is still wanted."""
     is_paced: bool = False
     """Whether the limiter enforces tokens per minute, and so must know the tokens of each call."""
+    thinking: Thinking = field(default_factory=Thinking)
+    """The room for the model's thoughts."""
 
 
 OpenEndpoint = Callable[[str], ModelEndpoint]

@@ -14,6 +14,7 @@ from persona_pipeline.llm.gateway.purchase import Purchase
 from persona_pipeline.llm.gateway.retry_policy import RetryPolicy
 from persona_pipeline.llm.loop_thread import run_in_loop_thread
 from persona_pipeline.llm.progress import stage_progress
+from persona_pipeline.llm.request_options import AS_THE_PROMPTS_SAY, RequestOptions
 from persona_pipeline.llm.requests import ChatRequest
 
 LAST_SECONDS = 0.1
@@ -24,8 +25,9 @@ LAST_SECONDS = 0.1
 class Gateway:
     """Answer requests from what was bought before, and buy the rest.
 
-    `fallbacks`: models to ask in turn when the request's own model gives no usable answer. `usage`:
-    what each stage has used so far, by stage.
+    `fallbacks`: models to ask in turn when the request's own model gives no usable answer.
+    `options`: what is asked of them in another way than the prompts say. `usage`: what each stage
+    has used so far, by stage.
     """
 
     endpoints: OpenEndpoint
@@ -33,6 +35,7 @@ class Gateway:
     store: AnswerStore
     budget: Budget = field(default_factory=Budget)
     fallbacks: tuple[str, ...] = ()
+    options: RequestOptions = AS_THE_PROMPTS_SAY
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     usage: dict[str, StageUsage] = field(default_factory=dict)
 
@@ -81,6 +84,7 @@ class Gateway:
             store=self.store,
             budget=self.budget,
             retry_policy=self.retry_policy,
+            options=self.options,
         )
         endpoint = self.endpoints(first.model)
         with stage_progress(stage, 0) as tracker:

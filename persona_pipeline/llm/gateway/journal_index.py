@@ -106,11 +106,14 @@ class JournalIndex:
         self._tails[name].note(answer, size)
 
     def find(self, key: str) -> Answer | None:
-        """Return the bought answer with this key, if a journal holds it."""
+        """Return the bought answer with this key, if a journal holds it: the last usable one."""
+        last = None
         for tail in self._tails.values():
             if answer := tail.find(key):
-                return answer
-        return None
+                last = answer
+                if answer.status == "ok":
+                    break
+        return last
 
     def find_all(self, keys: Iterable[str]) -> dict[str, Answer]:
         """Return the bought answers with these keys that journals hold."""

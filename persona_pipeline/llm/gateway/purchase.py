@@ -8,7 +8,7 @@ keeps the calls that are done.
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 
 from persona_pipeline.errors import StoreError
@@ -16,10 +16,11 @@ from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.gateway.attempts import ModelDown, RequestRunner, Stopping
 from persona_pipeline.llm.gateway.context import Receive, StageContext
 from persona_pipeline.llm.gateway.endpoint import ModelEndpoint
+from persona_pipeline.llm.gateway.first_answers import FirstAnswers
 from persona_pipeline.llm.gateway.journal import Journal
 from persona_pipeline.llm.loop_thread import in_daemon_thread
 from persona_pipeline.llm.progress import Tracker
-from persona_pipeline.llm.requests import ChatRequest
+from persona_pipeline.llm.requests import CUT_OFF, ChatRequest
 
 WINDOW = 1000
 """Requests looked up at once: one query of the store takes 10 ms, for one key or a thousand."""
@@ -66,6 +67,7 @@ class Purchase:
         self._context, self._endpoint = context, endpoint
         self._tracker, self._receive = tracker, receive
         self._runner = RequestRunner(context)
+        self._first_answers = FirstAnswers(endpoint.model, context.stage)
         self.stage_usage = self._runner.stage_usage
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._deferred: dict[str, tuple[ChatRequest, _Window]] = {}
@@ -136,6 +138,7 @@ class Purchase:
         for key, options in distinct.items():
             answers = [window.answers.get(option.call_key) for option in options]
             if answer := _chosen(answers):
+                self._first_answers.note(answer, is_new=False)
                 self.stage_usage.reused += 1
                 self._receive(key, answer)
             elif key not in self._under_way and key not in self._deferred:
@@ -146,19 +149,29 @@ class Purchase:
         """Read the journals first: an answer is in the store before it leaves them."""
         index, bought = self._context.journal.index, self._context.store
         index.refresh()
-        window.answers |= index.find_all(window.keys)
+        window.answers |= self._lasting(index.find_all(window.keys))
         version = bought.version()
         if version != window.version:
             unknown = [key for key in window.keys if key not in window.answers]
-            window.answers |= await in_daemon_thread(bought.answers, unknown) if unknown else {}
+            stored = await in_daemon_thread(bought.answers, unknown) if unknown else {}
+            window.answers |= self._lasting(stored)
             window.version = version
+
+    def _lasting(self, answers: dict[str, Answer]) -> dict[str, Answer]:
+        """Return the answers without those that failed for less room than there is now."""
+        return {key: answer for key, answer in answers.items() if not self._is_outgrown(answer)}
+
+    def _is_outgrown(self, answer: Answer) -> bool:
+        if answer.status != "invalid" or not CUT_OFF.search(answer.finish_reason or ""):
+            return False
+        return self._context.endpoints(answer.model).thinking.outgrows(answer)
 
     def _options(self, request: ChatRequest) -> Iterator[ChatRequest]:
         """Yield the request to each model in turn."""
         yield request
         for model in self._context.fallbacks:
             if model != request.model:
-                yield replace(request, model=model)
+                yield self._context.options.apply(request, model)
 
     async def _start(self, request: ChatRequest, window: _Window) -> None:
         await self._slots.acquire()
@@ -210,6 +223,7 @@ class Purchase:
         else:
             self._receive(request.call_key, answer)
             self._tracker.step(failed=answer.status != "ok")
+            self._first_answers.note(answer, is_new=True)
 
     async def _first_usable(self, request: ChatRequest, window: _Window) -> Answer:
         answers: list[Answer] = []
@@ -250,7 +264,7 @@ class Purchase:
     async def _check_again(self, key: str, window: _Window) -> Answer | None:
         index = self._context.journal.index
         index.refresh()
-        if answer := index.find(key):
+        if (answer := index.find(key)) and not self._is_outgrown(answer):
             return answer
         if self._context.store.version() != window.version:
             async with window.lock:

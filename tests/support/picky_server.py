@@ -1,0 +1,75 @@
+"""Serve a model that refuses some parameters, as aliases and small servers do."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Body = dict[str, Any]
+Answer = Callable[[Body], tuple[int, Body]]
+"""Returns the status and the body for a request's body."""
+
+
+@dataclass(slots=True)
+class PickyServer:
+    """Keep what was asked, and how often the model answered."""
+
+    url: str = ""
+    bodies: list[Body] = field(default_factory=list)
+    answered: int = 0
+
+
+def completion(content: str | None, finish_reason: str = "stop", **message: object) -> Body:
+    """Return a completion's body, with the usage of 10 tokens in and 5 out."""
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": content, **message},
+        "finish_reason": finish_reason,
+    }
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    return {"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}
+
+
+def refusal(message: str, **more: object) -> Body:
+    """Return an error's body in OpenAI's form."""
+    return {"error": {"message": message, "type": "invalid_request_error", **more}}
+
+
+@contextmanager
+def serve_picky(answer: Answer) -> Iterator[PickyServer]:
+    """Serve on a free port while the block runs."""
+    served, lock = PickyServer(), threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status, answered = answer(body)
+            with lock:
+                served.bodies.append(body)
+                served.answered += status == 200
+            text = json.dumps(answered).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            """Log nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    served.url = f"http://127.0.0.1:{server.server_port}/v1"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield served
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
