@@ -153,12 +153,12 @@ def _read_packed(file: SeekableFile, codec: _Codec) -> Iterator[Piece]:
             yield from _read_members(file, codec, start)
         except _DamagedMemberError as error:
             yield Damage(str(error))
-            found = _find_member(file, codec, error.search_from)
+            place = _find_member(file, codec, error.search_from)
         else:
             return
-        if found is None:
+        if place is None:
             return
-        start = found
+        start = place
     yield Damage(f"more than {_MAX_DAMAGES:,} damaged places; the rest of the file is not read")
 
 
@@ -222,11 +222,11 @@ def _find_member(file: SeekableFile, codec: _Codec, start: int) -> int | None:
     while data := file.read(_PLAIN_CHUNK):
         window = tail + data
         begin, start = start - len(tail), start + len(data)
-        found = window.find(codec.magic)
-        while found >= 0:
-            if _is_member(file, codec, begin + found):
-                return begin + found
-            found = window.find(codec.magic, found + 1)
+        place = window.find(codec.magic)
+        while place >= 0:
+            if _is_member(file, codec, begin + place):
+                return begin + place
+            place = window.find(codec.magic, place + 1)
         tail = window[1 - len(codec.magic) :]
         file.seek(start)
     return None

@@ -174,9 +174,9 @@ def _take_large_record(window: _Window, form: RecordFormat, head: Head) -> Recor
     left = head.length
     while left:
         is_more = window.fill(_STEP + form.longest_start)
-        found = form.find_head(window.data)
-        if 0 <= found < left:
-            window.drop(found)
+        position = form.find_head(window.data)
+        if 0 <= position < left:
+            window.drop(position)
             detail = f"another record begins within the {head.length} bytes of its Content-Length"
             return BrokenRecord(detail)
         if not is_more and len(window.data) < left:
@@ -194,9 +194,9 @@ def _seek_head(window: _Window, form: RecordFormat) -> bool:
     """Go on to the next head. Return False if there is none before the end or the next damage."""
     while True:
         is_more = window.fill(_STEP + form.longest_start)
-        found = form.find_head(window.data)
-        if found >= 0:
-            window.drop(found)
+        position = form.find_head(window.data)
+        if position >= 0:
+            window.drop(position)
             return True
         if not is_more:
             window.drop(len(window.data))

@@ -36,6 +36,7 @@ _READERS: dict[str, FileReader] = {
     ".wet": read_web_archive,
     ".wet.gz": read_web_archive,
     ".warc.zst": read_web_archive,
+    ".wet.zst": read_web_archive,
     ".arc": read_web_archive,
     ".arc.gz": read_web_archive,
     ".wacz": read_wacz,

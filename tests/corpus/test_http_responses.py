@@ -133,8 +133,8 @@ def test_a_bomb_is_decoded_only_until_it_is_known_as_too_large(coding: str) -> N
 def test_the_last_type_and_the_last_charset_hold(
     values: list[str], expected: tuple[str, str | None] | None
 ) -> None:
-    found = parse_media_type(values)
-    assert (found and (found.name, found.charset)) == expected
+    media_type = parse_media_type(values)
+    assert (media_type and (media_type.name, media_type.charset)) == expected
 
 
 @pytest.mark.parametrize(
