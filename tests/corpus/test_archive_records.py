@@ -142,22 +142,30 @@ def test_garbage_between_records_costs_no_record(tmp_path: Path, name: str, garb
 
 
 @pytest.mark.parametrize("name", ["a.warc.gz", "a.warc.zst"])
-def test_a_damaged_member_costs_its_own_record(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_damaged_member_costs_its_own_record(tmp_path: Path, name: str, share: float) -> None:
     members = [FORMS[name](make_response(number)) for number in (1, 2, 3, 4)]
-    middle = len(members[1]) // 2
-    damaged = members[1][:middle] + b"\xff" * 8 + members[1][middle + 8 :]
-    rows = read(tmp_path / name, b"".join([members[0], damaged, *members[2:]]))
+    place = int((len(members[1]) - 4) * share)  # the magic, the content, or the checksum
+    members[1] = members[1][:place] + b"\xfe" * 4 + members[1][place + 4 :]
+    rows = read(tmp_path / name, b"".join(members))
     assert summarize(rows) == [(1, "Page 1"), (2, BROKEN), (3, "Page 3"), (4, "Page 4")]
+
+
+def test_damaged_members_beside_each_other_are_counted_one_by_one(tmp_path: Path) -> None:
+    members = [pack_gzip(make_response(number)) for number in range(1, 6)]
+    for number in (1, 2, 3):
+        members[number] = members[number][:-8] + b"\xfe" * 8
+    rows = read(tmp_path / "a.warc.gz", b"".join(members))
+    assert summarize(rows) == [
+        (1, "Page 1"), (2, BROKEN), (3, BROKEN), (4, BROKEN), (5, "Page 5"),
+    ]  # fmt: skip
 
 
 def test_in_one_large_member_what_precedes_the_damage_is_kept(tmp_path: Path) -> None:
     # All 40 are one piece of 4 KiB, of which decompression gives nothing when it fails.
     data = gzip.compress(b"".join(map(make_response, range(1, 41))))
-    damaged = data[: len(data) * 3 // 4] + b"\xff" * 40
-    rows = summarize(read(tmp_path / "a.warc.gz", damaged))
-    assert len(rows) > 15
-    assert rows[:-1] == [(number, f"Page {number}") for number in range(1, len(rows))]
-    assert rows[-1] == (len(rows), BROKEN)
+    rows = summarize(read(tmp_path / "a.warc.gz", data[:-8] + b"\xfe" * 8))
+    assert rows == [*((number, f"Page {number}") for number in range(1, 40)), (40, BROKEN)]
 
 
 def test_a_record_that_spans_members_is_read(tmp_path: Path) -> None:
