@@ -83,7 +83,7 @@ def _prepare(
     if comparison.min_cosine is not None:
         vectors = read_vectors_of(store, plan, states, changed)
     return PreparedTexts(
-        pl.concat([rows.select(*FINGERPRINTS) for rows in (kept, own)]),
+        pl.concat([rows.select(*FINGERPRINTS).cast(FINGERPRINTS) for rows in (kept, own)]),
         _join_sets(changed, np.unique(kept["set_key"].to_numpy())),
         texts,
         vectors,

@@ -91,11 +91,11 @@ def read_dedup_state(store: Store, plan: DedupPlan) -> DedupState:
         decided = fetch(connection, DECIDED_AT_SQL)
         states = read_states(connection, plan)
         undecided = undecided_shards(connection, plan)
-        few = [shard for (shard,) in connection.execute(WITH_FEW_PAIRS_SQL).fetchall()]
+        with_few_pairs = read_with_few_pairs(connection)
     return DedupState(
         min_jaccard=min_jaccard,
         min_cosine=min_cosine,
-        with_few_pairs=few,
+        with_few_pairs=with_few_pairs,
         thresholds=[Thresholds(**row) for row in decided.iter_rows(named=True)],
         uncompared=[state.shard for state in stale_states(states, plan)],
         undecided=undecided,
@@ -130,6 +130,11 @@ def read_compared_from(
     """
     min_jaccard, min_cosine = fetch(connection, COMPARED_FROM_SQL).row(0)
     return min_jaccard, min_cosine
+
+
+def read_with_few_pairs(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """List the shards of which only the pairs of a removed persona and its keeper are stored."""
+    return [shard for (shard,) in connection.execute(WITH_FEW_PAIRS_SQL).fetchall()]
 
 
 def read_states(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[ShardState]:
