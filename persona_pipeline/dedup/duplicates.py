@@ -79,7 +79,7 @@ def find_duplicates(  # noqa: PLR0913 - all but the table have defaults
 
     Raises:
         SettingsError: the comparison would not find all that the thresholds ask for.
-        MemoryLimitError: there are more pairs than fit into the memory.
+        MemoryLimitError: one row is similar to more kept rows than fit into the memory.
         TypeError: a table is not a polars.DataFrame, or thresholds are no Thresholds.
         ValueError: a column is missing, has a null or another type, or an id occurs twice.
     """

@@ -173,6 +173,8 @@ class Duplicates:
     def rethreshold(self, thresholds: Thresholds | float) -> "Duplicates":
         """Decide again at other thresholds, from the same pairs: no text is compared again.
 
+        If there were more pairs than fit into the memory, those that decide are searched for again.
+
         Args:
             thresholds: all thresholds, or the Jaccard threshold alone; the others stay then.
 

@@ -18,6 +18,7 @@ from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.dedup.table import LAYERS
 from persona_pipeline.errors import MemoryLimitError, SettingsError
+from persona_pipeline.hub.closest import closest_kept, closest_removed
 from persona_pipeline.hub.decisions import read_ranked
 from persona_pipeline.hub.embeddings import read_vectors
 from persona_pipeline.hub.plan import DedupPlan
@@ -37,8 +38,6 @@ ALL_SHARDS = "all"
 """Value of the column `shard` in rows about all shards."""
 FIRST, LAST, STEP = 0.95, 0.4, 0.05
 """The first and last threshold and the step between two, unless others are asked for."""
-SHOWN = 5
-"""Pairs that a step shows at most on each side of its threshold."""
 MARGIN = 0.05
 """How far below its threshold a chained step searches for pairs to show."""
 LEAST = 0.05
@@ -49,8 +48,6 @@ COMPARED_ANEW = 100_000
 Down to LAST this takes 4 CPU-seconds and 560,000 pairs. Twice as many personas take four times as
 much.
 """
-EXAMPLES = ("persona_id", "persona", "other_id", "other_persona", "similarity")
-"""Columns of the pairs that a step shows."""
 RANKED = (
     "quality",
     pl.col("persona_id").alias("id"),
@@ -231,7 +228,10 @@ def _chain(
     """
     for threshold in thresholds:
         everyone, removed = _decide_words(kept, plan, threshold)
-        yield replace(last, closest_kept=_closest_kept(everyone, last.threshold, kept))
+        yield replace(
+            last,
+            closest_kept=closest_kept(everyone.fingerprints, everyone.pairs, last.threshold, kept),
+        )
         step = _step(everyone, threshold, removed)
         kept = kept.join(removed, on="persona_id", how="anti")
         so_far = {name: getattr(last, name) + getattr(step, name) for name in ("removed", *LAYERS)}
@@ -271,52 +271,6 @@ def _step(everyone: _Everyone, threshold: float, removed: pl.DataFrame) -> Sweep
         removed=len(removed),
         **{layer: of_layer.get(layer, 0) for layer in LAYERS},
         is_chained=False,
-        closest_removed=_closest_removed(everyone.texts, removed),
-        closest_kept=_closest_kept(everyone, threshold, kept),
-    )
-
-
-def _closest_removed(texts: pl.DataFrame, removed: pl.DataFrame) -> pl.DataFrame:
-    """Return the removed personas that a slightly higher threshold would have kept.
-
-    Personas with the same words are left out, since every threshold removes them.
-    """
-    near = removed.filter(pl.col("layer") == "jaccard", pl.col("similarity") < 1 - TOLERANCE)
-    pairs = near.rename({"kept_id": "other_id"}).sort("similarity", "persona_id")
-    return _with_texts(pairs, texts)
-
-
-def _closest_kept(everyone: _Everyone, threshold: float, kept: pl.DataFrame) -> pl.DataFrame:
-    """Return the kept pairs of which a slightly lower threshold would have removed one persona.
-
-    At most one kept persona has a given word set, so no pair is listed twice.
-    """
-    keyed = everyone.fingerprints.join(
-        kept, left_on="id", right_on="persona_id", how="semi"
-    ).select("set_key", persona_id="id")
-    below = everyone.pairs.filter(
-        pl.col("layer") != "semantic", pl.col("similarity") < threshold - TOLERANCE
-    )
-    pairs = (
-        below.join(keyed, left_on="first_key", right_on="set_key")
-        .join(keyed.rename({"persona_id": "other_id"}), left_on="second_key", right_on="set_key")
-        .sort("similarity", "persona_id", "other_id", descending=[True, False, False])
-    )
-    return _with_texts(pairs, kept)
-
-
-def _with_texts(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
-    """Return the first pairs with their texts, each persona at most once on each side.
-
-    Otherwise one cluster would fill the list with nearly the same text.
-    """
-    one = texts.select("persona_id", "persona")
-    other = texts.select(other_id="persona_id", other_persona="persona")
-    return (
-        pairs.unique("persona_id", keep="first", maintain_order=True)
-        .unique("other_id", keep="first", maintain_order=True)
-        .head(SHOWN)
-        .join(one, on="persona_id", maintain_order="left")
-        .join(other, on="other_id", maintain_order="left")
-        .select(*EXAMPLES)
+        closest_removed=closest_removed(everyone.texts, removed),
+        closest_kept=closest_kept(everyone.fingerprints, everyone.pairs, threshold, kept),
     )

@@ -10,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from persona_pipeline.cli.run_report import outdated_notes
 from persona_pipeline.dedup import resources
 from persona_pipeline.dedup.resources import PAIR_BYTES
 from persona_pipeline.dedup.rules import Thresholds
 from persona_pipeline.dedup.vectors import ivf
 from persona_pipeline.dedup.vectors.search import EXACT_UP_TO
 from persona_pipeline.hub.comparison import compare_shards
+from persona_pipeline.hub.explain import explain
 from persona_pipeline.hub.state import read_dedup_state
+from persona_pipeline.hub.sweep import sweep
 from persona_pipeline.store.store import Store
 from tests.support.examples import FEWER
 from tests.support.shard_project import Project, from_scratch
@@ -160,6 +163,62 @@ def test_a_keeper_that_goes_brings_back_the_next_of_its_template(project: Projec
         project.deduplicate(1)
         assert len(project.kept()) == 1
         assert project.kept() != ["a"]
+
+
+@pytest.mark.parametrize("cosine", [None, 0.95])
+def test_a_sweep_over_templates_keeps_what_a_run_at_each_threshold_keeps(
+    project: Project, fresh: Project, cosine: float | None
+) -> None:
+    project.thresholds = Thresholds(0.8, cosine)
+    shards = {number: texts(7, number, 60) for number in (1, 2)}
+    thresholds = [0.9, 0.8, 0.6, 0.4]
+    with room_for(100):
+        from_scratch(shards, project)
+        steps = sweep(project.store, project.plan, thresholds)
+    removed = list[int]()
+    for jaccard in thresholds:
+        fresh.thresholds = Thresholds(jaccard, cosine)
+        removed.append(len(from_scratch(shards, fresh)))
+    assert [step.removed for step in steps] == removed
+    assert [step.is_chained for step in steps] == [False] * 4
+    assert [len(step.closest_kept) for step in steps] == [0] * 4
+    assert removed == sorted(removed)
+    assert removed[0] < removed[-1]
+
+
+def test_a_sweep_goes_down_to_thresholds_whose_pairs_do_not_fit(project: Project) -> None:
+    """All pairs from 0.5 on fit; those from 0.35 on are not searched for all at once."""
+    shared, own = [f"w{number}" for number in range(6)], 40
+    shard = {
+        f"p{number}": " ".join([*shared, *(f"w{100 * place + number}" for place in (1, 2, 3, 4))])
+        for number in range(own)
+    }
+    with room_for(100):
+        from_scratch({1: shard}, project)
+        steps = sweep(project.store, project.plan, [0.8, 0.45, 0.4])
+    assert [(step.kept, step.is_chained) for step in steps] == [(40, False), (40, True), (1, True)]
+
+
+def test_it_is_said_which_shards_store_few_pairs_and_what_that_means(project: Project) -> None:
+    with room_for(100):
+        from_scratch({1: texts(8, 1, 60)}, project)
+        plan = project.plan
+        [note] = outdated_notes(read_dedup_state(project.store, plan), plan)
+    assert note.startswith("Too many similar pairs for a dedup_memory of 1e-09 GB: s1. ")
+    assert "'dedup sweep' compares all personas again" in note
+
+
+def test_an_explanation_of_a_template_names_its_keeper(project: Project) -> None:
+    template = " ".join(f"w{number}" for number in range(11))
+    with room_for(100):
+        project.write(1, {f"p{number}": f"{template} w{100 + number}" for number in range(40)})
+        project.deduplicate(1)
+    [keeper] = project.kept()
+    gone = "p1" if keeper != "p1" else "p2"
+    removal = explain(project.store, gone).removal
+    assert removal is not None
+    assert (removal.kept_id, removal.similarity) == (keeper, pytest.approx(11 / 13))
+    assert len(explain(project.store, keeper).removed) == 39
 
 
 @FEWER  # an example compares up to five shards, and all of them again from scratch
