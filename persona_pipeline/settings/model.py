@@ -254,8 +254,9 @@ class Settings(DataFolder, BaseSettings):
     Jaccard similarities below `jaccard_threshold`), `method` (`"farthest"`, the default:
     embeddings farthest apart; `"first"`: first in rank), `seed` (draws the first persona)."""
     dedup_memory: Annotated[ByteSize, Field(ge=200_000_000)] = ByteSize(2_000_000_000)
-    """Memory for deduplication, such as `2GB`. It holds 3 million similar pairs per GB; with
-    more pairs the run stops and says what to do."""
+    """Memory for deduplication, such as `2GB`. It holds 3 million similar pairs per GB. With more,
+    as among texts of a template, the same personas are kept, but only their deciding pairs are
+    stored."""
     dedup_threads: AtLeastOne = 2
     """Threads for deduplication. The result does not depend on it."""
 
