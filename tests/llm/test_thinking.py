@@ -159,7 +159,7 @@ def test_a_stage_whose_first_answers_are_all_thoughts_stops_and_says_what_to_cha
     client = ScriptedClient(thinks(10**6), max_concurrency=1)
     message = f"the first 5 answers of model fake/demo in stage t are all unusable .*{NO_ROOM}"
     with open_gateway(client, tmp_path) as gateway, pytest.raises(ModelError, match=message):
-        buy_with(gateway, Thinking(4096, is_known=True), MANY)
+        buy_with(gateway, Thinking(4096), MANY)
     assert client.asked.total() <= 12
     asked = client.asked.total()
     with open_gateway(client, tmp_path) as gateway, pytest.raises(ModelError, match=message):
