@@ -74,10 +74,10 @@ def _fitting_object(
     objects = list(find_objects(text))
     start = end_of_thoughts(text, objects)
     fitting: dict[str, dict[str, JsonValue]] = {}
-    for candidate in find_objects(text[start:]) if start else objects:
-        misfit = _misfit(validator, candidate.value)
+    for item in find_objects(text[start:]) if start else objects:
+        misfit = _misfit(validator, item.value)
         if misfit is None:
-            fitting[json.dumps(candidate.value, sort_keys=True)] = candidate.value
+            fitting[json.dumps(item.value, sort_keys=True)] = item.value
         elif not isinstance(problem, MisfitError):
             problem = misfit
     if len(fitting) > 1:

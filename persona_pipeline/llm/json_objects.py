@@ -58,10 +58,10 @@ def _end_of_object(text: str, start: int) -> int | None:
     """Return the place after the brace that closes the object, or None if none does."""
     depth = 0
     for match in _STRING_OR_BRACE.finditer(text, start):
-        sign = match[0]
-        if sign == "{":
+        item = match[0]
+        if item == "{":
             depth += 1
-        elif sign == "}":
+        elif item == "}":
             depth -= 1
             if not depth:
                 return match.end()

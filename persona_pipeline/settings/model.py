@@ -389,7 +389,7 @@ class Settings(DataFolder, BaseSettings):
             if name not in stages:
                 raise SettingsError(unknown_choice("stage", name, stages))
         for name in [*self.sampling, *self.request_parameters]:
-            if name not in {*stages, *self.chat_models}:
+            if "/" not in name and name not in {*stages, *self.chat_models}:
                 choices = [*sorted(self.chat_models), *stages]
                 raise SettingsError(unknown_choice("model or stage", name, choices))
         return {

@@ -159,12 +159,38 @@ def test_a_stage_whose_first_answers_are_all_thoughts_stops_and_says_what_to_cha
     client = ScriptedClient(thinks(10**6), max_concurrency=1)
     message = f"the first 5 answers of model fake/demo in stage t are all unusable .*{NO_ROOM}"
     with open_gateway(client, tmp_path) as gateway, pytest.raises(ModelError, match=message):
-        buy_with(gateway, Thinking(4096, is_known=True), MANY)
+        buy_with(gateway, Thinking(4096), MANY)
     assert client.asked.total() <= 12
     asked = client.asked.total()
     with open_gateway(client, tmp_path) as gateway, pytest.raises(ModelError, match=message):
         buy_with(gateway, Thinking(4096, is_known=True), MANY)
     assert client.asked.total() == asked, "a second run pays for nothing"
+
+
+@pytest.mark.parametrize("in_flight", [1, 30])
+def test_calls_in_flight_are_not_all_paid_twice_before_a_stage_stops(in_flight: int) -> None:
+    client = ScriptedClient(thinks(10**6), max_concurrency=in_flight)
+    with open_gateway(client) as gateway, pytest.raises(ModelError, match=NO_ROOM):
+        buy_with(gateway, Thinking(4096), MANY)
+    assert client.asked.total() <= 12 + in_flight
+
+
+def test_once_more_room_is_known_to_be_enough_no_second_try_waits() -> None:
+    client = ScriptedClient(thinks(1000), max_concurrency=30)
+    with open_gateway(client) as gateway:
+        calls = buy_with(gateway, Thinking(4096), MANY)
+    assert {call.status for call in calls.values()} == {"ok"}
+    assert client.asked.total() <= 60
+
+
+def test_a_fallback_s_answers_keep_a_stage_going_whose_first_model_only_thinks() -> None:
+    client, second = (
+        ScriptedClient(thinks(10**6), max_concurrency=30),
+        ScriptedClient(in_turn(GOOD)),
+    )
+    with open_gateway(client, fallbacks={"fake/second": second}) as gateway:
+        answers = gateway.answers(MANY, shard="s", stage="t")
+    assert {answer.model for answer in answers.values()} == {"fake/second"}
 
 
 def test_a_stage_goes_on_if_one_of_its_first_answers_is_usable() -> None:

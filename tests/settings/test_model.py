@@ -118,10 +118,13 @@ def test_a_stage_that_is_none_is_named_with_the_choices(setting: str) -> None:
 
 @pytest.mark.parametrize("setting", ["sampling", "request_parameters"])
 def test_a_name_that_is_no_model_and_no_stage_is_named_with_the_choices(setting: str) -> None:
-    settings = load_settings(**{setting: {"openai/gpt-5": {}}}, model="openai/served")
-    message = r"unknown model or stage 'openai/gpt-5'; known: .*openai/served.*synthetic\.math"
+    settings = load_settings(**{setting: {"synthetic.maths": {}}}, model="openai/served")
+    message = r"'synthetic\.maths'; did you mean 'synthetic\.math'\?; known: .*openai/served"
     with pytest.raises(SettingsError, match=message):
         settings.load_domains()
+    load_settings(
+        **{setting: {"openai/of-another-run": {}, "gpt-5": {}}}, model="gpt-5"
+    ).load_domains()
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "api_key", "response_format"])

@@ -15,6 +15,7 @@ from persona_pipeline.llm.gateway.budget import NOTHING, Amount, worst_case
 from persona_pipeline.llm.gateway.concurrency import Outcome
 from persona_pipeline.llm.gateway.context import StageContext, StageUsage
 from persona_pipeline.llm.gateway.endpoint import ModelEndpoint
+from persona_pipeline.llm.gateway.probe import Probe
 from persona_pipeline.llm.gateway.retry_policy import RetryState
 from persona_pipeline.llm.gateway.thinking import ROOM
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
@@ -44,6 +45,7 @@ class RequestRunner:
         self._context = context
         self._used: dict[str, ModelEndpoint] = {}
         self._permanent_failures: Counter[str] = Counter()
+        self._probe = Probe()
 
     async def buy(self, request: ChatRequest) -> Call:
         """Return the call that ends this request, usable or not. The call is in the journal.
@@ -71,7 +73,8 @@ class RequestRunner:
         unusable: CallError | None = None
         while True:
             try:
-                reply = await self._send(endpoint, asked, usage)
+                async with self._probe.turn(usage.reply):
+                    reply = await self._send(endpoint, asked, usage)
                 thinking.learn(reply)
                 usage.reply = check_reply(asked, reply)
             except CallError as raised:
@@ -235,6 +238,8 @@ class RequestRunner:
             latency_ms=usage.latency_ms,
             attempts=usage.attempts + (error is None),
         )
+        if error is None:
+            self._probe.open()
         self._context.journal.append(call)
         self.stage_usage.add(call)
         return call

@@ -34,9 +34,10 @@ class FirstAnswers:
         needs_room = reason.startswith(NO_ROOM)
         if self.has_usable or answer.status != "invalid" or not (is_new or needs_room):
             return
-        self._reasons[reason] += 1
+        kind = NO_ROOM if needs_room else reason  # the first row had less room than the others
+        self._reasons[kind] += 1
         most = MOST_WITHOUT_ROOM if needs_room else MOST_ALIKE
-        if len(self._reasons) == 1 and self._reasons[reason] >= most:
+        if len(self._reasons) == 1 and self._reasons[kind] >= most:
             msg = (
                 f"the first {most} answers of model {self.model} in stage {self.stage} are all "
                 f"unusable for the same reason: {reason}. Change that, or choose another model, "
