@@ -76,37 +76,6 @@ def split_lines(chunks: Iterable[bytes], limit: int = MAX_RAW_BYTES) -> Iterator
         yield b"".join(pending)
 
 
-class ChunkStream:
-    """Offer chunks as the file object that FastWARC needs: it reads forward and calls `tell`."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        """Take chunks of any length."""
-        self._chunks = chunks
-        self._pending = b""
-        self._position = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """Return up to `size` bytes. Fewer bytes do not mean the end; no bytes do."""
-        if not self._pending:
-            self._pending = next(self._chunks, b"")
-        end = len(self._pending) if size < 0 else size
-        data, self._pending = self._pending[:end], self._pending[end:]
-        self._position += len(data)
-        return data
-
-    def tell(self) -> int:
-        """Return how many bytes were read."""
-        return self._position
-
-    def seek(self, _offset: int, _whence: int = 0) -> int:
-        """Refuse to seek. FastWARC never calls this while reading forward."""
-        message = "a decompressed stream cannot seek"
-        raise BrokenStreamError(message)
-
-    def close(self) -> None:
-        """Close nothing: the generator closes its own file."""
-
-
 def _find_codec(head: bytes, suffix: str) -> _Codec | None:
     if head.startswith(_GZIP_MAGIC):
         return _GZIP

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from persona_pipeline.corpus.json_lines import read_json, read_json_lines
 from persona_pipeline.corpus.options import CorpusOptions
-from persona_pipeline.corpus.rows import FileReader, Place, Row
+from persona_pipeline.corpus.rows import FileReader, Place, Row, Skipped
 from persona_pipeline.corpus.source_files import SourceFile
 from persona_pipeline.corpus.tables import read_parquet
 from persona_pipeline.corpus.text_files import read_html, read_markdown, read_text
-from persona_pipeline.corpus.web_archives import read_web_archive
+from persona_pipeline.corpus.web_archives import read_wacz, read_web_archive
 from persona_pipeline.errors import SourceError
 from persona_pipeline.reasons import DocumentReason
 
@@ -35,18 +35,25 @@ _READERS: dict[str, FileReader] = {
     ".warc.gz": read_web_archive,
     ".wet": read_web_archive,
     ".wet.gz": read_web_archive,
+    ".warc.zst": read_web_archive,
+    ".arc": read_web_archive,
+    ".arc.gz": read_web_archive,
+    ".wacz": read_wacz,
 }
 
 FILE_TYPES = ", ".join(_READERS)
 
 
-def read_local(root: Path, paths: list[Path], options: CorpusOptions) -> Iterator[Row]:
+def read_local(
+    root: Path, paths: list[Path], options: CorpusOptions, skipped: Skipped
+) -> Iterator[Row]:
     """Yield the rows of files below `root`, whose name is the source.
 
-    `root` may be the only file.
+    `root` may be the only file. `skipped` counts what can become no row.
     """
     for path in paths:
-        place = Place(_root_name(root), local_name(root, path), path.absolute().as_uri())
+        uri = path.absolute().as_uri()
+        place = Place(_root_name(root), local_name(root, path), uri, skipped)
         yield from _read_file(path, place, options)
 
 

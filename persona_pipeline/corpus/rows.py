@@ -1,14 +1,15 @@
 """Turn what a reader read into a document, or into a rejection with its reason."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.normalize import normalize_label, normalize_text, normalize_url
 from persona_pipeline.corpus.options import CorpusOptions
-from persona_pipeline.reasons import DocumentReason
+from persona_pipeline.reasons import DocumentReason, SkipReason
 
 # A larger line, page or text file is rejected unread: a text of 100,000 characters has 0.4 MB,
 # and a decompression bomb would take all memory.
@@ -18,6 +19,9 @@ _FIELDS_SHOWN = 12
 
 Row: TypeAlias = Document | RejectedDocument
 
+Skipped: TypeAlias = Counter[tuple[str, SkipReason]]
+"""How many records hold no page, by file and reason."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -26,6 +30,12 @@ class Place:
     source: str
     file: str
     uri: str
+    skipped: Skipped = field(default_factory=Counter, compare=False)
+    """Counts what is read but can become no row."""
+
+    def skip(self, reason: SkipReason) -> None:
+        """Count a record that holds no page. It becomes no row."""
+        self.skipped[self.file, reason] += 1
 
     def reject(
         self, reason: DocumentReason, detail: str, line: int | None = None
