@@ -100,6 +100,7 @@ class Project:
             url_field=settings.url_field,
             min_chars=settings.min_chars,
             max_chars=settings.max_chars,
+            sample_by=settings.sample_by,
         )
 
     @property

@@ -1,6 +1,10 @@
 """Set how a corpus is read: field names, length limits, defaults."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+SampleBy: TypeAlias = Literal["document", "line"]
+"""What a text file holds: one document, or one per line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,7 @@ class CorpusOptions:
     max_chars: int = 100_000
     language: str | None = None
     license: str | None = None
+    sample_by: SampleBy = "document"
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Turn what a reader read into a document, or into a rejection with its reason."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -9,6 +9,7 @@ from typing import TypeAlias
 from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.normalize import normalize_label, normalize_text, normalize_url
 from persona_pipeline.corpus.options import CorpusOptions
+from persona_pipeline.corpus.text_values import CHAT_FIELDS, Unreadable, extract_text
 from persona_pipeline.reasons import DocumentReason, SkipReason
 
 # A larger line, page or text file is rejected unread: a text of 100,000 characters has 0.4 MB,
@@ -90,31 +91,49 @@ def build_row(raw: RawText, place: Place, options: CorpusOptions) -> Row:
 def build_row_from_record(
     record: Mapping[str, object], line: int, place: Place, options: CorpusOptions
 ) -> Row:
-    """Return the row of a JSON or Parquet record.
+    """Return the row of a record of a table or JSON file.
 
-    Values of the other fields that are not strings count as absent.
+    Values of the other fields that are no text count as absent.
     """
-    text = record.get(options.text_field)
+    field = _find_text_field(record, options)
+    text = record.get(field)
     if text is None:
         return place.reject(DocumentReason.MISSING_TEXT, describe_missing(record, options), line)
     if not isinstance(text, str):
-        detail = f"{options.text_field!r} holds {type(text).__name__}, not a string"
-        return place.reject(DocumentReason.WRONG_TYPE, detail, line)
-
-    def read(field: str) -> str | None:
-        value = record.get(field)
-        return value if isinstance(value, str) else None
-
+        text = extract_text(text, field)
+        if isinstance(text, Unreadable):
+            return place.reject(text.reason, text.detail, line)
     raw = RawText(
         text=text,
         line=line,
-        url=read(options.url_field),
-        language=read(options.language_field),
-        license=read(options.license_field),
-        title=read(options.title_field),
-        topic=read(options.topic_field),
+        url=_read_label(record.get(options.url_field)),
+        language=_read_label(record.get(options.language_field)),
+        license=_read_label(record.get(options.license_field)),
+        title=_read_label(record.get(options.title_field)),
+        topic=_read_label(record.get(options.topic_field)),
     )
     return build_row(raw, place, options)
+
+
+def choose_fields(columns: Sequence[str], options: CorpusOptions) -> list[str]:
+    """Return the columns of a table to read. There are none without a column of the text."""
+    texts = [field for field in (options.text_field, *CHAT_FIELDS) if field in columns]
+    others = [field for field in options.fields[1:] if field in columns]
+    return list(dict.fromkeys([*texts[:1], *others])) if texts else []
+
+
+def _find_text_field(record: Mapping[str, object], options: CorpusOptions) -> str:
+    """Return the field of the text: the one of the options, or else one that holds a chat."""
+    if options.text_field in record:
+        return options.text_field
+    chats = (name for name in CHAT_FIELDS if isinstance(record.get(name), list | Unreadable))
+    return next(chats, options.text_field)
+
+
+def _read_label(value: object) -> str | None:
+    if isinstance(value, bytes):  # of a file whose writer did not say that it holds text
+        value = extract_text(value, "")
+    return value if isinstance(value, str) else None
 
 
 def describe_missing(fields: Mapping[str, object], options: CorpusOptions) -> str:

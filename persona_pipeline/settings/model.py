@@ -124,10 +124,12 @@ class Settings(DataFolder, BaseSettings):
     """Shortest document, in characters. Shorter ones are rejected as `too_short`."""
     max_chars: AtLeastOne = 100_000
     """Longest document, in characters. Longer ones are rejected as `too_long`."""
+    sample_by: Literal["document", "line"] = "document"
+    """What a `.txt` file holds: one `document`, or a document per `line`."""
     text_field: str = "text"
-    """JSON key or Parquet column that holds a document's text."""
+    """JSON key or column that holds a document's text."""
     url_field: str = "url"
-    """JSON key or Parquet column that holds a document's address."""
+    """JSON key or column that holds a document's address."""
     watch: Annotated[Listed[str], AfterValidator(_separate)] = []
     """Folders, files and URL patterns that the sensor scans for new documents. No place may lie
     inside another one."""
