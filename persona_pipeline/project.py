@@ -103,6 +103,7 @@ class Project:
             license_field=settings.license_field,
             min_chars=settings.min_chars,
             max_chars=settings.max_chars,
+            sample_by=settings.sample_by,
         )
 
     @property

@@ -1,7 +1,11 @@
 """Set how a corpus is read: field names, length limits, defaults."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+SampleBy: TypeAlias = Literal["document", "line"]
+"""What a text file holds: one document, or one per line."""
 
 KNOWN_PATHS = {
     "text": ("text", "raw_content", "content"),
@@ -48,6 +52,7 @@ class CorpusOptions:
     max_chars: int = 100_000
     language: str | None = None
     license: str | None = None
+    sample_by: SampleBy = "document"
     fields_met: FieldsMet = field(default_factory=FieldsMet, compare=False, repr=False)
 
     @property
@@ -63,17 +68,20 @@ class CorpusOptions:
         )
 
     @property
-    def fields(self) -> tuple[str, ...]:
-        """The keys or columns that a reader uses, each once, the text first.
+    def text_columns(self) -> tuple[str, ...]:
+        """The keys or columns that the text may be in, or around it."""
+        return tuple(dict.fromkeys(_columns_of(self.text_field)))
 
-        Those that hold a nested field are among them.
-        """
-        columns = [column for name in self.field_names for column in _columns_of(name)]
+    @property
+    def other_columns(self) -> tuple[str, ...]:
+        """The same for all other fields."""
+        columns = [column for name in self.field_names[1:] for column in _columns_of(name)]
         return tuple(dict.fromkeys(columns))
 
-    def holds_text(self, columns: Collection[str]) -> bool:
-        """Tell whether a table with these columns has one for the text, or one around it."""
-        return any(column in columns for column in _columns_of(self.text_field))
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The keys or columns that a reader uses, each once, the text first."""
+        return tuple(dict.fromkeys([*self.text_columns, *self.other_columns]))
 
     def read(self, record: Mapping[str, object], name: str) -> object:
         """Return the value of a field of `field_names`; None if it is null or absent."""

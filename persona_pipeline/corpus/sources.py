@@ -19,6 +19,7 @@ from persona_pipeline.corpus.local_files import (
     read_local,
 )
 from persona_pipeline.corpus.options import CorpusOptions
+from persona_pipeline.corpus.pdf_files import INSTALL_PDFIUM, has_pdfium
 from persona_pipeline.corpus.remote import RemoteSource, list_remote, parse_remote, read_remote
 from persona_pipeline.corpus.rows import Skipped
 from persona_pipeline.corpus.source_files import SourceFile
@@ -54,10 +55,11 @@ def read_source(
     """
     if spec == "wikipedia" or spec.startswith("wikipedia:"):
         return read_wikipedia(_parse_language(spec), options)
+    skipped = Counter() if skipped is None else skipped
     if remote := _as_remote(spec):
-        return read_remote(remote, options)
+        return read_remote(remote, options, skipped)
     root, paths = _find_files(_as_path(spec), spec)
-    return read_local(root, paths, options, Counter() if skipped is None else skipped)
+    return read_local(root, paths, options, skipped)
 
 
 def list_source(spec: str) -> list[SourceFile]:
@@ -83,7 +85,7 @@ def read_files(
     `skipped` counts the records that hold no text.
     """
     if remote := _as_remote(spec):
-        return read_remote(remote, options, files)
+        return read_remote(remote, options, skipped, files)
     root, paths = _find_files(_as_path(spec), spec, is_watched=True)
     paths = [path for path in paths if local_name(root, path) in files]
     return read_local(root, paths, options, skipped)
@@ -145,6 +147,8 @@ def _find_files(path: Path, spec: str, *, is_watched: bool = False) -> tuple[Pat
     if not has_reader(path):
         message = f"no reader for the file {spec!r}; {_ACCEPTED}"
         raise SourceError(message)
+    if path.suffix.lower() == ".pdf" and not has_pdfium():
+        raise SourceError(INSTALL_PDFIUM)
     return path, [path]
 
 

@@ -131,8 +131,10 @@ class Settings(DataFolder, BaseSettings):
     """Shortest document, in characters. Shorter ones are rejected as `too_short`."""
     max_chars: AtLeastOne = 100_000
     """Longest document, in characters. Longer ones are rejected as `too_long`."""
+    sample_by: Literal["document", "line"] = "document"
+    """What a `.txt` file holds: one `document`, or a document per `line`."""
     text_field: str = "text"
-    """JSON key or Parquet column that holds a document's text, or the path to a nested one, such as
+    """JSON key or column that holds a document's text, or the path to a nested one, such as
     `article.body`. The default also finds `raw_content` and `content`."""
     url_field: str = "url"
     """The same for a document's address. The default also finds `metadata.url`, `meta.url` and
