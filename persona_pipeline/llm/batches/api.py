@@ -11,10 +11,16 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
 
-from persona_pipeline.llm.batches.records import BatchRecord, Submission, address_of, is_answer
+from persona_pipeline.llm.batches.records import (
+    ANSWERED,
+    BatchRecord,
+    Submission,
+    address_of,
+    is_answer,
+)
 from persona_pipeline.llm.clients.direct import find_endpoint
 from persona_pipeline.llm.clients.litellm_client import import_litellm, translate
-from persona_pipeline.llm.clients.served import read_reply, refused, shown
+from persona_pipeline.llm.clients.served import read_reply, refused, refused_in_answer, shown
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
 from persona_pipeline.llm.requests import ChatReply
 
@@ -148,13 +154,14 @@ class BatchApi:
             CallError: the line has no reply.
         """
         response = line.get("response") or {}
-        status = response.get("status_code")
+        status, body = response.get("status_code"), response.get("body")
         if is_answer(line):
-            return read_reply(response.get("body"))
+            return read_reply(body)
         if not status:
             problem = (line.get("error") or {}).get("message") or "the batch ended without it"
             raise CallError(CallErrorKind.TRANSIENT, shown(str(problem), self._key))
-        error = refused(status, {}, json.dumps(response.get("body")), self._key)
+        error = refused_in_answer(body, self._key) if status == ANSWERED else None
+        error = error or refused(status, {}, json.dumps(body), self._key)
         if error.kind is CallErrorKind.RATE:  # not our pace: retried, but not for ever
             error.kind = CallErrorKind.TRANSIENT
         raise error

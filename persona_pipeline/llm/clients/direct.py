@@ -18,6 +18,7 @@ from persona_pipeline.llm.clients.served import (
     SAMPLING,
     read_reply,
     refused,
+    refused_in_answer,
     request_params,
     unanswered,
     without_markup,
@@ -187,10 +188,8 @@ class DirectChatClient:
             words = without_markup(body.decode("utf-8", "replace"))
             message = f"the server's answer is not JSON: {words}"
             raise unanswered(error, message, self._api_key) from None
-        trouble = answer.get("error") if isinstance(answer, Mapping) else None
-        # OpenRouter sends this
-        if isinstance(trouble, Mapping) and isinstance(trouble.get("code"), int):
-            raise refused(trouble["code"], {}, json.dumps(answer), self._api_key)
+        if error := refused_in_answer(answer, self._api_key):
+            raise error
         return read_reply(answer)
 
     async def _session(self) -> "ClientSession":

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from persona_pipeline.llm.clients.error_bodies import read_error
 from persona_pipeline.llm.clients.served import (
     SAMPLING,
     STATUSES,
@@ -12,6 +13,7 @@ from persona_pipeline.llm.clients.served import (
     error_chain,
     read_reply,
     refused,
+    refused_in_answer,
     request_params,
     shown,
     unanswered,
@@ -74,7 +76,10 @@ class LiteLLMChatClient:
                 response = await self._ask({**asked, "additional_drop_params": SAMPLING})
         except litellm.exceptions.openai.OpenAIError as error:  # the base of all errors of LiteLLM
             raise translate(error, self._api_key) from None  # its text may contain the key
-        return read_reply(response.model_dump())
+        answer = response.model_dump()
+        if error := refused_in_answer(answer, self._api_key):
+            raise error
+        return read_reply(answer)
 
     async def _ask(self, asked: Mapping[str, Any]) -> Any:  # noqa: ANN401 - LiteLLM's types are partial
         return await import_litellm().acompletion(**asked, **self._settings, **self._endpoint)
@@ -106,6 +111,8 @@ def translate(error: Exception, api_key: str | None = None) -> CallError:
             response: Any = getattr(link, "response", None)
             return refused(response.status_code, response.headers, response.text, api_key)
     message = without_markup(PREFIX.sub("", str(error)))
+    if read_error({"message": message}).is_unpaid:
+        return CallError(CallErrorKind.FATAL, shown(message, api_key), is_unpaid=True)
     kind = _kind(error)
     if kind is CallErrorKind.TRANSIENT:
         return unanswered(error, message, api_key)

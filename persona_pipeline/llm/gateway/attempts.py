@@ -176,6 +176,11 @@ class RequestRunner:
         silent, wait = limiter.silent_seconds, error.retry_after or 0.0
         is_too_long = wait > retry_policy.refused_seconds and not limiter.answered
         match error.kind:
+            case CallErrorKind.FATAL if error.is_unpaid:
+                return ModelError(
+                    f"the account of model {model} has no money or quota left: {error}. Top it up, "
+                    f"or give another API key, then run again. {kept}"
+                )
             case CallErrorKind.FATAL:
                 return ModelError(
                     f"model {model} cannot be used: {error}. Check --model, --api-base and the API "
