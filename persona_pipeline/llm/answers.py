@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
+from persona_pipeline.control_characters import clean_value
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, ChatRequest, Message, schema_json
@@ -23,6 +24,8 @@ MAX_DIGITS = 18
 """The most digits that fit a column of whole numbers."""
 SHOWN = 200
 """The most characters of a problem or refusal that the user and the model see."""
+NO_LONGER_FITS = "the answer does not fit its schema once its control characters are removed"
+"""What is wrong with an answer that an earlier version bought and accepted."""
 _TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])')
 """Matches a whole string, which stays, or a comma before a closing bracket, which is removed."""
 
@@ -85,7 +88,7 @@ def ask_again(request: ChatRequest, reply: ChatReply, problem: str) -> ChatReque
 
 
 def _read_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    """Read only what the tables can hold.
+    """Read only what the tables can hold, without control characters.
 
     `json.loads` also accepts lone surrogates, NaN and any depth of nesting.
     """
@@ -93,6 +96,7 @@ def _read_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
         answer = _first_readable(text)
         if "\\u" in text or not text.isascii():
             json.dumps(answer, ensure_ascii=False).encode()
+        answer = clean_value(answer)
     except UnicodeEncodeError as error:
         msg = f"half a character ({error.object[error.start]!r})"
         raise ValueError(msg) from None
@@ -171,12 +175,18 @@ def failure_reason(call: Answer) -> tuple[str, str]:
 
     The reason is in both closed lists: that of personas and that of records.
     """
-    reason = "invalid_answer" if call.status == "invalid" else "call_failed"
-    return reason, call.error or ""
+    reason = "call_failed" if call.status == "failed" else "invalid_answer"
+    return reason, call.error or (NO_LONGER_FITS if call.status == "ok" else "")
 
 
 def answer_of(call: Answer, schema: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
-    """Return the parsed answer of a usable call, else None."""
+    """Return the parsed answer of a usable call, else None.
+
+    An earlier version accepted answers that are too short without their control characters.
+    """
     if call.status != "ok" or call.response is None:
         return None
-    return parse_answer(call.response, schema)
+    try:
+        return parse_answer(call.response, schema)
+    except ValueError:
+        return None

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from persona_pipeline.control_characters import clean_text
 from persona_pipeline.llm.clients.error_bodies import ErrorBody, error_in_answer, read_error
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, Sampling
@@ -241,7 +242,7 @@ def shown(message: str, api_key: str | None = None) -> str:
     """Return the message shortened to one line, without keys: some servers repeat them."""
     for key in _known_keys(api_key):
         message = message.replace(key, "(api_key)")
-    return " ".join(message.split())[:LONGEST_MESSAGE]
+    return " ".join(clean_text(message).split())[:LONGEST_MESSAGE]
 
 
 def _known_keys(api_key: str | None) -> list[str]:

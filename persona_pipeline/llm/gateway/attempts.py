@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import asdict
 from functools import lru_cache
 
+from persona_pipeline.control_characters import clean_text
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.answers import ask_again, check_reply
 from persona_pipeline.llm.calls import LONGEST_ERROR, Call, RequestUsage
@@ -222,7 +223,7 @@ class RequestRunner:
             model=request.model,
             status="ok" if error is None else "invalid" if is_invalid else "failed",
             response=_storable(reply.text) if reply else None,
-            error=str(error)[:LONGEST_ERROR] if error else None,
+            error=clean_text(str(error))[:LONGEST_ERROR] if error else None,
             shard=self._context.shard,
             stage=request.stage,
             prompt_name=request.prompt_name,
