@@ -13,7 +13,8 @@ from persona_pipeline.llm.batches.limiter import BatchLimiter
 from persona_pipeline.llm.client import ChatClient
 from persona_pipeline.llm.clients.direct import open_served_client
 from persona_pipeline.llm.clients.embedded import EmbeddedChatClient
-from persona_pipeline.llm.clients.embedding_client import EmbeddingClient, ServedEmbedder
+from persona_pipeline.llm.clients.embedding_client import BATCHES, EmbeddingClient, ServedEmbedder
+from persona_pipeline.llm.clients.embedding_pace import TextLimiter
 from persona_pipeline.llm.clients.embeddings import Embedder, FakeEmbedder, open_minilm
 from persona_pipeline.llm.clients.fake import FakeChatClient, demonstrate
 from persona_pipeline.llm.clients.litellm_client import import_litellm
@@ -169,14 +170,18 @@ def known_price(settings: Settings, model: str) -> Price | None:
 def _endpoint(
     settings: Settings, model: str, price: Price | None, client: ChatClient
 ) -> ModelEndpoint:
-    limiter = RateLimiter(
-        client.max_concurrency,
-        requests_per_minute=settings.requests_per_minute,
-        tokens_per_minute=settings.tokens_per_minute,
-    )
+    limiter = _limiter(settings, client.max_concurrency)
     is_paced = settings.tokens_per_minute is not None
     prepare = no_preparation if runs_here(model) else import_litellm
     return ModelEndpoint(model, client, limiter, price, prepare, is_paced=is_paced)
+
+
+def _limiter(settings: Settings, ceiling: int) -> RateLimiter:
+    return RateLimiter(
+        ceiling,
+        requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
+    )
 
 
 def open_chat_client(settings: Settings, name: str, report: Report | None = None) -> ChatClient:
@@ -232,8 +237,10 @@ def open_embedder(
         return open_minilm(name, fetch(MINILM, report), tokenizer)
     if name.startswith(EMBEDDED):
         raise ModelError(unknown_choice("embedding model", name, [f"{EMBEDDED}{MINILM}"]))
-    endpoint = _endpoint(
-        settings, name, known_price(settings, name), open_embedding_client(settings)
+    client = open_embedding_client(settings)
+    endpoint = replace(
+        _endpoint(settings, name, known_price(settings, name), client),
+        limiter=TextLimiter(client.limiter),
     )
     return ServedEmbedder(name, replace(gateway, endpoints=lambda _: endpoint, fallbacks=()), shard)
 
@@ -241,7 +248,12 @@ def open_embedder(
 def open_embedding_client(settings: Settings) -> EmbeddingClient:
     """Open the client of a provider's embedding model."""
     api_base, api_key = endpoint_of(settings, settings.embedding_model)
-    return EmbeddingClient(api_base=api_base, api_key=api_key, timeout=settings.request_timeout)
+    return EmbeddingClient(
+        api_base=api_base,
+        api_key=api_key,
+        timeout=settings.request_timeout,
+        limiter=_limiter(settings, BATCHES),
+    )
 
 
 def endpoint_of(settings: Settings, name: str) -> tuple[str | None, str | None]:

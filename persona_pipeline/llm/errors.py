@@ -51,6 +51,24 @@ class CallError(Exception):
         self.is_timeout = is_timeout
         self.is_doubtful = is_doubtful
         self.is_unpaid = is_unpaid
+        self.is_repeated = False
+
+    def repeated(self) -> "CallError":
+        """Return this error for a further request of those that one reply ended.
+
+        The reply is counted once.
+        """
+        other = CallError(
+            self.kind,
+            str(self),
+            retry_after=self.retry_after,
+            maybe_billed=self.maybe_billed,
+            is_timeout=self.is_timeout,
+            is_doubtful=self.is_doubtful,
+            is_unpaid=self.is_unpaid,
+        )
+        other.is_repeated = True
+        return other
 
 
 class ModelError(PipelineError):

@@ -117,6 +117,7 @@ class ChatReply:
     """Hold one answer as it arrived: its text and the tokens it used.
 
     `is_metered`: whether the server reported the tokens. If not, a budget counts the worst case.
+    `reasoning`: the model's thoughts, if the server sends them apart from the answer.
     """
 
     text: str
@@ -125,3 +126,4 @@ class ChatReply:
     tokens_cached: int = 0
     tokens_out: int = 0
     is_metered: bool = True
+    reasoning: str = ""

@@ -101,6 +101,7 @@ def import_litellm() -> Any:  # noqa: ANN401 - LiteLLM's types are partial
     litellm.suppress_debug_info = True
     litellm.drop_params = False  # a response_format that is dropped must be an error
     litellm.turn_off_message_logging = True
+    litellm.DEFAULT_MAX_RETRIES = 0  # embeddings take `max_retries=0` for this default
     return litellm
 
 

@@ -66,7 +66,7 @@ FINISH_REASONS = {
     "max_tokens": "length",
 }
 """OpenAI's word for the words of other servers."""
-THOUGHT = re.compile(r"\A<(think|thinking|budget:thinking)>.*?</\1>", re.DOTALL)
+THOUGHT = re.compile(r"\A<(think|thinking|budget:thinking)>(.*?)</\1>", re.DOTALL)
 """Matches a reasoning model's thinking, if its server leaves it in the answer."""
 MARKUP = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
@@ -110,8 +110,9 @@ def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
         message, reason = choice["message"], choice.get("finish_reason") or "stop"
         more = message.get("provider_specific_fields") or {}  # where LiteLLM puts it
         refusal = _text(message.get("refusal") or more.get("refusal"))
+        thoughts, text = _parted(_text(message.get("content")))
         return ChatReply(
-            text=_text(message.get("content")) or refusal,
+            text=text or refusal,
             finish_reason="refused" if refusal else FINISH_REASONS.get(reason, reason),
             tokens_in=int(usage.get("prompt_tokens") or 0),
             tokens_cached=_cached_tokens(usage),
@@ -119,6 +120,7 @@ def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
             is_metered=bool(
                 usage.get("prompt_tokens")
             ),  # LiteLLM reports 0 if the server reports none
+            reasoning=_reasoning(message) or thoughts,
         )
     except (AttributeError, LookupError, TypeError, ValueError):
         words = "the server's answer holds no choices"
@@ -126,11 +128,32 @@ def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
 
 
 def _text(content: object) -> str:
-    """Join a string or a list of parts, without thinking and without lone surrogates."""
+    """Join a string or a list of parts, without lone surrogates."""
     parts = content if isinstance(content, list) else [content]
     texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
     joined = "".join(text for text in texts if isinstance(text, str))
-    return THOUGHT.sub("", joined).encode("utf-8", "replace").decode()
+    return joined.encode("utf-8", "replace").decode()
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """Return the thoughts that a server left before the answer, and the answer."""
+    thoughts = THOUGHT.match(text)
+    return (thoughts[2].strip(), text[thoughts.end() :]) if thoughts else ("", text)
+
+
+def _reasoning(message: Mapping[str, Any]) -> str:
+    """Return the thoughts of a message: in a field, in OpenRouter's list, or in Mistral's parts."""
+    more = message.get("provider_specific_fields") or {}
+    for name in ("reasoning_content", "reasoning"):
+        for place in (message, more):
+            if thoughts := _text(place.get(name)).strip():
+                return thoughts
+    details = message.get("reasoning_details") or more.get("reasoning_details")
+    if thoughts := _text(details).strip():
+        return thoughts
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    return "".join(_text(part.get("thinking")) for part in parts if isinstance(part, Mapping))
 
 
 def _cached_tokens(usage: Mapping[str, Any]) -> int:

@@ -13,7 +13,7 @@ from persona_pipeline.llm.answers import ask_again, check_reply
 from persona_pipeline.llm.calls import LONGEST_ERROR, Call, RequestUsage
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
 from persona_pipeline.llm.gateway.budget import NOTHING, Amount, worst_case
-from persona_pipeline.llm.gateway.concurrency import Outcome
+from persona_pipeline.llm.gateway.concurrency import OUTCOMES, Outcome
 from persona_pipeline.llm.gateway.context import StageContext, StageUsage
 from persona_pipeline.llm.gateway.endpoint import ModelEndpoint
 from persona_pipeline.llm.gateway.retry_policy import RetryState
@@ -22,7 +22,6 @@ from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
 MOST_PERMANENT, MOST_PERMANENT_ONCE_ANSWERED = 20, 200
 """Permanent failures in a row after which the requests are not to blame, but a wrong parameter or a
 closed account. The second number holds once the model has answered."""
-OUTCOMES = {CallErrorKind.RATE: Outcome.REFUSED, CallErrorKind.TRANSIENT: Outcome.TROUBLE}
 
 
 class ModelDown(ModelError):  # noqa: N818 - the name of a state
@@ -162,7 +161,7 @@ class RequestRunner:
     ) -> None:
         is_outage = error.kind is CallErrorKind.TRANSIENT and endpoint.limiter.is_outage
         usage.attempts += error.kind is not CallErrorKind.RATE and not is_outage
-        self.stage_usage.refused += error.kind is CallErrorKind.RATE
+        self.stage_usage.refused += error.kind is CallErrorKind.RATE and not error.is_repeated
         retry_state.count(error, is_outage=is_outage)
 
     def _refuse_hopeless(self, endpoint: ModelEndpoint, error: CallError) -> None:
@@ -237,6 +236,7 @@ class RequestRunner:
             cost_usd=usage.cost_usd,
             latency_ms=usage.latency_ms,
             attempts=usage.attempts + (error is None),
+            reasoning=(_storable(reply.reasoning) or None) if reply else None,
         )
         self._context.journal.append(call)
         self.stage_usage.add(call)
