@@ -7,9 +7,10 @@ from pathlib import Path
 
 from persona_pipeline.artifacts.packages import ARTIFACTS, Report, fetch, is_cached
 from persona_pipeline.errors import unknown_choice
-from persona_pipeline.llm.batches.api import BatchApi, check_batches
+from persona_pipeline.llm.batches.api import BatchApi
 from persona_pipeline.llm.batches.client import BatchChatClient, Batching
 from persona_pipeline.llm.batches.limiter import BatchLimiter
+from persona_pipeline.llm.batches.providers import check_batches
 from persona_pipeline.llm.client import ChatClient
 from persona_pipeline.llm.clients.direct import open_served_client
 from persona_pipeline.llm.clients.embedded import EmbeddedChatClient
