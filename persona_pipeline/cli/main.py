@@ -122,10 +122,11 @@ def cli() -> None:
 
 
 def _print_error(label: str, message: str) -> None:
-    from rich.console import Console  # noqa: PLC0415 - only for errors
-    from rich.markup import escape  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415 - only for errors
 
-    Console(stderr=True).print(f"[red]{label}[/] {escape(message)}", highlight=False)
+    from persona_pipeline.cli.terminal import open_console  # noqa: PLC0415
+
+    open_console(stderr=True).print(f"[red]{label}[/] {escape(message)}", highlight=False)
 
 
 def _print_setting(option: str) -> None:
