@@ -5,6 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 from rich.markup import escape
 from rich.table import Table
 
@@ -46,7 +47,7 @@ def test_what_is_cleaned_is_clean_and_stays_as_it_is(text: str) -> None:
 
 
 def test_all_texts_of_a_value_are_cleaned() -> None:
-    value = {"a\x00": ["\x1b[1mb", {"c": "d\r\n"}], "n": 1, "none": None}
+    value: JsonValue = {"a\x00": ["\x1b[1mb", {"c": "d\r\n"}], "n": 1, "none": None}
     assert clean_value(value) == {"a": ["b", {"c": "d\n"}], "n": 1, "none": None}
 
 
