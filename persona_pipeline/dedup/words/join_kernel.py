@@ -314,9 +314,9 @@ def join_group(
             if total > most:
                 return total
         if roles[number] & INDEX:
-            chain = slot + slots if is_known else slot
-            following[number], sizes[number], marks[number] = heads[chain], size, mark
-            heads[chain], lengths[slot] = number, lengths[slot] + 1
+            own = slot + slots if is_known else slot
+            following[number], sizes[number], marks[number] = heads[own], size, mark
+            heads[own], lengths[slot] = number, lengths[slot] + 1
     if is_hot:
         mark_hot(keys, rows, roles, lengths, limit, hot)
     return total
