@@ -112,7 +112,7 @@ class _VectorSearch:
         self._order = np.argsort(vectors.keys)
         self._is_kept = np.zeros(len(vectors.keys), np.bool_)
         self._kept = np.empty(0, np.int64)
-        self._rows = allocate_rows(*vectors.rows.shape, vectors.folder)
+        self._rows = allocate_rows(len(vectors.keys), vectors.rows.shape[1], vectors.folder)
 
     def pairs(self, block: pl.DataFrame) -> pl.DataFrame:
         """Return the pairs of the block's texts; one that was kept needs no pair: it is removed."""

@@ -82,8 +82,9 @@ def _prepare(
         texts = texts_of_sets(store, texts, [kept["set_key"]])
     if comparison.min_cosine is not None:
         vectors = read_vectors_of(store, plan, states, changed)
+    schema = pl.Schema(FINGERPRINTS)
     return PreparedTexts(
-        pl.concat([rows.select(*FINGERPRINTS).cast(FINGERPRINTS) for rows in (kept, own)]),
+        pl.concat([rows.select(*FINGERPRINTS).cast(schema) for rows in (kept, own)]),
         _join_sets(changed, np.unique(kept["set_key"].to_numpy())),
         texts,
         vectors,
