@@ -95,12 +95,12 @@ def build_row_from_record(
 
     Values of the other fields that are no text count as absent.
     """
-    field = _find_text_field(record, options)
-    text = record.get(field)
-    if text is None:
-        return place.reject(DocumentReason.MISSING_TEXT, describe_missing(record, options), line)
+    text = record.get(options.text_field)
     if not isinstance(text, str):
-        text = extract_text(text, field)
+        text = _extract_text(record, options)
+        if text is None:
+            detail = describe_missing(record, options)
+            return place.reject(DocumentReason.MISSING_TEXT, detail, line)
         if isinstance(text, Unreadable):
             return place.reject(text.reason, text.detail, line)
     raw = RawText(
@@ -122,15 +122,19 @@ def choose_fields(columns: Sequence[str], options: CorpusOptions) -> list[str]:
     return list(dict.fromkeys([*texts[:1], *others])) if texts else []
 
 
-def _find_text_field(record: Mapping[str, object], options: CorpusOptions) -> str:
-    """Return the field of the text: the one of the options, or else one that holds a chat."""
-    if options.text_field in record:
-        return options.text_field
-    chats = (name for name in CHAT_FIELDS if isinstance(record.get(name), list | Unreadable))
-    return next(chats, options.text_field)
+def _extract_text(record: Mapping[str, object], options: CorpusOptions) -> str | Unreadable | None:
+    """Return the text of a record in which it is no string, or else its chat."""
+    field = options.text_field
+    if field not in record:
+        chats = (name for name in CHAT_FIELDS if isinstance(record.get(name), list | Unreadable))
+        field = next(chats, field)
+    value = record.get(field)
+    return None if value is None else extract_text(value, field)
 
 
 def _read_label(value: object) -> str | None:
+    if isinstance(value, str):
+        return value
     if isinstance(value, bytes):  # of a file whose writer did not say that it holds text
         value = extract_text(value, "")
     return value if isinstance(value, str) else None
