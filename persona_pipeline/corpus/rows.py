@@ -135,6 +135,8 @@ def _find_text(record: Mapping[str, object], options: CorpusOptions) -> tuple[st
 
 
 def _read_label(value: object) -> str | None:
+    if isinstance(value, str):
+        return value
     if isinstance(value, bytes):  # of a file whose writer did not say that it holds text
         value = extract_text(value, "")
     return value if isinstance(value, str) else None
