@@ -1,17 +1,20 @@
 """Test that control characters are removed from what is kept, and escaped in what is printed."""
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import JsonValue
 from rich.markup import escape
 from rich.table import Table
 
 from persona_pipeline.cli.terminal import open_console
 from persona_pipeline.control_characters import clean_text, clean_value, escape_control, escape_json
 from persona_pipeline.corpus.normalize import normalize_text
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 SIGNS = st.text() | st.text("a\x1b[]0;1m\x07\\\x9b\x9d\x9c\x00\x7f\r\n\t\ufeff\ud800 ")
