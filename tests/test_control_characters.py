@@ -46,8 +46,8 @@ def test_what_is_cleaned_is_clean_and_stays_as_it_is(text: str) -> None:
 
 
 def test_all_texts_of_a_value_are_cleaned() -> None:
-    value = {"a\x00": ["\x1b[1mb", {"c": "d\r\n"}], "n": 1, "none": None}
-    assert clean_value(value) == {"a": ["b", {"c": "d\n"}], "n": 1, "none": None}
+    cleaned = clean_value({"a\x00": ["\x1b[1mb", {"c": "d\r\n"}], "n": 1, "none": None})
+    assert cleaned == {"a": ["b", {"c": "d\n"}], "n": 1, "none": None}
 
 
 @given(SIGNS)

@@ -165,7 +165,7 @@ def _with_new(
     if new.is_empty():
         return known
     vectors = embedder.embed(new["persona"].to_list())
-    has_vector = np.isfinite(vectors).all(axis=1)
+    has_vector = pl.Series(np.isfinite(vectors).all(axis=1), dtype=pl.Boolean)
     if known.is_empty() and not has_vector.any():
         msg = (
             f"embedding model {embedder.model} gives no vector of any text: "
@@ -176,7 +176,7 @@ def _with_new(
         {
             "persona_id": new["persona_id"].filter(has_vector),
             "model": [embedder.model] * int(has_vector.sum()),
-            "embedding": vectors[has_vector].tolist(),
+            "embedding": vectors[has_vector.to_numpy()].tolist(),
         },
         schema=EMBEDDINGS,
     )

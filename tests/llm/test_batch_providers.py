@@ -3,6 +3,7 @@
 import inspect
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,10 +88,17 @@ def test_a_batch_that_was_submitted_is_collected_by_the_next_process(
 ) -> None:
     asked = requests_to(model)
     with serve_batches(BatchServer(delay=60)) as server:
-        options = {"api_key": KEY, "model": model, "api_base": place_of(model, server)}
-        stop_while_waiting(open_client(server, tmp_path, **options), tmp_path, *asked)
+        open_next = partial(
+            open_client,
+            server,
+            tmp_path,
+            api_key=KEY,
+            model=model,
+            api_base=place_of(model, server),
+        )
+        stop_while_waiting(open_next(), tmp_path, *asked)
         server.finish()
-        assert len(texts(ask(open_client(server, tmp_path, **options), *asked))) == 3
+        assert len(texts(ask(open_next(), *asked))) == 3
     assert len(server.batches) == 1
     assert server.billed_twice == 0
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,7 +138,7 @@ def test_the_parts_of_an_answer_are_joined_without_the_thinking() -> None:
     assert reply.reasoning == "Hm."
 
 
-THOUGHTS = {
+THOUGHTS: dict[str, tuple[str, dict[str, Any]]] = {
     "in the text": (f"<think>\nHm.\n</think>{GOOD}", {}),
     "vLLM's": (GOOD, {"reasoning_content": "Hm."}),
     "OpenRouter's": (GOOD, {"reasoning": "Hm."}),
@@ -147,7 +148,7 @@ THOUGHTS = {
 
 
 @pytest.mark.parametrize(("text", "more"), THOUGHTS.values(), ids=THOUGHTS)
-def test_thoughts_are_kept_apart_from_the_answer(text: str, more: dict[str, object]) -> None:
+def test_thoughts_are_kept_apart_from_the_answer(text: str, more: dict[str, Any]) -> None:
     with serve(chat(text, **more)) as server:
         [reply] = ask(DirectChatClient(api_base=server.url), request_to("openai/served"))
     assert (reply.text.strip(), reply.reasoning) == (GOOD, "Hm.")

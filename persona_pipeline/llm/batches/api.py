@@ -219,7 +219,7 @@ async def _settled(call: Awaitable[Any]) -> Any:  # noqa: ANN401 - LiteLLM's typ
 
 
 def _known_errors() -> tuple[type[Exception], ...]:
-    """Return the base of LiteLLM's errors, and those that its calls for Mistral raise as they come."""
+    """Return the base of LiteLLM's errors, and those that it raises as they come for Mistral."""
     import httpx  # noqa: PLC0415 - LiteLLM imports it
 
     litellm = import_litellm()

@@ -188,8 +188,8 @@ class DirectChatClient:
             words = without_markup(body.decode("utf-8", "replace"))
             message = f"the server's answer is not JSON: {words}"
             raise unanswered(error, message, self._api_key) from None
-        if error := refused_in_answer(answer, self._api_key):
-            raise error
+        if refusal := refused_in_answer(answer, self._api_key):
+            raise refusal
         return read_reply(answer)
 
     async def _session(self) -> "ClientSession":

@@ -77,8 +77,8 @@ class LiteLLMChatClient:
         except litellm.exceptions.openai.OpenAIError as error:  # the base of all errors of LiteLLM
             raise translate(error, self._api_key) from None  # its text may contain the key
         answer = response.model_dump()
-        if error := refused_in_answer(answer, self._api_key):
-            raise error
+        if refusal := refused_in_answer(answer, self._api_key):
+            raise refusal
         return read_reply(answer)
 
     async def _ask(self, asked: Mapping[str, Any]) -> Any:  # noqa: ANN401 - LiteLLM's types are partial
@@ -101,7 +101,7 @@ def import_litellm() -> Any:  # noqa: ANN401 - LiteLLM's types are partial
     litellm.suppress_debug_info = True
     litellm.drop_params = False  # a response_format that is dropped must be an error
     litellm.turn_off_message_logging = True
-    litellm.DEFAULT_MAX_RETRIES = 0  # embeddings take `max_retries=0` for this default
+    vars(litellm)["DEFAULT_MAX_RETRIES"] = 0  # embeddings take `max_retries=0` for this default
     return litellm
 
 
