@@ -1,7 +1,6 @@
 """Test that control characters are removed from what is kept, and escaped in what is printed."""
 
 import re
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -12,9 +11,6 @@ from rich.table import Table
 from persona_pipeline.cli.terminal import open_console
 from persona_pipeline.control_characters import clean_text, clean_value, escape_control, escape_json
 from persona_pipeline.corpus.normalize import normalize_text
-
-if TYPE_CHECKING:
-    from pydantic import JsonValue
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 SIGNS = st.text() | st.text("a\x1b[]0;1m\x07\\\x9b\x9d\x9c\x00\x7f\r\n\t\ufeff\ud800 ")
@@ -50,8 +46,8 @@ def test_what_is_cleaned_is_clean_and_stays_as_it_is(text: str) -> None:
 
 
 def test_all_texts_of_a_value_are_cleaned() -> None:
-    value: JsonValue = {"a\x00": ["\x1b[1mb", {"c": "d\r\n"}], "n": 1, "none": None}
-    assert clean_value(value) == {"a": ["b", {"c": "d\n"}], "n": 1, "none": None}
+    cleaned = clean_value({"a\x00": ["\x1b[1mb", {"c": "d\r\n"}], "n": 1, "none": None})
+    assert cleaned == {"a": ["b", {"c": "d\n"}], "n": 1, "none": None}
 
 
 @given(SIGNS)

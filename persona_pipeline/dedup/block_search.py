@@ -42,8 +42,8 @@ class BlockSearch:
         Raises:
             MemoryLimitError: there are more than fit into the memory.
         """
-        found = [layer.pairs(block) for layer in self._layers]
-        return pl.concat([pl.DataFrame(schema=PAIRS), *found])
+        matches = [layer.pairs(block) for layer in self._layers]
+        return pl.concat([pl.DataFrame(schema=PAIRS), *matches])
 
     def keep(self, rows: pl.DataFrame) -> None:
         """Compare later blocks with these rows, too."""

@@ -23,6 +23,7 @@ from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.prompts import object_schema
 from persona_pipeline.llm.requests import ChatReply
+from tests.support.examples import CLEAN_TEXTS
 from tests.support.purchases import GOOD, SCHEMA, make_request
 
 REQUEST = make_request()
@@ -229,8 +230,8 @@ TAGS = st.sampled_from(
     ]
 )
 FENCES = st.sampled_from([("", ""), ("```json\n", "\n```"), ("```", "```"), ("\ufeff", "\n")])
-PERSONAS = st.text(min_size=3) | st.sampled_from(
-    ["</think>", "<think>{", '}"{', "```json", "assistantfinal{", "{}[],:\\", "a\u2028\x85"]
+PERSONAS = CLEAN_TEXTS | st.sampled_from(
+    ["</think>", "<think>{", '}"{', "```json", "assistantfinal{", "{}[],:\\", "a\u2028\u3000"]
 )
 
 
