@@ -88,9 +88,9 @@ def test_shards_of_templates_are_decided_as_with_all_pairs_in_any_order(
         for number in order:
             project.write(number, shards[number])
             project.deduplicate(number)
-        found = project.duplicates() if order else from_scratch(shards, project)
+        duplicates = project.duplicates() if order else from_scratch(shards, project)
         pairs, removed = pairs_and_removed(project)
-    assert found == from_scratch(shards, fresh) != []
+    assert duplicates == from_scratch(shards, fresh) != []
     assert [has_all for _, has_all, _ in stored(project)] == [False, False, False]
     assert [has_all for _, has_all, _ in stored(fresh)] == [True, True, True]
     assert pairs <= removed < pairs_and_removed(fresh)[0]

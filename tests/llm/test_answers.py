@@ -231,7 +231,7 @@ TAGS = st.sampled_from(
 )
 FENCES = st.sampled_from([("", ""), ("```json\n", "\n```"), ("```", "```"), ("\ufeff", "\n")])
 PERSONAS = CLEAN_TEXTS | st.sampled_from(
-    ["</think>", "<think>{", '}"{', "```json", "assistantfinal{", "{}[],:\\", "a\u2028\u3000"]
+    ["</think>", "<think>{", '}"{', "```json", "assistantfinal{", "{}[],:\\", "a\n\u3000"]
 )
 
 
