@@ -1,6 +1,7 @@
 """Open the Dagster instance that the command line runs on: the one that 'dagster dev' shows."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ NO_CAPTURE = {
         "class": "NoOpComputeLogManager",
     },
 }
+UNREADABLE = re.compile(r"\?|%[0-9A-Fa-f]{2}")
+"""What Dagster 1.13 does not escape when it builds the address of a SQLite file from a path."""
 
 
 @contextmanager
@@ -56,6 +59,13 @@ def _chosen(home: Path) -> InstanceRef:
 def _beside_the_data(folder: DataFolder, root: Path) -> InstanceRef:
     """Read the checkout's dagster.yaml, with its storage in the configured data directory."""
     home = folder.dagster_dir.absolute()
+    if UNREADABLE.search(str(home)):
+        msg = (
+            f"data_dir {str(folder.data_dir)!r} has a '?' or a '%' with two digits, which Dagster "
+            "takes for parts of the address of its SQLite files: name a data_dir without them, or "
+            f"in {HOME_VARIABLE} a folder with a dagster.yaml of your own"
+        )
+        raise PipelineError(msg)
     home.mkdir(parents=True, exist_ok=True)
     overrides = NO_CAPTURE | {
         "storage": {"sqlite": {"base_dir": str(home)}},

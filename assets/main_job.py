@@ -1,10 +1,13 @@
 """Run the main job for the command line, with the assets and the instance of the UI."""
 
+import io
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
@@ -94,11 +97,30 @@ def _signed(folder: DataFolder) -> Iterator[dict[str, str]]:
         yield {COMMAND_TAG: str(sign)}
 
 
+class _ShortLogFailures(io.TextIOBase):
+    """A stream that cuts what Dagster says of an event that it could not store.
+
+    Its first line names the cause. The SQL with all its values comes after.
+    """
+
+    def __init__(self, target: TextIO) -> None:
+        self._target = target
+
+    def write(self, text: str) -> int:
+        first, end, _ = text.partition("\n")
+        is_failure = first.startswith("Exception while writing logger call to event log")
+        self._target.write(first + end if is_failure else text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._target.flush()
+
+
 @contextmanager
 def _plain_errors() -> Iterator[None]:
     """Raise interrupts and the library's errors without what Dagster wraps around them."""
     try:
-        with plain_interrupts():
+        with plain_interrupts(), redirect_stderr(_ShortLogFailures(sys.stderr)):
             yield
     except DagsterExecutionInterruptedError as interrupt:
         raise KeyboardInterrupt from interrupt

@@ -56,6 +56,24 @@ def unknown_choice(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} {name!r}{hint}{listing}"
 
 
+DISK_FULL = ("No space left on device", "disk is full", "Disk quota exceeded", "disk I/O error")
+"""How the system, DuckDB and SQLite say it, each in an error of another type. The last is what
+SQLite says if there is no room for its index of the log."""
+
+
+def explain_full_disk(error: BaseException) -> str | None:
+    """Return what to do if the error, or one that it was raised from, is of a full disk."""
+    chain = [error]
+    while (last := chain[-1].__cause__ or chain[-1].__context__) and last not in chain:
+        chain.append(last)
+    for said in (text for text in DISK_FULL if any(text in str(link) for link in chain)):
+        return (
+            f"the disk of the data directory or of the temporary folder has no room ({said}). What "
+            "was bought and could be written is kept: free some space, run the same command again"
+        )
+    return None
+
+
 @contextmanager
 def plain_interrupts() -> Iterator[None]:
     """Raise what a signal raised in place of DuckDB's `RuntimeError`, whose cause it is."""

@@ -13,7 +13,7 @@ from typing import Final
 
 import polars as pl
 
-from persona_pipeline.corpus.shards import load_shard
+from persona_pipeline.corpus.shards import check_documents, load_shard
 from persona_pipeline.dedup.duplicates import find_duplicates
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.hub.selection import selected_count
@@ -150,7 +150,7 @@ def estimate_run(project: Project, shards: Sequence[str]) -> Estimate:
         scaled up from a sample of the shards.
 
     Raises:
-        PipelineError: a shard is not registered; says how to register it.
+        PipelineError: a shard is not registered, or none holds a document; says what to do.
     """
     listed = project.store.query(STAGED_FILES_SQL, {"shards": shards})
     files = {shard: (name, rows) for shard, name, rows in listed.iter_rows()}
@@ -171,7 +171,11 @@ def estimate_staged(project: Project, staged: Sequence[tuple[str, Path, int]]) -
     Args:
         project: the data and the settings of the run.
         staged: the name, Parquet file and number of rows of each shard, in the order of the run.
+
+    Raises:
+        SourceError: no shard holds a document.
     """
+    check_documents([path for _, path, _ in staged])
     total = sum(rows for _, _, rows in staged)
     chosen = staged[:: max(1, total // REHEARSED)]
     share = sum(rows for _, _, rows in chosen) / total if total else 1.0

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from persona_pipeline.artifacts.packages import ARTIFACTS, Report, fetch, is_cached
 from persona_pipeline.errors import unknown_choice
-from persona_pipeline.llm.batches.api import BatchApi, check_batches
+from persona_pipeline.llm.batches.api import BatchApi
 from persona_pipeline.llm.batches.client import BatchChatClient, Batching
 from persona_pipeline.llm.batches.limiter import BatchLimiter
+from persona_pipeline.llm.batches.providers import check_batches
 from persona_pipeline.llm.client import ChatClient
 from persona_pipeline.llm.clients.dialect import Dialect, Dialects, SchemaMode
 from persona_pipeline.llm.clients.direct import open_served_client
 from persona_pipeline.llm.clients.embedded import EmbeddedChatClient
-from persona_pipeline.llm.clients.embedding_client import EmbeddingClient, ServedEmbedder
+from persona_pipeline.llm.clients.embedding_client import BATCHES, EmbeddingClient, ServedEmbedder
+from persona_pipeline.llm.clients.embedding_pace import TextLimiter
 from persona_pipeline.llm.clients.embeddings import Embedder, FakeEmbedder, open_minilm
 from persona_pipeline.llm.clients.fake import FakeChatClient, demonstrate
 from persona_pipeline.llm.clients.litellm_client import import_litellm, is_reasoning_model
@@ -182,11 +184,7 @@ def known_price(settings: Settings, model: str) -> Price | None:
 def _endpoint(
     settings: Settings, model: str, price: Price | None, client: ChatClient
 ) -> ModelEndpoint:
-    limiter = RateLimiter(
-        client.max_concurrency,
-        requests_per_minute=settings.requests_per_minute,
-        tokens_per_minute=settings.tokens_per_minute,
-    )
+    limiter = _limiter(settings, client.max_concurrency)
     is_paced = settings.tokens_per_minute is not None
     thinking = Thinking(settings.reasoning_tokens)
     prepare = partial(_prepare_served, model, thinking, settings.request_options)
@@ -218,6 +216,14 @@ def _prepare_served(model: str, thinking: Thinking, options: RequestOptions) -> 
 def _dialects(settings: Settings) -> Dialects:
     mode = settings.schema_mode
     return Dialects() if mode == "auto" else Dialects(Dialect(SchemaMode(mode)))
+
+
+def _limiter(settings: Settings, ceiling: int) -> RateLimiter:
+    return RateLimiter(
+        ceiling,
+        requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
+    )
 
 
 def open_chat_client(settings: Settings, name: str, report: Report | None = None) -> ChatClient:
@@ -274,8 +280,10 @@ def open_embedder(
         return open_minilm(name, fetch(MINILM, report), tokenizer)
     if name.startswith(EMBEDDED):
         raise ModelError(unknown_choice("embedding model", name, [f"{EMBEDDED}{MINILM}"]))
-    endpoint = _endpoint(
-        settings, name, known_price(settings, name), open_embedding_client(settings)
+    client = open_embedding_client(settings)
+    endpoint = replace(
+        _endpoint(settings, name, known_price(settings, name), client),
+        limiter=TextLimiter(client.limiter),
     )
     return ServedEmbedder(name, replace(gateway, endpoints=lambda _: endpoint, fallbacks=()), shard)
 
@@ -283,7 +291,12 @@ def open_embedder(
 def open_embedding_client(settings: Settings) -> EmbeddingClient:
     """Open the client of a provider's embedding model."""
     api_base, api_key = endpoint_of(settings, settings.embedding_model)
-    return EmbeddingClient(api_base=api_base, api_key=api_key, timeout=settings.request_timeout)
+    return EmbeddingClient(
+        api_base=api_base,
+        api_key=api_key,
+        timeout=settings.request_timeout,
+        limiter=_limiter(settings, BATCHES),
+    )
 
 
 def endpoint_of(settings: Settings, name: str) -> tuple[str | None, str | None]:

@@ -98,8 +98,12 @@ class Project:
         return CorpusOptions(
             text_field=settings.text_field,
             url_field=settings.url_field,
+            title_field=settings.title_field,
+            language_field=settings.language_field,
+            license_field=settings.license_field,
             min_chars=settings.min_chars,
             max_chars=settings.max_chars,
+            sample_by=settings.sample_by,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""List the reasons for which a row is rejected: the values of every `reason` column."""
+"""List the reasons for which a row is rejected or skipped: the values of `reason` columns."""
 
 from enum import StrEnum
 
@@ -18,6 +18,19 @@ class DocumentReason(StrEnum):
     NO_MAIN_TEXT = "no_main_text"
     UNSUPPORTED_FILE = "unsupported_file"
     DUPLICATE = "duplicate"
+
+
+class SkipReason(StrEnum):
+    """Reasons for which a record of a web archive holds no page, in `corpus.skipped`."""
+
+    WARCINFO = "warcinfo"
+    REQUEST = "request"
+    METADATA = "metadata"
+    REVISIT = "revisit"
+    CONTINUATION = "continuation"
+    UNKNOWN_RECORD = "unknown_record"
+    HTTP_STATUS = "http_status"
+    CONTENT_TYPE = "content_type"
 
 
 class PersonaReason(StrEnum):

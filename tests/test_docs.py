@@ -160,7 +160,12 @@ def test_the_list_of_commands_says_of_each_what_its_own_help_begins_with(name: s
 
 def test_every_reason_is_explained() -> None:
     page = PAGES["docs/reference/reasons.md"]
-    for choices in (reasons.DocumentReason, reasons.PersonaReason, reasons.RecordReason):
+    for choices in (
+        reasons.DocumentReason,
+        reasons.SkipReason,
+        reasons.PersonaReason,
+        reasons.RecordReason,
+    ):
         listed = page.split(f": {(choices.__doc__ or '').split('`')[1]}\n")[1].split("\n## ")[0]
         names = re.findall(r"^\| `(\w+)` \| .+\. \|$", listed, re.MULTILINE)
         assert names == [choice.value for choice in choices]

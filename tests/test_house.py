@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = {
     "__init__",
     "__main__",
+    "control_characters",
     "errors",
     "estimate",
     "hashing",

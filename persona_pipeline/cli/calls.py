@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from persona_pipeline.cli.options import data_dir_option, project_from
+from persona_pipeline.cli.terminal import open_console
 from persona_pipeline.project import Project
 from persona_pipeline.sql import read_sql
 from persona_pipeline.store.call_export import export_calls, import_calls
@@ -58,7 +59,7 @@ def calls(context: click.Context, /, **arguments: object) -> None:
     """Show the bought answers, by stage, model and status; export or import them."""
     context.obj = project_from(arguments)
     if context.invoked_subcommand is None:
-        print_calls(Console(), context.obj)
+        print_calls(open_console(), context.obj)
 
 
 @calls.command(name="export")

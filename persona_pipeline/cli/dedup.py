@@ -21,6 +21,7 @@ from persona_pipeline.cli.terminal import (
     ONLY_SECOND,
     cut_text,
     mark_pieces,
+    open_console,
     plain,
     warn,
 )
@@ -57,7 +58,7 @@ def dedup() -> None:
 def explain_persona(persona_id: str, data_dir: str | None) -> None:
     """Show why PERSONA_ID (or its first characters) was kept or removed, and who is like it."""
     project = project_from({"data_dir": data_dir})
-    plan, console = project.dedup_plan, Console()
+    plan, console = project.dedup_plan, open_console()
     with _snapshot(project) as store:
         explanation = explain(store, persona_id)
         state = read_dedup_state(store, plan)
@@ -98,7 +99,7 @@ def sweep_thresholds_down(
         thresholds = sorted({*sweep_thresholds(first, last, step), *own}, reverse=True)
         shown = thresholds_to_show(show, thresholds, state, plan)
         steps = sweep(store, plan, thresholds)
-    print_sweep(Console(), steps, shown, state, plan)
+    print_sweep(open_console(), steps, shown, state, plan)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from persona_pipeline.artifacts.packages import ARTIFACTS, cache_dir, is_cached, verify
 from persona_pipeline.cli.options import data_dir_option, model_options, project_from
+from persona_pipeline.cli.terminal import open_console
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.sources import list_source
 from persona_pipeline.errors import PipelineError, SourceError
@@ -213,5 +214,5 @@ def _check_embedder(project: Project) -> Iterator[Finding]:
 @data_dir_option
 def doctor(**arguments: object) -> None:
     """Say what is set, what works, what is missing and how to mend it."""
-    healthy = run_checks(Console(), project_from(arguments))
+    healthy = run_checks(open_console(), project_from(arguments))
     sys.exit(0 if healthy else 1)

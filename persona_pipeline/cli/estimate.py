@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from persona_pipeline.cli.options import job_options, job_project
-from persona_pipeline.cli.terminal import count_of
+from persona_pipeline.cli.terminal import count_of, open_console
 from persona_pipeline.corpus.registration import staged_aside
 from persona_pipeline.estimate import Estimate, estimate_run, estimate_staged
 from persona_pipeline.llm.gateway.budget import BudgetExceeded
@@ -87,4 +87,4 @@ def _time(seconds: float | None) -> str:
 @job_options
 def estimate(**arguments: object) -> None:
     """Say what a run would buy: calls, tokens, USD and time, by stage. No model is asked."""
-    print_estimate(Console(), job_project(arguments))
+    print_estimate(open_console(), job_project(arguments))

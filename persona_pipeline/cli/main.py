@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import click
 
-from persona_pipeline.errors import PipelineError, plain_interrupts
+from persona_pipeline.errors import PipelineError, explain_full_disk, plain_interrupts
 
 
 class _LazyCommand(NamedTuple):
@@ -101,6 +101,11 @@ def main() -> None:
         )
         sys.stdout.flush()
         os._exit(130)  # a normal exit waits for the embedded model's unfinished answers
+    except Exception as error:  # each library has its own for a full disk
+        if not (message := explain_full_disk(error)):
+            raise
+        _print_error("error:", message)
+        sys.exit(1)
 
 
 @click.group(
@@ -117,10 +122,11 @@ def cli() -> None:
 
 
 def _print_error(label: str, message: str) -> None:
-    from rich.console import Console  # noqa: PLC0415 - only for errors
-    from rich.markup import escape  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415 - only for errors
 
-    Console(stderr=True).print(f"[red]{label}[/] {escape(message)}", highlight=False)
+    from persona_pipeline.cli.terminal import open_console  # noqa: PLC0415
+
+    open_console(stderr=True).print(f"[red]{label}[/] {escape(message)}", highlight=False)
 
 
 def _print_setting(option: str) -> None:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona_pipeline.cli.options import model_options, project_from
+from persona_pipeline.cli.terminal import open_console
 from persona_pipeline.errors import SettingsError, unknown_choice
 from persona_pipeline.llm.answers import check_reply, parse_answer
 from persona_pipeline.llm.errors import CallError, ModelError
@@ -89,4 +90,4 @@ def _parse_option(text: str) -> tuple[str, str]:
 @model_options
 def preview(domain: str, persona: str, options: tuple[str, ...], **arguments: object) -> None:
     """Print the rendered prompt of DOMAIN and the model's answer."""
-    print_preview(Console(), project_from(arguments), domain, persona, options)
+    print_preview(open_console(), project_from(arguments), domain, persona, options)

@@ -9,7 +9,6 @@ from types import ModuleType
 
 import click
 import yaml
-from rich.console import Console
 
 from persona_pipeline.cli.estimate import print_expected, print_stopped
 from persona_pipeline.cli.options import job_options, job_project
@@ -21,7 +20,7 @@ from persona_pipeline.cli.run_report import (
     print_summary,
     read_run_report,
 )
-from persona_pipeline.cli.terminal import open_reporter
+from persona_pipeline.cli.terminal import open_console, open_reporter
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.gateway.budget import BudgetExceeded
 from persona_pipeline.llm.progress import reporting_to
@@ -38,7 +37,7 @@ def run(**arguments: object) -> None:
     """Run the main job: documents to personas to records in every domain."""
     project = job_project(arguments)
     started = time.monotonic()
-    console, root = Console(), find_root()
+    console, root = open_console(), find_root()
     _quiet_libraries()
     stopped: BudgetExceeded | None = None
     with open_reporter(console) as reporter, reporting_to(reporter):

@@ -322,6 +322,13 @@ def outdated_notes(state: DedupState, plan: DedupPlan) -> Iterator[str]:
             f"Not compared yet with the settings of now: {shards}. Run 'persona-pipeline run', or "
             "materialize personas/pairs."
         )
+    if shards := some_of(state.with_few_pairs):
+        yield (
+            f"Too many similar pairs for a dedup_memory of {plan.resources.memory_bytes / 1e9:g} "
+            f"GB: {shards}. Most come from a few templates. What is kept is the same; stored are "
+            "only the pairs of a removed persona and its keeper, so 'dedup explain' names no other "
+            "neighbours, and 'dedup sweep' compares all personas again for each threshold."
+        )
     if shards := some_of(state.undecided):
         yield (
             f"Decided {_otherwise(state, plan)}: {shards}. The next run, of any shard, decides "

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from persona_pipeline.cli.options import data_dir_option, data_dir_typed, project_from
 from persona_pipeline.cli.run_report import left_behind_notes, outdated_notes
-from persona_pipeline.cli.terminal import count_of, warn
+from persona_pipeline.cli.terminal import count_of, open_console, warn
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.hub.decisions import STAGE
 from persona_pipeline.hub.selection import (
@@ -129,7 +129,7 @@ def select(name: str, data_dir: str | None, **arguments: object) -> None:
             name: _without_method(configured, rules) | rules,
         }
         project = project_from({"data_dir": data_dir, "selections": selections})
-    make_selection(Console(), project, name)
+    make_selection(open_console(), project, name)
 
 
 def _without_method(

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import click
 import duckdb
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from persona_pipeline.cli.options import data_dir_option, project_from
-from persona_pipeline.cli.terminal import plain
+from persona_pipeline.cli.terminal import open_console, plain
+from persona_pipeline.control_characters import escape_control, escape_json
 from persona_pipeline.errors import PipelineError, unknown_choice
 from persona_pipeline.sql import open_duckdb, read_sql, sql_names
 
 PRINTED_AT_A_TIME = 1000
+PRINTED_CHARS = 1 << 20
 SHOWN = 200
 """Most rows that are shown as a table, or a line per value."""
 FEW = 10
@@ -86,13 +87,13 @@ def _print_table(result: duckdb.DuckDBPyRelation) -> None:
     """Print the table that DuckDB draws; print few rows a line per value if columns are hidden."""
     drawn = io.StringIO()
     with contextlib.redirect_stdout(drawn):
-        result.show(max_width=Console().width, max_rows=SHOWN)
+        result.show(max_width=open_console().width, max_rows=SHOWN)
     *_, below = drawn.getvalue().rstrip().rpartition("\n")
     hidden = HIDDEN.search(below)
     if hidden and len(rows := _as_texts(result, FEW + 1)) <= FEW:
         _print_rows(result.columns, rows)
         return
-    click.echo(drawn.getvalue(), nl=False)
+    click.echo(escape_control(drawn.getvalue()), nl=False)
     if hidden:
         total, shown = hidden.groups()
         click.echo(f"{shown} of {total} columns fit: name fewer, or see all with --lines or --csv")
@@ -113,7 +114,7 @@ def _as_texts(result: duckdb.DuckDBPyRelation, count: int) -> list[tuple[str | N
 
 
 def _print_rows(names: Sequence[str], rows: Sequence[tuple[str | None, ...]]) -> None:
-    console = Console()
+    console = open_console()
     for number, row in enumerate(rows, start=1):
         console.rule(f"row {number:,}", align="left", characters="─")
         table = Table.grid(padding=(0, 2))
@@ -129,7 +130,10 @@ def _as_text(value: str) -> Text:
 
 
 def _print_csv(result: duckdb.DuckDBPyRelation) -> None:
-    """Print CSV, with lists and structs as JSON: DuckDB's own form of them cannot be parsed."""
+    r"""Print CSV, with lists and structs as JSON: DuckDB's own form of them cannot be parsed.
+
+    Control characters are printed as escapes, such as `\x1b`: CSV has none of its own.
+    """
     names = ['"' + name.replace('"', '""') + '"' for name in result.columns]
     columns = [
         f"to_json({name}) as {name}" if kind.id in NESTED else name
@@ -141,14 +145,16 @@ def _print_csv(result: duckdb.DuckDBPyRelation) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "result.csv"
         result.write_csv(str(path), header=True)
-        click.echo(path.read_text(encoding="utf-8"), nl=False)
+        with path.open(encoding="utf-8", newline="") as text:
+            for lines in iter(lambda: text.read(PRINTED_CHARS), ""):
+                click.echo(escape_control(lines), nl=False)
 
 
 def _print_objects(result: duckdb.DuckDBPyRelation) -> None:
     """Print a JSON object per row. DuckDB writes it: Polars has no type for a sum of integers."""
     rows = result.set_alias("result_rows").project("to_json(result_rows)::varchar")
     while objects := rows.fetchmany(PRINTED_AT_A_TIME):
-        click.echo("\n".join(text for (text,) in objects))
+        click.echo("\n".join(escape_json(text) for (text,) in objects))
 
 
 _PRINT = {

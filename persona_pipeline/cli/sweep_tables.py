@@ -79,7 +79,7 @@ def print_sweep(
         warn(console, note)
     for step in steps:
         if step.threshold in shown:
-            _print_closest(console, step)
+            _print_closest(console, step, has_all_pairs=not state.with_few_pairs)
     if len(shown) < len(steps):
         other = next(step.threshold for step in steps if step.threshold not in shown)
         console.print(
@@ -114,11 +114,13 @@ def _note(step: SweepStep, state: DedupState, plan: DedupPlan) -> str:
     return "next run" if _is_near(plan.thresholds.jaccard, step.threshold) else ""
 
 
-def _print_closest(console: Console, step: SweepStep) -> None:
+def _print_closest(console: Console, step: SweepStep, *, has_all_pairs: bool) -> None:
     nobody = "None: nobody is removed."
     if step.removed:
         nobody = "None: those removed have the same words, or are alike in spelling or meaning."
     unknown = "None is known. Pairs that are much less alike are neither stored nor searched."
+    if not has_all_pairs:
+        unknown = "Not known: there are too many similar pairs to search for them."
     for title, pairs, nothing in (
         ("removed, the least alike", step.closest_removed, nobody),
         ("both kept, the most alike", step.closest_kept, unknown),

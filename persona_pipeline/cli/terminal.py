@@ -4,9 +4,17 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    ConsoleRenderable,
+    RenderableType,
+    RenderHook,
+    RenderResult,
+)
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -18,8 +26,10 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.segment import Segment
 from rich.text import Text
 
+from persona_pipeline.control_characters import escape_control
 from persona_pipeline.llm.progress import StageProgress, describe, describe_cost, describe_pace
 
 if TYPE_CHECKING:
@@ -31,6 +41,32 @@ LONGEST = 240
 """Most characters of a text in a list."""
 NAMED = 5
 """Most names that a sentence lists."""
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """Open a console that prints control characters as escapes: models and servers send them."""
+    console = Console(stderr=stderr)
+    console.push_render_hook(_EscapingHook())
+    return console
+
+
+@dataclass(frozen=True, slots=True)
+class _Escaped:
+    """Print what `content` prints, with escapes where its texts have control characters."""
+
+    content: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.content, options):
+            if segment.control:  # rich's own, such as a move of its progress bars
+                yield segment
+            else:
+                yield Segment(escape_control(segment.text), segment.style)
+
+
+class _EscapingHook(RenderHook):
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Escaped(renderable) for renderable in renderables]
 
 
 def mark_pieces(pieces: Sequence["Piece"], before: str, after: str, style: str) -> Text:

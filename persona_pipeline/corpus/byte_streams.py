@@ -1,8 +1,12 @@
 """Read and decompress the bytes of a file. What precedes damage is never lost."""
 
+import bz2
+import codecs
+import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -14,9 +18,21 @@ _PLAIN_CHUNK = 64 * 1024
 # A hostile zstd file turns 4 bytes into 128 KiB, so this much input is at most 128 MiB of output.
 _PACKED_CHUNK = 4 * 1024
 
+PACKED_SUFFIXES = frozenset({".gz", ".zst", ".xz", ".bz2"})
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_XZ_MAGIC = b"\xfd7zXZ\0"
+_BZIP2_MAGIC = b"BZh"
 _ZSTD_SKIPPABLE_MAGIC = 0x184D2A5  # pzstd starts with it; its last digit varies and is left out
+
+
+_ZSTD_WINDOW = 2**31
+"""Largest window that zstd writes (`--long=31`). Memory is taken as far as the content fills it."""
+_MARK_INVALID = "persona_pipeline.mark_invalid"
+"""Name of the error handler of UTF-16 and UTF-32."""
+_HEAD = 64
+"""Bytes that show whether a content is text."""
 
 
 class BrokenStreamError(OSError):
@@ -24,7 +40,7 @@ class BrokenStreamError(OSError):
 
 
 class _Member(Protocol):
-    """Decompress one gzip member or zstd frame. zlib and zstandard happen to share these names."""
+    """Decompress one gzip member, zstd frame or the like. The libraries share these names."""
 
     @property
     def eof(self) -> bool: ...
@@ -40,24 +56,68 @@ class _Codec:
 
 
 _GZIP = _Codec("gzip", lambda: zlib.decompressobj(wbits=31))
-_ZSTD = _Codec("zstd", lambda: zstandard.ZstdDecompressor().decompressobj())
+_ZSTD = _Codec(
+    "zstd", lambda: zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+)
+_XZ = _Codec("xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ))
+_BZIP2 = _Codec("bzip2", bz2.BZ2Decompressor)
+
+_BOMS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:
     """Yield the decompressed content in chunks, none of them empty.
 
-    The first bytes of the file tell gzip and zstd.
+    The first bytes of the file tell the compression, not its name.
 
     Raises:
         BrokenStreamError: the compressed data breaks off. All readable chunks come first.
     """
     with path.open("rb") as file:
-        codec = _find_codec(file.read(4), path.suffix.lower())
+        codec = _find_codec(file.read(_HEAD), path.suffix.lower())
         file.seek(0)
         if codec is None:
             yield from iter(lambda: file.read(_PLAIN_CHUNK), b"")
         else:
             yield from _decompress(file, codec)
+
+
+def read_text_chunks(path: Path) -> Iterator[bytes]:
+    """Yield the decompressed content in UTF-8. Its byte order mark tells UTF-16 and UTF-32.
+
+    What is invalid in these is invalid in the UTF-8 too, so that it costs no more than its line.
+
+    Raises:
+        BrokenStreamError: the compressed data breaks off. All readable chunks come first.
+    """
+    chunks = read_chunks(path)
+    first = next(chunks, b"")
+    for mark, encoding in _BOMS:
+        if first.startswith(mark):
+            decoded = codecs.iterdecode(
+                chain([first[len(mark) :]], chunks), encoding, _MARK_INVALID
+            )
+            yield from (text.encode("utf-8", "surrogatepass") for text in decoded)
+            return
+    yield first.removeprefix(codecs.BOM_UTF8)
+    yield from chunks
+
+
+def join_chunks(chunks: Iterable[bytes], limit: int = MAX_RAW_BYTES) -> bytes | None:
+    """Return the content, or None as soon as it is larger than `limit`."""
+    parts: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        parts.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            return None
+    return b"".join(parts)
 
 
 def split_lines(chunks: Iterable[bytes], limit: int = MAX_RAW_BYTES) -> Iterator[bytes]:
@@ -76,46 +136,41 @@ def split_lines(chunks: Iterable[bytes], limit: int = MAX_RAW_BYTES) -> Iterator
         yield b"".join(pending)
 
 
-class ChunkStream:
-    """Offer chunks as the file object that FastWARC needs: it reads forward and calls `tell`."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        """Take chunks of any length."""
-        self._chunks = chunks
-        self._pending = b""
-        self._position = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """Return up to `size` bytes. Fewer bytes do not mean the end; no bytes do."""
-        if not self._pending:
-            self._pending = next(self._chunks, b"")
-        end = len(self._pending) if size < 0 else size
-        data, self._pending = self._pending[:end], self._pending[end:]
-        self._position += len(data)
-        return data
-
-    def tell(self) -> int:
-        """Return how many bytes were read."""
-        return self._position
-
-    def seek(self, _offset: int, _whence: int = 0) -> int:
-        """Refuse to seek. FastWARC never calls this while reading forward."""
-        message = "a decompressed stream cannot seek"
-        raise BrokenStreamError(message)
-
-    def close(self) -> None:
-        """Close nothing: the generator closes its own file."""
-
-
 def _find_codec(head: bytes, suffix: str) -> _Codec | None:
     if head.startswith(_GZIP_MAGIC):
         return _GZIP
-    if head == _ZSTD_MAGIC or int.from_bytes(head, "little") >> 4 == _ZSTD_SKIPPABLE_MAGIC:
+    magic = int.from_bytes(head[:4], "little")
+    if head.startswith(_ZSTD_MAGIC) or magic >> 4 == _ZSTD_SKIPPABLE_MAGIC:
         return _ZSTD
-    if head and suffix in {".gz", ".zst"}:
-        message = f"named {suffix}, but the content is not compressed that way"
+    if head.startswith(_XZ_MAGIC):
+        return _XZ
+    if head.startswith(_BZIP2_MAGIC) and suffix == ".bz2":  # "BZh" may also begin a text
+        return _BZIP2
+    if head and suffix in PACKED_SUFFIXES and not _is_text(head):
+        message = f"named {suffix}, but the content is neither compressed that way nor text"
         raise BrokenStreamError(message)
     return None
+
+
+def _is_text(head: bytes) -> bool:
+    """Return whether the first bytes are text. A damaged gzip or zstd header is none."""
+    if any(head.startswith(mark) for mark, _ in _BOMS):
+        return True
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return all(char.isprintable() or char.isspace() for char in text)
+
+
+def _mark_invalid(error: UnicodeError) -> tuple[str, int]:
+    """Return a character that is invalid in UTF-8 too, and where the decoder goes on."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\udcff", error.end
+
+
+codecs.register_error(_MARK_INVALID, _mark_invalid)
 
 
 def _decompress(file: BinaryIO, codec: _Codec) -> Iterator[bytes]:
@@ -140,6 +195,6 @@ def _decompress(file: BinaryIO, codec: _Codec) -> Iterator[bytes]:
 def _decompress_chunk(member: _Member, data: bytes, codec: _Codec) -> bytes:
     try:
         return member.decompress(data)
-    except (zlib.error, zstandard.ZstdError) as error:
+    except (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError) as error:
         message = f"damaged {codec.name} data: {error}"
         raise BrokenStreamError(message) from error

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.reasons import DocumentReason
 
+DETAIL_LENGTH = 500
+"""Characters of a detail. Messages of libraries may hold the page that they are about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -31,13 +34,21 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class RejectedDocument:
-    """Hold one rejected text: its place, the reason, and a detail that a person can act on."""
+    """Hold one rejected text: its place, the reason, and a detail that a person can act on.
+
+    A longer detail is cut to DETAIL_LENGTH.
+    """
 
     reason: DocumentReason
     detail: str
     source: str
     file: str
     line: int | None = None
+
+    def __post_init__(self) -> None:
+        """Cut the detail."""
+        if len(self.detail) > DETAIL_LENGTH:
+            object.__setattr__(self, "detail", f"{self.detail[: DETAIL_LENGTH - 1]}…")
 
     @property
     def document_id(self) -> str:

@@ -3,51 +3,60 @@
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from persona_pipeline.corpus.json_lines import read_json, read_json_lines
+from persona_pipeline.corpus.byte_streams import PACKED_SUFFIXES
+from persona_pipeline.corpus.csv_files import read_csv, read_tsv
+from persona_pipeline.corpus.json_lines import read_json
 from persona_pipeline.corpus.options import CorpusOptions
-from persona_pipeline.corpus.rows import FileReader, Place, Row
+from persona_pipeline.corpus.pdf_files import read_pdf
+from persona_pipeline.corpus.rows import FileReader, Place, Row, Skipped
 from persona_pipeline.corpus.source_files import SourceFile
-from persona_pipeline.corpus.tables import read_parquet
+from persona_pipeline.corpus.tables import read_arrow, read_parquet
 from persona_pipeline.corpus.text_files import read_html, read_markdown, read_text
-from persona_pipeline.corpus.web_archives import read_web_archive
+from persona_pipeline.corpus.web_archives import read_wacz, read_web_archive
 from persona_pipeline.errors import SourceError
 from persona_pipeline.reasons import DocumentReason
 
 _READERS: dict[str, FileReader] = {
-    ".jsonl": read_json_lines,
-    ".jsonl.gz": read_json_lines,
-    ".jsonl.zst": read_json_lines,
-    ".ndjson": read_json_lines,
-    ".ndjson.gz": read_json_lines,
-    ".ndjson.zst": read_json_lines,
+    ".jsonl": read_json,
+    ".ndjson": read_json,
     ".json": read_json,
-    ".json.gz": read_json,
-    ".json.zst": read_json,
-    ".parquet": read_parquet,
+    ".csv": read_csv,
+    ".tsv": read_tsv,
     ".txt": read_text,
     ".md": read_markdown,
     ".markdown": read_markdown,
     ".html": read_html,
     ".htm": read_html,
     ".warc": read_web_archive,
-    ".warc.gz": read_web_archive,
     ".wet": read_web_archive,
-    ".wet.gz": read_web_archive,
+    ".arc": read_web_archive,
+    ".parquet": read_parquet,
+    ".arrow": read_arrow,
+    ".feather": read_arrow,
+    ".pdf": read_pdf,
+    ".wacz": read_wacz,
 }
+_UNCOMPRESSED = frozenset({".parquet", ".arrow", ".feather", ".pdf", ".wacz"})
+"""Types that compress their content themselves."""
 
-FILE_TYPES = ", ".join(_READERS)
+FILE_TYPES = f"{', '.join(_READERS)}; texts also with {', '.join(sorted(PACKED_SUFFIXES))}"
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
-def read_local(root: Path, paths: list[Path], options: CorpusOptions) -> Iterator[Row]:
+def read_local(
+    root: Path, paths: list[Path], options: CorpusOptions, skipped: Skipped
+) -> Iterator[Row]:
     """Yield the rows of files below `root`, whose name is the source.
 
-    `root` may be the only file.
+    `root` may be the only file. `skipped` counts what can become no row.
     """
     for path in paths:
-        place = Place(_root_name(root), local_name(root, path), path.absolute().as_uri())
-        yield from _read_file(path, place, options)
+        uri = path.absolute().as_uri()
+        place = Place(_root_name(root), local_name(root, path), uri, skipped)
+        yield from read_file(path, find_reader(path.name), place, options)
 
 
 def local_name(root: Path, path: Path) -> str:
@@ -101,16 +110,13 @@ def list_files(folder: Path, *, may_be_empty: bool = False) -> list[Path]:
 
 def has_reader(path: Path) -> bool:
     """Return whether the name ends in a known type."""
-    return _find_reader(path.name) is not None
+    return find_reader(path.name) is not None
 
 
-def show_name(name: str) -> str:
-    """Return the name in valid UTF-8: a file name may be any bytes, a database column may not."""
-    return os.fsencode(name).decode("utf-8", "replace")
-
-
-def _read_file(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
-    reader = _find_reader(path.name)
+def read_file(
+    path: Path, reader: FileReader | None, place: Place, options: CorpusOptions
+) -> Iterator[Row]:
+    """Yield the rows of one file, or the rejection of a file that cannot be read at all."""
     if reader is None:
         detail = f"no reader for {path.suffix or 'a name without extension'}; known: {FILE_TYPES}"
         yield place.reject(DocumentReason.UNSUPPORTED_FILE, detail)
@@ -119,17 +125,34 @@ def _read_file(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row
         yield place.reject(DocumentReason.UNSUPPORTED_FILE, detail)
     else:
         try:
-            yield from reader(path, place, options)
+            if _is_lfs_pointer(path):
+                detail = "a pointer of Git LFS, not the file itself; run 'git lfs pull'"
+                yield place.reject(DocumentReason.BROKEN_FILE, detail)
+            else:
+                yield from reader(path, place, options)
         except OSError as error:
             yield place.reject(
                 DocumentReason.BROKEN_FILE, f"cannot be read: {error.strerror or error}"
             )
 
 
-def _find_reader(name: str) -> FileReader | None:
-    """Find the reader by the longest known ending: .jsonl.gz before .gz."""
-    suffixes = Path(name.lower()).suffixes
-    return _READERS.get("".join(suffixes[-2:])) or _READERS.get("".join(suffixes[-1:]))
+def find_reader(name: str) -> FileReader | None:
+    """Return the reader of a file by the ending of its name, without that of its compression."""
+    path = PurePath(name.lower())
+    if path.suffix not in PACKED_SUFFIXES:
+        return _READERS.get(path.suffix)
+    suffix = PurePath(path.stem).suffix
+    return None if suffix in _UNCOMPRESSED else _READERS.get(suffix)
+
+
+def show_name(name: str) -> str:
+    """Return the name in valid UTF-8: a file name may be any bytes, a database column may not."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _is_lfs_pointer(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
 def _raise_unlisted(error: OSError) -> None:

@@ -3,9 +3,8 @@
 import re
 import unicodedata
 
-_LINE_BREAK = re.compile(r"\r\n?|\x85|\u2028|\u2029")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+from persona_pipeline.control_characters import LINE_BREAK, remove_control
+
 _BLANK_LINES = re.compile(r"\n{3,}")
 _LANGUAGE_CODE = re.compile(r"\s*([A-Za-z]{2,3})(?![A-Za-z])")
 
@@ -27,7 +26,7 @@ def normalize_text(text: str) -> str:
     Control characters are removed, except newline and tab. A lone surrogate becomes U+FFFD: JSON
     may contain one, but no database can store it.
     """
-    cleaned = _remove_control(_LINE_BREAK.sub("\n", text))
+    cleaned = remove_control(LINE_BREAK.sub("\n", text))
     composed = unicodedata.normalize("NFC", cleaned)
     # Not a regular expression: " +\n" takes quadratic time on a long run of spaces.
     lines = "\n".join(line.rstrip() for line in composed.split("\n"))
@@ -41,7 +40,7 @@ def normalize_label(text: str | None) -> str | None:
 
 def normalize_url(url: str | None) -> str | None:
     """Return the address without control characters and outer spaces, otherwise unchanged."""
-    return _remove_control(url or "").strip() or None
+    return remove_control(url or "").strip() or None
 
 
 def normalize_language(code: str | None) -> str | None:
@@ -54,7 +53,3 @@ def normalize_language(code: str | None) -> str | None:
         return None
     primary = match[1].lower()
     return _TWO_LETTERS.get(primary, primary)
-
-
-def _remove_control(text: str) -> str:
-    return _SURROGATE.sub("\ufffd", _CONTROL.sub("", text))

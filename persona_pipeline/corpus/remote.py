@@ -11,29 +11,24 @@ from urllib.parse import urlsplit
 import duckdb
 
 from persona_pipeline.corpus.addresses import is_url, redact
+from persona_pipeline.corpus.json_lines import read_json
+from persona_pipeline.corpus.local_files import FILE_TYPES, find_reader, read_file
 from persona_pipeline.corpus.options import CorpusOptions
-from persona_pipeline.corpus.rows import Place, Row
+from persona_pipeline.corpus.rows import FileReader, Place, Row, Skipped
 from persona_pipeline.corpus.source_files import SourceFile
 from persona_pipeline.corpus.tables import (
     connect,
     describe_error,
-    read_json_rows,
-    read_parquet_rows,
+    read_fetched,
+    read_parquet,
+    stream_parquet,
 )
 from persona_pipeline.errors import SourceError
 
 # One string literal and nothing else, so that a spec cannot contain SQL.
 _CALL = re.compile(r"(read_parquet|read_json)\(\s*'([^'\x00-\x1f]+)'\s*\)")
 
-_READERS = {"read_parquet": read_parquet_rows, "read_json": read_json_rows}
-
-_FUNCTION_OF_SUFFIX = {
-    ".parquet": "read_parquet",
-    ".json": "read_json",
-    ".jsonl": "read_json",
-    ".ndjson": "read_json",
-}
-_PACKED_SUFFIXES = frozenset({".gz", ".zst"})
+_READERS: dict[str, FileReader] = {"read_parquet": read_parquet, "read_json": read_json}
 
 _INSTALL_HTTPFS = (
     "remote sources need DuckDB's httpfs extension, and nothing is downloaded while running. "
@@ -47,37 +42,43 @@ _INSTALL_HTTPFS = (
 
 @dataclass(frozen=True, slots=True)
 class RemoteSource:
-    """Hold a DuckDB table function and its one argument."""
+    """Hold an address or pattern for DuckDB, and the reader of its files."""
 
-    function: str
     address: str
+    reader: FileReader
 
 
 def parse_remote(spec: str) -> RemoteSource | None:
-    """Return what DuckDB should read, or None if the spec is not for DuckDB.
+    """Return what DuckDB should reach, or None if the spec is not for DuckDB.
 
     Raises:
         SourceError: the spec is a URL whose name does not tell its type.
     """
     if match := _CALL.fullmatch(spec):
-        return RemoteSource(match[1], match[2])
+        return RemoteSource(match[2], _READERS[match[1]])
     if not is_url(spec):
         return None
-    function = _FUNCTION_OF_SUFFIX.get(_find_suffix(spec))
-    if function is None:
+    # The path alone: a query string may contain anything.
+    reader = find_reader(PurePosixPath(urlsplit(spec).path).name)
+    if reader is None:
         message = (
-            f"cannot tell how to read {redact(spec)}; a URL must end in .parquet, .json, .jsonl or "
-            ".ndjson (also .gz, .zst), or be given as read_parquet('...') or read_json('...'); "
-            "download other files first and give their folder"
+            f"cannot tell how to read {redact(spec)}; a URL must end in one of {FILE_TYPES}, "
+            "or be given as read_parquet('...') or read_json('...')"
         )
         raise SourceError(message)
-    return RemoteSource(function, spec)
+    return RemoteSource(spec, reader)
 
 
 def read_remote(
-    remote: RemoteSource, options: CorpusOptions, files: Collection[str] | None = None
+    remote: RemoteSource,
+    options: CorpusOptions,
+    skipped: Skipped,
+    files: Collection[str] | None = None,
 ) -> Iterator[Row]:
-    """Yield the rows of each file that the address or glob names, or only of those in `files`."""
+    """Yield the rows of each file that the address or glob names, or only of those in `files`.
+
+    `skipped` counts what can become no row.
+    """
     address = remote.address
     source = redact(address) if is_url(address) else Path(address).name
     with _connect_to(address) as connection:
@@ -85,8 +86,26 @@ def read_remote(
             name = _name(file, address)
             if files is None or name in files:
                 uri = redact(file) if is_url(file) else Path(file).absolute().as_uri()
-                place = Place(source, name, uri)
-                yield from _READERS[remote.function](connection, file, place, options)
+                place = Place(source, name, uri, skipped)
+                yield from _read_one(connection, file, remote.reader, place, options)
+
+
+def _read_one(
+    connection: duckdb.DuckDBPyConnection,
+    file: str,
+    reader: FileReader,
+    place: Place,
+    options: CorpusOptions,
+) -> Iterator[Row]:
+    if not is_url(file):
+        return read_file(Path(file), reader, place, options)
+    if reader is read_parquet:
+        return stream_parquet(connection, file, place, options)
+
+    def read(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
+        return read_file(path, reader, place, options)
+
+    return read_fetched(connection, file, place, options, read)
 
 
 def list_remote(remote: RemoteSource) -> list[SourceFile]:
@@ -125,15 +144,9 @@ def _name(file: str, address: str) -> str:
 @contextmanager
 def _connect_to(address: str) -> Iterator[duckdb.DuckDBPyConnection]:
     with connect() as connection:
-        if is_url(address):
+        if is_url(address) and not address.startswith("file://"):
             _load_httpfs(connection)
         yield connection
-
-
-def _find_suffix(url: str) -> str:
-    """Return the type by the path alone: a query string may contain anything."""
-    path = PurePosixPath(urlsplit(url).path.lower())
-    return PurePosixPath(path.stem).suffix if path.suffix in _PACKED_SUFFIXES else path.suffix
 
 
 def _list_files(connection: duckdb.DuckDBPyConnection, address: str) -> list[str]:

@@ -1,14 +1,16 @@
 """Turn what a reader read into a document, or into a rejection with its reason."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.normalize import normalize_label, normalize_text, normalize_url
-from persona_pipeline.corpus.options import CorpusOptions
-from persona_pipeline.reasons import DocumentReason
+from persona_pipeline.corpus.options import CorpusOptions, list_paths, paths_of
+from persona_pipeline.corpus.text_values import CHAT_FIELDS, Unreadable, extract_text
+from persona_pipeline.reasons import DocumentReason, SkipReason
 
 # A larger line, page or text file is rejected unread: a text of 100,000 characters has 0.4 MB,
 # and a decompression bomb would take all memory.
@@ -18,6 +20,9 @@ _FIELDS_SHOWN = 12
 
 Row: TypeAlias = Document | RejectedDocument
 
+Skipped: TypeAlias = Counter[tuple[str, SkipReason]]
+"""How many records hold no page, by file and reason."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -26,6 +31,12 @@ class Place:
     source: str
     file: str
     uri: str
+    skipped: Skipped = field(default_factory=Counter, compare=False)
+    """Counts what is read but can become no row."""
+
+    def skip(self, reason: SkipReason) -> None:
+        """Count a record that holds no page. It becomes no row."""
+        self.skipped[self.file, reason] += 1
 
     def reject(
         self, reason: DocumentReason, detail: str, line: int | None = None
@@ -80,42 +91,72 @@ def build_row(raw: RawText, place: Place, options: CorpusOptions) -> Row:
 def build_row_from_record(
     record: Mapping[str, object], line: int, place: Place, options: CorpusOptions
 ) -> Row:
-    """Return the row of a JSON or Parquet record.
+    """Return the row of a record of a table or JSON file.
 
-    Values of the other fields that are not strings count as absent.
+    Values of the other fields that are no text count as absent.
     """
-    text = record.get(options.text_field)
+    field, text = _find_text(record, options)
     if text is None:
         return place.reject(DocumentReason.MISSING_TEXT, describe_missing(record, options), line)
     if not isinstance(text, str):
-        detail = f"{options.text_field!r} holds {type(text).__name__}, not a string"
-        return place.reject(DocumentReason.WRONG_TYPE, detail, line)
-
-    def read(field: str) -> str | None:
-        value = record.get(field)
-        return value if isinstance(value, str) else None
-
+        text = extract_text(text, field)
+        if isinstance(text, Unreadable):
+            return place.reject(text.reason, text.detail, line)
     raw = RawText(
         text=text,
         line=line,
-        url=read(options.url_field),
-        language=read(options.language_field),
-        license=read(options.license_field),
-        title=read(options.title_field),
-        topic=read(options.topic_field),
+        url=_read_label(options.read(record, options.url_field)),
+        language=_read_label(options.read(record, options.language_field)),
+        license=_read_label(options.read(record, options.license_field)),
+        title=_read_label(options.read(record, options.title_field)),
+        topic=_read_label(options.read(record, options.topic_field)),
     )
     return build_row(raw, place, options)
 
 
+def choose_fields(columns: Sequence[str], options: CorpusOptions) -> list[str]:
+    """Return the columns of a table to read. There are none without a column of the text."""
+    options.fields_met.last = dict.fromkeys(columns)
+    chosen = [column for column in options.text_columns if column in columns]
+    chosen = chosen or [column for column in CHAT_FIELDS if column in columns][:1]
+    others = [column for column in options.other_columns if column in columns]
+    return list(dict.fromkeys([*chosen, *others])) if chosen else []
+
+
+def _find_text(record: Mapping[str, object], options: CorpusOptions) -> tuple[str, object]:
+    """Return the text and its field: the one of the options, or else one that holds a chat."""
+    name = options.text_field
+    text = options.read(record, name)
+    if text is None and not any(path in record for path in paths_of(name)):
+        for chat in CHAT_FIELDS:
+            if isinstance(record.get(chat), list | Unreadable):
+                return chat, record[chat]
+    return name, text
+
+
+def _read_label(value: object) -> str | None:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):  # of a file whose writer did not say that it holds text
+        value = extract_text(value, "")
+    return value if isinstance(value, str) else None
+
+
 def describe_missing(fields: Mapping[str, object], options: CorpusOptions) -> str:
     """Say whether the text is null or absent, and which fields there are to choose from."""
-    if options.text_field in fields:
-        return f"{options.text_field!r} is null"
+    there = [path for path in paths_of(options.text_field) if path in fields]
+    if there:
+        return f"{there[0]!r} is null"
     if not fields:
         return "the object is empty"
-    names = [repr(name) for name in list(fields)[:_FIELDS_SHOWN]]
-    more = ", ..." if len(fields) > _FIELDS_SHOWN else ""
-    return f"no field {options.text_field!r}; set text_field to one of: {', '.join(names)}{more}"
+    listed = list_fields(list_paths(fields))
+    return f"no field {options.text_field!r}; set text_field to one of: {listed}"
+
+
+def list_fields(paths: Iterable[str]) -> str:
+    """List the first of these fields for a message."""
+    names = [repr(name) for name in paths]
+    return ", ".join(names[:_FIELDS_SHOWN]) + (", ..." if len(names) > _FIELDS_SHOWN else "")
 
 
 def _check_length(length: int, options: CorpusOptions) -> tuple[DocumentReason, str] | None:

@@ -6,7 +6,7 @@ vanishes later does not change a shard.
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import polars as pl
 
 from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.injection import is_injection_suspected
+from persona_pipeline.errors import SourceError
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.reasons import DocumentReason
 from persona_pipeline.stage_names import CORPUS
@@ -136,6 +137,40 @@ def load_shard(shard: str, path: Path) -> StageRows:
         },
         funnel=FunnelCounts(len(staged), len(staged)),
     )
+
+
+def check_documents(paths: Sequence[Path]) -> None:
+    """Check that the staged shards hold a document: with rejected rows alone, a run has no work.
+
+    Raises:
+        SourceError: every row was turned away. The message counts them by reason, each with one
+            row's place and what to do about it.
+    """
+    columns = ["reason", "detail", "file", "line"]
+    scans = [pl.scan_parquet(path, hive_partitioning=False).select(columns) for path in paths]
+    if not scans or any(_holds_document(scan) for scan in scans):
+        return
+    reasons = (
+        pl.concat(scans)
+        .group_by("reason", maintain_order=True)
+        .agg(pl.len().alias("count"), pl.col("detail", "file", "line").first())
+        .sort("count", descending=True, maintain_order=True)
+        .collect()
+    )
+    listed = "; ".join(
+        f"{row['reason']} {row['count']:,} ({_place(row)}: {row['detail']})"
+        for row in reasons.iter_rows(named=True)
+    )
+    message = f"all {reasons['count'].sum():,} rows of the source were turned away: {listed}"
+    raise SourceError(message)
+
+
+def _holds_document(scan: pl.LazyFrame) -> bool:
+    return not scan.filter(pl.col("reason").is_null()).head(1).collect().is_empty()
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    return row["file"] if row["line"] is None else f"{row['file']} line {row['line']}"
 
 
 class _Staging:

@@ -3,6 +3,7 @@
 import os.path
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -18,7 +19,9 @@ from persona_pipeline.corpus.local_files import (
     read_local,
 )
 from persona_pipeline.corpus.options import CorpusOptions
+from persona_pipeline.corpus.pdf_files import INSTALL_PDFIUM, has_pdfium
 from persona_pipeline.corpus.remote import RemoteSource, list_remote, parse_remote, read_remote
+from persona_pipeline.corpus.rows import Skipped
 from persona_pipeline.corpus.source_files import SourceFile
 from persona_pipeline.corpus.wikipedia import LANGUAGES, read_wikipedia
 from persona_pipeline.errors import SourceError, unknown_choice
@@ -34,24 +37,29 @@ _ACCEPTED = (
 _SLUG_LENGTH = 40
 _WILDCARD = re.compile(r"[*?\[]")
 _ENDINGS = re.compile(
-    r"(\.(jsonl|ndjson|json|parquet|txt|md|markdown|html?|warc|wet|gz|zst))+$", re.IGNORECASE
+    r"(\.(jsonl|ndjson|json|parquet|txt|md|markdown|html?|warc|wet|arc|wacz|gz|zst))+$",
+    re.IGNORECASE,
 )
 
 
-def read_source(spec: str, options: CorpusOptions) -> Iterator[Document | RejectedDocument]:
+def read_source(
+    spec: str, options: CorpusOptions, skipped: Skipped | None = None
+) -> Iterator[Document | RejectedDocument]:
     """Yield every text of the source, accepted or rejected, in the same order each time.
 
-    A file or folder named "wikipedia" is written "./wikipedia".
+    A file or folder named "wikipedia" is written "./wikipedia". `skipped` counts the records that
+    hold no text, as far as the rows are taken.
 
     Raises:
         SourceError: there is nothing to read. Remote sources raise it at the first row.
     """
     if spec == "wikipedia" or spec.startswith("wikipedia:"):
         return read_wikipedia(_parse_language(spec), options)
+    skipped = Counter() if skipped is None else skipped
     if remote := _as_remote(spec):
-        return read_remote(remote, options)
+        return read_remote(remote, options, skipped)
     root, paths = _find_files(_as_path(spec), spec)
-    return read_local(root, paths, options)
+    return read_local(root, paths, options, skipped)
 
 
 def list_source(spec: str) -> list[SourceFile]:
@@ -70,13 +78,17 @@ def list_source(spec: str) -> list[SourceFile]:
 
 
 def read_files(
-    spec: str, files: Collection[str], options: CorpusOptions
+    spec: str, files: Collection[str], options: CorpusOptions, skipped: Skipped
 ) -> Iterator[Document | RejectedDocument]:
-    """Yield the rows of the named files of the source. The names are those of `list_source`."""
+    """Yield the rows of the named files of the source. The names are those of `list_source`.
+
+    `skipped` counts the records that hold no text.
+    """
     if remote := _as_remote(spec):
-        return read_remote(remote, options, files)
+        return read_remote(remote, options, skipped, files)
     root, paths = _find_files(_as_path(spec), spec, is_watched=True)
-    return read_local(root, [p for p in paths if local_name(root, p) in files], options)
+    paths = [path for path in paths if local_name(root, path) in files]
+    return read_local(root, paths, options, skipped)
 
 
 def source_name(spec: str) -> str:
@@ -135,6 +147,8 @@ def _find_files(path: Path, spec: str, *, is_watched: bool = False) -> tuple[Pat
     if not has_reader(path):
         message = f"no reader for the file {spec!r}; {_ACCEPTED}"
         raise SourceError(message)
+    if path.suffix.lower() == ".pdf" and not has_pdfium():
+        raise SourceError(INSTALL_PDFIUM)
     return path, [path]
 
 

@@ -6,6 +6,7 @@ a grown file its added texts, and a changed file its changed texts. The document
 and the former texts of a changed one, stay. `corpus.files` holds the state of each file.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,8 @@ import polars as pl
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.document import Document
 from persona_pipeline.corpus.options import CorpusOptions
-from persona_pipeline.corpus.registration import enter_shards
+from persona_pipeline.corpus.registration import enter_shards, enter_skipped
+from persona_pipeline.corpus.rows import Skipped
 from persona_pipeline.corpus.shards import (
     Row,
     StagedShard,
@@ -144,11 +146,12 @@ def ingest(  # noqa: PLR0913 - three of them by name
     """
     name = source_name(seen.place)
     sizes: dict[str, _Scanned] = {}
+    skipped: Skipped = Counter()
     with exclusive_lock(folder.locks_dir / "registration"):
         seen = _still_to_do(store, seen)
         before = staged_documents(name, folder.staging_dir)
         wanted = {file.file for file in seen.to_read}
-        rows = read_files(seen.place, wanted, options) if wanted else iter(())
+        rows = read_files(seen.place, wanted, options, skipped) if wanted else iter(())
         counted = _counted((replace(row, source=name) for row in rows), sizes)
         staged = stage_arrivals(
             reject_copies(counted, dict(before.iter_rows())),
@@ -158,7 +161,7 @@ def ingest(  # noqa: PLR0913 - three of them by name
             registered=set(store.query("select shard from corpus.shards")["shard"]),
         )
         files = _describe(seen, sizes, before, _known_files(store, seen.place))
-        return _enter(store, staged, files, seen.place, run_id)
+        return _enter(store, staged, files, skipped, seen.place, run_id)
 
 
 def _still_to_do(store: Store, seen: ScanResult) -> ScanResult:
@@ -172,12 +175,19 @@ def _still_to_do(store: Store, seen: ScanResult) -> ScanResult:
     )
 
 
-def _enter(
-    store: Store, new: Sequence[StagedShard], files: pl.DataFrame, place: str, run_id: str
+def _enter(  # noqa: PLR0913, PLR0917 - all that a scan leaves
+    store: Store,
+    new: Sequence[StagedShard],
+    files: pl.DataFrame,
+    skipped: Skipped,
+    place: str,
+    run_id: str,
 ) -> list[str]:
     """Enter the shards and the states of the files, and return the names of the shards."""
     with store.transaction() as connection:
         enter_shards(connection, new, place, run_id)
+        read = files.filter(pl.col("state") != FileState.GONE)["file"].to_list()
+        enter_skipped(connection, skipped, place, run_id, read)
         connection.execute(
             "delete from corpus.files where place = $place and file in (select unnest($files))",
             {"place": redact(place), "files": files["file"].to_list()},

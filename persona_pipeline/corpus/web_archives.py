@@ -1,34 +1,49 @@
-"""Read WARC and WET, which hold the pages that a crawler stored.
+"""Read WARC, WET, ARC and WACZ, which hold the pages that a crawler stored.
 
-Documents are `response` records with status 200 whose content is HTML or plain text, and
-`conversion` records (WET). Requests, metadata, other statuses and other content are not texts. They
-are skipped, and only count for the record number in `line`.
+Documents are the HTML pages and plain texts of responses with status 200, of `resource` records and
+of `conversion` records (WET). Other records hold no page: requests, images, errors and the like.
+They are counted by kind, and count for the record number in `line`.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
-
-from persona_pipeline.corpus.byte_streams import BrokenStreamError, ChunkStream, read_chunks
+from persona_pipeline.corpus.archive_bytes import SeekableFile, read_pieces
+from persona_pipeline.corpus.archive_records import BrokenRecord, Record, split_records
+from persona_pipeline.corpus.byte_streams import BrokenStreamError
+from persona_pipeline.corpus.http_responses import MediaType, parse_media_type, parse_response
 from persona_pipeline.corpus.normalize import normalize_language
 from persona_pipeline.corpus.options import CorpusOptions
+from persona_pipeline.corpus.record_heads import Head
 from persona_pipeline.corpus.rows import MAX_RAW_BYTES, Place, RawText, Row, build_row
-from persona_pipeline.corpus.web_pages import decode_page, extract_page
-from persona_pipeline.reasons import DocumentReason
+from persona_pipeline.corpus.wacz import open_archives
+from persona_pipeline.corpus.web_pages import decode_page, extract_page, looks_like_html
+from persona_pipeline.reasons import DocumentReason, SkipReason
 
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
-_TEXT_TYPES = _HTML_TYPES | {"text/plain"}
+_PLAIN_TYPE = "text/plain"
+_TEXT_TYPES = _HTML_TYPES | {_PLAIN_TYPE}
+_OTHER_MEDIA = ("image/", "audio/", "video/", "font/")
+_HTTP_TYPE = "application/http"
+_HTTP_START = b"HTTP/"
 _STATUS_OK = 200
-_LENGTH = re.compile(r"[ \t]*([0-9]{1,18})[ \t]*")
+
+_CONVERSION = "conversion"
+_PAGE_KINDS = frozenset({"response", "resource", _CONVERSION})
+_OTHER_KINDS = {
+    "warcinfo": SkipReason.WARCINFO,
+    "request": SkipReason.REQUEST,
+    "metadata": SkipReason.METADATA,
+    "revisit": SkipReason.REVISIT,
+    "continuation": SkipReason.CONTINUATION,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """Hold a body that a server sent with status 200 as HTML or plain text."""
+    """Hold the body of an HTML page or a plain text."""
 
     body: bytes
     charset: str | None
@@ -36,105 +51,108 @@ class _Page:
 
 
 def read_web_archive(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
-    """Yield one row per page. `line` is the number of the record in the archive, from 1."""
-    records: Iterator[WarcRecord] | None = None
-    for number in count(1):
-        try:
-            # Decompress here: FastWARC takes the end of a truncated gzip for the end of the file.
-            records = records or iter(
-                ArchiveIterator(
-                    ChunkStream(read_chunks(path)), parse_http=False, stream_detect=False
-                )
-            )
-            record = next(records, None)
-            content = _read_content(record) if record else b""
-        except OSError as error:
-            yield place.reject(DocumentReason.BROKEN_FILE, f"the archive breaks: {error}", number)
-            return
-        if record is None:
-            return
-        if row := _build_record_row(record, content, number, place, options):
-            yield row
+    """Yield one row per page or damage. `line` is the number of the record, from 1."""
+    with path.open("rb") as file:
+        yield from _read_archive(file, path.name, count(1), place, options)
 
 
-def _read_content(record: WarcRecord) -> bytes:
-    """Return the whole block.
+def read_wacz(path: Path, place: Place, options: CorpusOptions) -> Iterator[Row]:
+    """Yield the rows of all archives in a package. `line` counts through their records."""
+    numbers = count(1)
+    try:
+        for name, file in open_archives(path):
+            yield from _read_archive(file, name, numbers, place, options)
+    except OSError as error:
+        detail = f"the package cannot be read: {error.strerror or error}"
+        yield place.reject(DocumentReason.BROKEN_FILE, detail, next(numbers))
 
-    At the end of a file, FastWARC returns a shorter block, or one without length.
-    """
-    declared = _LENGTH.fullmatch(record.headers.get("Content-Length") or "")
-    if declared is None:
-        message = "a record header without Content-Length; the file was not copied completely"
-        raise BrokenStreamError(message)
-    content = record.reader.read(MAX_RAW_BYTES + 1)
-    if len(content) < min(int(declared[1]), MAX_RAW_BYTES + 1):
-        message = f"a record of {declared[1]} bytes ends after {len(content)}"
-        raise BrokenStreamError(message)
-    return content
+
+def _read_archive(
+    file: SeekableFile, name: str, numbers: Iterator[int], place: Place, options: CorpusOptions
+) -> Iterator[Row]:
+    try:
+        for record in split_records(read_pieces(file, name), is_arc=".arc" in name.lower()):
+            if row := _build_record_row(record, next(numbers), place, options):
+                yield row
+    except OSError as error:
+        detail = f"{name} cannot be read on: {error.strerror or error}"
+        yield place.reject(DocumentReason.BROKEN_FILE, detail, next(numbers))
 
 
 def _build_record_row(
-    record: WarcRecord, content: bytes, number: int, place: Place, options: CorpusOptions
+    record: Record | BrokenRecord, number: int, place: Place, options: CorpusOptions
 ) -> Row | None:
-    if record.record_type == WarcRecordType.conversion:
-        return _build_converted_row(record, content, number, place, options)
-    if record.record_type != WarcRecordType.response or not record.is_http:
-        return None
+    if isinstance(record, BrokenRecord):
+        return place.reject(DocumentReason.BROKEN_FILE, record.detail, number)
     try:
-        page = _read_page(content)
-    except OSError as error:
+        page = _read_page(record)
+    except BrokenStreamError as error:
         return place.reject(DocumentReason.BROKEN_FILE, f"unreadable response: {error}", number)
-    if page is None:
+    if isinstance(page, SkipReason):
+        place.skip(page)
         return None
-    if max(len(content), len(page.body)) > MAX_RAW_BYTES:
+    if record.is_too_large or len(page.body) > MAX_RAW_BYTES:
         return place.reject_too_large(number)
-    return _build_page_row(page, _find_url(record), number, place, options)
+    return _build_page_row(page, record.head, number, place, options)
 
 
-def _read_page(content: bytes) -> _Page | None:
-    """Return the page in an HTTP response, or None if it is an error, an image or the like.
+def _read_page(record: Record) -> _Page | SkipReason:
+    """Return the page of the record, or why it holds none.
 
-    It is parsed apart from the archive: a body that cannot be decoded would end FastWARC's
-    iteration.
+    Raises:
+        BrokenStreamError: the page cannot be decoded.
     """
-    response = WarcRecord()
-    response.is_http = True
-    response.set_bytes_content(content[:MAX_RAW_BYTES])
-    response.parse_http(auto_decode="all")
-    status = response.http_headers.status_code
-    if status is None:
+    head, block = record.head, record.block
+    if head.kind not in _PAGE_KINDS:
+        return _OTHER_KINDS.get(head.kind, SkipReason.UNKNOWN_RECORD)
+    if not head.content_type.lower().startswith(_HTTP_TYPE) and not block.startswith(_HTTP_START):
+        return _find_page(_block_type(head), lambda: block)
+    response = parse_response(block)
+    if response is None:
+        if looks_like_html(block):
+            return _Page(block, None, is_html=True)
         message = "no HTTP status line"
         raise BrokenStreamError(message)
-    content_type = (response.http_content_type or "").lower()
-    if status != _STATUS_OK or content_type not in _TEXT_TYPES:
-        return None
-    body = response.reader.read(MAX_RAW_BYTES + 1)
-    return _Page(body, response.http_charset, is_html=content_type in _HTML_TYPES)
+    if response.status != _STATUS_OK:
+        return SkipReason.HTTP_STATUS
+    # A beginning cannot be decoded, and a record that is too large is not read on anyway.
+    return _find_page(
+        response.media_type,
+        response.read_body if not record.is_too_large else lambda: response.raw_body,
+    )
+
+
+def _block_type(head: Head) -> MediaType | None:
+    """Return the type of a block that is no HTTP response. A conversion is text by nature."""
+    media_type = parse_media_type([head.content_type])
+    if head.kind != _CONVERSION or (media_type and media_type.name in _HTML_TYPES):
+        return media_type
+    if media_type and media_type.name.startswith(_OTHER_MEDIA):  # a thumbnail
+        return media_type
+    return MediaType(_PLAIN_TYPE, "utf-8")
+
+
+def _find_page(media_type: MediaType | None, read_body: Callable[[], bytes]) -> _Page | SkipReason:
+    """Return the page if the type is text, or is not known and the body looks like HTML."""
+    if media_type is None:
+        body = read_body()
+        is_html = looks_like_html(body)
+        return _Page(body, None, is_html=True) if is_html else SkipReason.CONTENT_TYPE
+    if media_type.name not in _TEXT_TYPES:
+        return SkipReason.CONTENT_TYPE
+    return _Page(read_body(), media_type.charset, is_html=media_type.name in _HTML_TYPES)
 
 
 def _build_page_row(
-    page: _Page, url: str | None, number: int, place: Place, options: CorpusOptions
+    page: _Page, head: Head, number: int, place: Place, options: CorpusOptions
 ) -> Row:
     text = decode_page(page.body, page.charset)
+    language = normalize_language(head.language)
     if not page.is_html:
-        return build_row(RawText(text, number, url), place, options)
+        return build_row(RawText(text, number, head.url, language), place, options)
     web_page = extract_page(text)
     if not web_page.text.strip():
-        return place.reject(DocumentReason.NO_MAIN_TEXT, f"{url} has no main text", number)
-    raw = RawText(web_page.text, number, url, web_page.language, title=web_page.title)
+        return place.reject(DocumentReason.NO_MAIN_TEXT, f"{head.url} has no main text", number)
+    language = language or web_page.language
+    raw = RawText(web_page.text, number, head.url, language, title=web_page.title)
     return build_row(raw, place, options)
-
-
-def _build_converted_row(
-    record: WarcRecord, content: bytes, number: int, place: Place, options: CorpusOptions
-) -> Row:
-    if len(content) > MAX_RAW_BYTES:
-        return place.reject_too_large(number)
-    language = normalize_language(record.headers.get("WARC-Identified-Content-Language"))
-    raw = RawText(decode_page(content, "utf-8"), number, _find_url(record), language)
-    return build_row(raw, place, options)
-
-
-def _find_url(record: WarcRecord) -> str | None:
-    """Return the address, without the angle brackets of older crawlers."""
-    return (record.headers.get("WARC-Target-URI") or "").strip("<> ") or None

@@ -23,6 +23,14 @@ _NEVER_NESTED = {
     "option", "p", "param", "source", "td", "th", "tr", "wbr",
 }  # fmt: skip
 
+_SNIFFED = 1024
+# The tags by which browsers know HTML (WHATWG, MIME sniffing), also behind other markup.
+_HTML_START = re.compile(
+    r"\s*(?:<!--.*?-->\s*|<\?xml.*?\?>\s*)*<(?:!doctype\s+html|html|head|body|title|script|style|link|meta"
+    r"|iframe|table|div|font|h1|br|a|b|p)[\s/>]",
+    re.IGNORECASE | re.DOTALL,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class WebPage:
@@ -40,6 +48,11 @@ def decode_page(body: bytes, charset: str | None = None) -> str:
             return bytes_to_str(body, encoding)
     known = map_encoding_to_html5(charset.strip("\"' "), fallback_utf8=False) if charset else None
     return bytes_to_str(body, known or detect_encoding(body, from_html_meta=True) or "utf-8")
+
+
+def looks_like_html(body: bytes) -> bool:
+    """Return whether the body begins as HTML pages do."""
+    return _HTML_START.match(decode_page(body[:_SNIFFED]).lstrip("\ufeff")) is not None
 
 
 def extract_page(html: str) -> WebPage:

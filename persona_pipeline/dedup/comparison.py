@@ -1,6 +1,7 @@
 """Compare a table of texts: fingerprints of its rows, and the pairs of similar texts."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -10,7 +11,7 @@ from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison
 from persona_pipeline.dedup.vectors.search import EXACT_UP_TO, TextVectors, similar_texts
 from persona_pipeline.dedup.words.fuzzy import fuzzy_scores
-from persona_pipeline.dedup.words.join import KeyedSets, distinct_sets, jaccard_pairs
+from persona_pipeline.dedup.words.join import KeyedSets, distinct_sets, jaccard_pairs, no_sets
 from persona_pipeline.dedup.words.minhash import minhash_pairs
 from persona_pipeline.dedup.words.word_sets import (
     EncodedTexts,
@@ -18,6 +19,23 @@ from persona_pipeline.dedup.words.word_sets import (
     hash_texts,
     learn_vocabulary,
 )
+
+KEYED = {"text": pl.String(), "key": pl.UInt64()}
+"""One row per text, with the key of its word set."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTexts:
+    """What the rows of a table are compared by."""
+
+    fingerprints: pl.DataFrame
+    """`FINGERPRINTS`, one row per row of the table."""
+    sets: KeyedSets
+    """The distinct word sets; none where no words are compared."""
+    texts: pl.DataFrame
+    """key, text: one text of each word set, whichever."""
+    vectors: Sequence[TextVectors]
+    """The vectors of the distinct texts, those of one length together; none is known."""
 
 
 def compare_texts(
@@ -42,20 +60,47 @@ def compare_texts(
     Raises:
         MemoryLimitError: there are more pairs than fit into the memory.
     """
+    prepared = prepare_texts(texts, embeddings, comparison, resources)
+    return prepared.fingerprints, find_pairs(prepared, comparison, resources)
+
+
+def prepare_texts(
+    texts: pl.DataFrame,
+    embeddings: pl.DataFrame | None,
+    comparison: Comparison,
+    resources: Resources,
+) -> PreparedTexts:
+    """Encode the words of a table, and name its vectors by texts; arguments: `compare_texts`."""
     if "text" in texts.columns:
         encoded = encode(texts["text"], learn_vocabulary(texts["text"]), threads=resources.threads)
-        fingerprints = fingerprint(texts, encoded)
-        jaccard = word_set_pairs(distinct_sets(encoded), [], comparison, resources)
+        fingerprints, sets = fingerprint(texts, encoded), distinct_sets(encoded)
         keyed = texts.select("text").with_columns(key=fingerprints["set_key"])
-        matches = [with_scores(jaccard, keyed, comparison, resources)]
     else:
-        fingerprints, matches = _number_rows(texts), [pl.DataFrame(schema=PAIRS)]
+        fingerprints, sets, keyed = _number_rows(texts), no_sets(), pl.DataFrame(schema=KEYED)
+    vectors = list[TextVectors]()
     if comparison.min_cosine is not None and embeddings is not None:
         new = keyed_vectors(fingerprints, embeddings)
         early = _first_texts(fingerprints, EXACT_UP_TO)
-        least, nothing = comparison.min_cosine, new.clear()
-        matches.append(semantic_pairs(new, nothing, least, early=early, resources=resources))
-    return fingerprints, pl.concat(matches)
+        vectors = _group_vectors(new, new.clear(), early)
+    return PreparedTexts(fingerprints, sets, keyed, vectors)
+
+
+def find_pairs(
+    prepared: PreparedTexts, comparison: Comparison, resources: Resources
+) -> pl.DataFrame:
+    """Return all `PAIRS` of similar texts.
+
+    Raises:
+        MemoryLimitError: there are more pairs than fit into the memory.
+    """
+    matches = [pl.DataFrame(schema=PAIRS)]
+    if len(prepared.sets.keys):
+        jaccard = word_set_pairs(prepared.sets, [], comparison, resources)
+        matches.append(with_scores(jaccard, prepared.texts, comparison, resources))
+    if comparison.min_cosine is not None:
+        least = comparison.min_cosine - TOLERANCE
+        matches += [similar_texts(group, least, resources) for group in prepared.vectors]
+    return pl.concat(matches)
 
 
 def conflicting(
@@ -181,22 +226,30 @@ def semantic_pairs(
             index. Default: all are compared exactly.
         resources: memory and threads.
     """
+    groups = _group_vectors(new, known, early)
+    matches = [similar_texts(group, min_cosine - TOLERANCE, resources) for group in groups]
+    return pl.concat([pl.DataFrame(schema=PAIRS), *matches])
+
+
+def _group_vectors(
+    new: pl.DataFrame, known: pl.DataFrame, early: pl.Series | None
+) -> list[TextVectors]:
+    """Return the vectors of each length; see `semantic_pairs`."""
     is_early = pl.lit(value=True) if early is None else pl.col("text_key").is_in(early.implode())
     everyone = pl.concat([known.select(new.columns), new]).with_columns(
         is_known=pl.arange(pl.len()) < len(known),
         length=pl.col("embedding").list.len(),
         is_early=is_early,
     )
-    matches = [pl.DataFrame(schema=PAIRS)]
-    for group in everyone.filter(pl.col("length") > 0).partition_by("length"):
-        vectors = TextVectors(
+    return [
+        TextVectors(
             keys=group["text_key"].to_numpy(),
             rows=group["embedding"].list.to_array(group.item(0, "length")).to_numpy(),
             known=int(group["is_known"].sum()),
             early=group["is_early"].to_numpy(),
         )
-        matches.append(similar_texts(vectors, min_cosine - TOLERANCE, resources))
-    return pl.concat(matches)
+        for group in everyone.filter(pl.col("length") > 0).partition_by("length")
+    ]
 
 
 def _first_texts(fingerprints: pl.DataFrame, count: int) -> pl.Series:

@@ -1,15 +1,16 @@
 """Find the duplicates in a table of texts: the library's one call on any table."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import polars as pl
 
-from persona_pipeline.dedup.comparison import compare_texts, find_exact_keys
+from persona_pipeline.dedup.comparison import find_exact_keys, find_pairs, prepare_texts
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.result import ComparedTable, Duplicates, Explanation, Removal
 from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.dedup.table import Columns, name_columns, read_embeddings, read_table
-from persona_pipeline.errors import SettingsError
+from persona_pipeline.errors import MemoryLimitError, SettingsError
 
 __all__ = ["Duplicates", "Explanation", "Removal", "find_duplicates"]
 
@@ -78,7 +79,7 @@ def find_duplicates(  # noqa: PLR0913 - all but the table have defaults
 
     Raises:
         SettingsError: the comparison would not find all that the thresholds ask for.
-        MemoryLimitError: there are more pairs than fit into the memory.
+        MemoryLimitError: one row is similar to more kept rows than fit into the memory.
         TypeError: a table is not a polars.DataFrame, or thresholds are no Thresholds.
         ValueError: a column is missing, has a null or another type, or an id occurs twice.
     """
@@ -92,8 +93,11 @@ def find_duplicates(  # noqa: PLR0913 - all but the table have defaults
     rows = read_table(texts, columns)
     vectors = read_embeddings(embeddings, columns, rows.schema["id"])
     exact_keys = find_exact_keys(rows["id"], texts.select(columns.keys))
-    compared = compare_texts(rows, vectors, comparison, resources)
-    table = ComparedTable.of(texts, columns, compared, exact_keys, comparison, resources)
+    prepared = prepare_texts(rows, vectors, comparison, resources)
+    pairs: pl.DataFrame | None = None
+    with suppress(MemoryLimitError):  # templates: the decision finds the pairs that it needs
+        pairs = find_pairs(prepared, comparison, resources)
+    table = ComparedTable(texts, columns, prepared, pairs, exact_keys, comparison, resources)
     return table.decide(thresholds)
 
 

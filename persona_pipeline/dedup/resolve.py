@@ -53,12 +53,11 @@ class Resolver:
         pairs: pl.DataFrame,
         exact_keys: pl.DataFrame | None = None,
     ) -> None:
-        """Rank by `rank`, then the better quality, then a stable hash of the text, then the id.
+        """Load the rows in their ranking.
 
         The ids stay in Polars: rounds on numbers alone take half as long.
         """
-        order = (pl.col("rank"), -pl.col("quality"), "text_key", "id")
-        ranked = fingerprints.sort(*order).with_row_index("place")
+        ranked = rank_rows(fingerprints)
         self._ids, self._scratch = ranked["id"], scratch
         scratch.load("fingerprints", ranked.select(*PLACED))
         scratch.load("pairs", pairs.select(*PAIRS))
@@ -122,6 +121,15 @@ class Resolver:
             ids.alias("id"), kept_ids.alias("kept_id"), pl.exclude("place", "kept_place")
         )
         return named.sort("id")
+
+
+def rank_rows(fingerprints: pl.DataFrame) -> pl.DataFrame:
+    """Sort by `rank`, then the better quality, then a stable hash of the text, then the id.
+
+    The column `place` is added: 0 is the first of all.
+    """
+    order = (pl.col("rank"), -pl.col("quality"), "text_key", "id")
+    return fingerprints.sort(*order).with_row_index("place")
 
 
 def _place_keys(ranked: pl.DataFrame, exact_keys: pl.DataFrame | None) -> pl.DataFrame:

@@ -27,6 +27,11 @@ class Resources:
     report: Callable[[int, int], object] = no_report
     """Called with the number of keys joined so far, and of all keys."""
 
+    @property
+    def most_pairs(self) -> int:
+        """The number of similar pairs that fit into the memory."""
+        return max(self.memory_bytes, LEAST_MEMORY) // PAIR_BYTES
+
     def check_vectors(self, count: int, length: int) -> None:
         """Check that `count` vectors of `length` float32 numbers fit twice into the memory.
 

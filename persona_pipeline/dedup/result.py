@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
-from persona_pipeline.dedup.comparison import conflicting
+from persona_pipeline.dedup.blocks import resolve_in_blocks
+from persona_pipeline.dedup.comparison import PreparedTexts, conflicting
 from persona_pipeline.dedup.resolve import open_resolver
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Comparison, Thresholds
@@ -26,27 +27,13 @@ class ComparedTable:
 
     texts: pl.DataFrame
     columns: Columns
-    fingerprints: pl.DataFrame
-    """`FINGERPRINTS` of the rows that are like another one."""
-    pairs: pl.DataFrame
+    prepared: PreparedTexts
+    """The rows, and what they are compared by."""
+    pairs: pl.DataFrame | None
+    """Their similar pairs; None: these are too many, and are found again for each decision."""
     exact_keys: pl.DataFrame
     comparison: Comparison
     resources: Resources
-
-    @classmethod
-    def of(  # noqa: PLR0913, PLR0917 - what was compared, and how
-        cls,
-        texts: pl.DataFrame,
-        columns: Columns,
-        compared: tuple[pl.DataFrame, pl.DataFrame],
-        exact_keys: pl.DataFrame,
-        comparison: Comparison,
-        resources: Resources,
-    ) -> "ComparedTable":
-        """Keep what can be in conflict of fingerprints and pairs."""
-        fingerprints, pairs = compared
-        rows = conflicting(fingerprints, pairs, exact_keys)
-        return cls(texts, columns, rows, pairs, exact_keys, comparison, resources)
 
     def decide(self, thresholds: Thresholds) -> "Duplicates":
         """Decide which rows stay at these thresholds.
@@ -55,13 +42,17 @@ class ComparedTable:
             SettingsError: pairs that the thresholds ask for were not searched for.
         """
         self.comparison.check_finds(thresholds)
-        parts = (self.fingerprints, self.pairs, self.resources, self.exact_keys)
-        with open_resolver(*parts) as resolver:
-            removed = resolver.resolve(thresholds)
-        name = self.columns.id
-        removed = removed.rename({"id": name})
-        kept = self.texts.join(removed, on=name, how="anti", maintain_order="left")
+        removed = self._removed(thresholds).rename({"id": self.columns.id})
+        kept = self.texts.join(removed, on=self.columns.id, how="anti", maintain_order="left")
         return Duplicates(kept, removed, thresholds, self)
+
+    def _removed(self, thresholds: Thresholds) -> pl.DataFrame:
+        if self.pairs is None:
+            rules = (self.comparison, thresholds, self.resources, self.exact_keys)
+            return resolve_in_blocks(self.prepared, *rules).removed
+        similar = conflicting(self.prepared.fingerprints, self.pairs, self.exact_keys)
+        with open_resolver(similar, self.pairs, self.resources, self.exact_keys) as resolver:
+            return resolver.resolve(thresholds)
 
 
 class Removal(NamedTuple):
@@ -181,6 +172,8 @@ class Duplicates:
 
     def rethreshold(self, thresholds: Thresholds | float) -> "Duplicates":
         """Decide again at other thresholds, from the same pairs: no text is compared again.
+
+        If there were more pairs than fit into the memory, those that decide are searched for again.
 
         Args:
             thresholds: all thresholds, or the Jaccard threshold alone; the others stay then.

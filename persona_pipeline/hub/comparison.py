@@ -3,35 +3,40 @@
 A pair names word sets or texts by stable hashes instead of personas, so it stays true when shards
 are added, changed or removed. Every shard that has one side of a pair holds it. A pair is
 therefore stored as long as any shard has that side, whichever shard is compared again.
+
+Where the pairs are too many, those that decide are stored instead (`block_comparison.py`).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+import logging
+from collections.abc import Sequence
 
-import duckdb
-import numpy as np
 import polars as pl
 
-from persona_pipeline.dedup.comparison import fingerprint, with_scores, word_set_pairs
+from persona_pipeline.dedup.comparison import with_scores, word_set_pairs
 from persona_pipeline.dedup.resolve import FINGERPRINTS, PAIRS
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison
 from persona_pipeline.dedup.vectors.search import similar_texts
-from persona_pipeline.dedup.words.join import KeyedSets, are_among, are_shared, distinct_sets
-from persona_pipeline.dedup.words.word_sets import LEARNED_TEXTS, Vocabulary, encode
-from persona_pipeline.hub.embeddings import read_vectors
+from persona_pipeline.errors import MemoryLimitError
+from persona_pipeline.hub.block_comparison import compare_in_blocks
+from persona_pipeline.hub.changed_shards import (
+    ComparedShards,
+    by_shard,
+    read_changed,
+    read_vectors_of,
+    texts_of_sets,
+)
 from persona_pipeline.hub.plan import DedupPlan
 from persona_pipeline.hub.state import (
     ShardState,
+    block_versions,
     current_versions,
-    early_shards,
     read_states,
-    sets_version,
+    stale_states,
 )
-from persona_pipeline.personas.quality import quality
-from persona_pipeline.sql import fetch, read_sql
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
 
+LOG = logging.getLogger(__name__)
 STAGE = "comparison"
 NO_FINGERPRINTS = (
     pl.DataFrame(schema={**FINGERPRINTS, "is_repeated": pl.Boolean})
@@ -39,7 +44,12 @@ NO_FINGERPRINTS = (
     .drop("rank")
 )
 NO_PAIRS = pl.DataFrame(schema=PAIRS)
-COMPARED = {"version": pl.String, "min_jaccard": pl.Float64, "min_cosine": pl.Float64}
+COMPARED = {
+    "version": pl.String,
+    "min_jaccard": pl.Float64,
+    "min_cosine": pl.Float64,
+    "has_all_pairs": pl.Boolean,
+}
 """Columns of `runs.compared`."""
 
 
@@ -52,105 +62,61 @@ def compare_shards(store: Store, plan: DedupPlan) -> list[StageRows]:
     """
     with store.connect(read_only=True) as connection:
         states = read_states(connection, plan)
-        versions = current_versions(states, plan)
-        stale = [state for state in states if state.version != versions[state.shard]]
-        changed = [state.shard for state in stale if state.candidate_count]
-        personas = _candidates(connection, changed)
+    stale = stale_states(states, plan)
     if not stale:
         return []
-    fingerprints, pairs = _compare(store, plan, states, personas)
+    versions, has_all_pairs = current_versions(states, plan), not _has_few_pairs(states, plan)
+    if has_all_pairs:
+        try:
+            compared = _compare_all(store, plan, states, stale)
+        except MemoryLimitError as error:
+            LOG.info("only the pairs that decide are stored: %s", error)
+            has_all_pairs = False
+    if not has_all_pairs:
+        first = min(state.shard_number for state in stale)
+        stale = [state for state in states if state.shard_number >= first]
+        versions = block_versions(states, plan)
+        compared = compare_in_blocks(store, plan, states, first)
     return [
         StageRows(
             shard=state.shard,
             stage=STAGE,
             tables={
-                "personas.fingerprints": fingerprints.get(state.shard, NO_FINGERPRINTS),
-                "personas.pairs": pairs.get(state.shard, NO_PAIRS),
-                "runs.compared": _compared(versions[state.shard], plan.comparison),
+                "personas.fingerprints": compared.fingerprints.get(state.shard, NO_FINGERPRINTS),
+                "personas.pairs": compared.pairs.get(state.shard, NO_PAIRS),
+                "runs.compared": _compared(versions[state.shard], plan, has_all_pairs),
             },
         )
         for state in stale
     ]
 
 
-def _compare(
-    store: Store, plan: DedupPlan, states: Sequence[ShardState], personas: pl.DataFrame
-) -> tuple[Mapping[str, pl.DataFrame], Mapping[str, pl.DataFrame]]:
-    """Return the fingerprints of the changed shards, and their pairs with all texts, by shard."""
-    changed = personas["shard"].unique().to_list()
-    vocabulary = plan.cache.vocabulary(
-        lambda: _sample(store, states), sum(state.candidate_count for state in states)
-    )
-    encoded = encode(personas["persona"], vocabulary, threads=plan.resources.threads)
-    rows = personas.select(quality(personas), id="persona_id", text="persona", rank="shard_number")
-    fingerprints = fingerprint(rows, encoded).with_columns(personas["shard"]).drop("rank")
-    fingerprints = fingerprints.rename({"id": "persona_id"})
-    sets = distinct_sets(encoded)
-    unchanged = [state for state in states if state.candidate_count and state.shard not in changed]
-    known = [_known_sets(store, plan, state, vocabulary) for state in unchanged]
-    if known and plan.comparison.joined_from:
-        sets = sets.with_join_keys(plan.comparison.joined_from)  # for the join, and to be kept
-    _keep_sets(plan, states, fingerprints, sets)
-    fingerprints = fingerprints.with_columns(is_repeated=_are_repeated(fingerprints, sets, known))
-    texts = rows.select("text").with_columns(key=fingerprints["set_key"])
-    parts = [
-        _jaccard(store, plan, texts, word_set_pairs(sets, known, plan.comparison, plan.resources))
-    ]
+def _has_few_pairs(states: Sequence[ShardState], plan: DedupPlan) -> bool:
+    """Tell whether a shard that is up to date stores few pairs: shards after it then do so, too."""
+    in_blocks = block_versions(states, plan)
+    return any(state.version and state.version == in_blocks[state.shard] for state in states)
+
+
+def _compare_all(
+    store: Store, plan: DedupPlan, states: Sequence[ShardState], stale: Sequence[ShardState]
+) -> ComparedShards:
+    """Find all pairs of the stale shards with all texts.
+
+    Raises:
+        MemoryLimitError: there are more pairs than fit into the memory.
+    """
+    changed = read_changed(store, plan, states, [state.shard for state in stale])
+    jaccard = word_set_pairs(changed.sets, changed.known, plan.comparison, plan.resources)
+    texts = changed.texts
+    if plan.comparison.has_scores:
+        texts = texts_of_sets(store, texts, [jaccard["first_key"], jaccard["second_key"]])
+    parts = [with_scores(jaccard, texts, plan.comparison, plan.resources)]
     if plan.comparison.min_cosine is not None:
-        known_shards = [state.shard for state in unchanged]
-        early = early_shards(states, plan)
-        vectors = read_vectors(store, plan.embedding_model, fingerprints, known_shards, early)
+        vectors = read_vectors_of(store, plan, states, changed)
         least = plan.comparison.min_cosine - TOLERANCE
         parts += [similar_texts(each, least, plan.resources) for each in vectors]
-    pairs = _with_holders(pl.concat(parts), fingerprints, is_all=not unchanged)
-    return _by_shard(fingerprints), _by_shard(pairs)
-
-
-def _known_sets(
-    store: Store, plan: DedupPlan, state: ShardState, vocabulary: Vocabulary
-) -> KeyedSets:
-    def texts() -> pl.Series:
-        with store.connect(read_only=True) as connection:
-            return _candidates(connection, [state.shard])["persona"]
-
-    return plan.cache.sets(state.shard, sets_version(state), texts, vocabulary)
-
-
-TEXTS_OF_SETS_SQL: Final = """
--- One row per wanted word set: one text that has it.
--- reads: personas.fingerprints, personas.candidates, wanted_sets (a frame)   params: none
-select fingerprints.set_key as key, min(candidates.persona) as text
-from personas.fingerprints
-inner join personas.candidates using (persona_id)
-where fingerprints.set_key in (select key from wanted_sets)
-group by fingerprints.set_key
-"""
-
-
-def _jaccard(
-    store: Store, plan: DedupPlan, texts: pl.DataFrame, pairs: pl.DataFrame
-) -> pl.DataFrame:
-    """Add the fuzzy scores to the pairs of word sets.
-
-    `texts` (key, text) has the word sets of the changed shards; other texts are read.
-    """
-    if plan.comparison.has_scores:
-        wanted = pl.concat([pairs["first_key"], pairs["second_key"]]).unique()
-        others = wanted.filter(~wanted.is_in(texts["key"].implode())).to_frame("key")
-        query = TEXTS_OF_SETS_SQL
-        texts = pl.concat(
-            [texts, store.query(query, frames={"wanted_sets": others}).select(texts.columns)]
-        )
-    return with_scores(pairs, texts, plan.comparison, plan.resources)
-
-
-def _are_repeated(
-    fingerprints: pl.DataFrame, sets: KeyedSets, known: Sequence[KeyedSets]
-) -> pl.Series:
-    """Tell whether others have the same words; true for texts without words."""
-    alone = pl.Series(sets.keys[~are_shared(sets, known)])
-    keys = fingerprints["set_key"]
-    return keys.is_duplicated() | ~keys.is_in(alone.implode())
+    pairs = _with_holders(pl.concat(parts), changed.fingerprints, is_all=not changed.others)
+    return ComparedShards(by_shard(changed.fingerprints), by_shard(pairs))
 
 
 def _with_holders(pairs: pl.DataFrame, fingerprints: pl.DataFrame, *, is_all: bool) -> pl.DataFrame:
@@ -184,43 +150,9 @@ def _holders(pairs: pl.DataFrame, places: pl.DataFrame, *, is_all: bool) -> list
     return [holding.join(places, on="side")]
 
 
-def _keep_sets(
-    plan: DedupPlan, states: Sequence[ShardState], fingerprints: pl.DataFrame, sets: KeyedSets
-) -> None:
-    """Cache the word sets of each changed shard, and drop those of shards without candidates."""
-    of_shard = _by_shard(fingerprints.select("shard", "set_key"))
-    for state in states:
-        if state.shard in of_shard:
-            own = sets
-            if len(of_shard) > 1:
-                keys = np.unique(of_shard[state.shard]["set_key"].to_numpy())
-                rows = np.searchsorted(sets.keys, keys[are_among(keys, sets.keys)])
-                own = KeyedSets(sets.keys[rows], sets.sets.take(rows))
-            plan.cache.keep(state.shard, sets_version(state), own)
-        elif not state.candidate_count:
-            plan.cache.forget(state.shard)
-
-
-def _candidates(connection: duckdb.DuckDBPyConnection, shards: Sequence[str]) -> pl.DataFrame:
-    return fetch(connection, read_sql("personas/candidates_of_shards"), {"shards": list(shards)})
-
-
-def _sample(store: Store, states: Sequence[ShardState]) -> pl.Series:
-    """Return candidates of the first shards, enough to learn the frequency of words from."""
-    shards, count = list[str](), 0
-    for state in states:
-        if count < LEARNED_TEXTS:
-            shards.append(state.shard)
-            count += state.candidate_count
-    with store.connect(read_only=True) as connection:
-        return _candidates(connection, shards)["persona"]
-
-
-def _by_shard(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    parts = rows.partition_by("shard", as_dict=True, include_key=False)
-    return {str(shard): part for (shard,), part in parts.items()}
-
-
-def _compared(version: str | None, comparison: Comparison) -> pl.DataFrame:
-    row = (version, comparison.min_jaccard, comparison.min_cosine)
+def _compared(version: str | None, plan: DedupPlan, has_all_pairs: bool) -> pl.DataFrame:  # noqa: FBT001
+    comparison = plan.comparison
+    if not has_all_pairs:
+        comparison = Comparison.for_thresholds(plan.thresholds, method=comparison.method)
+    row = (version, comparison.min_jaccard, comparison.min_cosine, has_all_pairs)
     return pl.DataFrame([] if version is None else [row], schema=COMPARED, orient="row")

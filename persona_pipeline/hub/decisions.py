@@ -107,6 +107,28 @@ def read_ranked(
     return ranked.join(places, on="shard").rename(ENGINE_NAMES), pairs
 
 
+def removed_before(store: Store, plan: DedupPlan, first: int) -> pl.DataFrame:
+    """Return shard and persona_id of whom the settings of now remove, before shard number `first`.
+
+    These shards are compared. Those that are not decided as they are now are decided here.
+    """
+    with store.connect(read_only=True) as connection:
+        decisions = [each for each in read_decisions(connection) if each.shard_number < first]
+        bases = decision_bases(decisions, plan)
+        numbers = {each.shard: each.shard_number for each in decisions}
+        outdated = [each.shard_number for each in decisions if each.basis != bases.get(each.shard)]
+        start = min(outdated, default=first)
+        again = [shard for shard, number in numbers.items() if number >= start]
+        before = [shard for shard, number in numbers.items() if number < start]
+        stored = fetch(connection, REMOVED_SQL, {"shards": before})
+        ranked = read_ranked(connection, again, numbers) if again else None
+    decided = _decide(plan, *ranked, start) if ranked else {}
+    parts = [
+        rows.select(pl.lit(shard).alias("shard"), "persona_id") for shard, rows in decided.items()
+    ]
+    return pl.concat([stored, *parts])
+
+
 def _is_intact(connection: duckdb.DuckDBPyConnection, shard: str, stored: pl.DataFrame) -> bool:
     """Tell whether the stored duplicates of a shard are those that were decided last."""
     written = connection.execute(DECIDED_VERSION_SQL, {"shard": shard}).fetchall()
@@ -119,6 +141,15 @@ DECIDED_VERSION_SQL: Final = """
 select output_version
 from runs.stages
 where shard = $shard and stage = 'deduplication'
+"""
+
+
+REMOVED_SQL: Final = """
+-- One row per persona of these shards that was removed as a duplicate.
+-- reads: personas.duplicates   params: $shards
+select shard, persona_id
+from personas.duplicates
+where shard in (select unnest($shards))
 """
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from persona_pipeline.dedup.vectors.search import TextVectors, allocate_rows
 from persona_pipeline.llm.clients.embeddings import Embedder
+from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.sql import fetch, read_sql
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
@@ -30,7 +31,11 @@ def embed_candidates(
     """Return one vector per candidate (persona_id, persona); reuse those in `stored`.
 
     With an embedder, only stored vectors of its model are reused, and missing ones are computed.
-    Without one, nobody needs vectors: the stored ones of any model stay.
+    Without one, nobody needs vectors: the stored ones of any model stay. A candidate of which the
+    model gives no vector gets no row, and is compared by its words only.
+
+    Raises:
+        ModelError: the model gives no vector of any candidate.
     """
     mine = stored.filter(pl.col("model") == embedder.model) if embedder else stored
     known = mine.select(*EMBEDDINGS).join(candidates, on="persona_id", how="semi")
@@ -157,12 +162,21 @@ def _with_new(
     if embedder is None:
         return known
     new = candidates.join(known, on="persona_id", how="anti", maintain_order="left")
-    vectors = embedder.embed(new["persona"].to_list()).tolist() if len(new) else []
+    if new.is_empty():
+        return known
+    vectors = embedder.embed(new["persona"].to_list())
+    has_vector = pl.Series(np.isfinite(vectors).all(axis=1), dtype=pl.Boolean)
+    if known.is_empty() and not has_vector.any():
+        msg = (
+            f"embedding model {embedder.model} gives no vector of any text: "
+            "'persona-pipeline calls' shows why"
+        )
+        raise ModelError(msg)
     result = pl.DataFrame(
         {
-            "persona_id": new["persona_id"],
-            "model": [embedder.model] * len(new),
-            "embedding": vectors,
+            "persona_id": new["persona_id"].filter(has_vector),
+            "model": [embedder.model] * int(has_vector.sum()),
+            "embedding": vectors[has_vector.to_numpy()].tolist(),
         },
         schema=EMBEDDINGS,
     )

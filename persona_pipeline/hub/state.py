@@ -31,6 +31,8 @@ class DedupState:
     """Jaccard similarity from which on all pairs are stored; None: not known."""
     min_cosine: float | None
     """Cosine similarity from which on all pairs are stored; None: not known, or not compared."""
+    with_few_pairs: list[str]
+    """Shards with too many pairs: of these, only those of a removed persona and its keeper."""
     thresholds: list[Thresholds]
     uncompared: list[str]
     """Shards to compare again under the plan."""
@@ -89,15 +91,26 @@ def read_dedup_state(store: Store, plan: DedupPlan) -> DedupState:
         decided = fetch(connection, DECIDED_AT_SQL)
         states = read_states(connection, plan)
         undecided = undecided_shards(connection, plan)
-    versions = current_versions(states, plan)
+        with_few_pairs = read_with_few_pairs(connection)
     return DedupState(
         min_jaccard=min_jaccard,
         min_cosine=min_cosine,
+        with_few_pairs=with_few_pairs,
         thresholds=[Thresholds(**row) for row in decided.iter_rows(named=True)],
-        uncompared=[state.shard for state in states if state.version != versions[state.shard]],
+        uncompared=[state.shard for state in stale_states(states, plan)],
         undecided=undecided,
         without_vectors=_without_vectors(states, plan),
     )
+
+
+WITH_FEW_PAIRS_SQL: Final = """
+-- One row per shard of which only the pairs that decided are stored.
+-- reads: runs.compared
+select shard
+from runs.compared
+where not has_all_pairs
+order by shard
+"""
 
 
 COMPARED_FROM_SQL: Final = """
@@ -117,6 +130,11 @@ def read_compared_from(
     """
     min_jaccard, min_cosine = fetch(connection, COMPARED_FROM_SQL).row(0)
     return min_jaccard, min_cosine
+
+
+def read_with_few_pairs(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """List the shards of which only the pairs of a removed persona and its keeper are stored."""
+    return [shard for (shard,) in connection.execute(WITH_FEW_PAIRS_SQL).fetchall()]
 
 
 def read_states(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> list[ShardState]:
@@ -143,6 +161,28 @@ def current_versions(states: Sequence[ShardState], plan: DedupPlan) -> dict[str,
         parts = [state.candidates_at, vectors, comparison, TOKENIZER_VERSION, index]
         versions[state.shard] = stable_id(*parts) if state.candidate_count else None
     return versions
+
+
+def block_versions(states: Sequence[ShardState], plan: DedupPlan) -> dict[str, str | None]:
+    """Return the version of each shard's comparison if it stores only the pairs that decided.
+
+    These depend on the thresholds, and on all that is compared of this shard and those before it.
+    """
+    basis, versions = stable_id("blocks", plan.thresholds.version_text()), dict[str, str | None]()
+    for shard, version in current_versions(states, plan).items():
+        basis = basis if version is None else stable_id(basis, version)
+        versions[shard] = None if version is None else basis
+    return versions
+
+
+def stale_states(states: Sequence[ShardState], plan: DedupPlan) -> list[ShardState]:
+    """Return the shards whose comparison is out of date, whether it stores all pairs or few."""
+    versions, in_blocks = current_versions(states, plan), block_versions(states, plan)
+    return [
+        state
+        for state in states
+        if state.version not in {versions[state.shard], in_blocks[state.shard]}
+    ]
 
 
 def early_shards(states: Sequence[ShardState], plan: DedupPlan) -> set[str]:
@@ -175,8 +215,7 @@ def outdated_shards(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> l
     These are the first shard that was not compared or decided as it is now, and all after it.
     """
     states = read_states(connection, plan)
-    versions = current_versions(states, plan)
-    stale = {state.shard for state in states if state.version != versions[state.shard]}
+    stale = {state.shard for state in stale_states(states, plan)}
     stale.update(undecided_shards(connection, plan))
     places = [place for place, state in enumerate(states) if state.shard in stale]
     return [state.shard for state in states[min(places, default=len(states)) :]]

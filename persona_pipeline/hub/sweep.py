@@ -6,15 +6,28 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from persona_pipeline.dedup.comparison import compare_texts, conflicting
-from persona_pipeline.dedup.resolve import open_resolver
+from persona_pipeline.dedup.blocks import resolve_in_blocks
+from persona_pipeline.dedup.comparison import (
+    PreparedTexts,
+    compare_texts,
+    conflicting,
+    prepare_texts,
+)
+from persona_pipeline.dedup.resolve import PAIRS, open_resolver
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import TOLERANCE, Comparison, Thresholds
 from persona_pipeline.dedup.table import LAYERS
 from persona_pipeline.errors import MemoryLimitError, SettingsError
+from persona_pipeline.hub.closest import closest_kept, closest_removed
 from persona_pipeline.hub.decisions import read_ranked
+from persona_pipeline.hub.embeddings import read_vectors
 from persona_pipeline.hub.plan import DedupPlan
-from persona_pipeline.hub.state import read_compared_from
+from persona_pipeline.hub.state import (
+    early_shards,
+    read_compared_from,
+    read_states,
+    read_with_few_pairs,
+)
 from persona_pipeline.sql import fetch, read_sql
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
@@ -25,8 +38,6 @@ ALL_SHARDS = "all"
 """Value of the column `shard` in rows about all shards."""
 FIRST, LAST, STEP = 0.95, 0.4, 0.05
 """The first and last threshold and the step between two, unless others are asked for."""
-SHOWN = 5
-"""Pairs that a step shows at most on each side of its threshold."""
 MARGIN = 0.05
 """How far below its threshold a chained step searches for pairs to show."""
 LEAST = 0.05
@@ -37,8 +48,13 @@ COMPARED_ANEW = 100_000
 Down to LAST this takes 4 CPU-seconds and 560,000 pairs. Twice as many personas take four times as
 much.
 """
-EXAMPLES = ("persona_id", "persona", "other_id", "other_persona", "similarity")
-"""Columns of the pairs that a step shows."""
+RANKED = (
+    "quality",
+    pl.col("persona_id").alias("id"),
+    pl.col("persona").alias("text"),
+    pl.col("shard_number").alias("rank"),
+)
+"""The columns of a persona, as the engine calls them."""
 COUNTS = ("threshold", "candidates", "kept", "removed", *LAYERS, "is_chained")
 """Columns of `personas.sweep`."""
 
@@ -73,6 +89,8 @@ class _Everyone:
     pairs: pl.DataFrame
     min_jaccard: float | None = None
     """Jaccard similarity from which on pairs are stored; None: not known."""
+    has_few_pairs: bool = False
+    """Whether a shard stores only the pairs that decided it."""
 
 
 def sweep(store: Store, plan: DedupPlan, thresholds: Sequence[float]) -> list[SweepStep]:
@@ -85,9 +103,14 @@ def sweep(store: Store, plan: DedupPlan, thresholds: Sequence[float]) -> list[Sw
     below `LAST`, or with MinHash, which finds other pairs at each threshold. A chained step
     compares only what the step before kept, in the Jaccard layer only: the number of pairs grows
     quadratically towards low thresholds, and a higher threshold removes most of these personas.
+
+    If a shard stores only the pairs that decided it, each threshold compares all personas again, in
+    all layers. These steps show no pairs of kept personas.
     """
     ordered = sorted(set(thresholds), reverse=True)
     everyone = _read(store)
+    if everyone.has_few_pairs:
+        return list(_decide_in_blocks(store, everyone, plan, ordered))
     least = everyone.min_jaccard or plan.comparison.min_jaccard
     if LAST - TOLERANCE <= ordered[-1] < least - TOLERANCE:
         least, everyone = _compared_anew(everyone, plan, least, ordered[-1] - MARGIN)
@@ -127,15 +150,19 @@ def _read(store: Store) -> _Everyone:
         numbers = dict(texts.select("shard", "shard_number").unique().iter_rows())
         ranked, pairs = read_ranked(connection, list(numbers), numbers)
         min_jaccard, _ = read_compared_from(connection)
+        has_few_pairs = bool(read_with_few_pairs(connection))
     known = ranked.join(texts, left_on="id", right_on="persona_id", how="semi")
-    return _Everyone(texts, known, pairs, min_jaccard)
+    return _Everyone(texts, known, pairs, min_jaccard, has_few_pairs)
 
 
 def _compare(
     texts: pl.DataFrame, comparison: Comparison, resources: Resources
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    rows = texts.select("quality", id="persona_id", text="persona", rank="shard_number")
-    return compare_texts(rows, None, comparison, resources)
+    return compare_texts(texts.select(*RANKED), None, comparison, resources)
+
+
+def _prepare(texts: pl.DataFrame, comparison: Comparison, resources: Resources) -> PreparedTexts:
+    return prepare_texts(texts.select(*RANKED), None, comparison, resources)
 
 
 def _compared_anew(
@@ -171,6 +198,27 @@ def _decide_stored(
             yield _step(everyone, threshold, removed), removed
 
 
+def _decide_in_blocks(
+    store: Store, everyone: _Everyone, plan: DedupPlan, thresholds: Sequence[float]
+) -> Iterator[SweepStep]:
+    """Yield the step of each threshold, for which all personas are compared in blocks."""
+    prepared = _prepare(everyone.texts, plan.comparison, plan.resources)
+    if plan.comparison.min_cosine is not None:
+        homes = everyone.texts.select("shard", id="persona_id")
+        compared = prepared.fingerprints.join(homes, on="id").rename({"id": "persona_id"})
+        with store.connect(read_only=True) as connection:
+            early = early_shards(read_states(connection, plan), plan)
+        vectors = read_vectors(store, plan.embedding_model, compared, [], early)
+        prepared = replace(prepared, vectors=vectors)
+    shown = replace(everyone, pairs=everyone.pairs.clear())
+    for threshold in thresholds:
+        chosen = replace(plan.thresholds, jaccard=threshold)
+        least = min(plan.comparison.min_jaccard, threshold)
+        comparison = replace(plan.comparison, min_jaccard=least)
+        decided = resolve_in_blocks(prepared, comparison, chosen, plan.resources)
+        yield _step(shown, threshold, decided.removed.rename({"id": "persona_id"}))
+
+
 def _chain(
     last: SweepStep, kept: pl.DataFrame, plan: DedupPlan, thresholds: Sequence[float]
 ) -> Iterator[SweepStep]:
@@ -178,20 +226,39 @@ def _chain(
 
     Each step shows the closest kept pairs that the comparison for the next one finds.
     """
-    resources = plan.resources
     for threshold in thresholds:
-        comparison = Comparison(max(threshold - MARGIN, LEAST), min_cosine=None)
-        fingerprints, pairs = _compare(kept, comparison, resources)
-        everyone = _Everyone(kept, fingerprints, pairs)
-        yield replace(last, closest_kept=_closest_kept(everyone, last.threshold, kept))
-        with open_resolver(conflicting(fingerprints, pairs), pairs, resources) as resolver:
-            removed = resolver.resolve(Thresholds(threshold, cosine=None))
-        removed = removed.rename({"id": "persona_id"})
+        everyone, removed = _decide_words(kept, plan, threshold)
+        yield replace(
+            last,
+            closest_kept=closest_kept(everyone.fingerprints, everyone.pairs, last.threshold, kept),
+        )
         step = _step(everyone, threshold, removed)
         kept = kept.join(removed, on="persona_id", how="anti")
         so_far = {name: getattr(last, name) + getattr(step, name) for name in ("removed", *LAYERS)}
         last = replace(step, candidates=last.candidates, **so_far, is_chained=True)
     yield last
+
+
+def _decide_words(
+    kept: pl.DataFrame, plan: DedupPlan, threshold: float
+) -> tuple[_Everyone, pl.DataFrame]:
+    """Compare these personas by words; return their pairs, and whom the threshold removes.
+
+    No pairs are returned where they are more than fit into the memory.
+    """
+    comparison, chosen = Comparison(threshold, min_cosine=None), Thresholds(threshold, cosine=None)
+    try:
+        wider = replace(comparison, min_jaccard=max(threshold - MARGIN, LEAST))
+        fingerprints, pairs = _compare(kept, wider, plan.resources)
+    except MemoryLimitError:
+        prepared = _prepare(kept, comparison, plan.resources)
+        removed = resolve_in_blocks(prepared, comparison, chosen, plan.resources).removed
+        everyone = _Everyone(kept, prepared.fingerprints, pl.DataFrame(schema=PAIRS))
+        return everyone, removed.rename({"id": "persona_id"})
+    similar = conflicting(fingerprints, pairs)
+    with open_resolver(similar, pairs, plan.resources) as resolver:
+        removed = resolver.resolve(chosen)
+    return _Everyone(kept, fingerprints, pairs), removed.rename({"id": "persona_id"})
 
 
 def _step(everyone: _Everyone, threshold: float, removed: pl.DataFrame) -> SweepStep:
@@ -204,52 +271,6 @@ def _step(everyone: _Everyone, threshold: float, removed: pl.DataFrame) -> Sweep
         removed=len(removed),
         **{layer: of_layer.get(layer, 0) for layer in LAYERS},
         is_chained=False,
-        closest_removed=_closest_removed(everyone.texts, removed),
-        closest_kept=_closest_kept(everyone, threshold, kept),
-    )
-
-
-def _closest_removed(texts: pl.DataFrame, removed: pl.DataFrame) -> pl.DataFrame:
-    """Return the removed personas that a slightly higher threshold would have kept.
-
-    Personas with the same words are left out, since every threshold removes them.
-    """
-    near = removed.filter(pl.col("layer") == "jaccard", pl.col("similarity") < 1 - TOLERANCE)
-    pairs = near.rename({"kept_id": "other_id"}).sort("similarity", "persona_id")
-    return _with_texts(pairs, texts)
-
-
-def _closest_kept(everyone: _Everyone, threshold: float, kept: pl.DataFrame) -> pl.DataFrame:
-    """Return the kept pairs of which a slightly lower threshold would have removed one persona.
-
-    At most one kept persona has a given word set, so no pair is listed twice.
-    """
-    keyed = everyone.fingerprints.join(
-        kept, left_on="id", right_on="persona_id", how="semi"
-    ).select("set_key", persona_id="id")
-    below = everyone.pairs.filter(
-        pl.col("layer") != "semantic", pl.col("similarity") < threshold - TOLERANCE
-    )
-    pairs = (
-        below.join(keyed, left_on="first_key", right_on="set_key")
-        .join(keyed.rename({"persona_id": "other_id"}), left_on="second_key", right_on="set_key")
-        .sort("similarity", "persona_id", "other_id", descending=[True, False, False])
-    )
-    return _with_texts(pairs, kept)
-
-
-def _with_texts(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
-    """Return the first pairs with their texts, each persona at most once on each side.
-
-    Otherwise one cluster would fill the list with nearly the same text.
-    """
-    one = texts.select("persona_id", "persona")
-    other = texts.select(other_id="persona_id", other_persona="persona")
-    return (
-        pairs.unique("persona_id", keep="first", maintain_order=True)
-        .unique("other_id", keep="first", maintain_order=True)
-        .head(SHOWN)
-        .join(one, on="persona_id", maintain_order="left")
-        .join(other, on="other_id", maintain_order="left")
-        .select(*EXAMPLES)
+        closest_removed=closest_removed(everyone.texts, removed),
+        closest_kept=closest_kept(everyone.fingerprints, everyone.pairs, threshold, kept),
     )

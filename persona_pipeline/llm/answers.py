@@ -33,6 +33,8 @@ NO_TEXT = {"Cc", "Cn", "Co", "Cs"}
 """Unicode's categories of what is no text: controls, unassigned and private signs, surrogates."""
 _LITERAL_ESCAPES = re.compile(r"(?<!\\)(?:\\u[0-9a-fA-F]{4})+")
 """Matches characters that were escaped twice, so that their escapes are left as text."""
+NO_LONGER_FITS = "the answer does not fit its schema once its control characters are removed"
+"""What is wrong with an answer that an earlier version bought and accepted."""
 
 
 def parse_answer(text: str, schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -233,12 +235,18 @@ def failure_reason(call: Answer) -> tuple[str, str]:
 
     The reason is in both closed lists: that of personas and that of records.
     """
-    reason = "invalid_answer" if call.status == "invalid" else "call_failed"
-    return reason, call.error or ""
+    reason = "call_failed" if call.status == "failed" else "invalid_answer"
+    return reason, call.error or (NO_LONGER_FITS if call.status == "ok" else "")
 
 
 def answer_of(call: Answer, schema: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
-    """Return the parsed answer of a usable call, else None."""
+    """Return the parsed answer of a usable call, else None.
+
+    An earlier version accepted answers that are too short without their control characters.
+    """
     if call.status != "ok" or call.response is None:
         return None
-    return parse_answer(call.response, schema)
+    try:
+        return parse_answer(call.response, schema)
+    except ValueError:
+        return None

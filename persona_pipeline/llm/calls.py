@@ -6,6 +6,7 @@ from typing import Any
 
 from persona_pipeline.llm.prices import Price
 from persona_pipeline.llm.requests import ChatReply
+from persona_pipeline.llm.vectors import is_broken_vector
 
 LONGEST_ERROR = 500
 """The most characters of an error that are kept."""
@@ -31,7 +32,7 @@ class Answer:
     @property
     def is_bought(self) -> bool:
         """Whether an answer was bought that must not be bought again."""
-        return self.status in {"ok", "invalid"}
+        return self.status in {"ok", "invalid"} and not is_broken_vector(self.response)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Call(Answer):
     cost_usd: float | None
     latency_ms: int
     attempts: int
+    reasoning: str | None = None
 
     def to_line(self) -> bytes:
         """Return the journal line: a flat object that DuckDB reads as a row of `llm.calls`."""

@@ -34,6 +34,7 @@ class CallError(Exception):
         maybe_billed: bool = False,
         is_timeout: bool = False,
         is_doubtful: bool = False,
+        is_unpaid: bool = False,
     ) -> None:
         """Take the kind, the message and what else is known.
 
@@ -41,6 +42,7 @@ class CallError(Exception):
         sent and no readable answer came (time-out, broken connection or body), so a budget counts
         it. `is_timeout`: the server took too long, perhaps because we ask too much at once.
         `is_doubtful`: the status says fatal, but some servers use it for a single request.
+        `is_unpaid`: the account has no money or quota left, which no wait brings back.
         """
         super().__init__(message)
         self.answer = ""
@@ -50,6 +52,25 @@ class CallError(Exception):
         self.maybe_billed = maybe_billed
         self.is_timeout = is_timeout
         self.is_doubtful = is_doubtful
+        self.is_unpaid = is_unpaid
+        self.is_repeated = False
+
+    def repeated(self) -> "CallError":
+        """Return this error for a further request of those that one reply ended.
+
+        The reply is counted once.
+        """
+        other = CallError(
+            self.kind,
+            str(self),
+            retry_after=self.retry_after,
+            maybe_billed=self.maybe_billed,
+            is_timeout=self.is_timeout,
+            is_doubtful=self.is_doubtful,
+            is_unpaid=self.is_unpaid,
+        )
+        other.is_repeated = True
+        return other
 
 
 class ModelError(PipelineError):

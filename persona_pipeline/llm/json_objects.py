@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from persona_pipeline.control_characters import clean_value
+
 MAX_DIGITS = 18
 """The most digits that fit a column of whole numbers."""
 _TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])')
@@ -27,7 +29,7 @@ class FoundObject:
 
 
 def read_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    """Read only what the tables can hold.
+    """Read only what the tables can hold, without control characters.
 
     `json.loads` also accepts lone surrogates, NaN and any depth of nesting.
 
@@ -85,6 +87,7 @@ def _read(decoder: json.JSONDecoder, text: str) -> Any:  # noqa: ANN401 - any JS
         value = decoder.decode(text)
         if "\\u" in text or not text.isascii():
             json.dumps(value, ensure_ascii=False).encode()
+        value = clean_value(value)
     except UnicodeEncodeError as error:
         msg = f"half a character ({error.object[error.start]!r})"
         raise ValueError(msg) from None

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from persona_pipeline.control_characters import clean_text
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.answers import answer_of, failure_reason
 from persona_pipeline.llm.calls import Answer
@@ -104,7 +105,7 @@ def rejected_call(stage: str, persona_id: str, call: Answer) -> dict[str, Any]:
     return {
         "stage": stage,
         "persona_id": persona_id,
-        "persona": call.response,
+        "persona": call.response and clean_text(call.response),
         "reason": reason,
         "detail": detail,
         "call_key": call.call_key,

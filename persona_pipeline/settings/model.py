@@ -131,10 +131,20 @@ class Settings(DataFolder, BaseSettings):
     """Shortest document, in characters. Shorter ones are rejected as `too_short`."""
     max_chars: AtLeastOne = 100_000
     """Longest document, in characters. Longer ones are rejected as `too_long`."""
+    sample_by: Literal["document", "line"] = "document"
+    """What a `.txt` file holds: one `document`, or a document per `line`."""
     text_field: str = "text"
-    """JSON key or Parquet column that holds a document's text."""
+    """JSON key or column that holds a document's text, or the path to a nested one, such as
+    `article.body`. The default also finds `raw_content` and `content`."""
     url_field: str = "url"
-    """JSON key or Parquet column that holds a document's address."""
+    """The same for a document's address. The default also finds `metadata.url`, `meta.url` and
+    `warc_headers.warc-target-uri`."""
+    title_field: str = "title"
+    """The same for a document's title."""
+    language_field: str = "language"
+    """The same for a document's language."""
+    license_field: str = "license"
+    """The same for a document's licence."""
     watch: Annotated[Listed[str], AfterValidator(_separate)] = []
     """Folders, files and URL patterns that the sensor scans for new documents. No place may lie
     inside another one."""
@@ -246,8 +256,9 @@ class Settings(DataFolder, BaseSettings):
     Jaccard similarities below `jaccard_threshold`), `method` (`"farthest"`, the default:
     embeddings farthest apart; `"first"`: first in rank), `seed` (draws the first persona)."""
     dedup_memory: Annotated[ByteSize, Field(ge=200_000_000)] = ByteSize(2_000_000_000)
-    """Memory for deduplication, such as `2GB`. It holds 3 million similar pairs per GB; with
-    more pairs the run stops and says what to do."""
+    """Memory for deduplication, such as `2GB`. It holds 3 million similar pairs per GB. With more,
+    as among texts of a template, the same personas are kept, but only their deciding pairs are
+    stored."""
     dedup_threads: AtLeastOne = 2
     """Threads for deduplication. The result does not depend on it."""
 

@@ -1,31 +1,21 @@
 """Export and import bought answers as a file, so that a colleague or CI replays a run for free."""
 
 from pathlib import Path
-from typing import Final
 
 import duckdb
 
 from persona_pipeline.errors import StoreError
 from persona_pipeline.llm.calls import FIELDS
+from persona_pipeline.sql import read_sql
 from persona_pipeline.store.calls import add_calls
 from persona_pipeline.store.store import Store
 
+ADDED_LATER = {"reasoning"}
+"""Columns that files of earlier versions do not have."""
 READERS = {".parquet": "read_parquet", ".jsonl": "read_ndjson"}
 """DuckDB table functions, by the ending of the file's name."""
 FORMATS = {".parquet": "parquet", ".jsonl": "json"}
 """DuckDB formats of COPY, by the ending of the file's name."""
-
-
-BOUGHT_ANSWERS_SQL: Final = """
--- One row per bought answer, as it is exported: without the run that bought it.
--- reads: llm.calls
-select
-    call_key, shard, stage, model, prompt_name, prompt_version, params, request, response, status,
-    error, finish_reason, tokens_in, tokens_cached, tokens_out, cost_usd, latency_ms, attempts
-from llm.calls
-where status <> 'failed'
-order by call_key
-"""
 
 
 def export_calls(store: Store, path: Path) -> int:
@@ -38,7 +28,7 @@ def export_calls(store: Store, path: Path) -> int:
         StoreError: the file's name ends otherwise, or the file cannot be written.
     """
     form = FORMATS[_ending(path)]
-    query = BOUGHT_ANSWERS_SQL
+    query = read_sql("llm/bought_answers")
     with store.connect(read_only=True) as connection:
         try:
             connection.execute(f"copy ({query}) to {_quoted(path)} (format {form})")
@@ -58,14 +48,16 @@ def import_calls(store: Store, path: Path) -> tuple[int, int]:
     Raises:
         StoreError: the file is no export of calls.
     """
-    columns = ", ".join(FIELDS)
-    source = f"{READERS[_ending(path)]}({_quoted(path)})"
     with store.transaction() as connection:
         try:
-            connection.execute(f"create temp table bought as from ({BOUGHT_ANSWERS_SQL}) limit 0")
             connection.execute(
-                f"insert into bought by name select {columns} from {source} "
+                f"create temp table bought as from ({read_sql('llm/bought_answers')}) limit 0"
+            )
+            source = _typed_source(connection, path)
+            connection.execute(
+                f"insert into bought by name select * from {source} "
                 "where call_key is not null and status in ('ok', 'invalid') "
+                "and not llm.is_broken_vector(stage, status, response) "
                 "qualify row_number() over (partition by call_key order by status <> 'ok') = 1"
             )
         except duckdb.Error as error:
@@ -79,6 +71,27 @@ def import_calls(store: Store, path: Path) -> tuple[int, int]:
         [(new,)] = connection.sql("select count(*) from bought").fetchall()
         add_calls(connection, run_id="import")
     return int(count), int(new)
+
+
+def _typed_source(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
+    """Return the SQL of the file's rows, with the columns and types of `bought`.
+
+    DuckDB guesses the types of JSON from its first rows, where a column may be null in all.
+
+    Raises:
+        StoreError: the file lacks a column.
+    """
+    reader, name = READERS[_ending(path)], _quoted(path)
+    there = set(connection.sql(f"from {reader}({name}) limit 0").columns)
+    if lacking := [field for field in FIELDS if field not in there | ADDED_LATER]:
+        msg = f"{path} is no export of calls: it has no column {', '.join(lacking)}"
+        raise StoreError(msg)
+    types = connection.sql("describe bought").fetchall()
+    known = {column: kind for column, kind, *_ in types if column in there}
+    if reader == "read_parquet":
+        return f"(select {', '.join(known)} from {reader}({name}))"
+    columns = ", ".join(f"{column}: '{kind}'" for column, kind in known.items())
+    return f"{reader}({name}, columns = {{{columns}}})"
 
 
 def _ending(path: Path) -> str:

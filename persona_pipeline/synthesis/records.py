@@ -10,6 +10,7 @@ from typing import Any, Final
 import polars as pl
 from pydantic import JsonValue
 
+from persona_pipeline.control_characters import clean_text
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.hub.selection import require_made
 from persona_pipeline.llm.answers import answer_of, failure_reason
@@ -204,7 +205,8 @@ def _record(domain: Domain, answer: dict[str, JsonValue], task: _Task) -> dict[s
 
 def _rejection(domain: Domain, problem: tuple[str, str] | None, call: Answer) -> dict[str, Any]:
     reason, detail = problem or ("", "")
-    return {"domain": domain.name, "reason": reason, "detail": detail, "answer": call.response}
+    answer = call.response and clean_text(call.response)
+    return {"domain": domain.name, "reason": reason, "detail": detail, "answer": answer}
 
 
 def _flags(

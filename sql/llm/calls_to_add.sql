@@ -30,7 +30,8 @@ select
     (bought.tokens_out + coalesce(earlier.tokens_out, 0))::bigint as tokens_out,
     bought.cost_usd + if(earlier.call_key is null, 0, earlier.cost_usd) as cost_usd,
     (bought.latency_ms + coalesce(earlier.latency_ms, 0))::bigint as latency_ms,
-    (bought.attempts + coalesce(earlier.attempts, 0))::bigint as attempts
+    (bought.attempts + coalesce(earlier.attempts, 0))::bigint as attempts,
+    bought.reasoning
 from bought
 left join llm.calls as earlier
     on

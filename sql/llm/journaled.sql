@@ -1,7 +1,9 @@
 -- One row per call key in journal files: the answer if there is one, with what all attempts used.
+-- A vector with null or NaN, which an earlier version took for an answer, is a failed call.
 -- reads: journal files (JSON lines, torn or foreign ones are skipped)   params: $files (paths)
 with lines as (
-    select *
+    select
+        * replace (if(llm.is_broken_vector(stage, status, response), 'failed', status) as status)
     from
         read_ndjson(
             $files,
@@ -10,7 +12,8 @@ with lines as (
                 prompt_name: 'varchar', prompt_version: 'varchar', params: 'varchar',
                 request: 'varchar', response: 'varchar', status: 'varchar', error: 'varchar',
                 finish_reason: 'varchar', tokens_in: 'bigint', tokens_cached: 'bigint',
-                tokens_out: 'bigint', cost_usd: 'double', latency_ms: 'bigint', attempts: 'bigint'
+                tokens_out: 'bigint', cost_usd: 'double', latency_ms: 'bigint', attempts: 'bigint',
+                reasoning: 'varchar'
             },
             hive_partitioning = false,
             ignore_errors = true,
@@ -30,7 +33,8 @@ select
             then sum(cost_usd) over same_key
     end as cost_usd,
     sum(latency_ms) over same_key as latency_ms,
-    sum(attempts) over same_key as attempts
+    sum(attempts) over same_key as attempts,
+    reasoning
 from lines
 window same_key as (partition by call_key)
 qualify

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from persona_pipeline.cli.estimate import print_estimate
 from persona_pipeline.corpus.registration import register_source
-from persona_pipeline.errors import PipelineError
+from persona_pipeline.errors import PipelineError, SourceError
 from persona_pipeline.estimate import Estimate, estimate_run
 from persona_pipeline.llm.prices import PriceSetting
 from persona_pipeline.project import Project
@@ -31,6 +31,13 @@ def test_before_a_run_every_stage_is_to_be_bought(platform: Platform) -> None:
     assert stages["synthetic.math"] == (0, 6)
     assert estimated.calls == sum(calls for _, calls in stages.values())
     assert (estimated.usd, estimated.share) == (0.0, 1.0)
+
+
+def test_a_source_without_a_document_is_not_estimated(platform: Platform) -> None:
+    for page in platform.pages.iterdir():
+        page.write_text("short")
+    with pytest.raises(SourceError, match=r"^all 4 rows of .*: too_short 4 .*min_chars is 10\)$"):
+        estimate(platform, platform.register())
 
 
 def test_what_is_estimated_is_what_a_run_buys(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -239,6 +240,18 @@ def test_a_command_uses_the_instance_of_dagster_home(
     with dg.DagsterInstance.get() as instance:  # what 'dagster dev' opens
         assert instance.get_dynamic_partitions("shards") == ["chosen"]
     assert (home / "kept").is_dir()
+
+
+@pytest.mark.parametrize("name", ["which?", "my%20data"])
+def test_a_data_directory_that_dagster_would_misread_is_refused_by_its_name(
+    tmp_path: Path, name: str
+) -> None:
+    settings = load_settings(data_dir=tmp_path / name)
+    with (
+        pytest.raises(PipelineError, match=f"data_dir '.*{re.escape(name)}' has"),
+        open_instance(settings, ROOT),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

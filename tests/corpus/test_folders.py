@@ -71,12 +71,12 @@ def write_bad_files(folder: Path) -> None:
     (folder / "bad" / "c.jsonl.gz").write_bytes(lines)
     (folder / "bad" / "d.json").write_bytes(b'[{"text": "good item"}, {"text": ')
     (folder / "bad" / "e.parquet").write_bytes(b"PAR1 and no more")
-    write_parquet(folder / "bad" / "f.parquet", "select 'good row' as content")
+    write_parquet(folder / "bad" / "f.parquet", "select 'good row' as body")
     (folder / "bad" / "g.txt").write_bytes("trop français".encode("latin-1"))
     (folder / "bad" / "h.md").write_bytes(b"\n \n")
     (folder / "bad" / "i.html").write_bytes(b"<script>good()</script>")
     (folder / "bad" / "j.warc.gz").write_bytes(make_wet("good record")[:60])
-    (folder / "bad" / "k.pdf").write_bytes(b"%PDF-1.7")
+    (folder / "bad" / "k.docx").write_bytes(b"PK")
     (folder / "bad" / "l").write_bytes(b"a name without extension")
     (folder / "bad" / "m.warc").write_bytes(b"good text, but no archive\n")
     (folder / "bad" / "n.txt").symlink_to("nothing")
@@ -92,6 +92,8 @@ def test_among_broken_files_every_good_text_is_kept(tmp_path: Path) -> None:
         ("bad/a.jsonl", 12, "good line eleven"),
         ("bad/b.jsonl.gz", 1, "good line one"),
         ("bad/b.jsonl.gz", 2, "good line two"),
+        ("bad/c.jsonl.gz", 1, "good line one"),  # only its name is wrong
+        ("bad/c.jsonl.gz", 2, "good line two"),
         ("good/a.jsonl", 1, "good line one"),
         ("good/a.jsonl", 2, "good line two"),
         ("good/b.ndjson.gz", 1, "good line one"),
@@ -116,7 +118,6 @@ def test_among_broken_files_every_good_text_is_kept(tmp_path: Path) -> None:
         ("bad/a.jsonl", 10, Reason.TOO_SHORT),
         ("bad/a.jsonl", 11, Reason.TOO_LONG),
         ("bad/b.jsonl.gz", 3, Reason.BROKEN_FILE),
-        ("bad/c.jsonl.gz", 1, Reason.BROKEN_FILE),
         ("bad/d.json", None, Reason.BROKEN_JSON),
         ("bad/e.parquet", None, Reason.BROKEN_FILE),
         ("bad/f.parquet", None, Reason.MISSING_TEXT),
@@ -124,7 +125,7 @@ def test_among_broken_files_every_good_text_is_kept(tmp_path: Path) -> None:
         ("bad/h.md", None, Reason.EMPTY),
         ("bad/i.html", None, Reason.NO_MAIN_TEXT),
         ("bad/j.warc.gz", 1, Reason.BROKEN_FILE),
-        ("bad/k.pdf", None, Reason.UNSUPPORTED_FILE),
+        ("bad/k.docx", None, Reason.UNSUPPORTED_FILE),
         ("bad/l", None, Reason.UNSUPPORTED_FILE),
         ("bad/m.warc", 1, Reason.BROKEN_FILE),
         ("bad/n.txt", None, Reason.UNSUPPORTED_FILE),

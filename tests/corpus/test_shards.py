@@ -1,6 +1,7 @@
 """Test shards: how a source is cut, what stays when it is read again, and their numbers."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,13 @@ from hypothesis import strategies as st
 
 from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.registration import register_source
-from persona_pipeline.corpus.shards import Row, StagedShard, load_shard, stage_shards
+from persona_pipeline.corpus.shards import (
+    Row,
+    StagedShard,
+    check_documents,
+    load_shard,
+    stage_shards,
+)
 from persona_pipeline.errors import SettingsError, SourceError
 from persona_pipeline.project import Project
 from persona_pipeline.reasons import DocumentReason
@@ -53,6 +60,22 @@ def test_a_source_is_cut_into_numbered_shards(tmp_path: Path) -> None:
 def test_nothing_gives_no_shard(tmp_path: Path) -> None:
     assert stage([], tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_shards_of_turned_away_rows_alone_say_why_and_what_to_do(tmp_path: Path) -> None:
+    missing = replace(turned_away(7), reason=DocumentReason.MISSING_TEXT, detail="no field 'text'")
+    whole = replace(turned_away(1), reason=DocumentReason.BROKEN_FILE, line=None, detail="no gzip")
+    rows: list[Row] = [whole, turned_away(3), missing, turned_away(4), turned_away(5)]
+    paths = [shard.path for shard in stage(rows, tmp_path / "none")]
+    said = (
+        "all 5 rows of the source were turned away: too_short 3 (a.jsonl line 3: 3 characters); "
+        "broken_file 1 (a.jsonl: no gzip); missing_text 1 (a.jsonl line 7: no field 'text')"
+    )
+    with pytest.raises(SourceError, match=f"^{re.escape(said)}$"):
+        check_documents(paths)
+
+    check_documents([*paths, *(shard.path for shard in stage([page(1)], tmp_path / "one"))])
+    check_documents([])
 
 
 def test_the_limit_counts_documents_and_no_rejected_rows(tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ def test_a_glob_that_matches_nothing_says_so(tmp_path: Path) -> None:
 
 
 def test_a_single_file_of_unknown_type_is_no_source(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b"text\n")
-    with pytest.raises(SourceError, match=r"no reader for the file .*a\.csv'; accepted"):
-        read_source(str(tmp_path / "a.csv"), OPTIONS)
+    (tmp_path / "a.docx").write_bytes(b"PK")
+    with pytest.raises(SourceError, match=r"no reader for the file .*a\.docx'; accepted"):
+        read_source(str(tmp_path / "a.docx"), OPTIONS)
 
 
 def test_an_unknown_wikipedia_is_no_source() -> None:

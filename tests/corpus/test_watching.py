@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from persona_pipeline.corpus.options import CorpusOptions
+from persona_pipeline.corpus.rows import Skipped
 from persona_pipeline.corpus.shards import Row, load_shard
 from persona_pipeline.corpus.sources import read_files
 from persona_pipeline.corpus.watching import ScanResult, ingest, scan
@@ -17,6 +18,7 @@ from persona_pipeline.errors import SourceError
 from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings, load_settings
 from persona_pipeline.store.store import Store
+from tests.support.web_archives import make_page, make_record
 
 LATER = datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
 TEXTS = {name: f"This is the text called {name}, long enough to be read." for name in "abcdefg"}
@@ -210,9 +212,11 @@ def test_a_file_that_is_being_written_waits_for_the_next_scan(inbox: Inbox) -> N
 def test_a_file_that_grows_while_it_is_read_is_read_again(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_grown(place: str, wanted: set[str], options: CorpusOptions) -> Iterator[Row]:
+    def read_grown(
+        place: str, wanted: set[str], options: CorpusOptions, skipped: Skipped
+    ) -> Iterator[Row]:
         inbox.write("page.jsonl", "a", "b")
-        return read_files(place, wanted, options)
+        return read_files(place, wanted, options, skipped)
 
     inbox.write("page.jsonl", "a")
     with monkeypatch.context() as patched:
@@ -333,3 +337,17 @@ def test_a_file_from_the_future_is_read(inbox: Inbox) -> None:
     path = inbox.write("page.jsonl", "a")
     os.utime(path, (4e9, 4e9))
     assert len(scan(inbox.store, inbox.place).to_read) == 1
+
+
+def test_records_without_a_page_are_counted_anew_when_their_file_is_read(inbox: Inbox) -> None:
+    page = make_record(make_page().encode(), "Content-Type: text/html", kind="resource")
+    request = make_record(b"", kind="request")
+    query = "select file, reason, record_count from corpus.skipped order by file"
+    (inbox.folder / "a.warc").write_bytes(page + request)
+    (inbox.folder / "b.warc").write_bytes(request * 2)
+    inbox.scan()
+    assert inbox.store.query(query).rows() == [("a.warc", "request", 1), ("b.warc", "request", 2)]
+    (inbox.folder / "a.warc").write_bytes(page + request * 3)
+    (inbox.folder / "b.warc").unlink()
+    inbox.scan()
+    assert inbox.store.query(query).rows() == [("a.warc", "request", 3), ("b.warc", "request", 2)]

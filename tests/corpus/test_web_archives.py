@@ -1,89 +1,26 @@
 """Test WARC and WET files as warcio writes them."""
 
 import gzip
-import io
-from collections.abc import Callable
+import struct
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from warcio.statusandheaders import StatusAndHeaders  # type: ignore[import-untyped]  # no types
-from warcio.warcwriter import WARCWriter  # type: ignore[import-untyped]  # no types
+import zstandard
 
 from persona_pipeline.corpus.document import Document, RejectedDocument
-from persona_pipeline.corpus.options import CorpusOptions
-from persona_pipeline.corpus.rows import MAX_RAW_BYTES
-from persona_pipeline.corpus.sources import read_source
-from persona_pipeline.corpus.web_pages import decode_page, extract_page
+from persona_pipeline.corpus.rows import MAX_RAW_BYTES, Skipped
 from persona_pipeline.reasons import DocumentReason as Reason
-
-OPTIONS = CorpusOptions(min_chars=20)
-SENTENCE = "L'été est là, et la forêt s'éveille doucement. "
-
-
-class Archive:
-    """Build a WARC file."""
-
-    def __init__(self, *, packed: bool = False) -> None:
-        self._buffer = io.BytesIO()
-        self._writer = WARCWriter(self._buffer, gzip=packed)
-
-    @property
-    def data(self) -> bytes:
-        return self._buffer.getvalue()
-
-    def add_page(
-        self,
-        body: bytes,
-        *headers: tuple[str, str],
-        status: str = "200 OK",
-        url: str = "https://ex.org/page",
-    ) -> None:
-        head = StatusAndHeaders(status, list(headers), protocol="HTTP/1.1")
-        record = self._writer.create_warc_record(
-            url, "response", payload=io.BytesIO(body), http_headers=head, length=len(body)
-        )
-        self._writer.write_record(record)
-
-    def add_other(self, kind: str, body: bytes, content_type: str = "text/plain") -> None:
-        record = self._writer.create_warc_record(
-            "https://ex.org/other",
-            kind,
-            payload=io.BytesIO(body),
-            warc_content_type=content_type,
-            length=len(body),
-        )
-        self._writer.write_record(record)
-
-    def add_conversion(self, text: str, languages: str) -> None:
-        record = self._writer.create_warc_record(
-            "https://ex.org/wet",
-            "conversion",
-            payload=io.BytesIO(text.encode()),
-            warc_content_type="text/plain",
-            warc_headers_dict={"WARC-Identified-Content-Language": languages},
-            length=len(text.encode()),
-        )
-        self._writer.write_record(record)
-
-
-HTML = ("Content-Type", "text/html")
-
-
-def make_page(number: int = 1, attributes: str = "") -> str:
-    return (
-        f"<html{attributes}><head><title>Page {number}</title></head><body>"
-        f"<nav><a href='/'>Accueil</a></nav><main><p>{SENTENCE * 5}</p></main></body></html>"
-    )
-
-
-def read(path: Path, data: bytes) -> list[Document | RejectedDocument]:
-    path.write_bytes(data)
-    return list(read_source(str(path), OPTIONS))
-
-
-def summarize(rows: list[Document | RejectedDocument]) -> list[tuple[int | None, str]]:
-    """Return each row as its record number and its title, or its reason."""
-    return [(row.line, str(row.title) if isinstance(row, Document) else row.reason) for row in rows]
+from persona_pipeline.reasons import SkipReason
+from tests.support.web_archives import (
+    HTML,
+    SENTENCE,
+    Archive,
+    make_page,
+    make_record,
+    read,
+    summarize,
+)
 
 
 @pytest.mark.parametrize(("name", "packed"), [("a.warc", False), ("a.warc.gz", True)])
@@ -106,7 +43,7 @@ def test_a_latin_1_page_becomes_its_main_text(tmp_path: Path, name: str, *, pack
     assert row == expected
 
 
-def test_only_successful_text_responses_are_documents(tmp_path: Path) -> None:
+def test_pages_are_documents_and_other_records_are_counted_by_kind(tmp_path: Path) -> None:
     archive = Archive()
     page = make_page().encode()
     archive.add_other("warcinfo", b"software: test", "application/warc-fields")
@@ -120,8 +57,21 @@ def test_only_successful_text_responses_are_documents(tmp_path: Path) -> None:
     archive.add_page(page, ("Content-Type", "application/xhtml+xml"))
     # warcio cannot write a response that is not HTTP.
     data = archive.data.replace(b"WARC-Type: resource", b"WARC-Type: response")
-    rows = read(tmp_path / "a.warc", data)
-    assert summarize(rows) == [(2, "Page 1"), (8, "None"), (9, "Page 1")]
+    data += make_record(b"", kind="Revisit") + make_record(b"?", kind="my-own")
+    data += make_record(b"", kind="request") + make_record(b"", kind="continuation")
+    skipped: Skipped = Counter()
+    rows = read(tmp_path / "a.warc", data, skipped)
+    assert summarize(rows) == [(2, "Page 1"), (5, "Page 1"), (8, "None"), (9, "Page 1")]
+    assert skipped == {
+        ("a.warc", SkipReason.WARCINFO): 1,
+        ("a.warc", SkipReason.HTTP_STATUS): 1,
+        ("a.warc", SkipReason.CONTENT_TYPE): 2,
+        ("a.warc", SkipReason.METADATA): 1,
+        ("a.warc", SkipReason.REVISIT): 1,
+        ("a.warc", SkipReason.UNKNOWN_RECORD): 1,
+        ("a.warc", SkipReason.REQUEST): 1,
+        ("a.warc", SkipReason.CONTINUATION): 1,
+    }
 
 
 def test_a_wet_record_is_a_document_in_its_first_language(tmp_path: Path) -> None:
@@ -132,6 +82,104 @@ def test_a_wet_record_is_a_document_in_its_first_language(tmp_path: Path) -> Non
         assert row == Document(
             SENTENCE.strip(), name, "https://ex.org/wet", "fr", None, None, name, 1
         )
+
+
+PAGE = make_page().encode()
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
+HTTP = "Content-Type: application/http; msgtype=response"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        make_record(PAGE, "Content-Type: text/html", kind="resource"),
+        make_record(PAGE, kind="resource"),
+        make_record(PAGE, "Content-Type: Text/HTML; charset=utf-8"),
+        make_record(HEAD + PAGE, "Content-Type: Application/HTTP; msgtype=response"),
+        make_record(HEAD + PAGE),
+        make_record(HEAD + PAGE, HTTP, kind="Response"),
+        make_record(HEAD.replace(b"\r", b"") + PAGE, HTTP),
+        make_record(b"HTTP/1.1 200 OK\r\n\r\n" + PAGE, HTTP),
+        make_record(HEAD.replace(b"text/html", b"nonsense") + PAGE, HTTP),
+        make_record(HEAD.replace(b"/html", b"/html, text/html; charset=utf-8") + PAGE, HTTP),
+        make_record(HEAD[:-2] + b"Content-Type: text/html\r\n\r\n" + PAGE, HTTP),
+        make_record(HEAD.replace(b"HTTP/1.1", b"HTTP/2") + PAGE, HTTP),
+        make_record(b"<!-- saved --> \n<!DOCTYPE html>" + PAGE, HTTP),
+        make_record(HEAD.replace(b"\r", b"") + PAGE, HTTP).replace(b"\r", b""),
+    ],
+    ids=str.split(
+        "resource resource-without-type response-without-http application-in-capitals no-type "
+        "kind-in-capitals bare-lf no-content-type bad-content-type two-types two-headers http-2 "
+        "no-http-head bare-lf-everywhere"
+    ),
+)
+def test_a_page_with_unusual_headers_is_read(tmp_path: Path, record: bytes) -> None:
+    # The cases of dolma#248 and warcio#157: each of these pages was in no count.
+    rows = read(tmp_path / "a.warc", record)
+    assert summarize(rows) == [(1, "Page 1")]
+
+
+def test_a_body_without_a_type_is_no_page_unless_it_looks_like_one(tmp_path: Path) -> None:
+    skipped: Skipped = Counter()
+    data = make_record(b"HTTP/1.1 200 OK\r\n\r\n\x89PNG\r\n\x1a\n", HTTP)
+    assert read(tmp_path / "a.warc", data, skipped) == []
+    assert skipped == {("a.warc", SkipReason.CONTENT_TYPE): 1}
+
+
+def test_an_arc_archive_is_read_like_a_warc(tmp_path: Path) -> None:
+    page = HEAD + PAGE
+    version = b"1 0 InternetArchive\nURL IP-address Archive-date Content-type Archive-length\n"
+    lines = [
+        (b"filedesc://a.arc 0.0.0.0 20050101000000 text/plain", version),
+        (b"dns:ex.org 1.2.3.4 20050101000000 text/dns", b"ex.org 60 IN A 1.2.3.4"),
+        (b"http://ex.org/a b 1.2.3.4 20050101000000 text/html", page),
+        (b"http://ex.org/2 1.2.3.4 20050101000000 text/html 200 sum - 999 a.arc", page),
+        (b"http://ex.org/3 1.2.3.4 20050101000000 no-type", PAGE),
+    ]
+    records = [b"%s %d\n%s\n" % (line, len(block), block) for line, block in lines]
+    packed = b"".join(map(gzip.compress, records))
+    for name, data in (("a.arc", b"".join(records)), ("a.arc.gz", packed)):
+        skipped: Skipped = Counter()
+        rows = read(tmp_path / name, data, skipped)
+        assert summarize(rows) == [(3, "Page 1"), (4, "Page 1"), (5, "Page 1")]
+        assert isinstance(rows[0], Document)
+        assert rows[0].url == "http://ex.org/a b"
+        assert skipped == {(name, SkipReason.WARCINFO): 1, (name, SkipReason.CONTENT_TYPE): 1}
+
+
+@pytest.mark.parametrize("dictionary", ["none", "plain", "packed"])
+def test_a_zstd_archive_is_read_with_its_dictionary(tmp_path: Path, dictionary: str) -> None:
+    samples = [make_page(number).encode() for number in range(200)]
+    words = zstandard.train_dictionary(2000, [*samples]) if dictionary != "none" else None
+    compressor = zstandard.ZstdCompressor(dict_data=words, write_checksum=True)
+    data = b"".join(compressor.compress(make_record(HEAD + page, HTTP)) for page in samples[1:4])
+    if words:
+        content = words.as_bytes()
+        content = zstandard.compress(content) if dictionary == "packed" else content
+        data = struct.pack("<II", 0x184D2A5D, len(content)) + content + data
+    rows = read(tmp_path / "a.warc.zst", data)
+    assert summarize(rows) == [(1, "Page 1"), (2, "Page 2"), (3, "Page 3")]
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x37\xa4\x30\xec" + b"x" * 99, b"\x28\xb5\x2f\xfd" + b"\xff" * 20]
+)
+def test_a_zstd_archive_whose_dictionary_is_damaged_is_one_rejection(
+    tmp_path: Path, content: bytes
+) -> None:
+    head = struct.pack("<II", 0x184D2A5D, len(content))
+    data = head + content + zstandard.compress(make_record(HEAD + PAGE, HTTP))
+    [row] = read(tmp_path / "a.warc.zst", data)
+    assert isinstance(row, RejectedDocument)
+    assert "the zstd dictionary of the archive is damaged" in row.detail
+
+
+def test_no_detail_is_longer_than_500_characters(tmp_path: Path) -> None:
+    record = make_record(HEAD, HTTP).replace(b"ex.org/", b"ex.org/" + b"x" * 100_000)
+    [row] = read(tmp_path / "a.warc", record)
+    assert isinstance(row, RejectedDocument)
+    assert row.reason == Reason.NO_MAIN_TEXT
+    assert (len(row.detail), row.detail[:18], row.detail[-1]) == (500, "https://ex.org/xxx", "…")
 
 
 def test_content_and_transfer_encodings_are_undone(tmp_path: Path) -> None:
@@ -147,7 +195,7 @@ def test_bad_records_are_rejected_one_by_one(tmp_path: Path) -> None:
     archive.add_page(make_page(1).encode(), HTML)
     archive.add_page(b"<html><body><script>run()</script></body></html>", HTML)
     archive.add_page(b"<main><p>Too short.</p></main>", HTML)
-    archive.add_page(b"not gzip", HTML, ("Content-Encoding", "gzip"))
+    archive.add_page(b"\0 not gzip", HTML, ("Content-Encoding", "gzip"))
     archive.add_page(make_page(5).encode(), HTML, url="<https://ex.org/5>")
     archive.add_page(b"", HTML)
     data = archive.data.replace(b"HTTP/1.1 200 OK", b"not even a head", 1)
@@ -178,100 +226,3 @@ def test_a_page_larger_than_any_text_is_not_read_to_its_end(tmp_path: Path) -> N
         (2, Reason.TOO_LONG),
         (3, "Page 3"),
     ]
-
-
-def make_archive(*, packed: bool) -> bytes:
-    archive = Archive(packed=packed)
-    for number in range(1, 5):
-        archive.add_page(make_page(number).encode(), HTML)
-    return archive.data
-
-
-def test_pages_before_a_truncated_gzip_are_kept(tmp_path: Path) -> None:
-    data = make_archive(packed=True)
-    rows = read(tmp_path / "a.warc.gz", data[: len(data) * 5 // 8])
-    assert summarize(rows) == [(1, "Page 1"), (2, "Page 2"), (3, Reason.BROKEN_FILE)]
-    assert isinstance(rows[2], RejectedDocument)
-    assert "ends too early" in rows[2].detail
-
-
-@pytest.mark.parametrize("packed", [True, False])
-def test_wherever_an_archive_is_cut_no_page_vanishes_silently(
-    tmp_path: Path, *, packed: bool
-) -> None:
-    archive = Archive(packed=packed)
-    ends = [0]
-    for number in (1, 2, 3):
-        archive.add_page(make_page(number).encode(), HTML)
-        ends.append(len(archive.data))
-    pages: list[tuple[int | None, str]] = [(number, f"Page {number}") for number in (1, 2, 3)]
-    for cut in range(0, len(archive.data), 7):
-        whole = sum(end <= cut for end in ends[1:])
-        rows = summarize(read(tmp_path / "a.warc", archive.data[:cut]))
-        if cut in ends or rows == pages[: whole + 1]:
-            # Two line ends close a record; without them it is still whole.
-            assert len(rows) == whole or cut > ends[whole + 1] - 32, cut
-        else:
-            assert rows[:whole] == pages[:whole], cut
-            assert rows[-1][1] == Reason.BROKEN_FILE, cut
-
-
-def cut_length(data: bytes) -> bytes:
-    return data.replace(b"Content-Length: ", b"Content-Lxxxxx: ", 3)
-
-
-def garble_length(data: bytes) -> bytes:
-    return data.replace(b"Content-Length: ", b"Content-Length: \x1d", 1)
-
-
-def break_second_header(data: bytes) -> bytes:
-    middle = data.index(b"WARC/1.0", 10)
-    return data[:middle] + b"XXXX/1.0" + data[middle + 8 :]
-
-
-@pytest.mark.parametrize(
-    ("damage", "expected"),
-    [
-        (cut_length, [(1, Reason.BROKEN_FILE)]),
-        (garble_length, [(1, Reason.BROKEN_FILE)]),
-        (break_second_header, [(1, "Page 1"), (2, Reason.BROKEN_FILE)]),
-        (lambda _: b"not an archive\n" * 99, [(1, Reason.BROKEN_FILE)]),
-        (lambda _: b"", []),
-    ],
-)
-def test_damage_ends_an_archive_with_a_reason(
-    tmp_path: Path, damage: Callable[[bytes], bytes], expected: list[tuple[int, str]]
-) -> None:
-    assert summarize(read(tmp_path / "a.warc", damage(make_archive(packed=False)))) == expected
-
-
-@pytest.mark.parametrize(
-    ("body", "charset"),
-    [
-        ("été".encode("latin-1"), "iso-8859-1"),
-        ("été".encode("latin-1"), "utf-8"),
-        ("été".encode(), "no-such-charset"),
-        ("été".encode("utf-8-sig"), "iso-8859-1"),
-        ("été".encode("utf-16"), None),
-        (b"<meta charset=windows-1252><p>\xe9t\xe9", None),
-        (("forêt d'été, à côté " * 20).encode("latin-1"), None),
-    ],
-)
-def test_a_page_is_decoded_by_the_most_reliable_sign(body: bytes, charset: str | None) -> None:
-    assert "été" in decode_page(body, charset)
-
-
-@pytest.mark.parametrize("nested", ["<div>", "<div></b>", "<x-y>"])
-def test_a_page_nested_to_exhaust_us_yields_its_text_at_once(nested: str) -> None:
-    # The search for the main text would take many minutes.
-    assert extract_page(nested * 60_000 + "the text").text == "the text"
-
-
-def test_a_long_page_of_unclosed_paragraphs_still_loses_its_menu() -> None:
-    page = extract_page(
-        "<nav><a href=/>Menu</a></nav><main>"
-        + "<p>Line<br>by <b>line</b>, <img src=x>with text." * 2000
-        + "</main>"
-    )
-    assert "Menu" not in page.text
-    assert page.text.count("with text") == 2000

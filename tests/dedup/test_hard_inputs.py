@@ -144,19 +144,27 @@ def test_keys_that_all_share_are_joined_on_more_words() -> None:
 
 
 @pytest.mark.parametrize("has_vectors", [False, True])
-def test_pairs_beyond_the_memory_end_the_comparison_with_what_to_do(*, has_vectors: bool) -> None:
+def test_a_template_with_more_pairs_than_fit_into_the_memory_keeps_one_text(
+    *, has_vectors: bool
+) -> None:
     count = 1000
     words = "thing" if has_vectors else TEMPLATE
-    rows = {"id": [str(number) for number in range(count)], "rank": [1] * count}
+    rows = {"id": [str(number) for number in range(count)], "rank": range(count)}
     table = pl.DataFrame(rows).with_columns(
         text=pl.format("{} thing{}", pl.lit(words), pl.col("id"))
     )
     vectors = table.select("id", embedding=pl.lit([1.0, 2.0]))
     thresholds = Thresholds(0.8, 0.9 if has_vectors else None)
+    resources = Resources(memory_bytes=1)
+    assert resources.most_pairs < count * (count - 1) // 2
 
-    message = "pairs of texts have a .* Set dedup_memory higher"
-    with pytest.raises(MemoryLimitError, match=message):
-        find_duplicates(table, vectors, thresholds=thresholds, resources=Resources(memory_bytes=1))
+    duplicates = find_duplicates(table, vectors, thresholds, rank="rank", resources=resources)
+
+    assert duplicates.kept["id"].to_list() == ["0"]
+    assert (
+        str(duplicates) == f"999 of 1,000 removed: {'semantic' if has_vectors else 'jaccard'} 999"
+    )
+    assert set(duplicates.removed["kept_id"]) == {"0"}
 
 
 def test_vectors_to_spread_that_do_not_fit_twice_are_turned_away_with_what_to_do() -> None:

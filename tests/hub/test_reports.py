@@ -194,6 +194,7 @@ def state(project: Project, *, uncompared: bool = False, undecided: bool = False
     return DedupState(
         0.7,
         0.95,
+        [],
         HUB,
         uncompared=["s1"] * uncompared,
         undecided=["s1"] * undecided,

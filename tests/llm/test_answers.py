@@ -9,10 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from persona_pipeline.llm.answers import SHOWN, ask_again, check_reply, parse_answer
+from persona_pipeline.control_characters import clean_value
+from persona_pipeline.llm.answers import (
+    NO_LONGER_FITS,
+    SHOWN,
+    answer_of,
+    ask_again,
+    check_reply,
+    failure_reason,
+    parse_answer,
+)
+from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.prompts import object_schema
 from persona_pipeline.llm.requests import ChatReply
+from tests.support.examples import CLEAN_TEXTS
 from tests.support.purchases import GOOD, SCHEMA, make_request
 
 REQUEST = make_request()
@@ -50,7 +61,7 @@ def test_the_surroundings_of_an_answer_and_stray_commas_are_removed(text: str) -
 
 def test_a_raw_line_break_in_a_string_is_taken_as_it_is() -> None:
     answer = parse_answer('{"persona": "A lock keeper\nwho\ttimes\r\nbarges."}', SCHEMA)
-    assert answer == {"persona": "A lock keeper\nwho\ttimes\r\nbarges."}
+    assert answer == {"persona": "A lock keeper\nwho\ttimes\nbarges."}
 
 
 @pytest.mark.parametrize("inside", [",}", ", ]", '\\",}', "a,\n}", '{\\"b\\": [1,],}', "\\\\"])
@@ -219,8 +230,8 @@ TAGS = st.sampled_from(
     ]
 )
 FENCES = st.sampled_from([("", ""), ("```json\n", "\n```"), ("```", "```"), ("\ufeff", "\n")])
-PERSONAS = st.text(min_size=3) | st.sampled_from(
-    ["</think>", "<think>{", '}"{', "```json", "assistantfinal{", "{}[],:\\", "a\u2028\x85"]
+PERSONAS = CLEAN_TEXTS | st.sampled_from(
+    ["</think>", "<think>{", '}"{', "```json", "assistantfinal{", "{}[],:\\", "a\u2028\u3000"]
 )
 
 
@@ -277,7 +288,7 @@ def test_a_truncated_answer_is_never_completed(
     whole = json.dumps(answer, ensure_ascii=data.draw(st.booleans()), indent=data.draw(
         st.none() | st.just(1)
     ))  # fmt: skip
-    assert parse_answer(whole, ANY) == answer
+    assert parse_answer(whole, ANY) == clean_value(answer)
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
     around = data.draw(st.sampled_from(["", "```json\n", "Here it is: "]))
     with pytest.raises(ValueError, match=r"line \d|nested|half"):
@@ -289,9 +300,26 @@ def test_a_repaired_answer_is_the_one_that_was_meant(
     answer: dict[str, JsonValue], before: str, after: str
 ) -> None:
     whole = json.dumps(answer, ensure_ascii=False)
-    assert parse_answer(before + whole + after, ANY) == answer
+    assert parse_answer(before + whole + after, ANY) == clean_value(answer)
     if answer:
-        assert parse_answer(before + whole[:-1] + ", }" + after, ANY) == answer
+        assert parse_answer(before + whole[:-1] + ", }" + after, ANY) == clean_value(answer)
+
+
+@pytest.mark.parametrize(
+    "escaped",
+    ["\\u001b[31mA lock keeper\\u001b[0m.", "A lock\\u0000 keeper.\\u009b2J", "A\x00 lock keeper."],
+)
+def test_an_answer_has_no_control_characters(escaped: str) -> None:
+    assert parse_answer(f'{{"persona": "{escaped}"}}', SCHEMA) == {"persona": "A lock keeper."}
+
+
+def test_an_answer_of_control_characters_only_does_not_fit() -> None:
+    text = '{"persona": "\\u001b[31m\\u001b[0m"}'
+    with pytest.raises(ValueError, match="persona: '' is too short"):
+        parse_answer(text, SCHEMA)
+    bought_earlier = Answer("k", "m", "ok", text, None)
+    assert answer_of(bought_earlier, SCHEMA) is None
+    assert failure_reason(bought_earlier) == ("invalid_answer", NO_LONGER_FITS)
 
 
 @given(st.text())

@@ -250,9 +250,11 @@ def test_without_batch_and_for_models_of_our_own_nothing_changes() -> None:
     assert not isinstance(Endpoints(load_settings(batch=True))("fake/demo").client, BatchChatClient)
 
 
-@pytest.mark.parametrize("model", ["anthropic/claude", "mistral/small"])
+@pytest.mark.parametrize("model", ["anthropic/claude", "gemini/flash", "xai/grok", "bedrock/nova"])
 def test_a_provider_without_batches_is_refused_with_those_that_have_them(model: str) -> None:
-    with pytest.raises(ModelError, match=r"openai/\.\.\. and hosted_vllm/\.\.\.") as refused:
+    with pytest.raises(
+        ModelError, match=r"hosted_vllm/\.\.\., azure/\.\.\. and mistral"
+    ) as refused:
         open_batch_endpoint(load_settings(batch=True), model)
     assert "--batch" in str(refused.value)
 

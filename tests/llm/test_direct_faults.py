@@ -12,6 +12,8 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +45,7 @@ from tests.support.faulty_server import (
     refuse,
     serve,
 )
+from tests.support.purchases import buy_one
 
 
 @pytest.mark.parametrize("model", LIBRARIES)
@@ -133,6 +136,46 @@ def test_the_parts_of_an_answer_are_joined_without_the_thinking() -> None:
     with serve(chat(parts)) as server:
         [reply] = ask(DirectChatClient(api_base=server.url), request_to("openai/served"))
     assert reply.text == '{"persona": "A diver."}'
+    assert reply.reasoning == "Hm."
+
+
+THOUGHTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "in the text": (f"<think>\nHm.\n</think>{GOOD}", {}),
+    "vLLM's": (GOOD, {"reasoning_content": "Hm."}),
+    "OpenRouter's": (GOOD, {"reasoning": "Hm."}),
+    "in details": (GOOD, {"reasoning_details": [{"type": "reasoning.text", "text": "Hm."}]}),
+    "a field and the text": (f"<think>Hm.</think>{GOOD}", {"reasoning_content": "Hm."}),
+}
+
+
+@pytest.mark.parametrize(("text", "more"), THOUGHTS.values(), ids=THOUGHTS)
+def test_thoughts_are_kept_apart_from_the_answer(text: str, more: dict[str, Any]) -> None:
+    with serve(chat(text, **more)) as server:
+        [reply] = ask(DirectChatClient(api_base=server.url), request_to("openai/served"))
+    assert (reply.text.strip(), reply.reasoning) == (GOOD, "Hm.")
+
+
+@pytest.mark.parametrize("name", ["in the text", "vLLM's", "a field and the text"])
+def test_both_clients_keep_the_same_thoughts(name: str) -> None:
+    text, more = THOUGHTS[name]
+    with serve(chat(text, **more)) as server:
+        replies = [
+            ask(client(api_base=server.url), request_to("hosted_vllm/served"))[0].reasoning
+            for client in CLIENTS
+        ]
+    assert replies == ["Hm.", "Hm."]
+
+
+def test_an_answer_without_thoughts_has_none() -> None:
+    with serve(chat(GOOD, reasoning_content=None)) as server:
+        [reply] = ask(DirectChatClient(api_base=server.url), request_to("openai/served"))
+    assert reply.reasoning == ""
+
+
+def test_the_thoughts_of_an_answer_are_journaled(tmp_path: Path) -> None:
+    with serve(chat(GOOD, reasoning_content="Hm.")) as server:
+        call = buy_one(DirectChatClient(api_base=server.url), request_to("openai/served"), tmp_path)
+    assert (call.status, call.response, call.reasoning) == ("ok", GOOD, "Hm.")
 
 
 def test_the_tokens_that_deepseek_found_in_its_cache_are_counted_by_both() -> None:

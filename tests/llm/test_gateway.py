@@ -76,6 +76,7 @@ def test_a_bought_answer_is_a_row_that_says_all_about_it() -> None:
         "cost_usd": pytest.approx(0.591),
         "latency_ms": 0,
         "attempts": 1,
+        "reasoning": None,
     }
 
 

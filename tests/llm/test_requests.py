@@ -16,6 +16,7 @@ from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.prompts import object_schema
 from persona_pipeline.llm.requests import KEY_VERSION, ChatReply, ChatRequest, Sampling
+from tests.support.examples import CLEAN_TEXTS
 from tests.support.purchases import GOOD, SCHEMA, make_request
 
 REQUEST = make_request()
@@ -125,7 +126,7 @@ def test_no_text_whatever_breaks_the_reading_of_answers(text: str) -> None:
     assert kind_of(ChatReply(text)) is CallErrorKind.INVALID
 
 
-@given(st.text(min_size=3))
+@given(CLEAN_TEXTS)
 def test_every_text_that_a_table_can_hold_can_be_an_answer(text: str) -> None:
     answer = json.dumps({"persona": text})
     assert kind_of(ChatReply(answer)) is None

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import polars as pl
@@ -15,6 +15,7 @@ from persona_pipeline.hub.decisions import hub_rows
 from persona_pipeline.hub.embeddings import EMBEDDINGS, embed_candidates
 from persona_pipeline.llm.clients.embeddings import FakeEmbedder, Vectors
 from persona_pipeline.llm.clients.fake import FakeChatClient, instance_of_schema
+from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.llm.requests import ChatRequest
 from persona_pipeline.personas.persona_to_persona import persona_to_persona
 from persona_pipeline.personas.plan import PersonaPlan
@@ -352,3 +353,33 @@ def test_what_is_kept_is_handed_to_the_shards_it_belongs_to() -> None:
     matches = hub_rows(KEPT, ["s1", "s2", "s9"])
     assert [len(rows.tables["personas.hub"]) for rows in matches] == [1, 2, 0]
     assert all("shard" not in rows.tables["personas.hub"].columns for rows in matches)
+
+
+class RefusingEmbedder(FakeEmbedder):
+    """Give no vector of some texts, as a server does that finds them too long."""
+
+    def __init__(self, *refused: str) -> None:
+        super().__init__()
+        self.refused = refused
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        vectors = super().embed(texts)
+        vectors[[text in self.refused for text in texts]] = np.nan
+        return vectors
+
+
+def test_a_candidate_without_a_vector_has_no_row_and_is_asked_for_again() -> None:
+    candidates, none = extracted(*PEOPLE), pl.DataFrame(schema=EMBEDDINGS)
+    partly = embed_candidates(candidates, none, RefusingEmbedder(PEOPLE[1]), "s")
+    stored = partly.tables["personas.embeddings"]
+    assert stored["persona_id"].to_list() == ["p0", "p2"]
+    again = embed_candidates(candidates, stored, RefusingEmbedder(PEOPLE[1]), "s")
+    assert again.tables["personas.embeddings"].equals(stored)
+    whole = embed_candidates(candidates, stored, FakeEmbedder(), "s")
+    assert whole.tables["personas.embeddings"]["persona_id"].to_list() == ["p0", "p1", "p2"]
+
+
+def test_a_model_without_a_vector_of_any_candidate_is_an_error() -> None:
+    none = pl.DataFrame(schema=EMBEDDINGS)
+    with pytest.raises(ModelError, match=r"no vector of any text: 'persona-pipeline calls' shows"):
+        embed_candidates(extracted(*PEOPLE), none, RefusingEmbedder(*PEOPLE), "s")

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from persona_pipeline.reasons import DocumentReason, PersonaReason, RecordReason
+from persona_pipeline.reasons import DocumentReason, PersonaReason, RecordReason, SkipReason
 from persona_pipeline.sql import read_file
 from persona_pipeline.store.dictionary import DICTIONARY, EVERYWHERE, ROW, describe, read_dictionary
 from persona_pipeline.store.store import Store
@@ -125,6 +125,9 @@ def test_every_reason_is_in_the_description_of_its_column() -> None:
             r"[a-z]+(?:_[a-z0-9]+)+|empty|duplicate", read_dictionary()[table]["reason"]
         )
         assert named == [str(reason) for reason in reasons], table
+    skipped = read_dictionary()["corpus.skipped"]["reason"]
+    named = re.findall(r"(?:^|, | or )([a-z_]+)", re.sub(r"\(.*?\)", "", skipped))
+    assert named == [str(reason) for reason in SkipReason]
 
 
 def test_a_row_of_the_dictionary_says_all_of_a_column(

@@ -259,6 +259,16 @@ def test_the_training_file_is_written_as_one_object_a_line(folder: Path) -> None
     ]
 
 
+@pytest.mark.parametrize("form", ["--jsonl", "--csv", "--lines", ""])
+def test_no_control_character_is_printed(folder: Path, form: str) -> None:
+    query = "select concat('a', chr(27), '[2Jb', chr(155), '31m', chr(127), chr(13), chr(0)) as x"
+    printed = run_sql(folder, *([form] if form else []), query).output
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", printed)
+    assert "[2Jb" in printed
+    if form == "--jsonl":
+        assert json.loads(printed) == {"x": "a\x1b[2Jb\x9b31m\x7f\r\x00"}
+
+
 def test_numbers_of_any_width_and_lists_are_printed_as_such(folder: Path) -> None:
     columns = "sum(range) as total, 1.5::decimal(4, 1) as price, [1, null] as some"
     query = f"select {columns}, date '2026-01-02' as day"

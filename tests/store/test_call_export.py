@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from persona_pipeline.errors import StoreError
@@ -15,7 +16,7 @@ from tests.support.purchases import make_call
 ANSWERS = [
     make_call("a"),
     replace(make_call("b"), status="invalid", response='no "JSON"\n\0🚢', error="why"),
-    replace(make_call("c"), cost_usd=None),
+    replace(make_call("c"), cost_usd=None, reasoning='Hm.\n"A" page?'),
 ]
 FAILED = replace(make_call("d"), status="failed", response=None, error="503")
 
@@ -84,3 +85,34 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     store = new_store(tmp_path / "source", *ANSWERS)
     with pytest.raises(StoreError, match=r"gone/answers\.jsonl cannot be written"):
         export_calls(store, tmp_path / "gone" / "answers.jsonl")
+
+
+@pytest.mark.parametrize("name", ["answers.parquet", "answers.jsonl"])
+def test_a_file_of_an_earlier_version_has_no_thoughts(tmp_path: Path, name: str) -> None:
+    source = new_store(tmp_path / "source", *ANSWERS)
+    export_calls(source, tmp_path / name)
+    form, older = "parquet" if name.endswith("parquet") else "json", tmp_path / f"older-{name}"
+    columns = f"select * exclude (reasoning) from '{tmp_path / name}'"
+    duckdb.execute(f"copy ({columns}) to '{older}' (format {form})")
+    target = new_store(tmp_path / "target")
+    assert import_calls(target, older) == (3, 3)
+    assert [row[-1] for row in rows(target)] == [None, None, None]
+    assert [row[:-1] for row in rows(target)] == [row[:-1] for row in rows(source)]
+
+
+def test_a_file_that_lacks_a_column_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "some.jsonl").write_text('{"call_key": "a", "status": "ok"}\n')
+    store = new_store(tmp_path / "target")
+    with pytest.raises(StoreError, match=r"some\.jsonl is no export of calls: it has no column"):
+        import_calls(store, tmp_path / "some.jsonl")
+
+
+def test_a_column_that_is_null_in_the_first_rows_is_read_as_text(tmp_path: Path) -> None:
+    calls = [make_call(str(number)) for number in range(30)]
+    last = max(calls, key=lambda call: call.call_key)
+    calls[calls.index(last)] = replace(last, reasoning='a "word"', error="404")
+    source = new_store(tmp_path / "source", *calls)
+    export_calls(source, tmp_path / "answers.jsonl")
+    target = new_store(tmp_path / "target")
+    import_calls(target, tmp_path / "answers.jsonl")
+    assert rows(target) == rows(source)

@@ -1,14 +1,18 @@
 """The calls in the store: committed once, whatever their journals look like."""
 
+import base64
 import json
 import signal
+import struct
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from persona_pipeline.llm.calls import Call
 from persona_pipeline.llm.gateway.journal import Journal
+from persona_pipeline.sql import read_sql, sql_names
 from persona_pipeline.store.store import Store
 from tests.support.purchases import answer_of, make_call
 from tests.support.stored_rows import (
@@ -157,3 +161,90 @@ def test_a_journal_that_was_committed_and_left_behind_is_not_counted_again(
         journal.append(make_call("b"))
         store.replace([], journal.to_commit(), run_id="r")
     assert rows_of(store, "select count(*) from llm.calls where status = 'ok'") == [(1,)]
+
+
+def vector_call(content: str, *numbers: float) -> Call:
+    """Return the call of a vector as earlier versions journaled it, finite or not."""
+    data = base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
+    text = json.dumps({"embedding": data})
+    return replace(make_call(content, text=text), stage="embeddings")
+
+
+NAN, INFINITY = float("nan"), float("inf")
+BROKEN = [(NAN,), (1.0, NAN), (INFINITY, 1.0), (1.0, -INFINITY), (1.0, 2.0, 3.0, NAN)]
+WHOLE = [(1.0, 2.0), (-3.4e38, 3.4e38), (0.0,), (1e-45, -1e-38), (1.7e38, 255.0, 0.5)]
+
+
+def test_a_vector_with_null_in_an_older_journal_is_a_failed_call(store: Store) -> None:
+    broken = [vector_call(f"b{number}", *numbers) for number, numbers in enumerate(BROKEN)]
+    whole = [vector_call(f"w{number}", *numbers) for number, numbers in enumerate(WHOLE)]
+    chat = replace(broken[0], call_key="c" * 64, stage="test")
+    commit(store, *broken, *whole, chat)
+    matches = store.answers([call.call_key for call in (*broken, *whole, chat)])
+    assert matches.keys() == {call.call_key for call in (*whole, chat)}
+    assert rows_of(store, "select distinct status from llm.calls where tokens_in <> 3") == []
+
+
+def test_a_vector_that_is_bought_again_takes_the_place_of_a_broken_one(store: Store) -> None:
+    broken, whole = vector_call("a", NAN), vector_call("a", 1.0)
+    commit(store, broken, whole)
+    assert stored(store, "status", "response") == [("ok", whole.response)]
+    other, again = vector_call("b", NAN), vector_call("b", 2.0)
+    commit(store, other)
+    commit(store, again)
+    assert store.answers([other.call_key])[other.call_key].response == again.response
+    assert rows_of(store, "select tokens_in from llm.calls") == [(6,), (6,)]
+
+
+def older_store(folder: Path, version: int) -> Store:
+    """Create a database as it was after this many migrations."""
+    result = Store(folder / "pipeline.duckdb", folder / "published.duckdb")
+    with duckdb.connect(str(result.path)) as connection:
+        connection.execute(
+            "create table schema_migrations (version integer, applied_at timestamp);"
+            "create table schema_views (version varchar, applied_at timestamp)"
+        )
+        for number, name in enumerate(sql_names("migrations")[:version], start=1):
+            connection.execute(read_sql(name))
+            connection.execute(f"insert into schema_migrations values ({number}, now())")
+    return result
+
+
+def test_an_older_database_keeps_its_answers_without_thoughts_and_asks_for_broken_vectors_again(
+    tmp_path: Path,
+) -> None:
+    result = older_store(tmp_path, 10)
+    columns = [field.name for field in fields(Call) if field.name != "reasoning"]
+    calls = [make_call("chat"), vector_call("whole", 1.0), vector_call("broken", NAN)]
+    with duckdb.connect(str(result.path)) as connection:
+        marks = ", ".join("?" * len(columns))
+        connection.executemany(
+            f"insert into llm.calls ({', '.join(columns)}) values ({marks})",
+            [[getattr(call, name) for name in columns] for call in calls],
+        )
+        connection.execute(
+            "insert into personas.embeddings (persona_id, embedding) values "
+            "('a', [1, 2]), ('b', [1, 'nan'::float]), ('c', ['inf'::float])"
+        )
+    result.migrate()
+    matches = result.answers([call.call_key for call in calls])
+    assert matches == {call.call_key: answer_of(call) for call in calls[:2]}
+    assert rows_of(result, "select distinct reasoning from llm.calls") == [(None,)]
+    assert rows_of(result, "select error from llm.calls where status = 'failed'") == [
+        ("the vector holds null, NaN or infinity: it is asked again",)
+    ]
+    assert rows_of(result, "select persona_id from personas.embeddings") == [("a",)]
+
+
+def test_the_thoughts_of_an_answer_are_stored(store: Store) -> None:
+    thoughts = 'First, a lock.\n\0"Then" a keeper 🚢.'
+    commit(store, replace(make_call("a"), reasoning=thoughts), make_call("b"))
+    assert set(rows_of(store, "select reasoning from llm.calls")) == {(thoughts,), (None,)}
+
+
+def test_a_journal_of_an_earlier_version_has_no_thoughts(store: Store, tmp_path: Path) -> None:
+    line = {name: value for name, value in asdict(make_call("a")).items() if name != "reasoning"}
+    path = tmp_path / "1-2.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    store.replace([], [path], run_id="r")
+    assert stored(store, "status", "reasoning") == [("ok", None)]

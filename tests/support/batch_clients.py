@@ -32,16 +32,18 @@ SOON = 0.02
 Outcomes = list[ChatReply | BaseException]
 
 
-def open_client(
+def open_client(  # noqa: PLR0913 - what a user can give
     server: BatchServer,
     folder: Path,
     *,
     size: int = 100,
     poll: float = SOON,
     api_key: str | None = None,
+    model: str = MODEL,
+    api_base: str | None = None,
 ) -> BatchChatClient:
     batching = Batching(folder / "batches", size, poll, lambda: "pages-00000", gathering=SOON)
-    return BatchChatClient(MODEL, batching, api_base=server.url, api_key=api_key)
+    return BatchChatClient(model, batching, api_base=api_base or server.url, api_key=api_key)
 
 
 def ask(client: BatchChatClient, *requests: ChatRequest, attempt: int = 0) -> Outcomes:

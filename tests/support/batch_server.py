@@ -183,7 +183,7 @@ def _handler(server: BatchServer) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             data = self.rfile.read(int(self.headers["Content-Length"]))
             form = self.headers["Content-Type"]
-            _respond(server, self, lambda: _post(server, self.path, form, data))
+            _respond(server, self, lambda: _post(server, urlsplit(self.path).path, form, data))
 
         def do_GET(self) -> None:
             _respond(server, self, lambda: _get(server, self.path))
@@ -197,7 +197,12 @@ def _handler(server: BatchServer) -> type[BaseHTTPRequestHandler]:
 def _post(server: BatchServer, path: str, form: str, data: bytes) -> Json | None:
     if path.endswith("/files"):
         return server.put(_uploaded(form, data))
-    result = server.create(json.loads(data))
+    asked = json.loads(data)
+    if path.endswith("/batch/jobs"):
+        batch = {**asked, "input_file_id": asked["input_files"][0], "completion_window": "24h"}
+        result = _mistral_job(server.create(batch), asked["model"])
+    else:
+        result = server.create(asked)
     lost, server.loses_answer = server.loses_answer, False
     return None if lost else result
 
@@ -207,9 +212,33 @@ def _get(server: BatchServer, path: str) -> Json | bytes:
     kind, *rest = url.path.split("/")[2:]
     if kind == "files":
         return server.files[rest[0]]
+    if kind == "batch":
+        return _mistral_job(server.view(rest[1]))
     if rest:
         return server.view(rest[0])
     return server.listed(parse_qs(url.query).get("after", [None])[0])
+
+
+def _mistral_job(batch: Json, model: str | None = None) -> Json:
+    """Return a batch as Mistral shows it: https://docs.mistral.ai/api/#tag/batch."""
+    states = {"in_progress": "RUNNING", "completed": "SUCCESS", "failed": "FAILED"}
+    return {
+        "id": batch["id"],
+        "object": "batch",
+        "input_files": [batch["input_file_id"]],
+        "endpoint": batch["endpoint"],
+        "model": model,
+        "metadata": batch["metadata"],
+        "status": states.get(batch["status"], "TIMEOUT_EXCEEDED"),
+        "created_at": batch["created_at"],
+        "total_requests": 1,
+        "completed_requests": 1,
+        "succeeded_requests": 1,
+        "failed_requests": 0,
+        "output_file": batch["output_file_id"],
+        "error_file": batch["error_file_id"],
+        "errors": batch["errors"]["data"] if batch["errors"] else [],
+    }
 
 
 def _respond(
@@ -240,9 +269,10 @@ def _respond(
 
 
 def _refusal(server: BatchServer, handler: BaseHTTPRequestHandler) -> int | None:
-    if server.key and handler.headers["Authorization"] != f"Bearer {server.key}":
+    sent = {handler.headers["Authorization"], f"Bearer {handler.headers['api-key']}"}
+    if server.key and f"Bearer {server.key}" not in sent:
         return 401
-    troubles = server.troubles if "/batches" in handler.path else server.upload_troubles
+    troubles = server.troubles if "/batch" in handler.path else server.upload_troubles
     return troubles.pop(0) if troubles else None
 
 

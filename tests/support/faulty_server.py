@@ -4,7 +4,7 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,6 +42,10 @@ class Sent:
     """The client's port: the same for all requests on one connection."""
 
 
+Answering = Callable[[list[str]], Reply]
+"""Returns the reply to a request for the vectors of these texts."""
+
+
 @dataclass(slots=True)
 class FaultyServer:
     """Give the replies in turn, repeat the last one, and keep the requests."""
@@ -52,6 +56,7 @@ class FaultyServer:
     keys: list[str] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     is_over: threading.Event = field(default_factory=threading.Event)
+    answer: Answering | None = None
 
 
 def chat(content: object, finish_reason: str | None = "stop", **message: object) -> Reply:
@@ -66,8 +71,8 @@ def no_choices() -> Reply:
     return _json(200, _completion([]))
 
 
-def vectors(*rows: list[float]) -> Reply:
-    """Return embeddings."""
+def vectors(*rows: object) -> Reply:
+    """Return embeddings: lists of numbers, or what a broken server sends in their place."""
     data = [
         {"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)
     ]
@@ -100,6 +105,14 @@ def serve(*replies: Reply, keeps_alive: bool = False) -> Iterator[FaultyServer]:
         thread.join()
 
 
+@contextmanager
+def serve_texts(answer: Answering) -> Iterator[FaultyServer]:
+    """Answer each request by its list of texts while the block runs."""
+    with serve(Reply(500, b"")) as served:
+        served.answer = answer
+        yield served
+
+
 def _handler(served: FaultyServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -108,6 +121,9 @@ def _handler(served: FaultyServer) -> type[BaseHTTPRequestHandler]:
             served.keys.append(self.headers.get("Authorization", ""))
             headers = {name.lower(): value for name, value in self.headers.items()}
             served.sent.append(Sent(self.command, self.path, headers, body, self.client_address[1]))
+            if served.answer:
+                self._answer(served.answer(body["input"]))
+                return
             reply = served.replies.pop(0) if len(served.replies) > 1 else served.replies[0]
             if reply.fault == "hang":
                 served.is_over.wait(30)

@@ -100,7 +100,7 @@ def similar_pairs(
     if len(usable) < len(rows):
         rows, lengths = rows[usable], lengths[usable]
     search = _choose_search(kernels.exact.Vectors(rows, lengths), min_cosine, known)
-    earlier, later, cosines = join_pairs(search.iter_pairs(threads), check)
+    earlier, later, cosines = join_pairs(search.iter_pairs(threads, check), check)
     if len(usable) == len(vectors):
         return earlier, later, cosines
     return usable[earlier], usable[later], cosines
@@ -171,22 +171,24 @@ class _PrefixSearch:
         )
         return cls(vectors, prefixes, prefix_bounds(min_cosine, dimensions))
 
-    def iter_pairs(self, threads: int) -> Iterator[Pairs]:
+    def iter_pairs(self, threads: int, check: Callable[[int], None]) -> Iterator[Pairs]:
         """Search `_ROWS` rows per task, and return the pairs in the order of the rows."""
-        with ThreadPoolExecutor(threads) as executor:
-            yield from executor.map(self._search_rows, range(0, len(self.vectors.rows), _ROWS))
 
-    def _search_rows(self, first: int) -> Pairs:
+        def search(first: int) -> Pairs:
+            return sort_pairs(join_pairs(self._search_rows(first), check), len(self.vectors.rows))
+
+        with ThreadPoolExecutor(threads) as executor:
+            yield from executor.map(search, range(0, len(self.vectors.rows), _ROWS))
+
+    def _search_rows(self, first: int) -> Iterator[Pairs]:
         rows = (first, min(first + _ROWS, len(self.vectors.rows)))
         matches = make_room(2 * _ROWS * _TILE)
         tile = max(0, first + 1 - self.prefixes.first) // _TILE
-        parts = []
         while tile < len(self.prefixes.columns):
             count, tile = kernels.exact.search_prefixes(
                 rows, tile, self.prefixes, self.vectors, self.bounds, matches
             )
-            parts.append(take_pairs(matches, count))
-        return sort_pairs(join_pairs(parts), len(self.vectors.rows))
+            yield take_pairs(matches, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,19 +214,18 @@ class _ProductSearch:
         bound = least_product(min_cosine, units.shape[1])
         return cls(vectors, units, known, kernels.exact.Bounds(bound, bound, min_cosine))
 
-    def iter_pairs(self, threads: int) -> Iterator[Pairs]:
+    def iter_pairs(self, threads: int, check: Callable[[int], None]) -> Iterator[Pairs]:
         """Search `_PRODUCT_ROWS` rows at a time, in order."""
         del threads
-        yield from map(self._search_rows, range(0, len(self.units), _PRODUCT_ROWS))
+        for first in range(0, len(self.units), _PRODUCT_ROWS):
+            yield sort_pairs(join_pairs(self._search_rows(first), check), len(self.units))
 
-    def _search_rows(self, first: int) -> Pairs:
+    def _search_rows(self, first: int) -> Iterator[Pairs]:
         rows = self.units[first : first + _PRODUCT_ROWS]
         matches = make_room(_PRODUCT_ROWS * _PRODUCT_COLUMNS)
-        parts = []
         for left in range(max(first, self.known), len(self.units), _PRODUCT_COLUMNS):
             products = rows @ self.units[left : left + _PRODUCT_COLUMNS].T
             count = kernels.exact.search_products(
                 products, (first, left), self.vectors, self.bounds, matches
             )
-            parts.append(take_pairs(matches, count))
-        return sort_pairs(join_pairs(parts), len(self.units))
+            yield take_pairs(matches, count)

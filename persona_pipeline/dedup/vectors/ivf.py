@@ -169,7 +169,7 @@ def ivf_pairs(  # noqa: PLR0913
         return join_pairs([])
     projection = Projection.build(usable, index.centroids)
     search = _IvfSearch.build(usable, projection, index.nprobe, groups, min_cosine, threads)
-    return sort_pairs(join_pairs(search.iter_pairs(threads), check), len(vectors))
+    return sort_pairs(join_pairs(search.iter_pairs(threads, check), check), len(vectors))
 
 
 def _find_centroids(usable: Usable) -> NDArray[np.float32]:
@@ -201,7 +201,7 @@ def _rank_pairs(usable: Usable, projection: Projection, min_cosine: float) -> ND
     groups[evenly_spaced(len(groups), _SAMPLED_ROWS)] = 0
     one_list = replace(projection, centroids=projection.centroids[:1])
     search = _IvfSearch.build(usable, one_list, 1, groups, min_cosine, 2)
-    pairs = sort_pairs(join_pairs(search.iter_pairs(2)), len(usable.vectors.rows))
+    pairs = sort_pairs(join_pairs(search.iter_pairs(2, no_limit)), len(usable.vectors.rows))
     some = evenly_spaced(len(pairs[0]), _RANKED_PAIRS)
     rows, ends = np.unique(np.stack([pairs[0][some], pairs[1][some]]), return_inverse=True)
     left, right = ends.reshape(2, -1)
@@ -271,7 +271,7 @@ class _IvfSearch:
         queries = kernels.ivf.list_queries(nearest, count)
         return cls(usable, arranged, ends, queries, prefix_bounds(min_cosine, _PREFIX))
 
-    def iter_pairs(self, threads: int) -> Iterator[Pairs]:
+    def iter_pairs(self, threads: int, check: Callable[[int], None]) -> Iterator[Pairs]:
         """Search one list with up to `_QUERIES` queries per task."""
         starts = self.queries[0].tolist()
         tasks = [
@@ -280,12 +280,11 @@ class _IvfSearch:
             for start in range(starts[list_number], starts[list_number + 1], _QUERIES)
         ]
         with ThreadPoolExecutor(threads) as executor:
-            yield from executor.map(lambda task: self._search(*task), tasks)
+            yield from executor.map(lambda task: join_pairs(self._search(*task), check), tasks)
 
-    def _search(self, list_number: int, which: slice) -> Pairs:
+    def _search(self, list_number: int, which: slice) -> Iterator[Pairs]:
         queries = self.queries[1][which]
         matches = make_room(_ROOM)
-        parts = []
         place, query, end = self.ends[list_number], 0, self.ends[list_number + 1]
         while place < end:
             count, place, query = kernels.ivf.search_list(
@@ -298,8 +297,7 @@ class _IvfSearch:
                 self.bounds,
                 matches,
             )
-            parts.append(take_pairs(matches, count))
-        return join_pairs(parts)
+            yield take_pairs(matches, count)
 
 
 def _project(

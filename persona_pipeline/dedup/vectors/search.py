@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from persona_pipeline.dedup.resolve import PAIRS
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.vectors.exact import similar_pairs
-from persona_pipeline.dedup.vectors.ivf import ivf_pairs, train_ivf
+from persona_pipeline.dedup.vectors.ivf import IvfIndex, ivf_pairs, train_ivf
 from persona_pipeline.dedup.vectors.pairs import Pairs
 from persona_pipeline.errors import StoreError
 
@@ -73,15 +73,40 @@ def allocate_rows(count: int, length: int, folder: Path | None = None) -> NDArra
 
 
 def similar_texts(
-    vectors: TextVectors, min_cosine: float, resources: Resources | None = None
+    vectors: TextVectors,
+    min_cosine: float,
+    resources: Resources | None = None,
+    index: IvfIndex | None = None,
 ) -> pl.DataFrame:
-    """Return `PAIRS` of texts with at least this cosine, of which one is new."""
-    matches = _search(vectors, min_cosine, resources or Resources())
+    """Return `PAIRS` of texts with at least this cosine, of which one is new.
+
+    Without an `index` of the first texts, one is trained on those that are given, where there are
+    others.
+    """
+    matches = _search(vectors, min_cosine, resources or Resources(), index)
     parts = [_name(vectors.keys, pairs) for pairs in matches]
     return pl.concat([pl.DataFrame(schema=PAIRS), *parts])
 
 
-def _search(vectors: TextVectors, min_cosine: float, resources: Resources) -> Iterator[Pairs]:
+def train_index(vectors: TextVectors, min_cosine: float) -> IvfIndex:
+    """Train the index in which later texts are searched for, on the first texts."""
+    first = np.flatnonzero(vectors.early)
+    in_order = first[np.argsort(vectors.keys[first])]  # the same index, whichever texts are known
+    index = train_ivf(_take(vectors.rows, in_order, vectors.folder), min_cosine)
+    logger.info(
+        "%d texts: an index of %d lists, %d of them searched for each text; recall %.2f %%"
+        " of a sample",
+        len(vectors.rows),
+        len(index.centroids),
+        index.nprobe,
+        100 * index.recall,
+    )
+    return index
+
+
+def _search(
+    vectors: TextVectors, min_cosine: float, resources: Resources, index: IvfIndex | None
+) -> Iterator[Pairs]:
     def check(count: int) -> None:
         resources.check_pairs(count, f"cosine of {min_cosine:.3g} and more")
 
@@ -99,20 +124,10 @@ def _search(vectors: TextVectors, min_cosine: float, resources: Resources) -> It
             check=check,
         )
         yield first[matches[0]], first[matches[1]], matches[2]
-    in_order = first[np.argsort(vectors.keys[first])]  # the same index, whichever texts are known
-    index = train_ivf(_take(rows, in_order, vectors.folder), min_cosine)
-    logger.info(
-        "%d texts: an index of %d lists, %d of them searched for each text; recall %.2f %%"
-        " of a sample",
-        len(rows),
-        len(index.centroids),
-        index.nprobe,
-        100 * index.recall,
-    )
     yield ivf_pairs(
         rows,
         min_cosine,
-        index,
+        index or train_index(vectors, min_cosine),
         known=known,
         early=early,
         threads=resources.threads,

@@ -30,6 +30,9 @@ KEY_BYTES = 26
 SLOTS = 16
 """Bits of the bitmap per group of one key or two: 3 to 6 % of other keys pass."""
 UNLIMITED = 1 << 40
+TIMES_FOUND = 2
+"""How often a pair is counted, at most, before the pairs of a group are too many: a group finds it
+once for each level that both sets have."""
 
 PAIRS = {"first_key": pl.UInt64(), "second_key": pl.UInt64(), "similarity": pl.Float64()}
 logger = logging.getLogger(__name__)
@@ -76,6 +79,11 @@ def distinct_sets(texts: EncodedTexts) -> KeyedSets:
     _, rows = np.unique(texts.set_keys, return_index=True)
     rows = rows[texts.sets.sizes[rows] > 0]
     return KeyedSets(texts.set_keys[rows], texts.sets.take(rows))
+
+
+def no_sets() -> KeyedSets:
+    """Return no word sets."""
+    return KeyedSets(np.empty(0, np.uint64), concat_sets([]))
 
 
 def are_shared(new: KeyedSets, known: Iterable[KeyedSets]) -> NDArray[np.bool_]:
@@ -230,9 +238,12 @@ class _Join:
         count = 0
         for part in parts:
             count += len(part.left)
-            similarity = f"word-set similarity of {self._min_similarity:.3g} and more"
-            self._resources.check_pairs(count, similarity)
+            self._check(count)
             yield part
+
+    def _check(self, count: int) -> None:
+        similarity = f"word-set similarity of {self._min_similarity:.3g} and more"
+        self._resources.check_pairs(count, similarity)
 
     def _passes(
         self, sets: WordSets, is_new: NDArray[np.bool_], level: int, hot: NDArray[np.bool_]
@@ -259,13 +270,16 @@ class _Join:
         bits = max(1, (len(keys.keys) // GROUP_KEYS).bit_length())
         grouped = Keys.allocate(len(keys.keys))
         starts = kernels.join.partition_keys(*keys, bits, grouped)
+        most = TIMES_FOUND * self._resources.most_pairs
+        rules = (self._min_similarity, limit, most, not compared.is_new.all())
 
         def join(group: int) -> JoinPairs:
             columns, room = grouped.slice(starts[group], starts[group + 1]), 1024
             while True:
                 pairs, shared = np.empty((room, 2), np.int32), np.empty(room, np.int32)
-                rules = (self._min_similarity, limit)
-                matches = kernels.join.join_group(*columns, compared, *rules, pairs, shared, hot)
+                matches = kernels.join.join_group(*columns, compared, rules, pairs, shared, hot)
+                if matches > most:
+                    self._check(matches)
                 if matches <= room:
                     return _unique(pairs[:matches], shared[:matches])
                 room = matches

@@ -261,8 +261,7 @@ def join_group(
     rows: Any,
     roles: Any,
     compared: Any,
-    min_similarity: float,
-    limit: int,
+    rules: Any,
     pairs: Any,
     shared: Any,
     hot: Any,
@@ -271,38 +270,53 @@ def join_group(
 
     The sets stand in order of their size, so a set meets only smaller ones before it, the larger of
     these first. What a comparison needs first, size and signature, stands beside the keys: 4 ns a
-    candidate instead of 20. Pairs of which none is new are left out. A key of more than `limit`
-    sets marks them in `hot` and gives no more pairs.
+    candidate instead of 20. Pairs of which none is new are left out: a known set meets new ones
+    only.
+
+    `rules`: the least similarity; the sets of a key above which these are marked in `hot`, and
+    give no more pairs; the pairs above which the search ends; whether there are known sets.
 
     Returns how many pairs there are, also when the arrays are too short.
     """
-    _, starts, signatures, _ = compared
-    mask = count_slots(len(keys)) - 1
-    heads, lengths = np.full(mask + 1, -1, np.int32), np.zeros(mask + 1, np.int32)
+    _, starts, signatures, is_new = compared
+    min_similarity, limit, most, has_known = rules
+    slots = count_slots(len(keys))
+    heads = np.full(2 * slots if has_known else slots, -1, np.int32)  # of new sets, of known ones
+    lengths = np.zeros(slots, np.int32)
     following, sizes = np.empty(len(keys), np.int32), np.empty(len(keys), np.int64)
     marks = np.empty(len(keys), np.uint64)
     overlap = min_similarity / (1 + min_similarity)
     total, is_hot = 0, False
     for number in range(len(keys)):
         key, row = keys[number], rows[number]
-        slot, size, mark = np.int64(key) & mask, starts[row + 1] - starts[row], signatures[row]
+        slot, size, mark = (
+            np.int64(key) & (slots - 1),
+            starts[row + 1] - starts[row],
+            signatures[row],
+        )
+        is_known = has_known and not is_new[row]
         if roles[number] & PROBE:
-            at, least = heads[slot], min_similarity * size - 1e-7
+            least, end = min_similarity * size - 1e-7, slots if is_known else len(heads)
             if lengths[slot] > limit:
                 hot[row] = is_hot = True
-                at = np.int32(-1)
-            while at >= 0 and sizes[at] >= least:
-                both = size + sizes[at]
-                if keys[at] == key and may_be_similar(both, mark, marks[at], overlap):
-                    level = roles[number] >> 2
-                    common = count_similar(compared, row, rows[at], key, level, min_similarity)
-                    if common > 0:
-                        put_pair(pairs, shared, total, (row, rows[at]), common)
-                        total += 1
-                at = following[at]
+                end = 0
+            for chain in range(slot, end, slots):
+                at = heads[chain]
+                while at >= 0 and sizes[at] >= least:
+                    both = size + sizes[at]
+                    if keys[at] == key and may_be_similar(both, mark, marks[at], overlap):
+                        level = roles[number] >> 2
+                        common = count_similar(compared, row, rows[at], key, level, min_similarity)
+                        if common > 0:
+                            put_pair(pairs, shared, total, (row, rows[at]), common)
+                            total += 1
+                    at = following[at]
+            if total > most:
+                return total
         if roles[number] & INDEX:
-            following[number], sizes[number], marks[number] = heads[slot], size, mark
-            heads[slot], lengths[slot] = number, lengths[slot] + 1
+            own = slot + slots if is_known else slot
+            following[number], sizes[number], marks[number] = heads[own], size, mark
+            heads[own], lengths[slot] = number, lengths[slot] + 1
     if is_hot:
         mark_hot(keys, rows, roles, lengths, limit, hot)
     return total

@@ -60,8 +60,11 @@ def minhash_pairs(
     At 0.9 these are 59 % of all pairs of 200,000 personas, for 0.2 CPU-seconds (exact: all, 0.06).
     Unverified, `similarity` is the share of equal hashes, and 8 % of the rows are below 0.9.
 
-    Memory is not bounded by `resources`. A set takes 8 bytes per band, 40 at 0.9; unverified also
-    its signature, 512 bytes. Of known sets, only those that share a band with a new one stay.
+    `resources` bound the pairs. A set takes 8 bytes per band, 40 at 0.9; unverified also its
+    signature, 512 bytes. Of known sets, only those that share a band with a new one stay.
+
+    Raises:
+        MemoryLimitError: there are more pairs than fit into the memory.
     """
     join = _Join(min_similarity, resources or Resources())
     new_keys = join.band_keys(new.sets)
@@ -154,20 +157,28 @@ class _Join:
         def join(band: int) -> BandPairs:
             order = np.argsort(band_keys[:, band], kind="stable")
             rows, similarity = np.empty((len(order), 2), np.int32), np.empty(len(order), np.float64)
-            parts, at = [BandPairs(rows[:0], similarity[:0])], 0
+            parts, at, total = [BandPairs(rows[:0], similarity[:0])], 0, 0
             while at < len(order):
                 at, count = kernels.minhash.join_band(
                     band_keys, band, order, at, *rules, rows, similarity
                 )
                 parts.append(BandPairs(rows[:count].copy(), similarity[:count].copy()))
+                total += count
+                self._check(total)
             return _concat(parts)
 
-        parts = list[BandPairs]()
+        parts, total = list[BandPairs](), 0
         with ThreadPoolExecutor(self._resources.threads) as pool:
             for part in pool.map(join, range(self._bands)):
                 parts.append(part)
+                total += len(part.rows)
+                self._check(total)
                 self._resources.report(len(parts) * len(sets), band_keys.size)
         return _concat(parts)
+
+    def _check(self, pairs: int) -> None:
+        similarity = f"word-set similarity of some {self._min_similarity:.3g} and more"
+        self._resources.check_pairs(pairs, similarity)
 
 
 def _concat(parts: list[BandPairs]) -> BandPairs:

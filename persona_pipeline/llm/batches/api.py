@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
 
-from persona_pipeline.llm.batches.records import BatchRecord, Submission, address_of, is_answer
+from persona_pipeline.llm.batches.providers import find_route
+from persona_pipeline.llm.batches.records import (
+    ANSWERED,
+    BatchRecord,
+    Submission,
+    address_of,
+    is_answer,
+)
 from persona_pipeline.llm.clients.litellm_client import import_litellm, translate
-from persona_pipeline.llm.clients.routes import find_endpoint
-from persona_pipeline.llm.clients.served import read_reply, refused, shown
-from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
+from persona_pipeline.llm.clients.served import read_reply, refused, refused_in_answer, shown
+from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply
 
-PROVIDERS = ("openai", "hosted_vllm")
-"""Providers whose batches LiteLLM creates, finds and collects as OpenAI's. The batch files of
-azure, mistral, vertex_ai, bedrock and xai have forms of their own, or cannot be listed."""
-ENDPOINT = "/v1/chat/completions"
 WINDOW = "24h"
 TRANSFER_SECONDS = 600.0
 """Seconds for a file of 100 MB."""
@@ -70,23 +72,18 @@ class BatchApi:
         Raises:
             CallError: the server has no batches that we can use, or its key is missing.
         """
-        litellm = import_litellm()
-        try:
-            endpoint = find_endpoint(model, api_base, api_key)
-        except litellm.exceptions.openai.OpenAIError as error:
-            raise translate(error, api_key) from None
-        if endpoint is None or endpoint.provider not in PROVIDERS:
-            raise CallError(CallErrorKind.FATAL, _unsupported(model))
-        self.model, self.address = model, address_of(endpoint.address)
-        self._key = endpoint.key
+        self.route = find_route(model, api_base, (api_key or "").strip() or None)
+        self.model, self.address = model, address_of(self.route.address)
+        self._key = self.route.key
         self._server = {
-            "custom_llm_provider": "openai",  # with another provider, LiteLLM ignores the address
-            "api_base": endpoint.address,
-            "api_key": endpoint.key,
+            "custom_llm_provider": self.route.provider,
+            "api_base": self.route.address,
+            "api_key": self._key,
             "timeout": TRANSFER_SECONDS,
             "max_retries": 0,
             "extra_headers": CLOSE,
             "litellm_metadata": NO_LOGGING,
+            **self.route.more,
         }
 
     async def upload(self, name: str, lines: bytes) -> str:
@@ -100,18 +97,25 @@ class BatchApi:
         batch = await self._call(
             import_litellm().acreate_batch,
             completion_window=WINDOW,
-            endpoint=ENDPOINT,
+            endpoint=self.route.endpoint,
             input_file_id=file_id,
             metadata={"submission": submission.submission},
         )
         return str(batch.id)
 
     async def find(self, submission: Submission) -> str | None:
-        """Return the id of the submission's batch, if the provider accepted it."""
+        """Return the id of the submission's batch, if the provider accepted it.
+
+        Raises:
+            CallError: nobody but the user can find it.
+        """
+        if not self.route.can_list:
+            raise CallError(CallErrorKind.FATAL, _unlisted(submission))
         after = None
         while True:
             page = await self._call(import_litellm().alist_batches, limit=PAGE, after=after)
-            await page._client.close()  # noqa: SLF001 - this call accepts no headers: see CLOSE
+            if self.route.provider != "azure":  # LiteLLM keeps that client, and uses it again
+                await page._client.close()  # noqa: SLF001 - this call accepts no headers: see CLOSE
             for batch in page.data:
                 if (batch.metadata or {}).get("submission") == submission.submission:
                     return str(batch.id)
@@ -148,13 +152,14 @@ class BatchApi:
             CallError: the line has no reply.
         """
         response = line.get("response") or {}
-        status = response.get("status_code")
+        status, body = response.get("status_code"), response.get("body")
         if is_answer(line):
-            return read_reply(response.get("body"))
+            return read_reply(body)
         if not status:
             problem = (line.get("error") or {}).get("message") or "the batch ended without it"
             raise CallError(CallErrorKind.TRANSIENT, shown(str(problem), self._key))
-        error = refused(status, {}, json.dumps(response.get("body")), self._key)
+        error = refused_in_answer(body, self._key) if status == ANSWERED else None
+        error = error or refused(status, {}, json.dumps(body), self._key)
         if error.kind is CallErrorKind.RATE:  # not our pace: retried, but not for ever
             error.kind = CallErrorKind.TRANSIENT
         raise error
@@ -162,7 +167,7 @@ class BatchApi:
     async def _call(self, function: Callable[..., Awaitable[Any]], **asked: object) -> Any:  # noqa: ANN401 - LiteLLM's types are partial
         try:
             return await _settled(function(**asked, **self._server))
-        except import_litellm().exceptions.openai.OpenAIError as error:
+        except _known_errors() as error:
             raise translate(error, self._key) from None  # its text may contain the key
 
 
@@ -191,17 +196,6 @@ async def advance(record: BatchRecord, api: BatchApi) -> BatchState | None:
     return state
 
 
-def check_batches(model: str) -> None:
-    """Refuse a model whose provider has no batches that we can use.
-
-    Raises:
-        ModelError: the message names the providers that have them.
-    """
-    provider, slash, _ = model.partition("/")
-    if slash and provider not in PROVIDERS:
-        raise ModelError(_unsupported(model))
-
-
 def new_submission(model: str, address: str, shard: str, requests: dict[str, str]) -> Submission:
     """Return a submission of these requests, with a unique name."""
     now = time.time()
@@ -224,6 +218,16 @@ async def _settled(call: Awaitable[Any]) -> Any:  # noqa: ANN401 - LiteLLM's typ
         raise
 
 
+def _known_errors() -> tuple[type[Exception], ...]:
+    """Return the base of LiteLLM's errors, and those that it raises as they come for Mistral."""
+    import httpx  # noqa: PLC0415 - LiteLLM imports it
+
+    litellm = import_litellm()
+    base: type[Exception] = litellm.exceptions.openai.OpenAIError
+    raw: type[Exception] = litellm.llms.base_llm.chat.transformation.BaseLLMException
+    return base, raw, httpx.HTTPError
+
+
 def _failed(record: BatchRecord, state: BatchState) -> CallError:
     """Return the error of a batch that failed. Nothing of it was bought."""
     words = f"batch {record.batch_id} of {len(record.submission.requests):,} requests failed: "
@@ -239,9 +243,10 @@ def _errors(batch: Any) -> list[Any]:  # noqa: ANN401 - LiteLLM's types are part
     return list(batch.errors.data or []) if batch.errors else []
 
 
-def _unsupported(model: str) -> str:
-    known = " and ".join(f"{provider}/..." for provider in PROVIDERS)
+def _unlisted(submission: Submission) -> str:
     return (
-        f"there is no batch API for {model}: batches work with {known}. A provider with OpenAI's "
-        "batch API is asked as openai/<model> with its --api-base; else leave out --batch"
+        f"the answer to the submission of a batch was lost, and LiteLLM cannot list the batches of "
+        f"{submission.model}. Look at the provider whether it has one with submission "
+        f"{submission.submission}. If it has, add the line "
+        '{"batch_id": "<its id>"} to the record; if not, delete the record'
     )

@@ -11,8 +11,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from persona_pipeline.llm.batches.api import ENDPOINT, BatchApi, NeverSubmitted, new_submission
+from persona_pipeline.llm.batches.api import BatchApi, NeverSubmitted, new_submission
 from persona_pipeline.llm.batches.pending import PendingBatches
+from persona_pipeline.llm.batches.providers import azure_body
 from persona_pipeline.llm.batches.records import BatchRecord, start_record
 from persona_pipeline.llm.batches.waiting import RunningBatch, Waiter, fail
 from persona_pipeline.llm.clients.dialect import Dialects
@@ -62,7 +63,8 @@ class BatchChatClient:
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:
         """Return the answer hours later, or from a batch that an earlier process submitted."""
         awaited = self._round()
-        body = self._direct.body_of(request)
+        is_azure = self._model.startswith("azure/")
+        body = azure_body(request) if is_azure else self._direct.body_of(request)
         if body is None:
             msg = f"{self._model} takes these requests in another form than a batch's"
             raise CallError(CallErrorKind.FATAL, msg)
@@ -111,7 +113,8 @@ class _Round:
         count = self._answered[key]
         custom_id = f"{key}-{count}" if count else key
         reply: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
-        self._gather(Waiter(custom_id, request.origin or key, _line(custom_id, body), reply))
+        line = self.api.route.line(custom_id, body)
+        self._gather(Waiter(custom_id, request.origin or key, line, reply))
         answer = await reply
         self._answered[key] += 1
         return answer
@@ -227,9 +230,3 @@ class _Round:
         problem = None if task.cancelled() else task.exception()
         if problem is not None:
             fail(waiting, problem)
-
-
-def _line(custom_id: str, body: bytes) -> bytes:
-    """Return one line of the uploaded file."""
-    head = f'{{"custom_id":"{custom_id}","method":"POST","url":"{ENDPOINT}","body":'
-    return head.encode() + body + b"}\n"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from persona_pipeline.llm.clients.error_bodies import error_in_answer
 from persona_pipeline.llm.gateway.context import AnswerStore
 
 LOG = logging.getLogger(__name__)
@@ -169,7 +170,9 @@ def address_of(url: str) -> str:
 
 def is_answer(line: Mapping[str, Any]) -> bool:
     """Return whether the provider answered, and billed, the request of this line."""
-    return (line.get("response") or {}).get("status_code") == ANSWERED
+    response = line.get("response") or {}
+    is_answered = response.get("status_code") == ANSWERED
+    return is_answered and error_in_answer(response.get("body")) is None
 
 
 def _missing(record: BatchRecord, bought: AnswerStore) -> set[str]:

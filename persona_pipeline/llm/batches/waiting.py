@@ -61,7 +61,8 @@ class RunningBatch:
         try:
             self.record.note_batch(await self.api.create(file_id, self.record.submission))
         except CallError as error:
-            if error.kind is not CallErrorKind.TRANSIENT:
+            is_lost = error.maybe_billed or self.api.route.can_list
+            if error.kind is not CallErrorKind.TRANSIENT or not is_lost:
                 self.record.drop()
                 raise _for_all(error) from None
             self._log_trouble(error)

@@ -6,7 +6,7 @@ version is pinned: `tests/llm/test_direct.py` compares the requests of both.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from persona_pipeline.llm.clients.routes import DIRECT_PROVIDERS, Route, find_ro
 from persona_pipeline.llm.clients.served import (
     read_reply,
     refused,
+    refused_in_answer,
     unanswered,
     without_markup,
 )
@@ -156,10 +157,8 @@ class DirectChatClient:
             words = without_markup(body.decode("utf-8", "replace"))
             message = f"the server's answer is not JSON: {words}"
             raise unanswered(error, message, self._api_key) from None
-        trouble = answer.get("error") if isinstance(answer, Mapping) else None
-        # OpenRouter sends this
-        if isinstance(trouble, Mapping) and isinstance(trouble.get("code"), int):
-            raise refused(trouble["code"], {}, json.dumps(answer), self._api_key)
+        if refusal := refused_in_answer(answer, self._api_key):
+            raise refusal
         return read_reply(answer)
 
     async def _session(self) -> "ClientSession":

@@ -13,6 +13,7 @@ from persona_pipeline.llm.clients.dialect import (
     messages_in,
     request_params,
 )
+from persona_pipeline.llm.clients.error_bodies import read_error
 from persona_pipeline.llm.clients.served import (
     SAMPLING,
     STATUSES,
@@ -20,6 +21,7 @@ from persona_pipeline.llm.clients.served import (
     error_chain,
     read_reply,
     refused,
+    refused_in_answer,
     shown,
     unanswered,
     without_markup,
@@ -93,7 +95,10 @@ class LiteLLMChatClient:
                 response = await self._ask({**asked, "additional_drop_params": SAMPLING})
         except litellm.exceptions.openai.OpenAIError as error:  # the base of all errors of LiteLLM
             raise translate(error, self._api_key) from None  # its text may contain the key
-        return read_reply(response.model_dump())
+        answer = response.model_dump()
+        if refusal := refused_in_answer(answer, self._api_key):
+            raise refusal
+        return read_reply(answer)
 
     async def _ask(self, asked: Mapping[str, Any]) -> Any:  # noqa: ANN401 - LiteLLM's types are partial
         return await import_litellm().acompletion(**asked, **self._settings, **self._endpoint)
@@ -115,6 +120,7 @@ def import_litellm() -> Any:  # noqa: ANN401 - LiteLLM's types are partial
     litellm.suppress_debug_info = True
     litellm.drop_params = False  # a response_format that is dropped must be an error
     litellm.turn_off_message_logging = True
+    vars(litellm)["DEFAULT_MAX_RETRIES"] = 0  # embeddings take `max_retries=0` for this default
     return litellm
 
 
@@ -151,6 +157,8 @@ def translate(error: Exception, api_key: str | None = None) -> CallError:
             refusal.answer = response.text
             return refusal
     message = without_markup(PREFIX.sub("", str(error)))
+    if read_error({"message": message}).is_unpaid:
+        return CallError(CallErrorKind.FATAL, shown(message, api_key), is_unpaid=True)
     kind = _kind(error)
     if kind is CallErrorKind.TRANSIENT:
         return unanswered(error, message, api_key)

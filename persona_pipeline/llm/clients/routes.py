@@ -86,7 +86,7 @@ def find_route(
     config = litellm.utils.ProviderConfigManager.get_provider_chat_config(
         model=name, provider=litellm.LlmProviders(provider)
     )
-    params = _mapped(name, provider, asked)
+    params = mapped_params(name, provider, asked)
     if params.keys() - SENT_PARAMS - LITELLM_PARAMS:
         return None  # tools instead of a schema: the answer is in another place
     url = config.get_complete_url(endpoint.address, endpoint.key, name, params, {}, stream=False)
@@ -115,7 +115,7 @@ def find_endpoint(model: str, api_base: str | None, api_key: str | None) -> Endp
     return Endpoint(name, provider, _address_of(provider, base), key)
 
 
-def _mapped(name: str, provider: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+def mapped_params(name: str, provider: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters under the model's names, without sampling that it does not allow."""
     litellm = import_litellm()
     options = {"messages": [], "max_retries": 0, "stream": None, **asked}

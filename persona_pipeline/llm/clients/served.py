@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from persona_pipeline.control_characters import clean_text
+from persona_pipeline.llm.clients.error_bodies import ErrorBody, error_in_answer, read_error
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import BROKEN_OFF, ChatReply
 from persona_pipeline.llm.thoughts import split_thoughts
@@ -35,8 +37,9 @@ STATUSES: dict[int | None, CallErrorKind] = {
     429: CallErrorKind.RATE,
 }
 """All other statuses are transient."""
-NO_CREDIT = "insufficient_quota"
-"""OpenAI's code, with a status of 429, for an account without money."""
+ANSWERED, UNPAID = 200, 402
+"""Some servers refuse with the first. The second means an account without money, for which others
+send 400, 403 or 429: see `error_bodies`."""
 BAD_KEY = ("API_KEY_INVALID", "API key not valid", "invalid_api_key")
 """Signs of a wrong key. Google sends them with a status of 400."""
 HOPELESS = ("maximum context length", "context_length_exceeded", "content_policy_violation")
@@ -103,7 +106,6 @@ def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
         more = message.get("provider_specific_fields") or {}  # where LiteLLM puts it
         refusal = _text(message.get("refusal") or more.get("refusal"))
         thoughts, text = split_thoughts(_text(message.get("content")))
-        apart = _text(message.get("reasoning_content") or message.get("reasoning"))
         word = _broken_off(choice) or reason.lower()
         return ChatReply(
             text=text or refusal,
@@ -114,7 +116,7 @@ def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
             is_metered=bool(
                 usage.get("prompt_tokens")
             ),  # LiteLLM reports 0 if the server reports none
-            reasoning=apart or thoughts,
+            reasoning=_reasoning(message) or thoughts,
         )
     except (AttributeError, LookupError, TypeError, ValueError):
         words = "the server's answer holds no choices"
@@ -135,6 +137,21 @@ def _broken_off(choice: Mapping[str, Any]) -> str:
     return native if isinstance(native, str) and BROKEN_OFF.search(native) else ""
 
 
+def _reasoning(message: Mapping[str, Any]) -> str:
+    """Return the thoughts of a message: in a field, in OpenRouter's list, or in Mistral's parts."""
+    more = message.get("provider_specific_fields") or {}
+    for name in ("reasoning_content", "reasoning"):
+        for place in (message, more):
+            if thoughts := _text(place.get(name)).strip():
+                return thoughts
+    details = message.get("reasoning_details") or more.get("reasoning_details")
+    if thoughts := _text(details).strip():
+        return thoughts
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    return "".join(_text(part.get("thinking")) for part in parts if isinstance(part, Mapping))
+
+
 def _cached_tokens(usage: Mapping[str, Any]) -> int:
     details = usage.get("prompt_tokens_details") or {}
     deepseeks = usage.get("prompt_cache_hit_tokens")
@@ -145,34 +162,40 @@ def refused(
     status: int, headers: Mapping[str, str], body: str, api_key: str | None = None
 ) -> CallError:
     """Return the error of an HTTP answer, in the provider's own words."""
-    error = _error_in(body)
-    kind = STATUSES.get(status, CallErrorKind.TRANSIENT)
-    if NO_CREDIT in (error.get("code"), error.get("type")) or any(sign in body for sign in BAD_KEY):
-        kind = CallErrorKind.FATAL
-    elif kind is CallErrorKind.TRANSIENT and any(sign in body for sign in HOPELESS):
-        kind = CallErrorKind.PERMANENT
-    words = error.get("message") or error.get("detail") or body
-    message = shown(f"HTTP {status}: {words}", api_key)
+    error = _refusal(status, read_error(body), body, api_key)
+    error.retry_after = retry_after(headers)
+    return error
+
+
+def refused_in_answer(answer: object, api_key: str | None = None) -> CallError | None:
+    """Return the error in an answer with a status of 200, or None if it holds none."""
+    error = error_in_answer(answer)
+    if error is None:
+        return None
+    body = f"the server's answer holds no choices: {json.dumps(answer)}"
+    if error.status or error.is_unpaid:
+        return _refusal(error.status or ANSWERED, error, body, api_key)
     return CallError(
-        kind,
-        message,
-        retry_after=retry_after(headers),
-        is_timeout=status in TIMEOUT_STATUSES,
-        is_doubtful=status in DOUBTFUL,
+        error.kind,
+        shown(f"HTTP {ANSWERED}: {error.words or body}", api_key),
+        maybe_billed=error.kind is CallErrorKind.TRANSIENT,
     )
 
 
-def _error_in(body: str) -> Mapping[str, Any]:
-    """Return the error object in an answer, however the server wraps it."""
-    try:
-        error = json.loads(body)
-    except (ValueError, RecursionError):
-        error = without_markup(body)
-    if isinstance(error, list) and error:
-        error = error[0]
-    if isinstance(error, Mapping):
-        error = error.get("error") or error
-    return error if isinstance(error, Mapping) else {"message": error}
+def _refusal(status: int, error: ErrorBody, body: str, api_key: str | None) -> CallError:
+    kind = STATUSES.get(status, CallErrorKind.TRANSIENT)
+    is_unpaid = error.is_unpaid or status == UNPAID
+    if is_unpaid or any(sign in body for sign in BAD_KEY):
+        kind = CallErrorKind.FATAL
+    elif kind is CallErrorKind.TRANSIENT and any(sign in body for sign in HOPELESS):
+        kind = CallErrorKind.PERMANENT
+    return CallError(
+        kind,
+        shown(f"HTTP {status}: {error.words or without_markup(body)}", api_key),
+        is_timeout=status in TIMEOUT_STATUSES,
+        is_doubtful=status in DOUBTFUL and not is_unpaid,
+        is_unpaid=is_unpaid,
+    )
 
 
 def without_markup(body: str) -> str:
@@ -238,7 +261,7 @@ def shown(message: str, api_key: str | None = None) -> str:
     """Return the message shortened to one line, without keys: some servers repeat them."""
     for key in _known_keys(api_key):
         message = message.replace(key, "(api_key)")
-    return " ".join(message.split())[:LONGEST_MESSAGE]
+    return " ".join(clean_text(message).split())[:LONGEST_MESSAGE]
 
 
 def _known_keys(api_key: str | None) -> list[str]:

@@ -7,12 +7,13 @@ from collections import Counter
 from dataclasses import asdict
 from functools import lru_cache
 
+from persona_pipeline.control_characters import clean_text
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.answers import ask_again, check_reply
 from persona_pipeline.llm.calls import LONGEST_ERROR, Call, RequestUsage
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
 from persona_pipeline.llm.gateway.budget import NOTHING, Amount, worst_case
-from persona_pipeline.llm.gateway.concurrency import Outcome
+from persona_pipeline.llm.gateway.concurrency import OUTCOMES, Outcome
 from persona_pipeline.llm.gateway.context import StageContext, StageUsage
 from persona_pipeline.llm.gateway.endpoint import ModelEndpoint
 from persona_pipeline.llm.gateway.probe import Probe
@@ -23,7 +24,6 @@ from persona_pipeline.llm.requests import ChatReply, ChatRequest, Sampling
 MOST_PERMANENT, MOST_PERMANENT_ONCE_ANSWERED = 20, 200
 """Permanent failures in a row after which the requests are not to blame, but a wrong parameter or a
 closed account. The second number holds once the model has answered."""
-OUTCOMES = {CallErrorKind.RATE: Outcome.REFUSED, CallErrorKind.TRANSIENT: Outcome.TROUBLE}
 
 
 class ModelDown(ModelError):  # noqa: N818 - the name of a state
@@ -167,7 +167,7 @@ class RequestRunner:
     ) -> None:
         is_outage = error.kind is CallErrorKind.TRANSIENT and endpoint.limiter.is_outage
         usage.attempts += error.kind is not CallErrorKind.RATE and not is_outage
-        self.stage_usage.refused += error.kind is CallErrorKind.RATE
+        self.stage_usage.refused += error.kind is CallErrorKind.RATE and not error.is_repeated
         retry_state.count(error, is_outage=is_outage)
 
     def _refuse_hopeless(self, endpoint: ModelEndpoint, error: CallError) -> None:
@@ -182,6 +182,11 @@ class RequestRunner:
         silent, wait = limiter.silent_seconds, error.retry_after or 0.0
         is_too_long = wait > retry_policy.refused_seconds and not limiter.answered
         match error.kind:
+            case CallErrorKind.FATAL if error.is_unpaid:
+                return ModelError(
+                    f"the account of model {model} has no money or quota left: {error}. Top it up, "
+                    f"or give another API key, then run again. {kept}"
+                )
             case CallErrorKind.FATAL:
                 return ModelError(
                     f"model {model} cannot be used: {error}. Check --model, --api-base and the API "
@@ -223,7 +228,7 @@ class RequestRunner:
             model=request.model,
             status="ok" if error is None else "invalid" if is_invalid else "failed",
             response=_storable(reply.text) if reply else None,
-            error=str(error)[:LONGEST_ERROR] if error else None,
+            error=clean_text(str(error))[:LONGEST_ERROR] if error else None,
             shard=self._context.shard,
             stage=request.stage,
             prompt_name=request.prompt_name,
@@ -237,6 +242,7 @@ class RequestRunner:
             cost_usd=usage.cost_usd,
             latency_ms=usage.latency_ms,
             attempts=usage.attempts + (error is None),
+            reasoning=(_storable(reply.reasoning) or None) if reply else None,
         )
         if error is None:
             self._probe.open()

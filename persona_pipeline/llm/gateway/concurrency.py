@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from persona_pipeline.llm.errors import CallErrorKind
+
 WINDOW = 16
 """The fewest outcomes of a decision. In a smaller window, one refusal would count for more than 6
 %."""
@@ -63,6 +65,10 @@ class Outcome(StrEnum):
     """Counts as a refusal (the server is overloaded) and as trouble."""
     OTHER = "other"
     """Shows nothing: a permanent error, a cancelled call."""
+
+
+OUTCOMES = {CallErrorKind.RATE: Outcome.REFUSED, CallErrorKind.TRANSIENT: Outcome.TROUBLE}
+"""What the kinds of errors show. All others show nothing."""
 
 
 @dataclass(frozen=True, slots=True)

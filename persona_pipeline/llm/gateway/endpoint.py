@@ -13,8 +13,12 @@ from persona_pipeline.llm.prices import Price
 class Limiter(Protocol):
     """Admit calls: either at the pace that the server can take, or without a limit (batches)."""
 
-    answered: int
     in_flight: int
+
+    @property
+    def answered(self) -> int:
+        """Calls that were answered so far."""
+        ...
 
     @property
     def limit(self) -> int:

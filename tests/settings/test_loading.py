@@ -1,0 +1,86 @@
+"""What a wrong setting is told, wherever it was given."""
+
+from typing import Any
+
+import pytest
+
+from persona_pipeline.errors import SettingsError
+from persona_pipeline.settings import CONFIG_VARIABLE, PREFIX, load_settings
+from tests.support.variables import CANARY, set_variables, write_toml
+
+
+def test_a_named_config_file_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CONFIG_VARIABLE, "mine.toml")
+    with pytest.raises(SettingsError, match=r"CONFIG names mine\.toml, which is not there"):
+        load_settings()
+
+
+def test_the_cache_variable_is_no_setting_and_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_variables(monkeypatch, cache_dir="/somewhere")
+    load_settings()
+
+
+def test_an_unknown_variable_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_variables(monkeypatch, modle=CANARY)
+    message = f"unknown setting '{PREFIX}MODLE'; did you mean '{PREFIX}MODEL'.$"
+    with pytest.raises(SettingsError, match=message) as caught:
+        load_settings()
+    assert CANARY not in str(caught.value)
+
+
+def test_a_name_like_no_setting_gets_all_of_them() -> None:
+    write_toml("zzz = 1")
+    with pytest.raises(SettingsError, match=r"unknown setting 'zzz'; known: .*model"):
+        load_settings()
+
+
+def test_an_unknown_key_of_the_file_names_the_nearest() -> None:
+    write_toml(f'api_kee = "{CANARY}"')
+    message = "unknown setting 'api_kee'; did you mean 'api_key'.$"
+    with pytest.raises(SettingsError, match=message) as caught:
+        load_settings()
+    assert CANARY not in str(caught.value)
+
+
+def test_a_file_that_is_not_toml_is_named() -> None:
+    write_toml("model = ")
+    with pytest.raises(SettingsError, match=r"^persona_pipeline\.toml: Invalid value"):
+        load_settings()
+
+
+def test_a_variable_that_is_not_json_is_named_and_no_file_is_blamed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_variables(monkeypatch, domain_options="{bad")
+    with pytest.raises(SettingsError, match=r'"domain_options".*line 1') as caught:
+        load_settings()
+    assert "toml" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"documents": "few"}, r"setting 'documents': .*integer.*\(got 'few'\)"),
+        ({"documents": 0}, r"setting 'documents': .*greater than or equal to 1 \(got 0\)"),
+        ({"documents": [1]}, r"setting 'documents': .*\(got \[1\]\)"),
+        ({"hops": 7}, r"setting 'hops': .*less than or equal to 6"),
+        ({"granularity": "rough"}, r"setting 'granularity': .*'fine' or 'coarse'"),
+        ({"verbs": "read,eat"}, r"setting 'verbs\.1': .*'read', 'write', 'like' or 'dislike'"),
+        ({"verbs": ""}, r"setting 'verbs': .*at least 1"),
+        ({"prompting": "one_shot"}, r"setting 'prompting': .*'zero_shot', 'few_shot'"),
+        ({"jaccard_threshold": 0}, r"setting 'jaccard_threshold': .*greater than 0"),
+        ({"hops": 7, "fan_out": 7}, r"'hops'.*; setting 'fan_out'"),
+    ],
+)
+def test_a_wrong_value_is_shown_with_what_is_allowed(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load_settings(**arguments)
+
+
+@pytest.mark.parametrize("key", [[CANARY], {"a": CANARY}])
+def test_a_wrong_api_key_is_not_shown(key: object) -> None:
+    with pytest.raises(SettingsError, match="setting 'api_key'") as caught:
+        load_settings(api_key=key)
+    assert CANARY not in str(caught.value)

@@ -1,0 +1,118 @@
+"""The database's file: who may open it, who waits, and what is told of its holder."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from persona_pipeline.errors import StoreError
+from persona_pipeline.store.store import Store
+from tests.support.examples import FEWER
+from tests.support.stored_rows import ROOT, held, hub, rows_of, snapshot_rows
+
+
+def test_a_file_that_this_process_has_open_elsewhere_is_waited_for(store: Store) -> None:
+    impatient = Store(store.path, store.snapshot, lock_timeout=0.2)
+    with duckdb.connect(str(store.path)), pytest.raises(StoreError, match="another connection"):
+        impatient.query("select 1")
+    assert impatient.query("select 1 as one").rows() == [(1,)]
+
+
+def test_what_was_not_committed_when_the_connection_ends_is_undone(store: Store) -> None:
+    with store.connect() as connection:
+        connection.begin()
+        connection.execute("insert into corpus.shards (shard) values ('s')")
+    assert rows_of(store, "select count(*) from corpus.shards") == [(0,)]
+
+
+def test_whoever_waits_for_the_file_says_who_holds_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("persona_pipeline.store.store.WARN_AFTER", 0.2)
+    impatient = Store(store.path, store.snapshot, lock_timeout=1)
+    with held(store) as process, pytest.raises(StoreError):
+        impatient.query("select 1")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"waiting for {store.path}, which process {process.pid} holds"
+    ]
+    assert 0.5 < impatient.waited_s < 3
+
+
+def test_threads_of_a_process_have_the_file_in_turn(store: Store) -> None:
+    other = Store(store.path, store.snapshot)
+
+    def add(number: int) -> None:
+        with (store, other)[number % 2].transaction() as connection:
+            connection.execute("insert into corpus.shards (shard) values (?)", [str(number)])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(40)))
+    assert rows_of(store, "select count(distinct shard) from corpus.shards") == [(40,)]
+
+
+def test_a_thread_that_waits_too_long_is_told_why(store: Store) -> None:
+    impatient = Store(store.path, store.snapshot, lock_timeout=0.2)
+    with (
+        store.connect(read_only=True),
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(StoreError, match="is held by another connection of this process"),
+    ):
+        pool.submit(impatient.query, "select 1").result()
+    assert impatient.query("select 1 as one").rows() == [(1,)]
+
+
+def test_an_interrupt_at_any_moment_lets_go_of_the_file(store: Store) -> None:
+    times = str(FEWER.max_examples * 2)  # of four kinds of work each
+    command = [sys.executable, "-m", "tests.support.interrupted_store", str(store.path), times]
+    matches = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert json.loads(matches.stdout) == []
+
+
+def test_a_file_that_was_opened_through_a_link_is_the_same_file(store: Store) -> None:
+    link = store.path.with_name("link.duckdb")
+    link.symlink_to(store.path)
+    linked = Store(link, store.snapshot, lock_timeout=0.2)
+    with store.connect(read_only=True), pytest.raises(StoreError, match="another connection"):
+        linked.query("select 1")
+
+
+def test_results_too_large_for_memory_are_spilled_beside_the_database(store: Store) -> None:
+    [(folder,)] = rows_of(store, "select current_setting('temp_directory')")
+    assert folder == f"{store.path}.tmp"
+    assert not Path(folder).exists()
+
+
+def test_while_a_run_writes_people_read_the_snapshot_and_others_learn_who_holds_the_file(
+    store: Store,
+) -> None:
+    impatient = Store(store.path, store.snapshot, lock_timeout=0.1)
+    with held(store) as process:
+        assert snapshot_rows(store, "select count(*) from corpus.shards") == [(0,)]
+        message = f"pipeline.duckdb is held by process {process.pid}: close .*snapshot instead"
+        with pytest.raises(StoreError, match=message):
+            impatient.query("select 1")
+
+
+def test_a_writer_waits_until_the_other_lets_go(store: Store) -> None:
+    with held(store) as process:
+        assert process.stdin is not None
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        store.replace([hub("s1", "a")], [], run_id="r")
+    assert rows_of(store, "select shard from corpus.shards") == [("held",)]
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.duckdb"
+    path.write_text("hello" * 1000)
+    with pytest.raises(StoreError, match=r"pipeline\.duckdb cannot be opened: .*not a valid"):
+        Store(path, tmp_path / "published.duckdb").query("select 1")
+
+
+def test_a_database_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"none\.duckdb cannot be opened"):
+        Store(tmp_path / "none.duckdb", tmp_path / "published.duckdb").query("select 1")

@@ -1,0 +1,80 @@
+"""The snapshot: what is published, when, and what its readers see."""
+
+import os
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from persona_pipeline.errors import StoreError
+from persona_pipeline.store.store import Store
+from tests.support.stored_rows import hub, kill_after_commit, rejected, snapshot_rows
+
+
+def test_what_is_committed_is_published_with_its_views(store: Store) -> None:
+    store.replace([rejected("s1", "text_to_persona", "a")], [], run_id="r")
+    store.publish()
+    assert snapshot_rows(store, "select persona_id from personas.rejected") == [("a",)]
+    assert snapshot_rows(store, "select stage from marts.funnel") == [("text_to_persona",)]
+
+
+def test_commits_are_published_seldom_enough_and_the_last_one_when_asked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.publish()
+    monkeypatch.setattr(store, "_publishing_s", 60.0)
+    for name in "abc":
+        store.replace([hub("s1", name)], [], run_id="r")
+    assert not store.is_published()
+    assert snapshot_rows(store, "select count(*) from personas.hub") == [(0,)]
+    store.publish()
+    assert store.is_published()
+    assert snapshot_rows(store, "select persona_id from personas.hub") == [("c",)]
+
+
+def test_publishing_twice_copies_once(store: Store) -> None:
+    store.replace([hub("s1", "a")], [], run_id="r")
+    store.publish()
+    first = store.snapshot.stat()
+    store.publish()
+    assert store.snapshot.stat() == first
+
+
+def test_what_a_killed_writer_committed_is_published(store: Store) -> None:
+    kill_after_commit(store)
+    assert store.path.with_name("pipeline.duckdb.wal").is_file()
+    store.publish()
+    assert snapshot_rows(store, "select shard from corpus.shards") == [("committed",)]
+
+
+def test_a_snapshot_that_cannot_be_written_is_named(store: Store, tmp_path: Path) -> None:
+    elsewhere = Store(store.path, tmp_path / "none" / "published.duckdb")
+    with pytest.raises(StoreError, match=r"none/published\.duckdb cannot be written: .*No such"):
+        elsewhere.publish()
+
+
+def test_a_reader_keeps_the_snapshot_it_opened(store: Store) -> None:
+    with duckdb.connect(str(store.snapshot), read_only=True) as reader:
+        store.replace([hub("s1", "a")], [], run_id="r")
+        store.publish()
+        assert reader.execute("select count(*) from personas.hub").fetchall() == [(0,)]
+    assert snapshot_rows(store, "select count(*) from personas.hub") == [(1,)]
+
+
+def test_a_clock_that_was_set_back_hides_no_commit(store: Store) -> None:
+    os.utime(store.snapshot, (4e9, 4e9))
+    assert not store.is_published()
+    store.replace([hub("s1", "a")], [], run_id="r")
+    store.publish()
+    assert snapshot_rows(store, "select persona_id from personas.hub") == [("a",)]
+
+
+def test_parts_of_copies_that_nobody_ends_are_removed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = store.snapshot.with_name("published.duckdb.1.tmp")
+    part.write_bytes(b"half")
+    monkeypatch.setattr("persona_pipeline.store.snapshot.LEFT_BEHIND_S", -1)
+    store.replace([hub("s1", "a")], [], run_id="r")
+    store.publish()
+    assert not part.exists()
