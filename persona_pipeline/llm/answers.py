@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.json_objects import find_objects, read_json
-from persona_pipeline.llm.requests import ChatReply, ChatRequest, Message, schema_json
+from persona_pipeline.llm.requests import BROKEN_OFF, ChatReply, ChatRequest, Message, schema_json
 from persona_pipeline.llm.thoughts import end_of_thoughts, is_unfinished, split_thoughts
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ REFUSED = {
     "refused", "refusal", "content_filter", "safety", "sensitive", "recitation", "blocklist",
     "prohibited_content",
 }  # fmt: skip
-BROKEN_OFF = re.compile("error|abort|cancel|fail", re.IGNORECASE)
-"""Matches the finish reasons of a server that gave up: `error` (OpenRouter), `abort` (vLLM),
-`network_error` (Z.ai)."""
 EMPTY = "empty answer"
 NO_ROOM = "the model's thoughts took all of the"
 """How the reason of an answer begins that has no room beside the thoughts."""

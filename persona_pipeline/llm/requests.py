@@ -16,6 +16,9 @@ TURN = {"content", "role"}
 CUT_OFF = re.compile("length|max|limit|incomplete|context_window", re.IGNORECASE)
 """Matches the finish reasons of an answer that ran out of tokens: `length`, `max_tokens`,
 `model_length`, `MAX_TOKENS`, `max_output_tokens`, `token_limit`."""
+BROKEN_OFF = re.compile("error|abort|cancel|fail", re.IGNORECASE)
+"""Matches the finish reasons of a server that gave up: `error` (OpenRouter), `abort` (vLLM),
+`network_error` (Z.ai)."""
 _SCHEMAS: dict[int, tuple[dict[str, JsonValue], str]] = {}
 
 Message = dict[str, str]

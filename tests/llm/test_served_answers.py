@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from persona_pipeline.llm.clients.direct import DirectChatClient
+from persona_pipeline.llm.clients.litellm_client import LiteLLMChatClient
 from tests.support.faulty_server import Reply, chat, serve
 from tests.support.purchases import buy_one, make_request
 
@@ -48,12 +49,13 @@ def test_a_good_answer_is_kept_in_one_call(reply: Reply, tmp_path: Path) -> None
     assert len(server.sent) == 1
 
 
+@pytest.mark.parametrize("client", [DirectChatClient, LiteLLMChatClient])
 @pytest.mark.parametrize("reason", ["error", "abort"])
 def test_an_answer_that_the_server_broke_off_is_asked_for_until_it_comes(
-    reason: str, tmp_path: Path
+    client: type[DirectChatClient | LiteLLMChatClient], reason: str, tmp_path: Path
 ) -> None:
     with serve(chat("", reason), chat(ANSWER[:20], reason), chat(ANSWER)) as server:
-        call = buy_one(DirectChatClient(api_base=server.url), make_request(model=MODEL), tmp_path)
+        call = buy_one(client(api_base=server.url), make_request(model=MODEL), tmp_path)
     assert (call.status, call.response, len(server.sent)) == ("ok", ANSWER, 3)
     assert call.tokens_out == 9
 

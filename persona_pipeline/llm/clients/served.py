@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from persona_pipeline.control_characters import clean_text
 from persona_pipeline.llm.clients.error_bodies import ErrorBody, error_in_answer, read_error
 from persona_pipeline.llm.errors import CallError, CallErrorKind
-from persona_pipeline.llm.requests import ChatReply
+from persona_pipeline.llm.requests import BROKEN_OFF, ChatReply
 from persona_pipeline.llm.thoughts import split_thoughts
 
 SELF_HOSTED = ("hosted_vllm/", "ollama/", "ollama_chat/", "lm_studio/", "llamafile/")
@@ -106,7 +106,7 @@ def read_reply(answer: Any) -> ChatReply:  # noqa: ANN401 - any JSON value
         more = message.get("provider_specific_fields") or {}  # where LiteLLM puts it
         refusal = _text(message.get("refusal") or more.get("refusal"))
         thoughts, text = split_thoughts(_text(message.get("content")))
-        word = reason.lower()
+        word = _broken_off(choice) or reason.lower()
         return ChatReply(
             text=text or refusal,
             finish_reason="refused" if refusal else FINISH_REASONS.get(word, word),
@@ -129,6 +129,12 @@ def _text(content: object) -> str:
     texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
     joined = "".join(text for text in texts if isinstance(text, str))
     return joined.encode("utf-8", "replace").decode()
+
+
+def _broken_off(choice: Mapping[str, Any]) -> str:
+    """Return the server's word for giving up, which LiteLLM replaces by `stop`."""
+    native = (choice.get("provider_specific_fields") or {}).get("native_finish_reason")
+    return native if isinstance(native, str) and BROKEN_OFF.search(native) else ""
 
 
 def _reasoning(message: Mapping[str, Any]) -> str:
