@@ -148,7 +148,7 @@ def test_a_snapshot_of_an_older_version_is_said_to_be_one(project: Project) -> N
 
 def test_a_snapshot_from_before_the_last_migration_is_said_to_be_older(project: Project) -> None:
     with duckdb.connect(str(project.store.path)) as connection:
-        connection.execute("delete from schema_migrations where version = 10")
+        connection.execute("delete from schema_migrations where version > 9")
     _, error = run(project, "explain", "a")
     assert "written by an older version" in str(error)
 

@@ -165,7 +165,7 @@ def test_a_first_run_makes_the_selections_that_its_domains_draw_from(
     assert after["personas.selections"] == tables["personas.selections"]
 
 
-def test_a_first_run_that_keeps_nobody_ends_as_it_would_without_a_selection(
+def test_a_run_without_a_document_ends_with_the_reason_and_asks_nothing(
     tmp_path: Path, pages: Path
 ) -> None:
     settings = {
@@ -177,8 +177,9 @@ def test_a_first_run_that_keeps_nobody_ends_as_it_would_without_a_selection(
         "persona_sources": json.dumps({"math": "few"}),
     }
     done = run_command("run", "--source", str(pages), **settings)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "too_short 6" in done.stdout
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "all 6 rows of the source were turned away: too_short 6" in done.stderr
+    assert run_command("calls", **settings).stdout == ""
 
 
 def test_a_run_with_another_threshold_says_what_it_changed_of_other_shards(
@@ -232,11 +233,12 @@ def test_ten_kinds_of_broken_input_are_rejected_with_file_line_and_reason(
     tables = read_tables(tmp_path / "data" / "published.duckdb")
     assert len(tables["corpus.documents"]) == 7
     rows = run_command(
-        "sql", "--csv", "select file, line, reason from corpus.rejected order by file",
+        "sql", "--csv", "select file, line, reason from corpus.rejected order by file, line",
         data_dir=tmp_path / "data",
     ).stdout.split()  # fmt: skip
     assert rows[1:] == [
         "array.jsonl,1,not_an_object",
+        "array.jsonl,2,not_an_object",
         "broken.jsonl,1,duplicate",
         "broken.jsonl,2,broken_json",
         "cut.jsonl.gz,1,broken_file",
