@@ -117,6 +117,15 @@ def test_nothing_is_compared_again_while_nothing_changes(project: Project) -> No
         assert compare_shards(project.store, project.plan) == []
 
 
+def test_shards_that_an_earlier_version_compared_are_not_compared_again(project: Project) -> None:
+    project.write(1, texts(3, 1, 10))
+    project.deduplicate(1)
+    with project.store.transaction() as connection:
+        connection.execute("update runs.compared set has_all_pairs = null")
+    assert compare_shards(project.store, project.plan) == []
+    assert read_dedup_state(project.store, project.plan).with_few_pairs == []
+
+
 def test_another_threshold_compares_templates_again(project: Project, fresh: Project) -> None:
     shards = {number: texts(4, number, 60) for number in (1, 2)}
     with room_for(300):
