@@ -6,21 +6,27 @@ costs one record, and reading goes on at the next member.
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import PurePosixPath
 from typing import Protocol, TypeAlias
 
 import zstandard
 
 from persona_pipeline.corpus.byte_streams import BrokenStreamError
+from persona_pipeline.corpus.codecs import (
+    GZIP,
+    PACKED_CHUNK,
+    PLAIN_CHUNK,
+    ZSTD,
+    Codec,
+    Member,
+    begins_gzip,
+    begins_zstd,
+    zstd_codec,
+)
 from persona_pipeline.corpus.record_heads import begins_record
 from persona_pipeline.corpus.rows import MAX_RAW_BYTES
-
-_PLAIN_CHUNK = 64 * 1024
-# A hostile zstd file turns 4 bytes into 128 KiB, so this much input is at most 128 MiB of output.
-_PACKED_CHUNK = 4 * 1024
 
 _LONGEST_BLIND = 256 * 1024
 """Compressed bytes before an error among which the next member is searched. Decompression that
@@ -68,23 +74,6 @@ class SeekableFile(Protocol):
         ...
 
 
-class _Member(Protocol):
-    """Decompress one gzip member or zstd frame. zlib and zstandard happen to share these names."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Codec:
-    name: str
-    magic: bytes
-    start: Callable[[], _Member]
-
-
 class _DamagedMemberError(BrokenStreamError):
     """Report a member that does not decompress, and where the search for the next one begins."""
 
@@ -93,10 +82,6 @@ class _DamagedMemberError(BrokenStreamError):
         self.search_from = search_from
 
 
-_GZIP = _Codec("gzip", b"\x1f\x8b\x08", partial(zlib.decompressobj, wbits=31))
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_ZSTD_SKIPPABLE_MAGIC = 0x184D2A5  # its last digit varies and is left out
-_ZSTD = _Codec("zstd", _ZSTD_MAGIC, lambda: zstandard.ZstdDecompressor().decompressobj())
 _ERRORS = (zlib.error, zstandard.ZstdError)
 
 
@@ -108,45 +93,42 @@ def read_pieces(file: SeekableFile, name: str) -> Iterator[Piece]:
     codec = _find_codec(file, name)
     file.seek(0)
     if codec is None:
-        for data in iter(lambda: file.read(_PLAIN_CHUNK), b""):
+        for data in iter(lambda: file.read(PLAIN_CHUNK), b""):
             yield Chunk(data, is_verified=True)
     else:
         yield from _read_packed(file, codec)
 
 
-def _find_codec(file: SeekableFile, name: str) -> _Codec | None:
+def _find_codec(file: SeekableFile, name: str) -> Codec | None:
     head = file.read(8)
-    if head.startswith(_GZIP.magic[:2]):
-        return _GZIP
+    if begins_gzip(head):
+        return GZIP
     if head.startswith(_DICTIONARY_MAGIC):
         return _codec_with_dictionary(file, head)
-    if head[:4] == _ZSTD_MAGIC or int.from_bytes(head[:4], "little") >> 4 == _ZSTD_SKIPPABLE_MAGIC:
-        return _ZSTD
-    if begins_record(head + file.read(_PLAIN_CHUNK)):
+    if begins_zstd(head):
+        return ZSTD
+    if begins_record(head + file.read(PLAIN_CHUNK)):
         return None
-    return {".gz": _GZIP, ".zst": _ZSTD}.get(PurePosixPath(name.lower()).suffix)
+    return {".gz": GZIP, ".zst": ZSTD}.get(PurePosixPath(name.lower()).suffix)
 
 
-def _codec_with_dictionary(file: SeekableFile, head: bytes) -> _Codec:
+def _codec_with_dictionary(file: SeekableFile, head: bytes) -> Codec:
     """Return zstd with the dictionary of the first frame, which may be compressed itself."""
     (size,) = struct.unpack("<I", head[4:].ljust(4, b"\0"))
     content = file.read(min(size, MAX_RAW_BYTES))
     try:
-        if content.startswith(_ZSTD_MAGIC):
+        if content.startswith(ZSTD.magic):
             content = zstandard.ZstdDecompressor().stream_reader(content).read(MAX_RAW_BYTES)
         words = zstandard.ZstdCompressionDict(content)
-        zstandard.ZstdDecompressor(dict_data=words).decompressobj()  # this checks it
+        codec = zstd_codec(words)
+        codec.start()  # this checks the dictionary
     except zstandard.ZstdError as error:
         message = f"the zstd dictionary of the archive is damaged: {error}"
         raise BrokenStreamError(message) from error
-    return _Codec(
-        "zstd",
-        _ZSTD_MAGIC,
-        lambda: zstandard.ZstdDecompressor(dict_data=words).decompressobj(),
-    )
+    return codec
 
 
-def _read_packed(file: SeekableFile, codec: _Codec) -> Iterator[Piece]:
+def _read_packed(file: SeekableFile, codec: Codec) -> Iterator[Piece]:
     start = 0
     for _ in range(_MAX_DAMAGES):
         try:
@@ -162,16 +144,16 @@ def _read_packed(file: SeekableFile, codec: _Codec) -> Iterator[Piece]:
     yield Damage(f"more than {_MAX_DAMAGES:,} damaged places; the rest of the file is not read")
 
 
-def _read_members(file: SeekableFile, codec: _Codec, start: int) -> Iterator[Chunk]:
+def _read_members(file: SeekableFile, codec: Codec, start: int) -> Iterator[Chunk]:
     """Yield what the members hold from `start` on.
 
     Raises:
         _DamagedMemberError: a member is damaged or cut off. All that it still gives comes first.
     """
     file.seek(start)
-    member: _Member | None = None
+    member: Member | None = None
     position = start
-    while data := file.read(_PACKED_CHUNK):
+    while data := file.read(PACKED_CHUNK):
         position += len(data)
         while data:
             if member is None:
@@ -196,7 +178,7 @@ def _read_members(file: SeekableFile, codec: _Codec, start: int) -> Iterator[Chu
         raise _DamagedMemberError(message, max(start + 1, position - _LONGEST_BLIND))
 
 
-def _salvage(file: SeekableFile, codec: _Codec, start: int, end: int) -> Iterator[Chunk]:
+def _salvage(file: SeekableFile, codec: Codec, start: int, end: int) -> Iterator[Chunk]:
     """Yield what the member at `start` gives behind `end` before its damage.
 
     A call that fails returns nothing of its 4 KiB, which may have held whole records. So the bytes
@@ -204,9 +186,9 @@ def _salvage(file: SeekableFile, codec: _Codec, start: int, end: int) -> Iterato
     """
     file.seek(start)
     member = codec.start()
-    for size in range(end - start, 0, -_PACKED_CHUNK):
-        member.decompress(file.read(min(size, _PACKED_CHUNK)))
-    for byte in file.read(_PACKED_CHUNK):
+    for size in range(end - start, 0, -PACKED_CHUNK):
+        member.decompress(file.read(min(size, PACKED_CHUNK)))
+    for byte in file.read(PACKED_CHUNK):
         try:
             content = member.decompress(bytes([byte]))
         except _ERRORS:
@@ -215,11 +197,11 @@ def _salvage(file: SeekableFile, codec: _Codec, start: int, end: int) -> Iterato
             yield Chunk(content, is_verified=False)
 
 
-def _find_member(file: SeekableFile, codec: _Codec, start: int) -> int | None:
+def _find_member(file: SeekableFile, codec: Codec, start: int) -> int | None:
     """Return where the next member begins, or None if there is no more."""
     file.seek(start)
     tail = b""
-    while data := file.read(_PLAIN_CHUNK):
+    while data := file.read(PLAIN_CHUNK):
         window = tail + data
         begin, start = start - len(tail), start + len(data)
         place = window.find(codec.magic)
@@ -232,7 +214,7 @@ def _find_member(file: SeekableFile, codec: _Codec, start: int) -> int | None:
     return None
 
 
-def _is_member(file: SeekableFile, codec: _Codec, start: int) -> bool:
+def _is_member(file: SeekableFile, codec: Codec, start: int) -> bool:
     """Tell whether a member begins here: with a record, or long enough to be none by chance.
 
     Chance bytes fail at once, or within a few hundred. A member that begins with a record may be

@@ -98,11 +98,13 @@ def split_records(
 
     Args:
         pieces: the content of the archive.
-        is_arc: whether the file's name says ARC. Content that says it is enough.
+        is_arc: whether the file's name says ARC. What the content says counts more.
     """
     window = _Window(pieces)
     window.fill(_LINE)
-    is_arc = is_arc or window.data.startswith(b"filedesc:")
+    is_arc = window.data.startswith(b"filedesc:") or (
+        is_arc and not window.data.startswith(b"WARC/")
+    )
     form: RecordFormat = ArcFormat() if is_arc else WarcFormat()
     is_lost = False  # behind a rejection, until the next head
     while True:

@@ -1,34 +1,31 @@
 """Read and decompress the bytes of a file. What precedes damage is never lost."""
 
-import bz2
 import codecs
 import lzma
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 import zstandard
 
+from persona_pipeline.corpus.codecs import (
+    BZIP2,
+    GZIP,
+    PACKED_CHUNK,
+    PLAIN_CHUNK,
+    XZ,
+    ZSTD,
+    Codec,
+    Member,
+    begins_gzip,
+    begins_zstd,
+)
 from persona_pipeline.corpus.rows import MAX_RAW_BYTES
-
-_PLAIN_CHUNK = 64 * 1024
-# A hostile zstd file turns 4 bytes into 128 KiB, so this much input is at most 128 MiB of output.
-_PACKED_CHUNK = 4 * 1024
 
 PACKED_SUFFIXES = frozenset({".gz", ".zst", ".xz", ".bz2"})
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_XZ_MAGIC = b"\xfd7zXZ\0"
-_BZIP2_MAGIC = b"BZh"
-_ZSTD_SKIPPABLE_MAGIC = 0x184D2A5  # pzstd starts with it; its last digit varies and is left out
-
-
-_ZSTD_WINDOW = 2**31
-"""Largest window that zstd writes (`--long=31`). Memory is taken as far as the content fills it."""
 _MARK_INVALID = "persona_pipeline.mark_invalid"
 """Name of the error handler of UTF-16 and UTF-32."""
 _HEAD = 64
@@ -38,29 +35,6 @@ _HEAD = 64
 class BrokenStreamError(OSError):
     """Report compressed data, or a record inside it, that is damaged or ends too early."""
 
-
-class _Member(Protocol):
-    """Decompress one gzip member, zstd frame or the like. The libraries share these names."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Codec:
-    name: str
-    start: Callable[[], _Member]
-
-
-_GZIP = _Codec("gzip", lambda: zlib.decompressobj(wbits=31))
-_ZSTD = _Codec(
-    "zstd", lambda: zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
-)
-_XZ = _Codec("xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ))
-_BZIP2 = _Codec("bzip2", bz2.BZ2Decompressor)
 
 _BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
@@ -82,7 +56,7 @@ def read_chunks(path: Path) -> Iterator[bytes]:
         codec = _find_codec(file.read(_HEAD), path.suffix.lower())
         file.seek(0)
         if codec is None:
-            yield from iter(lambda: file.read(_PLAIN_CHUNK), b"")
+            yield from iter(lambda: file.read(PLAIN_CHUNK), b"")
         else:
             yield from _decompress(file, codec)
 
@@ -136,16 +110,15 @@ def split_lines(chunks: Iterable[bytes], limit: int = MAX_RAW_BYTES) -> Iterator
         yield b"".join(pending)
 
 
-def _find_codec(head: bytes, suffix: str) -> _Codec | None:
-    if head.startswith(_GZIP_MAGIC):
-        return _GZIP
-    magic = int.from_bytes(head[:4], "little")
-    if head.startswith(_ZSTD_MAGIC) or magic >> 4 == _ZSTD_SKIPPABLE_MAGIC:
-        return _ZSTD
-    if head.startswith(_XZ_MAGIC):
-        return _XZ
-    if head.startswith(_BZIP2_MAGIC) and suffix == ".bz2":  # "BZh" may also begin a text
-        return _BZIP2
+def _find_codec(head: bytes, suffix: str) -> Codec | None:
+    if begins_gzip(head):
+        return GZIP
+    if begins_zstd(head):
+        return ZSTD
+    if head.startswith(XZ.magic):
+        return XZ
+    if head.startswith(BZIP2.magic) and suffix == ".bz2":  # "BZh" may also begin a text
+        return BZIP2
     if head and suffix in PACKED_SUFFIXES and not _is_text(head):
         message = f"named {suffix}, but the content is neither compressed that way nor text"
         raise BrokenStreamError(message)
@@ -173,9 +146,9 @@ def _mark_invalid(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(_MARK_INVALID, _mark_invalid)
 
 
-def _decompress(file: BinaryIO, codec: _Codec) -> Iterator[bytes]:
-    member: _Member | None = None
-    while data := file.read(_PACKED_CHUNK):
+def _decompress(file: BinaryIO, codec: Codec) -> Iterator[bytes]:
+    member: Member | None = None
+    while data := file.read(PACKED_CHUNK):
         while data:
             if member is None:
                 data = data.lstrip(b"\0")  # tape padding between members is allowed
@@ -192,7 +165,7 @@ def _decompress(file: BinaryIO, codec: _Codec) -> Iterator[bytes]:
         raise BrokenStreamError(message)
 
 
-def _decompress_chunk(member: _Member, data: bytes, codec: _Codec) -> bytes:
+def _decompress_chunk(member: Member, data: bytes, codec: Codec) -> bytes:
     try:
         return member.decompress(data)
     except (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError) as error:

@@ -114,15 +114,17 @@ def stage_source(plan: SourcePlan, folder: Path, skipped: Skipped) -> list[Stage
 
 
 def _checked_fields(rows: Iterator[Row], plan: SourcePlan) -> Iterator[Row]:
-    """Return the rows; check the first of them for the fields that the plan names.
+    """Return the rows; check the first of them for the fields that the plan names, if it names any.
 
     It is checked before anything is staged, since a staged document keeps the URL that it got.
 
     Raises:
         SourceError: a field that a user has named is in none of them.
     """
-    first = list(itertools.islice(rows, FIRST_ROWS))
     options = plan.options
+    if not options.unmet():  # none is named
+        return rows
+    first = list(itertools.islice(rows, FIRST_ROWS))
     if first and options.fields_met.last and (unmet := options.unmet()):
         msg = (
             f"no field {unmet[0]!r} in the first {len(first):,} rows of {redact(plan.source)!r}; "

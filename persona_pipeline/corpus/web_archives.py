@@ -71,12 +71,16 @@ def _read_archive(
     file: SeekableFile, name: str, numbers: Iterator[int], place: Place, options: CorpusOptions
 ) -> Iterator[Row]:
     try:
-        for record in split_records(read_pieces(file, name), is_arc=".arc" in name.lower()):
+        for record in split_records(read_pieces(file, name), is_arc=_is_named_arc(name)):
             if row := _build_record_row(record, next(numbers), place, options):
                 yield row
     except OSError as error:
         detail = f"{name} cannot be read on: {error.strerror or error}"
         yield place.reject(DocumentReason.BROKEN_FILE, detail, next(numbers))
+
+
+def _is_named_arc(name: str) -> bool:
+    return name.lower().removesuffix(".gz").endswith(".arc")
 
 
 def _build_record_row(

@@ -107,6 +107,16 @@ def test_a_named_field_that_no_row_has_is_refused_before_anything_is_staged(
     assert not (tmp_path / "shards").exists()
 
 
+def test_no_more_is_read_than_is_asked_for_unless_a_field_is_named(tmp_path: Path) -> None:
+    records: list[dict[str, JsonValue]] = [{"text": f"Of salt {i}."} for i in range(50)]
+    lines = write_lines(tmp_path / "a.jsonl", *records)
+    options = CorpusOptions(min_chars=1)
+    plan = SourcePlan(str(lines), options, 10, limit=3)
+    stage_source(plan, tmp_path / "shards", Counter())
+    last = options.fields_met.last
+    assert last == {"text": "Of salt 3."}  # one more than asked for shows that there are more
+
+
 def test_a_named_field_that_some_rows_have_is_no_mistake(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "a.jsonl", {"text": "Of salt."}, {"text": "Of rye.", "link": "x"})
     plan = SourcePlan(str(file), CorpusOptions(url_field="link", min_chars=1), 10, None)

@@ -147,6 +147,14 @@ def test_an_arc_archive_is_read_like_a_warc(tmp_path: Path) -> None:
         assert skipped == {(name, SkipReason.WARCINFO): 1, (name, SkipReason.CONTENT_TYPE): 1}
 
 
+@pytest.mark.parametrize("name", ["my.archive.warc", "crawl.arc.warc.gz", "renamed.arc"])
+def test_an_archive_whose_name_only_looks_like_arc_is_read_as_warc(
+    tmp_path: Path, name: str
+) -> None:
+    rows = read(tmp_path / name, make_record(HEAD + PAGE, HTTP))
+    assert summarize(rows) == [(1, "Page 1")]
+
+
 @pytest.mark.parametrize("dictionary", ["none", "plain", "packed"])
 def test_a_zstd_archive_is_read_with_its_dictionary(tmp_path: Path, dictionary: str) -> None:
     samples = [make_page(number).encode() for number in range(200)]
