@@ -132,13 +132,13 @@ def list_remote(remote: RemoteSource) -> list[SourceFile]:
 
 
 def _name(file: str, address: str) -> str:
-    """Return the path below the folder before the first wildcard.
+    """Return the path below the folder before the first wildcard, without secrets.
 
     The bare name is not enough, since many folders have a part-0.parquet.
     """
-    folder = address.partition("*")[0].rpartition("/")[0] + "/"
-    below = file.removeprefix(folder)
-    return PurePosixPath(redact(file)).name if below == file else below
+    folder, shown = redact(address.partition("*")[0]).rpartition("/")[0] + "/", redact(file)
+    below = shown.removeprefix(folder)
+    return PurePosixPath(shown).name if below == shown else below
 
 
 @contextmanager

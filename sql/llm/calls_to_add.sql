@@ -1,24 +1,11 @@
 -- One row per bought call that llm.calls lacks, with what earlier failed attempts had used. A call
 -- that failed for want of room is replaced by one that had more room for thoughts.
 -- reads: llm.calls, bought (the calls of journals, one row per key)
-with rooms as (
-    select
-        bought.call_key,
-        coalesce(
-            try_cast(regexp_extract(bought.params, '"reasoning_tokens": (\d+)', 1) as bigint), 0
-        ) as new_room,
-        coalesce(
-            try_cast(regexp_extract(calls.params, '"reasoning_tokens": (\d+)', 1) as bigint), 0
-        ) as old_room
+with replaced as (
+    select bought.call_key
     from bought
     inner join llm.calls using (call_key)
-    where calls.status = 'invalid'
-),
-
-replaced as (
-    select call_key
-    from rooms
-    where new_room > old_room
+    where calls.status = 'invalid' and llm.room_of(bought.params) > llm.room_of(calls.params)
 )
 
 select

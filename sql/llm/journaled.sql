@@ -41,9 +41,6 @@ qualify
     row_number() over (
         partition by call_key
         order by
-            status = 'failed', status <> 'ok',
-            coalesce(try_cast(regexp_extract(params, '"reasoning_tokens": (\d+)', 1) as bigint), 0)
-                desc,
-            attempts, response, error
+            status = 'failed', status <> 'ok', llm.room_of(params) desc, attempts, response, error
     )
     = 1

@@ -1,23 +1,22 @@
 """Test Parquet, and the sources that DuckDB reads."""
 
-import threading
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from persona_pipeline.corpus import remote
 from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.sources import read_source
 from persona_pipeline.errors import SourceError
 from persona_pipeline.reasons import DocumentReason as Reason
+from tests.support.http_server import serve_http
 
 OPTIONS = CorpusOptions(min_chars=3)
-HAS_HTTPFS = find_spec("duckdb_extension_httpfs") is not None
 
 
 def write_parquet(path: Path, select: str, options: str = "") -> Path:
@@ -162,8 +161,10 @@ def test_a_url_of_unknown_type_is_no_source_and_its_secrets_stay_secret() -> Non
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.skipif(HAS_HTTPFS, reason="only without the httpfs wheel is there this message")
-def test_without_httpfs_a_remote_source_says_what_to_install() -> None:
+def test_without_httpfs_a_remote_source_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "find_spec", lambda _: None)
     with pytest.raises(SourceError, match=r"duckdb-extension-httpfs==1\.5\.5") as caught:
         read("s3://bucket/data/*.parquet")
     assert "AWS_ACCESS_KEY_ID" in str(caught.value)
@@ -178,15 +179,10 @@ class QuietHandler(SimpleHTTPRequestHandler):
 def site(tmp_path: Path) -> Iterator[str]:
     """Yield the address of a web server for the test's folder."""
     handler = partial(QuietHandler, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serve_http(handler) as address:
+        yield address.removeprefix("http://")
 
 
-@pytest.mark.skipif(not HAS_HTTPFS, reason="the httpfs wheel is not installed")
 def test_remote_files_are_read_and_no_secret_leaves_the_address(tmp_path: Path, site: str) -> None:
     write_parquet(tmp_path / "a.parquet", "select 'first' as text")
     (tmp_path / "b.jsonl").write_bytes(b'{"text": "first"}\nbroken\n')
@@ -197,7 +193,6 @@ def test_remote_files_are_read_and_no_secret_leaves_the_address(tmp_path: Path, 
         assert "secret" not in repr(rows)
 
 
-@pytest.mark.skipif(not HAS_HTTPFS, reason="the httpfs wheel is not installed")
 @pytest.mark.parametrize("name", ["none.parquet", "none.jsonl"])
 def test_a_remote_file_that_is_not_there_is_no_source(site: str, name: str) -> None:
     with pytest.raises(SourceError, match=f"cannot read http://{site}/{name}: ") as caught:

@@ -14,6 +14,7 @@ from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatRequest
 from tests.support.batch_clients import (
     ask,
+    check_one_batch,
     count_prompt,
     open_client,
     records,
@@ -45,11 +46,7 @@ def test_answers_are_bought_in_one_batch_and_each_once(tmp_path: Path, model: st
             server, tmp_path, api_key=KEY, model=model, api_base=place_of(model, server)
         )
         answers = buy(client, asked, tmp_path / "journal")
-    personas = [json.loads(answers[one.call_key].response or "")["persona"] for one in asked]
-    assert personas == [one.messages[0]["content"] for one in asked]
-    assert len(server.batches) == 1
-    assert set(server.billed) == {one.call_key for one in asked}
-    assert server.billed_twice == 0
+    check_one_batch(server, asked, answers)
 
 
 def test_azure_is_asked_on_its_own_paths_and_by_the_deployment(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Test that a batch buys each request once, whenever and however the waiting process ends."""
 
 import asyncio
-import json
 import logging
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tests.support.batch_clients import (
     ONE,
     SOON,
     ask,
+    check_one_batch,
     count_prompt,
     open_client,
     records,
@@ -35,11 +35,7 @@ def test_requests_travel_together_and_each_gets_its_own_answer(tmp_path: Path) -
     with serve_batches(BatchServer(answer=count_prompt)) as server:
         answers = buy(open_client(server, tmp_path), MANY, tmp_path / "journal")
 
-    personas = [json.loads(answers[one.call_key].response or "")["persona"] for one in MANY]
-    assert personas == [one.messages[0]["content"] for one in MANY]
-    assert len(server.batches) == 1
-    assert set(server.billed) == {one.call_key for one in MANY}
-    assert server.billed_twice == 0
+    check_one_batch(server, MANY, answers)
 
 
 def test_a_batch_holds_no_more_than_its_size(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from persona_pipeline.llm.clients import embedding_client
 from persona_pipeline.llm.clients.embedding_client import (
     EmbeddingClient,
     ServedEmbedder,
@@ -42,6 +43,12 @@ from tests.support.purchases import QUICK, MemoryStore, journaled, make_call
 CANARY = "sk-canary-81c7"
 MODEL = "openai/embed"
 PRICE = Price(input=0.001, cached_input=0.001, output=0.0)
+
+
+@pytest.fixture(autouse=True)
+def _patient_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer than 5 ms to ask for the texts that should travel together."""
+    monkeypatch.setattr(embedding_client, "GATHERING", 0.2)
 
 
 @contextmanager

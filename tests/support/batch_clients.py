@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -44,6 +44,17 @@ def open_client(  # noqa: PLR0913 - what a user can give
 ) -> BatchChatClient:
     batching = Batching(folder / "batches", size, poll, lambda: "pages-00000", gathering=SOON)
     return BatchChatClient(model, batching, api_base=api_base or server.url, api_key=api_key)
+
+
+def check_one_batch(
+    server: BatchServer, asked: Sequence[ChatRequest], answers: Mapping[str, Answer]
+) -> None:
+    """Check that all requests were bought in one batch, each once, with its own answer."""
+    personas = [json.loads(answers[one.call_key].response or "")["persona"] for one in asked]
+    assert personas == [one.messages[0]["content"] for one in asked]
+    assert len(server.batches) == 1
+    assert set(server.billed) == {one.call_key for one in asked}
+    assert server.billed_twice == 0
 
 
 def ask(client: BatchChatClient, *requests: ChatRequest, attempt: int = 0) -> Outcomes:

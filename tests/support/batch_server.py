@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from persona_pipeline.llm.clients.fake import instance_of_schema
 from persona_pipeline.llm.requests import ChatRequest, Sampling
+from tests.support.http_server import serve_http
 
 Json = dict[str, Any]
 
@@ -165,17 +166,9 @@ def _line(line: Json, response: Json | None = None, error: Json | None = None) -
 @contextmanager
 def serve_batches(server: BatchServer) -> Iterator[BatchServer]:
     """Serve on a free port while the block runs."""
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
-    http.daemon_threads = True
-    server.url = f"http://127.0.0.1:{http.server_port}/v1"
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serve_http(_handler(server)) as address:
+        server.url = f"{address}/v1"
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
 
 
 def _handler(server: BatchServer) -> type[BaseHTTPRequestHandler]:

@@ -7,8 +7,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.support.http_server import serve_http
 
 USAGE = {
     "prompt_tokens": 7,
@@ -91,18 +93,12 @@ def serve(*replies: Reply, keeps_alive: bool = False) -> Iterator[FaultyServer]:
     served = FaultyServer(list(replies))
     handler = _handler(served)
     handler.protocol_version = "HTTP/1.1" if keeps_alive else "HTTP/1.0"
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    served.url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield served
-    finally:
-        served.is_over.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serve_http(handler) as address:
+        served.url = f"{address}/v1"
+        try:
+            yield served
+        finally:
+            served.is_over.set()
 
 
 @contextmanager

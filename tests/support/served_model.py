@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from persona_pipeline.llm.clients.fake import instance_of_schema
 from persona_pipeline.llm.requests import ChatRequest, Sampling
+from tests.support.http_server import read_json, send_json, serve_http
 
 EMBEDDING_SIZE = 16
 CHARS_PER_TOKEN = 4
@@ -46,17 +47,9 @@ class ServedModel:
 @contextmanager
 def serve_model(seconds: float = 0.0) -> Iterator[ServedModel]:
     model = ServedModel(seconds)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(model))
-    server.daemon_threads = True
-    model.url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serve_http(_handler(model)) as address:
+        model.url = f"{address}/v1"
         yield model
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _handler(model: ServedModel) -> type[BaseHTTPRequestHandler]:
@@ -64,7 +57,7 @@ def _handler(model: ServedModel) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = read_json(self)
             with model.lock:
                 model.received += 1
             refusal = model.refusal
@@ -75,13 +68,8 @@ def _handler(model: ServedModel) -> type[BaseHTTPRequestHandler]:
             else:
                 status = 200
                 answer = (_embeddings if "input" in body else _completion)(model, body)
-            data = json.dumps(answer).encode()
             try:
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                send_json(self, status, answer)
             except (BrokenPipeError, ConnectionResetError):  # the client was killed meanwhile
                 self.close_connection = True
 

@@ -21,7 +21,7 @@ from persona_pipeline.llm.clients.embeddings import BATCH, Vectors, unit_rows
 from persona_pipeline.llm.clients.litellm_client import import_litellm, translate
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
 from persona_pipeline.llm.gateway.attempts import MOST_PERMANENT
-from persona_pipeline.llm.gateway.concurrency import OUTCOMES, Outcome
+from persona_pipeline.llm.gateway.concurrency import Outcome, outcome_of
 from persona_pipeline.llm.gateway.context import AnswerSource
 from persona_pipeline.llm.gateway.endpoint import Limiter
 from persona_pipeline.llm.gateway.limiter import RateLimiter
@@ -170,9 +170,7 @@ class EmbeddingClient:
             replies = _replies(answer, len(batch))
             outcome, used = Outcome.ANSWERED, answer.usage.prompt_tokens or None
         except CallError as error:
-            by_kind = OUTCOMES.get(error.kind, Outcome.OTHER)
-            outcome = Outcome.TIMED_OUT if error.is_timeout else by_kind
-            wait = error.retry_after
+            outcome, wait = outcome_of(error), error.retry_after
             raise
         finally:
             self.limiter.leave(permit, outcome, retry_after=wait, tokens=used)

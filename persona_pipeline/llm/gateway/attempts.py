@@ -13,7 +13,7 @@ from persona_pipeline.llm.answers import ask_again, check_reply
 from persona_pipeline.llm.calls import LONGEST_ERROR, Call, RequestUsage
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
 from persona_pipeline.llm.gateway.budget import NOTHING, Amount, worst_case
-from persona_pipeline.llm.gateway.concurrency import OUTCOMES, Outcome
+from persona_pipeline.llm.gateway.concurrency import Outcome, outcome_of
 from persona_pipeline.llm.gateway.context import StageContext, StageUsage
 from persona_pipeline.llm.gateway.endpoint import ModelEndpoint
 from persona_pipeline.llm.gateway.probe import Probe
@@ -150,9 +150,7 @@ class RequestRunner:
             self._permanent_failures[endpoint.model] = 0
             outcome, used = Outcome.ANSWERED, reply.tokens_in + reply.tokens_out
         except CallError as error:
-            by_kind = OUTCOMES.get(error.kind, Outcome.OTHER)
-            outcome = Outcome.TIMED_OUT if error.is_timeout else by_kind
-            wait = error.retry_after
+            outcome, wait = outcome_of(error), error.retry_after
             raise
         finally:
             endpoint.limiter.leave(permit, outcome, retry_after=wait, tokens=used)

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from persona_pipeline.llm.errors import CallErrorKind
+from persona_pipeline.llm.errors import CallError, CallErrorKind
 
 WINDOW = 16
 """The fewest outcomes of a decision. In a smaller window, one refusal would count for more than 6
@@ -67,8 +67,12 @@ class Outcome(StrEnum):
     """Shows nothing: a permanent error, a cancelled call."""
 
 
-OUTCOMES = {CallErrorKind.RATE: Outcome.REFUSED, CallErrorKind.TRANSIENT: Outcome.TROUBLE}
-"""What the kinds of errors show. All others show nothing."""
+_OUTCOMES = {CallErrorKind.RATE: Outcome.REFUSED, CallErrorKind.TRANSIENT: Outcome.TROUBLE}
+
+
+def outcome_of(error: CallError) -> Outcome:
+    """Return what an error shows of the server. Most kinds show nothing."""
+    return Outcome.TIMED_OUT if error.is_timeout else _OUTCOMES.get(error.kind, Outcome.OTHER)
 
 
 @dataclass(frozen=True, slots=True)
