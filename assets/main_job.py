@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
@@ -34,13 +34,14 @@ class MainJob:
     tags: Mapping[str, str]
 
     def register(self) -> list[str]:
-        """Register the source; return the names of its shards, in order."""
-        run_id = self._run(REGISTER_JOB).run_id
-        rows = self.project.store.query(
-            "select shard from corpus.shards where run_id = $run_id order by shard_number",
-            {"run_id": run_id},
-        )
-        return rows["shard"].to_list()
+        """Register the source; return the names of its shards, in order.
+
+        The run itself says which. `corpus.shards` has the run that registered a shard last, which
+        may be another process's by now.
+        """
+        result = self._run(REGISTER_JOB)
+        [shards] = result.asset_materializations_for_node("corpus__shards")
+        return [*cast("Sequence[str]", shards.metadata["registered"].value)]
 
     def run(self, shards: Sequence[str]) -> None:
         """Run every shard, in order.
@@ -97,22 +98,25 @@ def _signed(folder: DataFolder) -> Iterator[dict[str, str]]:
         yield {COMMAND_TAG: str(sign)}
 
 
-class _ShortLogFailures(io.TextIOBase):
+class ShortLogFailures(io.TextIOBase):
     """A stream that cuts what Dagster says of an event that it could not store.
 
     Its first line names the cause. The SQL with all its values comes after.
     """
 
     def __init__(self, target: TextIO) -> None:
+        """Write to `target`."""
         self._target = target
 
     def write(self, text: str) -> int:
+        """Write the text, or the first line of a failure; return the text's length."""
         first, end, _ = text.partition("\n")
         is_failure = first.startswith("Exception while writing logger call to event log")
         self._target.write(first + end if is_failure else text)
         return len(text)
 
     def flush(self) -> None:
+        """Flush the target."""
         self._target.flush()
 
 
@@ -120,7 +124,7 @@ class _ShortLogFailures(io.TextIOBase):
 def _plain_errors() -> Iterator[None]:
     """Raise interrupts and the library's errors without what Dagster wraps around them."""
     try:
-        with plain_interrupts(), redirect_stderr(_ShortLogFailures(sys.stderr)):
+        with plain_interrupts(), redirect_stderr(ShortLogFailures(sys.stderr)):
             yield
     except DagsterExecutionInterruptedError as interrupt:
         raise KeyboardInterrupt from interrupt

@@ -34,6 +34,14 @@ SHARED = ("finished_project", "finished", "served_files", "done", "dev_server")
 """Fixtures that take ten seconds and more: all tests of one go to one worker, which makes it."""
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their argument: compressed ones hold the second in which they were made.
+
+    The workers of xdist collect at different seconds, and refuse to run tests that differ.
+    """
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group tests that share a costly fixture, and those that may not run beside each other."""

@@ -1,7 +1,6 @@
 """Errors that a user can act on: a full disk, whoever finds it."""
 
 import errno
-import io
 import sqlite3
 from collections.abc import Callable
 from importlib import import_module
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from assets.main_job import _ShortLogFailures
 from persona_pipeline.cli import main
 from persona_pipeline.errors import StoreError, explain_full_disk
 
@@ -55,16 +53,3 @@ def test_other_errors_say_nothing_of_the_disk(tmp_path: Path) -> None:
         sqlite3.connect(tmp_path / "none" / "x.db")
     assert explain_full_disk(raised.value) is None
     assert explain_full_disk(StoreError("the database is held")) is None
-
-
-def test_what_dagster_says_of_an_event_that_it_could_not_store_is_one_line() -> None:
-    target = io.StringIO()
-    stream = _ShortLogFailures(target)
-    stream.write("Exception while writing logger call to event log: disk I/O error\n[SQL: ...]\n")
-    print("other\nlines", file=stream)
-    stream.flush()
-    assert target.getvalue().splitlines() == [
-        "Exception while writing logger call to event log: disk I/O error",
-        "other",
-        "lines",
-    ]

@@ -51,7 +51,7 @@ class Finding:
 
 def run_checks(console: Console, project: Project) -> bool:
     """Print the settings and every finding; return whether all works."""
-    _print_settings(console, project.settings)
+    print_settings(console, project.settings)
     healthy = True
     for check in (
         _check_disk,
@@ -69,15 +69,15 @@ def run_checks(console: Console, project: Project) -> bool:
     return healthy
 
 
-def _print_settings(console: Console, settings: Settings) -> None:
+def print_settings(console: Console, settings: Settings) -> None:
+    """Print each setting and whether it was set, without keys, passwords and signatures."""
     there = "read" if config_file().is_file() else "absent"
     console.print(f"[bold]Settings[/] ({PREFIX}*, .env, {config_file()} {there})")
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         chosen = "[bold]set[/]    " if name in settings.model_fields_set else "default"
         shown = "(hidden)" if name == "api_key" and value else _plain(value)
-        shown = redact(shown) if name == "source" else shown
-        console.print(f"  {chosen} {name} = {escape(shown)}", highlight=False)
+        console.print(f"  {chosen} {name} = {escape(redact(shown))}", highlight=False)
 
 
 def _plain(value: object) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from persona_pipeline.dedup.resolve import EXACT_KEYS, FINGERPRINTS, PAIRS
@@ -259,8 +258,8 @@ def _first_texts(fingerprints: pl.DataFrame, count: int) -> pl.Series:
 
 
 def _number_rows(texts: pl.DataFrame) -> pl.DataFrame:
-    """Return fingerprints in which no two rows share a key."""
-    numbers = pl.Series(np.arange(len(texts), dtype=np.uint64))
+    """Return fingerprints in which no two rows share a key. Its order is that of the ids."""
+    numbers = texts["id"].arg_sort().arg_sort().cast(pl.UInt64)
     keys = {name: numbers for name in FINGERPRINTS if name.endswith("_key")}
     return texts.select("id", "rank", _quality(texts), **keys)
 

@@ -8,7 +8,7 @@ import polars as pl
 from persona_pipeline.dedup.comparison import find_exact_keys, find_pairs, prepare_texts
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.result import ComparedTable, Duplicates, Explanation, Removal
-from persona_pipeline.dedup.rules import Comparison, Thresholds
+from persona_pipeline.dedup.rules import Comparison, Thresholds, check_jaccard
 from persona_pipeline.dedup.table import Columns, name_columns, read_embeddings, read_table
 from persona_pipeline.errors import MemoryLimitError, SettingsError
 
@@ -111,9 +111,7 @@ def _choose_comparison(
     """
     if comparison is None:
         least = 1.0 if compare_from is None else compare_from
-        if not 0 < least <= 1:
-            message = f"compare_from is {least}; give a number above 0 and up to 1"
-            raise SettingsError(message)
+        check_jaccard("compare_from", least)
         return Comparison.for_thresholds(thresholds, store_pairs_from=least)
     if compare_from is not None:
         message = "comparison and compare_from both say which pairs are searched for: give one"

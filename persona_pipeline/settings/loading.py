@@ -20,8 +20,8 @@ from persona_pipeline.settings.sources import (
     renamed_settings,
 )
 
-HIDDEN = {"api_key", "api_base", "watch"}
-"""Settings that may hold a password: an error does not repeat their values."""
+HIDDEN = {"api_key", "api_base", "request_parameters", "source", "watch"}
+"""Settings that may hold a password: an error does not repeat their values, nor parts of them."""
 
 
 def load_settings(**arguments: Any) -> Settings:  # noqa: ANN401 - any setting
@@ -49,7 +49,7 @@ def load_settings(**arguments: Any) -> Settings:  # noqa: ANN401 - any setting
         return Settings(**renamed_settings(arguments, "an argument"))
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"{config_file()}: {error}"
         raise SettingsError(msg) from error
     except UnreadableSetting as error:
@@ -76,6 +76,6 @@ def _explain(error: ValidationError) -> str:
         elif item["type"] == "extra_forbidden":
             problems.append(unknown_choice("setting", name, Settings.model_fields))
         else:
-            shown = "" if name in HIDDEN else f" (got {item['input']!r})"
+            shown = "" if {*item["loc"][:1]} & HIDDEN else f" (got {item['input']!r})"
             problems.append(f"setting {name!r}: {item['msg']}{shown}")
     return "; ".join(problems)

@@ -6,19 +6,16 @@ setting does, in which unit, and when to change it.
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field, SecretStr
+from pydantic import BaseModel, ByteSize, Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
-from persona_pipeline.corpus.addresses import refuse_nested
 from persona_pipeline.dedup.rules import Method
 from persona_pipeline.errors import SettingsError, unknown_choice
 from persona_pipeline.hub.selection_rules import Selection, SelectionName, check_selection
@@ -31,6 +28,21 @@ from persona_pipeline.settings.sources import (
     WholeSettings,
     config_file,
     renamed_settings,
+)
+from persona_pipeline.settings.types import (
+    Address,
+    AtLeastOnce,
+    AtLeastOne,
+    Listed,
+    OrAll,
+    OrNone,
+    Place,
+    Places,
+    Positive,
+    Share,
+    Similarity,
+    Tokens,
+    Usd,
 )
 from persona_pipeline.stage_names import (
     EMBEDDINGS,
@@ -54,52 +66,6 @@ class Verb(StrEnum):
     DISLIKE = "dislike"
 
 
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return [item.strip() for item in value.split(",") if item.strip()]
-    return value
-
-
-def _absent(value: object) -> object:
-    return None if value == "none" else value
-
-
-def _unlimited(value: object) -> object:
-    return None if value in ("none", "all") else value
-
-
-def _separate(places: list[str]) -> list[str]:
-    refuse_nested(places)
-    return places
-
-
-def _plain_address(value: str | None) -> str | None:
-    """Accept an http(s) address without a user or password, which may be shown."""
-    parts = urlsplit(value or "http://localhost")
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        msg = "not an address such as http://gpu:8000/v1"
-        raise ValueError(msg)
-    if parts.username or parts.password:
-        msg = "holds a user or password: give it as api_key"
-        raise ValueError(msg)
-    return value
-
-
-T = TypeVar("T")
-OrNone = Annotated[T | None, BeforeValidator(_absent)]
-"""A value, or `none`."""
-OrAll = Annotated[T | None, BeforeValidator(_unlimited)]
-"""A number, or `all` (also `none`)."""
-Listed = Annotated[list[T], NoDecode, BeforeValidator(_split)]
-"""A list, or its items in one text with commas between them."""
-AtLeastOne = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-AtLeastOnce = Annotated[float, Field(ge=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Tokens = Annotated[int, Field(ge=0)]
-Usd = Annotated[float, Field(ge=0)]
-
-
 NESTED: dict[str, type[BaseModel]] = {
     "prices": PriceSetting,
     "sampling": SamplingSetting,
@@ -119,7 +85,7 @@ class Settings(DataFolder, BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    source: str = "wikipedia"
+    source: Place = "wikipedia"
     """Where documents come from: a file, a folder, a URL pattern, or the packaged `wikipedia`,
     `wikipedia:es`, `wikipedia:fr`."""
     documents: OrAll[AtLeastOne] = 20
@@ -145,7 +111,7 @@ class Settings(DataFolder, BaseSettings):
     """The same for a document's language."""
     license_field: str = "license"
     """The same for a document's licence."""
-    watch: Annotated[Listed[str], AfterValidator(_separate)] = []
+    watch: Places = []
     """Folders, files and URL patterns that the sensor scans for new documents. No place may lie
     inside another one."""
     watch_seconds: AtLeastOne = 60
@@ -157,7 +123,7 @@ class Settings(DataFolder, BaseSettings):
     model: str = "embedded/qwen2.5-coder-1.5b"
     """Chat model: any LiteLLM name, an `embedded/` model that runs in the process, or
     `fake/demo`."""
-    api_base: Annotated[OrNone[str], AfterValidator(_plain_address)] = None
+    api_base: Address = None
     """Address of an OpenAI-compatible server. `none`: the provider's own address."""
     api_key: OrNone[SecretStr] = None
     """API key. `none` without `api_base`: the provider's own variable is read, such as
@@ -232,7 +198,7 @@ class Settings(DataFolder, BaseSettings):
     language: OrNone[str] = None
     """ISO 639-1 code of the language that personas must be in. `none`: any language."""
 
-    jaccard_threshold: Share = 0.9
+    jaccard_threshold: Similarity = 0.9
     """Jaccard similarity of the word sets from which on a persona is removed. A new value needs
     no comparison, down to `store_pairs_from`."""
     cosine_threshold: OrNone[Share] = 0.9
@@ -245,10 +211,10 @@ class Settings(DataFolder, BaseSettings):
     dedup_method: Method = "exact"
     """How similar word sets are found: `exact`; or `minhash128`, the report's method, which
     estimates the similarity; or `minhash128-verified`, which computes it for each MinHash pair."""
-    store_pairs_from: Share = 0.7
+    store_pairs_from: Similarity = 0.7
     """Jaccard similarity from which on pairs are stored. Lower it to try lower thresholds; more
     pairs need more room."""
-    record_thresholds: dict[str, Share | None] = {}
+    record_thresholds: dict[str, Similarity | None] = {}
     """Per domain, the Jaccard similarity from which on a record is removed, instead of the
     domain's own."""
     selections: dict[SelectionName, Selection] = {}

@@ -9,6 +9,8 @@ RESERVED = {
     "n", "response_format", "stream",
 }  # fmt: skip
 """Parameters that the platform sets itself. Budgets rely on the bound on tokens."""
+SECRET = {"default_headers", "extra_headers", "extra_query", "headers"}
+"""Parameters that may hold a secret. What is asked of a model is stored with each call."""
 
 
 def _not_sent(value: object) -> object:
@@ -32,6 +34,12 @@ def _free_parameters(parameters: dict[str, JsonValue]) -> dict[str, JsonValue]:
         msg = (
             f"{', '.join(reserved)} cannot be set here: the platform sets it. The longest answer "
             "is max_tokens of the setting 'sampling'"
+        )
+        raise ValueError(msg)
+    if secret := sorted(SECRET & parameters.keys()):
+        msg = (
+            f"{', '.join(secret)} cannot be set here: they may hold a secret, and parameters are "
+            "stored with each call. The key of the server is api_key"
         )
         raise ValueError(msg)
     return parameters

@@ -20,6 +20,7 @@ from persona_pipeline.errors import StoreError
 from persona_pipeline.locks import is_held
 from persona_pipeline.store.data_folder import DataFolder
 from persona_pipeline.store.database_file import is_database
+from persona_pipeline.store.migrations import needs_upgrade
 from persona_pipeline.store.store import Store
 
 FORMAT = 1
@@ -89,7 +90,8 @@ def restore(folder: DataFolder, store: Store, path: Path, *, replace: bool = Fal
             `replaced-<time>` of the data directory.
 
     Raises:
-        StoreError: the archive is damaged or no backup, a run is going on, or data is there.
+        StoreError: the archive is damaged or no backup, a newer program wrote it, a run is going
+            on, or data is there.
     """
     home = folder.data_dir
     names = _names(folder)
@@ -103,6 +105,7 @@ def restore(folder: DataFolder, store: Store, path: Path, *, replace: bool = Fal
     fresh = home / f"restoring-{stamp}"
     try:
         backup = _extract(path, fresh)
+        _refuse_newer(fresh / folder.database.name, path)
         with _nobody_at_work(folder, store):
             _move(home, home / f"replaced-{stamp}", there)
             _move(fresh, home, names)
@@ -112,6 +115,16 @@ def restore(folder: DataFolder, store: Store, path: Path, *, replace: bool = Fal
     store.migrate()
     store.publish()
     return backup
+
+
+def _refuse_newer(database: Path, archive: Path) -> None:
+    """Check that this program can read the database of the archive.
+
+    Raises:
+        StoreError: a newer program wrote it.
+    """
+    with Store(database, database).connect(read_only=True) as connection:
+        needs_upgrade(connection, archive)
 
 
 @contextmanager

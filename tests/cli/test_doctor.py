@@ -1,14 +1,18 @@
 """Test that the doctor describes a database and does not change it."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from persona_pipeline.cli import doctor
 from persona_pipeline.errors import StoreError
 from persona_pipeline.project import open_project
+from persona_pipeline.settings import load_settings
 from persona_pipeline.store.store import Store
 from tests.support.stored_rows import hub
+from tests.support.variables import CANARY
 
 
 def findings(store: Store) -> list[doctor.Finding]:
@@ -53,3 +57,12 @@ def test_a_watched_folder_that_is_not_there_is_to_be_mended(tmp_path: Path) -> N
     assert (there.works, there.detail) == (True, f"{tmp_path / 'inbox'}: 1 files")
     assert not missing.works
     assert "there is no file or folder" in missing.detail
+
+
+def test_no_secret_of_an_address_is_shown() -> None:
+    place = f"https://me:{CANARY}@ex.org/pages.jsonl?signature={CANARY}"
+    settings = load_settings(watch=[place], source=place, api_key=CANARY)
+    output = StringIO()
+    doctor.print_settings(Console(file=output, width=500), settings)
+    assert "watch = https://ex.org/pages.jsonl" in output.getvalue()
+    assert CANARY not in output.getvalue()

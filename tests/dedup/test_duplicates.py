@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 
 from persona_pipeline.dedup.duplicates import find_duplicates
-from persona_pipeline.dedup.rules import Comparison
+from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.errors import SettingsError
+from persona_pipeline.settings import load_settings
 from tests.support.dedup_tables import TEN, removed, table
 
 
@@ -100,7 +101,7 @@ def test_without_a_text_only_keys_are_compared() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 1.5, float("nan")])
 def test_pairs_from_a_similarity_that_none_has_are_refused(value: float) -> None:
-    with pytest.raises(SettingsError, match=r"compare_from is .*; give a number above 0"):
+    with pytest.raises(SettingsError, match=r"compare_from is .*; give a number from 0\.01 to 1"):
         find_duplicates(table("A"), compare_from=value)
 
 
@@ -114,3 +115,20 @@ def test_a_number_for_thresholds_and_a_name_for_keys_are_what_a_user_would_try()
         find_duplicates(table(TEN), thresholds=0.8)  # type: ignore[arg-type] # that is the mistake
     urls = table(TEN, TEN).with_columns(url=pl.lit("u"))
     assert find_duplicates(urls, keys="url").removed["layer"].to_list() == ["url"]
+
+
+def test_without_a_text_the_order_of_the_rows_does_not_matter() -> None:
+    rows = pl.DataFrame({"id": list("fbdace"), "url": ["http://e.org/1"] * 6})
+    for seed in range(6):
+        shuffled = rows.sample(fraction=1, shuffle=True, seed=seed)
+        assert find_duplicates(shuffled, text=None, keys="url").kept["id"].to_list() == ["a"]
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-6, 0.009, 1.1, float("nan")])
+def test_a_similarity_that_cannot_be_searched_for_is_refused(value: float) -> None:
+    with pytest.raises(SettingsError, match=r"jaccard is .*; give a number from 0\.01 to 1"):
+        Thresholds(value)
+    with pytest.raises(SettingsError, match=r"min_jaccard is .*; give a number from 0\.01 to 1"):
+        Comparison(value)
+    with pytest.raises(SettingsError, match="store_pairs_from"):
+        load_settings(store_pairs_from=value)

@@ -1,5 +1,6 @@
 """What a wrong setting is told, wherever it was given."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ def test_a_variable_that_is_not_json_is_named_and_no_file_is_blamed(
         ({"verbs": "read,eat"}, r"setting 'verbs\.1': .*'read', 'write', 'like' or 'dislike'"),
         ({"verbs": ""}, r"setting 'verbs': .*at least 1"),
         ({"prompting": "one_shot"}, r"setting 'prompting': .*'zero_shot', 'few_shot'"),
-        ({"jaccard_threshold": 0}, r"setting 'jaccard_threshold': .*greater than 0"),
+        ({"jaccard_threshold": 0}, r"setting 'jaccard_threshold': .*greater than or equal to 0.01"),
         ({"hops": 7, "fan_out": 7}, r"'hops'.*; setting 'fan_out'"),
     ],
 )
@@ -84,3 +85,24 @@ def test_a_wrong_api_key_is_not_shown(key: object) -> None:
     with pytest.raises(SettingsError, match="setting 'api_key'") as caught:
         load_settings(api_key=key)
     assert CANARY not in str(caught.value)
+
+
+def test_no_part_of_a_setting_that_may_hold_a_secret_is_shown() -> None:
+    for name in ("api_key", "extra_headers"):
+        with pytest.raises(SettingsError, match=f"{name} cannot be set here") as caught:
+            load_settings(request_parameters={"fake/demo": {name: CANARY}})
+        assert CANARY not in str(caught.value)
+    with pytest.raises(SettingsError, match=r"setting 'watch\.0'") as caught:
+        load_settings(watch=[{"place": CANARY}])
+    assert CANARY not in str(caught.value)
+
+
+def test_a_file_that_is_not_utf8_is_named() -> None:
+    Path("persona_pipeline.toml").write_bytes('model = "caf\xe9"'.encode("latin-1"))
+    with pytest.raises(SettingsError, match=r"persona_pipeline\.toml: .*utf-8"):
+        load_settings()
+
+
+def test_a_place_may_be_a_path_from_python(tmp_path: Path) -> None:
+    settings = load_settings(source=tmp_path, watch=[tmp_path / "in"])
+    assert (settings.source, settings.watch) == (str(tmp_path), [str(tmp_path / "in")])

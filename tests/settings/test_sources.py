@@ -87,7 +87,7 @@ CHOICES: dict[str, st.SearchStrategy[Any]] = {
     "api_key": st.none() | WORDS,
     "language": st.none() | st.sampled_from(["en", "fr"]),
     "request_timeout": st.floats(0.001, 1e6),
-    "jaccard_threshold": st.floats(0.001, 1),
+    "jaccard_threshold": st.floats(0.01, 1),
     "verbs": st.lists(st.sampled_from(Verb), min_size=1),
     "prompting": st.sampled_from(Prompting),
     "domains": st.lists(WORDS, min_size=1),

@@ -58,6 +58,24 @@ def test_what_is_restored_is_what_was_backed_up(
     )
 
 
+def test_a_backup_of_a_newer_program_is_refused_before_anything_is_moved(
+    settings: Settings, tmp_path: Path
+) -> None:
+    newer = load_settings(data_dir=tmp_path / "newer")
+    store = store_of(newer)
+    store.migrate()
+    with store.transaction() as connection:
+        connection.execute("insert into schema_migrations values (99, now()::timestamp)")
+    back_up(newer, store, tmp_path / "newer.tar")
+    before = {path: path.read_bytes() for path in settings.data_dir.rglob("*") if path.is_file()}
+
+    with pytest.raises(StoreError, match=r"newer\.tar has schema version 99"):
+        restore(settings, store_of(settings), tmp_path / "newer.tar", replace=True)
+
+    after = {path: path.read_bytes() for path in settings.data_dir.rglob("*") if path.is_file()}
+    assert after == before
+
+
 def test_a_store_that_is_in_use_gets_the_tables_that_the_restored_database_lacks(
     settings: Settings, tmp_path: Path
 ) -> None:
