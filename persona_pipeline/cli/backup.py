@@ -22,7 +22,7 @@ def backup_data(path: Path, data_dir: str | None) -> None:
 @click.option(
     "--replace",
     is_flag=True,
-    help="Replace the data that is there. A folder beside it keeps the old data.",
+    help="Replace the data that is there. Its folder replaced-TIME keeps the old.",
 )
 @data_dir_option
 def restore_data(path: Path, data_dir: str | None, *, replace: bool) -> None:

@@ -32,7 +32,7 @@ from persona_pipeline.models import (
 )
 from persona_pipeline.project import Project
 from persona_pipeline.settings import PREFIX, Settings, config_file
-from persona_pipeline.store.migrations import needs_upgrade
+from persona_pipeline.store.migrations import columns_of, needs_upgrade
 from persona_pipeline.store.store import Store
 
 DISK_NEEDED = 3_000_000_000
@@ -120,6 +120,10 @@ def check_store(project: Project) -> Iterator[Finding]:
         return
     with store.connect(read_only=True) as connection:
         is_older = needs_upgrade(connection, settings.database)
+        if not columns_of(connection, "personas.hub"):
+            detail = f"{settings.database} opens and has no tables yet: a run makes them"
+            yield Finding("store", works=True, detail=detail)
+            return
         [(count,)] = connection.sql("select count(*) from personas.hub").fetchall()
     detail = f"{settings.database} opens; {count:,} personas in the hub"
     if is_older:

@@ -1,7 +1,6 @@
 """Make a diverse subset of the hub, and say what is in it and how to use it."""
 
 import json
-from collections.abc import Mapping
 
 import click
 from rich.console import Console
@@ -10,7 +9,7 @@ from rich.markup import escape
 from persona_pipeline.cli.options import data_dir_option, data_dir_typed, project_from
 from persona_pipeline.cli.run_report import left_behind_notes, outdated_notes
 from persona_pipeline.cli.terminal import count_of, open_console, warn
-from persona_pipeline.errors import PipelineError
+from persona_pipeline.errors import PipelineError, tell_renamed
 from persona_pipeline.hub.decisions import STAGE
 from persona_pipeline.hub.selection import (
     Chosen,
@@ -115,25 +114,19 @@ def _print_next(console: Console, project: Project, name: str) -> None:
 @click.option("--farthest/--no-farthest", default=None, hidden=True)
 @click.option("--seed", type=int, help="Draws who is chosen first.  [default: 0]")
 @data_dir_option
-def select(name: str, data_dir: str | None, **arguments: object) -> None:
+def select(name: str, data_dir: str | None, *, farthest: bool | None, **arguments: object) -> None:
     """Choose personas as different as possible: a subset of the hub, stored as NAME.
 
     An option that is not given is read from the setting 'selections' of NAME.
     """
     project = project_from({"data_dir": data_dir})
+    if farthest is not None:
+        method = "farthest" if farthest else "first"
+        tell_renamed("--farthest" if farthest else "--no-farthest", f"--method {method}")
+        arguments["method"] = arguments["method"] or method
     if rules := {option: value for option, value in arguments.items() if value is not None}:
         known = project.settings.selections.get(name)
         configured = known.model_dump(exclude_unset=True) if known else {}
-        selections = {
-            **project.settings.selections,
-            name: _without_method(configured, rules) | rules,
-        }
+        selections = {**project.settings.selections, name: configured | rules}
         project = project_from({"data_dir": data_dir, "selections": selections})
     make_selection(open_console(), project, name)
-
-
-def _without_method(
-    configured: dict[str, object], rules: Mapping[str, object]
-) -> dict[str, object]:
-    """Leave out the configured method where the old option --no-farthest takes its place."""
-    return {k: v for k, v in configured.items() if not (k == "method" and "farthest" in rules)}

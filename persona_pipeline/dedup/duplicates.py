@@ -8,13 +8,21 @@ import polars as pl
 from persona_pipeline.dedup.comparison import find_exact_keys, find_pairs, prepare_texts
 from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.result import ComparedTable, Duplicates, Explanation, Removal
-from persona_pipeline.dedup.rules import Comparison, Thresholds, check_jaccard
-from persona_pipeline.dedup.table import Columns, name_columns, read_embeddings, read_table
+from persona_pipeline.dedup.rules import Comparison, Thresholds, read_jaccard
+from persona_pipeline.dedup.table import (
+    Columns,
+    accept_old_call,
+    name_columns,
+    name_keys,
+    read_embeddings,
+    read_table,
+)
 from persona_pipeline.errors import MemoryLimitError, SettingsError
 
 __all__ = ["Duplicates", "Explanation", "Removal", "find_duplicates"]
 
 
+@accept_old_call
 def find_duplicates(  # noqa: PLR0913 - all but the table have defaults
     texts: pl.DataFrame,
     embeddings: pl.DataFrame | None = None,
@@ -60,7 +68,8 @@ def find_duplicates(  # noqa: PLR0913 - all but the table have defaults
     Args:
         texts: one row per text, with any columns. Polars only; a LazyFrame is refused.
         embeddings: one row per text that has a vector: the id column under the same name, and
-            embedding (List or Array of numbers). A row without one is in no semantic pair.
+            embedding (List or Array of numbers). A row without one, or with one that has no
+            direction (zeros, NaN), is in no semantic pair; nor are two of different lengths.
         thresholds: where each layer sets its threshold; default: `Thresholds()`.
         id: the column of ids: String or whole numbers, each once, no null.
         text: the column of texts: String, no null. None: no words are compared.
@@ -86,10 +95,9 @@ def find_duplicates(  # noqa: PLR0913 - all but the table have defaults
     if not isinstance(thresholds, Thresholds | None):
         message = f"thresholds is {thresholds!r}; give Thresholds(jaccard=0.8, cosine=None)"
         raise TypeError(message)
-    keys = (keys,) if isinstance(keys, str) else keys
     resources, thresholds = resources or Resources(), thresholds or Thresholds()
     comparison = _choose_comparison(thresholds, comparison, compare_from)
-    columns = name_columns(texts, Columns(id, text, rank, quality, tuple(dict.fromkeys(keys))))
+    columns = name_columns(texts, Columns(id, text, rank, quality, name_keys(keys)))
     rows = read_table(texts, columns)
     vectors = read_embeddings(embeddings, columns, rows.schema["id"])
     exact_keys = find_exact_keys(rows["id"], texts.select(columns.keys))
@@ -110,8 +118,7 @@ def _choose_comparison(
         SettingsError: it does not, or it was asked for in two ways.
     """
     if comparison is None:
-        least = 1.0 if compare_from is None else compare_from
-        check_jaccard("compare_from", least)
+        least = 1.0 if compare_from is None else read_jaccard("compare_from", compare_from)
         return Comparison.for_thresholds(thresholds, store_pairs_from=least)
     if compare_from is not None:
         message = "comparison and compare_from both say which pairs are searched for: give one"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
@@ -161,7 +162,8 @@ class Duplicates:
         """
         name = self.compared.columns.id
         ids = self.compared.texts[name]
-        if isinstance(id, str) != (ids.dtype == pl.String) or id not in ids:
+        kind = str if ids.dtype == pl.String else Integral
+        if isinstance(id, bool) or not isinstance(id, kind) or id not in ids:
             raise ValueError(_unknown_id(ids, id))
         own = self.removed.filter(pl.col(name) == id)
         removal = None

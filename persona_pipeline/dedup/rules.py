@@ -1,6 +1,7 @@
 """Say which pairs are searched for, and which of them are duplicates."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Final, Literal, get_args
 
 from persona_pipeline.errors import SettingsError, unknown_choice
@@ -17,15 +18,30 @@ give 0.714."""
 Method = Literal["exact", "minhash128", "minhash128-verified"]
 
 
-def check_jaccard(name: str, value: float) -> None:
-    """Refuse a Jaccard similarity that cannot be searched for.
+def read_number(name: str, value: object) -> float:
+    """Return the number as a Python float, also one of numpy.
+
+    Raises:
+        TypeError: it is no number; the message says whose value it is.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        message = f"{name} is {value!r}; give a number, such as 0.9"
+        raise TypeError(message)
+    return float(value)
+
+
+def read_jaccard(name: str, value: object) -> float:
+    """Return a Jaccard similarity that can be searched for.
 
     Raises:
         SettingsError: it is not from 0.01 to 1; the message says whose value it is.
+        TypeError: it is not a number.
     """
-    if not LEAST_JACCARD <= value <= 1:
-        message = f"{name} is {value}; give a number from {LEAST_JACCARD} to 1"
+    number = read_number(name, value)
+    if not LEAST_JACCARD <= number <= 1:
+        message = f"{name} is {number}; give a number from {LEAST_JACCARD} to 1"
         raise SettingsError(message)
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +61,13 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         """Refuse a threshold that no similarity can meet."""
-        check_jaccard("threshold jaccard", self.jaccard)
+        object.__setattr__(self, "jaccard", read_jaccard("threshold jaccard", self.jaccard))
         for name, limit in {"cosine": 1, "fuzzy": 100}.items():
-            value: float | None = getattr(self, name)
-            if value is not None and not TOLERANCE < value <= limit:
+            if getattr(self, name) is None:
+                continue
+            value = read_number(f"threshold {name}", getattr(self, name))
+            object.__setattr__(self, name, value)
+            if not TOLERANCE < value <= limit:
                 message = f"threshold {name} is {value}; give a number above 0 and up to {limit}"
                 raise SettingsError(message)
         if self.fuzzy is not None and self.fuzzy <= 1:
@@ -78,7 +97,7 @@ class Comparison:
 
     def __post_init__(self) -> None:
         """Refuse an unknown method, and a similarity that is not searched for."""
-        check_jaccard("min_jaccard", self.min_jaccard)
+        object.__setattr__(self, "min_jaccard", read_jaccard("min_jaccard", self.min_jaccard))
         if self.method not in get_args(Method):
             raise SettingsError(unknown_choice("method", self.method, get_args(Method)))
 

@@ -1,16 +1,24 @@
 """Check a caller's table, and bring its columns to the names that the engine works with."""
 
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar
 
 import polars as pl
 
 from persona_pipeline.errors import tell_renamed, unknown_choice
 
+LOG = logging.getLogger(__name__)
 LAYERS: Final = ("exact", "jaccard", "fuzzy", "semantic")
 """The layers that are always there; each exact key is one more."""
 REMOVED: Final = ("kept_id", "layer", "similarity", "threshold", "fuzzy_score")
 """The columns that a removed row has beside its id."""
+RESERVED: Final = (*REMOVED, "removed_text")
+"""The columns that a table of the result has beside the id."""
+NEW_POSITIONS = 3
+"""Arguments of `find_duplicates` that may be given by position."""
 OLD_ID, OLD_TEXT = "persona_id", "persona"
 OLD_RANK, OLD_QUALITY = "shard_number", "quality"
 """What the columns were called before they could be named."""
@@ -25,6 +33,42 @@ class Columns:
     rank: str | None = None
     quality: str | None = None
     keys: tuple[str, ...] = ()
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def accept_old_call(function: Callable[P, T]) -> Callable[P, T]:
+    """Accept the arguments of `find_duplicates` before 0.2: `candidates`, and five positions."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        named = dict[str, Any](kwargs)
+        if "candidates" in named and not args and "texts" not in named:
+            tell_renamed("the argument 'candidates' of find_duplicates", "'texts'")
+            named["texts"] = named.pop("candidates")
+        old = dict(zip(("comparison", "resources"), args[NEW_POSITIONS:], strict=False))
+        if len(args) > NEW_POSITIONS + len(old) or named.keys() & old:
+            return function(*args, **kwargs)  # and Python says what is wrong with it
+        for name in old:
+            tell_renamed(f"the argument of find_duplicates by position, {name},", f"{name}=...")
+        return function(*args[:NEW_POSITIONS], **named, **old)  # type: ignore[arg-type]
+
+    return call
+
+
+def name_keys(keys: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the key columns, each once.
+
+    Raises:
+        TypeError: they are no names.
+    """
+    listed = (keys,) if isinstance(keys, str) else keys
+    if not isinstance(listed, Sequence) or not all(isinstance(name, str) for name in listed):
+        message = f"keys is {keys!r}; give names of columns, as ('url',)"
+        raise TypeError(message)
+    return tuple(dict.fromkeys(listed))
 
 
 def name_columns(texts: pl.DataFrame, names: Columns) -> Columns:
@@ -52,6 +96,9 @@ def read_table(texts: pl.DataFrame, names: Columns) -> pl.DataFrame:
     Raises:
         ValueError: a column is missing, has a null or another type, or an id occurs twice.
     """
+    if names.id is None:
+        message = "id is None: every row needs an id; texts.with_row_index('id') numbers them"
+        raise ValueError(message)
     used = {"id": names.id, "text": names.text, "rank": names.rank, "quality": names.quality}
     named = {parameter: name for parameter, name in used.items() if name is not None}
     for parameter, name in [*named.items(), *(("keys", key) for key in names.keys)]:
@@ -87,10 +134,28 @@ def read_embeddings(
     if own.dtype != ids and len(own):
         message = f"column {names.id!r} is {own.dtype} in embeddings and {ids} in texts: cast one"
         raise ValueError(message)
-    return embeddings.select(
-        pl.col(names.id).cast(ids).alias("id"),
-        _not_null(embeddings["embedding"], "embeddings").cast(pl.List(pl.Float32)),
-    )
+    vectors = _vectors(embeddings["embedding"])
+    return embeddings.select(pl.col(names.id).cast(ids).alias("id"), vectors)
+
+
+def _vectors(column: pl.Series) -> pl.Series:
+    """Return lists of Float32; warn of vectors that will be like nothing."""
+    kind = column.dtype
+    inner = kind.inner if isinstance(kind, pl.List | pl.Array) else None
+    if len(column) and kind != pl.Null and not (inner is not None and inner.is_numeric()):
+        message = f"column 'embedding' of embeddings is {kind}: give a List or Array of numbers"
+        raise ValueError(message)
+    vectors = _not_null(column, "embeddings").cast(pl.List(pl.Float32))
+    is_number = pl.element().is_finite().fill_null(value=False)
+    usable = vectors.list.eval(is_number.all() & (pl.element() != 0).any()).list.first()
+    if unusable := len(vectors) - usable.sum():
+        LOG.warning(
+            "%d of %d vectors have no direction (zeros, NaN or null): they are in no semantic pair",
+            *(unusable, len(vectors)),
+        )
+    if (lengths := vectors.list.len().n_unique()) > 1:
+        LOG.warning("vectors of %d lengths: a cosine is taken of two of one length only", lengths)
+    return vectors
 
 
 def check_frame(frame: object, name: str) -> None:
@@ -137,10 +202,10 @@ def _check_id(ids: pl.Series, table: str) -> None:
 
 
 def _check_reserved(names: Columns) -> None:
-    if names.id in REMOVED:
+    if names.id in RESERVED:
         message = (
             f"the id column is called {names.id!r}, as a column of the result"
-            f" ({', '.join(REMOVED)}): rename it"
+            f" ({', '.join(RESERVED)}): rename it"
         )
         raise ValueError(message)
     taken = [name for name in names.keys if name in LAYERS]

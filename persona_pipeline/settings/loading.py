@@ -39,8 +39,10 @@ def load_settings(**arguments: Any) -> Settings:  # noqa: ANN401 - any setting
     Raises:
         SettingsError: a setting is unknown or wrong; the message names it and its choices.
     """
-    dotenv.load_dotenv(Path(".env"), override=False)
     rename_variables()
+    environment = {name for name, value in os.environ.items() if value}
+    dotenv.load_dotenv(Path(".env"), override=False)
+    rename_variables(first=environment)
     _refuse_unknown_variables()
     if CONFIG_VARIABLE in os.environ and not config_file().is_file():
         msg = f"{CONFIG_VARIABLE} names {config_file()}, which is not there"

@@ -1,7 +1,7 @@
 """Read settings from their sources, and translate the old names that still work."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +32,24 @@ def renamed_settings(values: Mapping[str, Any], place: str) -> dict[str, Any]:
     """Replace the old names of settings; warn once about each.
 
     Raises:
-        SettingsError: a setting is given by its old and by its new name.
+        SettingsError: a setting has other values by its old and by its new name.
     """
     renamed = dict(values)
     for old, new in RENAMED.items():
         if old in renamed:
-            if new in renamed:
-                msg = f"{place} gives setting {new!r} twice: {old!r} is its old name"
+            if renamed.get(new, renamed[old]) != renamed[old]:
+                msg = f"{place} gives setting {new!r} two values: {old!r} is its old name"
                 raise SettingsError(msg)
             renamed[new] = renamed.pop(old)
             tell_renamed(f"setting {old!r}", f"{new!r}")
     return renamed
 
 
-def rename_variables() -> None:
+def rename_variables(first: Collection[str] = ()) -> None:
     """Replace the old names in the environment, which child processes read too.
+
+    Args:
+        first: variables that were there before those to be renamed, and win over them.
 
     Raises:
         SettingsError: the variables of the old and of the new name differ.
@@ -55,7 +58,7 @@ def rename_variables() -> None:
         before, now = f"{PREFIX}{old.upper()}", f"{PREFIX}{new.upper()}"
         if before in os.environ:
             value = os.environ.pop(before)
-            if not value:  # empty is unset, as everywhere
+            if not value or now in first:  # empty is unset, as everywhere
                 continue
             os.environ[now] = os.environ.get(now) or value
             if os.environ[now] != value:

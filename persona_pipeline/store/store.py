@@ -134,11 +134,18 @@ class Store:
         """Create the file, or bring an older one's tables and views up to date.
 
         Raises:
-            StoreError: a newer program wrote the file.
+            StoreError: a newer program wrote the file; or it is gone, and its snapshot is there,
+                which a new database would replace.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._is_migrated and self.path.is_file():
             return
+        if not self.path.exists() and self.snapshot.exists():
+            msg = (
+                f"{self.path} is not there, but its copy for readers is, {self.snapshot}: to go on"
+                f" with that data, copy it to {self.path}; to begin anew, move it away"
+            )
+            raise StoreError(msg)
         if not self.is_current():
             with self.transaction() as connection:
                 apply_migrations(connection, self.path)

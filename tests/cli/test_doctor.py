@@ -3,6 +3,7 @@
 from io import StringIO
 from pathlib import Path
 
+import duckdb
 import pytest
 from rich.console import Console
 
@@ -47,6 +48,13 @@ def test_no_database_yet_is_fine(tmp_path: Path) -> None:
     [finding] = findings(Store(tmp_path / "pipeline.duckdb", tmp_path / "published.duckdb"))
     assert finding.works
     assert "will be made by a run" in finding.detail
+
+
+def test_a_database_without_tables_is_no_fault(tmp_path: Path) -> None:
+    duckdb.connect(tmp_path / "pipeline.duckdb").close()
+    [finding] = findings(Store(tmp_path / "pipeline.duckdb", tmp_path / "published.duckdb"))
+    assert finding.works
+    assert finding.detail.endswith("opens and has no tables yet: a run makes them")
 
 
 def test_a_watched_folder_that_is_not_there_is_to_be_mended(tmp_path: Path) -> None:

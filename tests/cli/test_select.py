@@ -11,7 +11,7 @@ from rich.console import Console
 
 from persona_pipeline.cli.main import cli
 from persona_pipeline.cli.select import make_selection
-from persona_pipeline.errors import PipelineError, SettingsError
+from persona_pipeline.errors import PipelineError, SettingsError, tell_renamed
 from persona_pipeline.hub.selection import summarize_selection
 from persona_pipeline.hub.selection_rules import Selection
 from persona_pipeline.project import open_project
@@ -92,6 +92,19 @@ def test_options_make_one_selection_and_leave_the_others_configured(
     done = CliRunner().invoke(cli, arguments)
     assert "few: 2 personas" in done.output  # what no option says is as configured
     assert "[persona_sources]" not in done.output
+
+
+def test_the_old_option_chooses_the_method_and_names_the_new_one(
+    project: SelectionProject, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell_renamed.cache_clear()
+    project.write(people(9))
+    Path("persona_pipeline.toml").write_text('[selections.few]\ncount = 2\nmethod = "farthest"\n')
+    monkeypatch.setenv("PERSONA_PIPELINE_EMBEDDING_MODEL", MODEL)
+    data = str(project.settings.data_dir)
+    done = CliRunner().invoke(cli, ["select", "few", "--no-farthest", "--data-dir", data])
+    assert 'method = "first"' in done.output
+    assert "--no-farthest is now --method first; the old name works until 0.3" in caplog.text
 
 
 def test_the_command_without_rules_or_personas_says_what_to_do(

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -122,6 +124,21 @@ def test_without_a_text_the_order_of_the_rows_does_not_matter() -> None:
     for seed in range(6):
         shuffled = rows.sample(fraction=1, shuffle=True, seed=seed)
         assert find_duplicates(shuffled, text=None, keys="url").kept["id"].to_list() == ["a"]
+
+
+@pytest.mark.parametrize("value", ["0.9", None, True])
+def test_a_threshold_that_is_no_number_is_named(value: Any) -> None:  # noqa: ANN401 - any value
+    with pytest.raises(TypeError, match=r"threshold jaccard is .*; give a number, such as 0\.9"):
+        Thresholds(value)
+    with pytest.raises(TypeError, match="min_jaccard is"):
+        Comparison(value)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    numbers: list[Any] = [np.float32(0.5), np.float64(0.25), np.int64(90)]
+    thresholds = Thresholds(*numbers)
+    assert repr(thresholds) == "Thresholds(jaccard=0.5, cosine=0.25, fuzzy=90.0)"
+    assert len(find_duplicates(table(TEN, TEN), thresholds=thresholds)) == 1
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-6, 0.009, 1.1, float("nan")])

@@ -101,6 +101,13 @@ def test_an_id_of_another_type_is_named_with_the_type_of_the_column() -> None:
         find_duplicates(texts).explain("7")
 
 
+@pytest.mark.parametrize("wanted", [1.0, True, [1], None])
+def test_what_is_no_id_is_no_row(wanted: Any) -> None:  # noqa: ANN401 - any value
+    texts = pl.DataFrame({"id": [1, 2], "text": ["A", "B"]})
+    with pytest.raises(ValueError, match=r"no row has id .* \(the column is Int64\)"):
+        find_duplicates(texts).explain(wanted)
+
+
 # other thresholds
 
 

@@ -1,12 +1,14 @@
 """A caller's table: what its columns may be, and what is refused."""
 
 import logging
+from typing import Any
 
 import polars as pl
 import pytest
 
 from persona_pipeline.dedup.duplicates import find_duplicates
-from persona_pipeline.dedup.rules import Thresholds
+from persona_pipeline.dedup.resources import Resources
+from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.errors import tell_renamed
 from tests.support.dedup_tables import TEN, removed, table
 
@@ -122,6 +124,41 @@ def test_vectors_without_their_columns_or_with_other_ids_are_refused() -> None:
         find_duplicates(table("A"), directionless)
 
 
+@pytest.mark.parametrize(
+    ("column", "kind"), [(["1", "2"], "String"), ([["1"], ["2"]], r"List\(String\)")]
+)
+def test_vectors_of_other_types_are_refused(column: list[object], kind: str) -> None:
+    vectors = pl.DataFrame({"id": ["a", "b"], "embedding": column})
+    with pytest.raises(ValueError, match=f"column 'embedding' of embeddings is {kind}: give a"):
+        find_duplicates(table("A", "B"), vectors)
+
+
+def test_vectors_that_are_like_nothing_are_counted_in_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    nothing = [[0, 0], [float("nan"), 1], [float("inf"), 1], [None, 1], [], [1, 0, 0]]
+    rows = [*nothing, [1, 0], [2, 0]]
+    vectors = pl.DataFrame({"id": list("abcdefgh"), "embedding": pl.Series(rows, strict=False)})
+    with caplog.at_level(logging.WARNING):
+        duplicates = find_duplicates(table(*"ABCDEFGH"), vectors, rank="place")
+    assert removed(duplicates) == [("h", "g", "semantic")]
+    assert [record.message for record in caplog.records] == [
+        "5 of 8 vectors have no direction (zeros, NaN or null): they are in no semantic pair",
+        "vectors of 3 lengths: a cosine is taken of two of one length only",
+    ]
+
+
+def test_no_id_column_at_all_is_refused_with_how_to_number_the_rows() -> None:
+    with pytest.raises(ValueError, match="id is None: every row needs an id"):
+        find_duplicates(table("A"), id=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("keys", [5, [1], {"url": 1}])
+def test_keys_that_are_no_names_are_refused(keys: object) -> None:
+    with pytest.raises(TypeError, match=r"give names of columns, as \('url',\)"):
+        find_duplicates(table("A"), keys=keys)  # type: ignore[arg-type]
+
+
 def test_ids_that_are_neither_texts_nor_whole_numbers_are_refused() -> None:
     texts = table("A").with_columns(id=pl.lit(0.5))
 
@@ -134,6 +171,8 @@ def test_columns_that_are_called_like_ours_are_refused_where_they_would_clash() 
 
     with pytest.raises(ValueError, match="the id column is called 'layer', as a column of the"):
         find_duplicates(texts, id="layer")
+    with pytest.raises(ValueError, match="the id column is called 'removed_text'"):
+        find_duplicates(texts.rename({"id": "removed_text"}), id="removed_text")
     with pytest.raises(ValueError, match="the key column 'exact' is called like a layer"):
         find_duplicates(texts, keys=["exact"])
 
@@ -180,6 +219,34 @@ def test_the_old_column_names_are_read_and_the_new_ones_named_once(
             " and text (or id='persona_id', text='persona'); the old name works until 0.3"
         )
     ]
+
+
+def test_the_old_way_to_call_works_and_the_new_one_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tell_renamed.cache_clear()
+    old: Any = find_duplicates
+    texts, thresholds = table(TEN, TEN), Thresholds(0.7, None)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert len(old(candidates=texts)) == 1
+            assert len(old(texts, None, thresholds, Comparison(0.5, None), Resources())) == 1
+    assert [record.message.partition(";")[0] for record in caplog.records] == [
+        "the argument 'candidates' of find_duplicates is now 'texts'",
+        "the argument of find_duplicates by position, comparison, is now comparison=...",
+        "the argument of find_duplicates by position, resources, is now resources=...",
+    ]
+
+
+def test_other_wrong_calls_are_as_wrong_as_before() -> None:
+    old: Any = find_duplicates
+    for arguments, names in (
+        ((table("A"), None, None, None, None, None), {}),
+        ((table("A"), None, None, None), {"comparison": None}),
+        ((table("A"),), {"candidates": table("A")}),
+    ):
+        with pytest.raises(TypeError, match=r"find_duplicates\(\)"):
+            old(*arguments, **names)
 
 
 def test_a_table_whose_columns_are_named_gets_no_warning(caplog: pytest.LogCaptureFixture) -> None:

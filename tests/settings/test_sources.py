@@ -165,12 +165,33 @@ def test_an_old_name_of_a_setting_works_and_is_answered_with_the_new_one(
 def test_a_setting_by_its_old_and_its_new_name_at_once_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(SettingsError, match="'dedup_threads' twice: 'threads' is its old name"):
+    with pytest.raises(SettingsError, match="'dedup_threads' two values: 'threads' is its old"):
         load_settings(threads=1, dedup_threads=2)
     monkeypatch.setenv("PERSONA_PIPELINE_THREADS", "1")
     monkeypatch.setenv("PERSONA_PIPELINE_DEDUP_THREADS", "2")
     with pytest.raises(SettingsError, match="differ: the first is the old name"):
         load_settings()
+
+
+def test_one_value_by_both_names_is_taken_from_every_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_settings(threads=3, dedup_threads=3).dedup_threads == 3
+    (tmp_path / "persona_pipeline.toml").write_text("threads = 4\ndedup_threads = 4\n")
+    assert load_settings().dedup_threads == 4
+    monkeypatch.setenv("PERSONA_PIPELINE_THREADS", "5")
+    monkeypatch.setenv("PERSONA_PIPELINE_DEDUP_THREADS", "5")
+    assert load_settings().dedup_threads == 5
+
+
+@pytest.mark.parametrize("name", ["THREADS", "DEDUP_THREADS"])
+def test_the_environment_wins_over_an_old_name_in_the_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv("PERSONA_PIPELINE_DEDUP_THREADS", raising=False)
+    (tmp_path / ".env").write_text("PERSONA_PIPELINE_THREADS=7\n")
+    monkeypatch.setenv(f"PERSONA_PIPELINE_{name}", "2")
+    assert load_settings().dedup_threads == 2
 
 
 def test_an_empty_variable_of_an_old_name_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import duckdb
 import polars as pl
 import pytest
 
+from persona_pipeline.errors import StoreError
 from persona_pipeline.sql import read_sql
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
@@ -30,6 +31,17 @@ def test_a_failed_commit_leaves_database_and_snapshot_as_they_were(
         "published.duckdb",
         journal.name,
     }
+
+
+def test_a_snapshot_whose_database_is_gone_is_never_replaced(store: Store) -> None:
+    store.replace([hub("s1", "a")], [], run_id="r1")
+    store.path.unlink()
+    new = Store(store.path, store.snapshot)
+    with pytest.raises(StoreError, match="is not there, but its copy for readers is"):
+        new.migrate()
+    store.path.write_bytes(store.snapshot.read_bytes())
+    new.migrate()
+    assert rows_of(new, "select persona_id from personas.hub") == [("a",)]
 
 
 def test_an_interrupted_transaction_writes_nothing_and_lets_go(store: Store) -> None:
