@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 
 from persona_pipeline.corpus.byte_streams import PACKED_SUFFIXES
 from persona_pipeline.corpus.csv_files import read_csv, read_tsv
+from persona_pipeline.corpus.dataset_cards import read_card
 from persona_pipeline.corpus.json_lines import read_json
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.pdf_files import read_pdf
@@ -53,6 +54,8 @@ def read_local(
 
     `root` may be the only file. `skipped` counts what can become no row.
     """
+    if card := read_card(root):
+        options = card.fill(options)
     for path in paths:
         uri = path.absolute().as_uri()
         place = Place(_root_name(root), local_name(root, path), uri, skipped)
@@ -95,6 +98,8 @@ def _root_name(root: Path) -> str:
 def list_files(folder: Path, *, may_be_empty: bool = False) -> list[Path]:
     """Return every file below the folder in path order, without hidden files and linked folders.
 
+    Of a data set of the Hugging Face Hub, only its data files.
+
     Raises:
         SourceError: a folder cannot be listed, or there is no file at all.
     """
@@ -105,7 +110,16 @@ def list_files(folder: Path, *, may_be_empty: bool = False) -> list[Path]:
     if not files and not may_be_empty:
         message = f"the folder {folder} has no files"
         raise SourceError(message)
+    if card := read_card(folder):
+        below = {path.relative_to(folder).as_posix(): path for path in files}
+        readable = set(filter(holds_data, below))
+        files = [below[name] for name in card.choose(below, readable, str(folder))]
     return sorted(files)
+
+
+def holds_data(name: str) -> bool:
+    """Tell whether a file of a data set has rows, by its name: Markdown describes them."""
+    return find_reader(name) not in {None, read_markdown}
 
 
 def has_reader(path: Path) -> bool:

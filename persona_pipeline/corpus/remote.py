@@ -1,9 +1,11 @@
 """Read sources with DuckDB: s3://, https:// and the like, and read_parquet('...') as a spec."""
 
+import os
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -11,8 +13,9 @@ from urllib.parse import urlsplit
 import duckdb
 
 from persona_pipeline.corpus.addresses import is_url, redact
+from persona_pipeline.corpus.dataset_cards import CARD, DatasetCard, parse_card
 from persona_pipeline.corpus.json_lines import read_json
-from persona_pipeline.corpus.local_files import FILE_TYPES, find_reader, read_file
+from persona_pipeline.corpus.local_files import FILE_TYPES, find_reader, holds_data, read_file
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.rows import FileReader, Place, Row, Skipped
 from persona_pipeline.corpus.source_files import SourceFile
@@ -40,12 +43,17 @@ _INSTALL_HTTPFS = (
 )
 
 
+_DATASET = re.compile(r"hf://datasets/[^/*]+/[^/*]+")
+"""The address of a data set of the Hugging Face Hub, maybe with @revision."""
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteSource:
     """Hold an address or pattern for DuckDB, and the reader of its files."""
 
     address: str
-    reader: FileReader
+    reader: FileReader | None
+    """None: a data set of the Hugging Face Hub, whose files have each their own."""
 
 
 def parse_remote(spec: str) -> RemoteSource | None:
@@ -60,10 +68,13 @@ def parse_remote(spec: str) -> RemoteSource | None:
         return None
     # The path alone: a query string may contain anything.
     reader = find_reader(PurePosixPath(urlsplit(spec).path).name)
+    if reader is None and _DATASET.fullmatch(spec.rstrip("/")):
+        return RemoteSource(spec.rstrip("/"), None)
     if reader is None:
         message = (
             f"cannot tell how to read {redact(spec)}; a URL must end in one of {FILE_TYPES}, "
-            "or be given as read_parquet('...') or read_json('...')"
+            "be a data set such as hf://datasets/owner/name, or be given as read_parquet('...') "
+            "or read_json('...')"
         )
         raise SourceError(message)
     return RemoteSource(spec, reader)
@@ -82,22 +93,56 @@ def read_remote(
     address = remote.address
     source = redact(address) if is_url(address) else Path(address).name
     with _connect_to(address) as connection:
-        for file in _list_files(connection, address):
-            name = _name(file, address)
+        if card := _read_card(connection, address):
+            options = card.fill(options)
+        for file in _list_files(connection, remote, card):
+            name = _name(file, _pattern(remote))
             if files is None or name in files:
                 uri = redact(file) if is_url(file) else Path(file).absolute().as_uri()
                 place = Place(source, name, uri, skipped)
-                yield from _read_one(connection, file, remote.reader, place, options)
+                reader = remote.reader or find_reader(name)
+                yield from _read_one(connection, file, reader, place, options)
+
+
+def _pattern(remote: RemoteSource) -> str:
+    """Return what DuckDB lists: of a data set, every file."""
+    return remote.address if remote.reader else f"{remote.address}/**"
+
+
+def _read_card(connection: duckdb.DuckDBPyConnection, address: str) -> DatasetCard | None:
+    """Return the card of a data set of the Hugging Face Hub, wherever in it the address points.
+
+    Raises:
+        SourceError: the Hub does not answer, or refuses.
+    """
+    dataset = _DATASET.match(address)
+    if not dataset:
+        return None
+    query = "select content from read_text($1)"
+    try:
+        [(content,)] = connection.execute(query, [f"{dataset[0]}/{CARD}"]).fetchall()
+    except duckdb.HTTPException as error:
+        if getattr(error, "status_code", None) == HTTPStatus.NOT_FOUND:
+            return None
+        raise _unlisted(error, address) from None
+    except duckdb.IOException as error:
+        raise _unlisted(error, address) from None
+    return parse_card(content)
+
+
+def _unlisted(error: duckdb.Error, address: str) -> SourceError:
+    """Say that a place cannot be listed; the error itself would print the address's secrets."""
+    return SourceError(f"cannot list {redact(address)}: {describe_error(error)}")
 
 
 def _read_one(
     connection: duckdb.DuckDBPyConnection,
     file: str,
-    reader: FileReader,
+    reader: FileReader | None,
     place: Place,
     options: CorpusOptions,
 ) -> Iterator[Row]:
-    if not is_url(file):
+    if reader is None or not is_url(file):  # without a reader it is rejected, and not fetched
         return read_file(Path(file), reader, place, options)
     if reader is read_parquet:
         return stream_parquet(connection, file, place, options)
@@ -122,13 +167,17 @@ def list_remote(remote: RemoteSource) -> list[SourceFile]:
     )
     with _connect_to(address) as connection:
         try:
-            rows = connection.execute(query, [address]).fetchall()
+            rows = connection.execute(query, [_pattern(remote)]).fetchall()
         except duckdb.IOException as error:
             if "No files found" in str(error):
                 return []
-            message = f"cannot list {redact(address)}: {describe_error(error)}"
-            raise SourceError(message) from None  # the cause would print the address's secrets
-    return [SourceFile(_name(file, address), size, modified) for file, size, modified in rows]
+            raise _unlisted(error, address) from None
+        chosen = set(_choose(remote, [row[0] for row in rows], _read_card(connection, address)))
+    return [
+        SourceFile(_name(file, _pattern(remote)), size, modified)
+        for file, size, modified in rows
+        if file in chosen
+    ]
 
 
 def _name(file: str, address: str) -> str:
@@ -149,19 +198,30 @@ def _connect_to(address: str) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def _list_files(connection: duckdb.DuckDBPyConnection, address: str) -> list[str]:
+def _choose(remote: RemoteSource, files: list[str], card: DatasetCard | None) -> list[str]:
+    """Return the files that are read: of a data set those with its data."""
+    if remote.reader:
+        return files
+    below = {file.removeprefix(f"{remote.address}/"): file for file in files}
+    readable = set(filter(holds_data, below))
+    return [below[name] for name in (card or DatasetCard()).choose(below, readable, remote.address)]
+
+
+def _list_files(
+    connection: duckdb.DuckDBPyConnection, remote: RemoteSource, card: DatasetCard | None
+) -> list[str]:
     """Return the address itself, or what it matches. Over HTTP nothing can be listed."""
+    address = _pattern(remote)
     if address.startswith(("http://", "https://")) or (is_url(address) and "*" not in address):
         return [address]
     try:
         rows = connection.execute("select file from glob($1) order by file", [address]).fetchall()
     except duckdb.IOException as error:
-        message = f"cannot list {redact(address)}: {describe_error(error)}"
-        raise SourceError(message) from None  # the cause would print the address with its secrets
+        raise _unlisted(error, remote.address) from None
     if not rows:
-        message = f"no file matches {redact(address)}"
+        message = f"no file matches {redact(remote.address)}"
         raise SourceError(message)
-    return [str(row[0]) for row in rows]
+    return _choose(remote, [str(row[0]) for row in rows], card)
 
 
 def _load_httpfs(connection: duckdb.DuckDBPyConnection) -> None:
@@ -174,5 +234,7 @@ def _load_httpfs(connection: duckdb.DuckDBPyConnection) -> None:
         if file.is_file():
             path = str(file).replace("'", "''")
             connection.execute(f"load '{path}'")
+            if authorities := os.environ.get("SSL_CERT_FILE"):
+                connection.execute("set ca_cert_file = $1", [authorities])
             return
     raise SourceError(_INSTALL_HTTPFS.format(version=version))

@@ -86,8 +86,9 @@ class Settings(DataFolder, BaseSettings):
     )
 
     source: Place = "wikipedia"
-    """Where documents come from: a file, a folder, a URL pattern, or the packaged `wikipedia`,
-    `wikipedia:es`, `wikipedia:fr`."""
+    """Where documents come from: a file, a folder, a URL pattern, a data set of the Hugging Face
+    Hub such as `hf://datasets/owner/name`, or the packaged `wikipedia`, `wikipedia:es`,
+    `wikipedia:fr`."""
     documents: OrAll[AtLeastOne] = 20
     """Number of documents to take from the source. `all` takes every one."""
     shard_size: AtLeastOne = 1000
