@@ -21,6 +21,7 @@ from persona_pipeline.llm.clients.dialect import (
     request_params,
 )
 from persona_pipeline.llm.clients.litellm_client import LiteLLMChatClient, import_litellm, translate
+from persona_pipeline.llm.clients.redirects import CHAT_PATH, Redirects
 from persona_pipeline.llm.clients.routes import DIRECT_PROVIDERS, Route, find_route, renamed
 from persona_pipeline.llm.clients.served import (
     read_reply,
@@ -70,6 +71,7 @@ class DirectChatClient:
         self._api_base = api_base
         self._api_key = (api_key or "").strip() or None
         self._timeout = timeout
+        self._redirects = Redirects(api_base, CHAT_PATH)
         self._routes: dict[tuple[object, ...], Route | None] = {}
         self._opened: dict[asyncio.AbstractEventLoop, _Opened] = {}
         self._uses_litellm = False
@@ -147,7 +149,7 @@ class DirectChatClient:
             text = answer.decode("utf-8", "replace")
             refusal = refused(response.status, response.headers, text, self._api_key)
             refusal.answer = text
-            raise refusal
+            raise await self._redirects.explain(refusal)
         return answer
 
     def _read(self, body: bytes) -> ChatReply:

@@ -19,6 +19,7 @@ from pydantic import JsonValue
 from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.clients.embeddings import BATCH, Vectors, unit_rows
 from persona_pipeline.llm.clients.litellm_client import import_litellm, translate
+from persona_pipeline.llm.clients.redirects import EMBEDDING_PATH, Redirects
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
 from persona_pipeline.llm.gateway.attempts import MOST_PERMANENT
 from persona_pipeline.llm.gateway.concurrency import Outcome, outcome_of
@@ -94,6 +95,7 @@ class EmbeddingClient:
         """Take the arguments of a chat client, and the limiter that the batches wait for."""
         self.limiter = limiter or RateLimiter(BATCHES, start=BATCHES)
         self._api_key = api_key
+        self._redirects = Redirects(api_base, EMBEDDING_PATH)
         self._settings = {"timeout": timeout, "max_retries": 0}
         self._endpoint = {"api_base": api_base, "api_key": api_key or (api_base and "none")}
         self._most, self._gathering = BATCH, GATHERING
@@ -186,7 +188,8 @@ class EmbeddingClient:
                 **self._endpoint,
             )
         except litellm.exceptions.openai.OpenAIError as error:
-            raise _translated(error, self._api_key) from None  # its text may contain the key
+            refusal = _translated(error, self._api_key)  # its text may contain the key
+            raise await self._redirects.explain(refusal) from None
 
 
 class ServedEmbedder:

@@ -14,6 +14,7 @@ from persona_pipeline.llm.clients.dialect import (
     request_params,
 )
 from persona_pipeline.llm.clients.error_bodies import read_error
+from persona_pipeline.llm.clients.redirects import CHAT_PATH, Redirects
 from persona_pipeline.llm.clients.served import (
     SAMPLING,
     STATUSES,
@@ -70,6 +71,7 @@ class LiteLLMChatClient:
         self._api_key = (api_key or "").strip() or None
         self._endpoint = {"api_base": api_base, "api_key": self._api_key or (api_base and "none")}
         self._is_own_server = api_base is not None
+        self._redirects = Redirects(api_base, CHAT_PATH)
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:  # noqa: ARG002 - the protocol's
         """Return one answer. Every error is translated here, once."""
@@ -94,7 +96,8 @@ class LiteLLMChatClient:
             except litellm.UnsupportedParamsError:  # raised before anything is sent
                 response = await self._ask({**asked, "additional_drop_params": SAMPLING})
         except litellm.exceptions.openai.OpenAIError as error:  # the base of all errors of LiteLLM
-            raise translate(error, self._api_key) from None  # its text may contain the key
+            failure = translate(error, self._api_key)  # its text may contain the key
+            raise await self._redirects.explain(failure) from None
         answer = response.model_dump()
         if refusal := refused_in_answer(answer, self._api_key):
             raise refusal
