@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from persona_pipeline.artifacts.packages import ARTIFACTS, cache_dir, is_cached, verify
 from persona_pipeline.cli.options import data_dir_option, model_options, project_from
+from persona_pipeline.cli.schema_gaps import describe_gaps
 from persona_pipeline.cli.terminal import open_console
 from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.sources import list_source
@@ -58,7 +59,7 @@ def run_checks(console: Console, project: Project) -> bool:
         check_store,
         check_watch,
         _check_artifacts,
-        _check_domains,
+        check_domains,
         _check_chat,
         _check_embedder,
     ):
@@ -154,8 +155,12 @@ def _check_artifacts(project: Project) -> Iterator[Finding]:
             yield Finding(name, works=False, detail=f"damaged: delete {path} and run again")
 
 
-def _check_domains(project: Project) -> Iterator[Finding]:
+def check_domains(project: Project) -> Iterator[Finding]:
+    """List the domains, and what of their schemas the model does not hold."""
     yield Finding("domains", works=True, detail=", ".join(project.domains))
+    for domain in project.domains.values():
+        if gaps := describe_gaps(project, domain):
+            yield Finding("schema", works=True, detail=gaps)
 
 
 def _check_chat(project: Project) -> Iterator[Finding]:

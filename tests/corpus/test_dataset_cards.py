@@ -44,9 +44,9 @@ def line(text: str, **more: str) -> str:
 
 def documents(spec: object, **options: str) -> list[Document]:
     rows = read(spec, replace(SHORT, **options))  # type: ignore[arg-type]  # all are texts
-    found = [row for row in rows if isinstance(row, Document)]
-    assert len(found) == len(rows), rows
-    return found
+    kept = [row for row in rows if isinstance(row, Document)]
+    assert len(kept) == len(rows), rows
+    return kept
 
 
 # which files

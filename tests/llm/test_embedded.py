@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from persona_pipeline.llm.clients import embedded
-from persona_pipeline.llm.clients.embedded import MAX_REPETITIONS, EmbeddedChatClient
+from persona_pipeline.llm.clients.embedded import EmbeddedChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind
+from persona_pipeline.llm.grammars import MAX_REPETITIONS
 from persona_pipeline.llm.prompts import object_schema
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 from tests.support.purchases import GOOD, make_request

@@ -1,14 +1,12 @@
 """Run a GGUF model in this process with llama.cpp (xllamacpp): no server, no key, no network."""
 
 import os
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import JsonValue
-
 from persona_pipeline.llm.errors import CallError, CallErrorKind, ModelError
+from persona_pipeline.llm.grammars import as_grammar_schema
 from persona_pipeline.llm.loop_thread import in_daemon_thread
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 
@@ -27,8 +25,6 @@ AGAINST_LOOPS = {
 """llama.cpp's DRY sampler. With it, articles that run in circles nearly disappeared (measured)."""
 PROMPT_CACHE_MIB = 256
 """Memory for prompts that may repeat. The default of 8 GiB would fill up over a long run."""
-MAX_REPETITIONS = 2000
-"""llama.cpp refuses a grammar that repeats an item more often."""
 
 
 class EmbeddedChatClient:
@@ -71,21 +67,10 @@ def _body(request: ChatRequest, attempt: int) -> dict[str, Any]:
         "cache_prompt": True,
         "response_format": {
             "type": "json_schema",
-            "json_schema": {"name": "answer", "schema": _grammar_schema(request.schema)},
+            "json_schema": {"name": "answer", "schema": as_grammar_schema(request.schema)},
         },
         **request.parameters,
     }
-
-
-def _grammar_schema(schema: JsonValue) -> JsonValue:
-    """Drop the bounds that llama.cpp's grammar cannot hold. They are checked later."""
-    if isinstance(schema, Mapping):
-        return {
-            key: _grammar_schema(value)
-            for key, value in schema.items()
-            if not (key == "maxLength" and isinstance(value, int) and value > MAX_REPETITIONS)
-        }
-    return [_grammar_schema(item) for item in schema] if isinstance(schema, list) else schema
 
 
 @cache
