@@ -14,6 +14,7 @@ from persona_pipeline.corpus.shards import load_shard
 from persona_pipeline.corpus.watching import ingest, scan
 from persona_pipeline.errors import SourceError
 from persona_pipeline.project import Project
+from persona_pipeline.sql import read_sql
 
 FILES = ["corpus", "files"]
 SOURCES = ["corpus/shards", "corpus/files"]
@@ -48,9 +49,15 @@ def _shards_asset(project: Project) -> dg.AssetsDefinition:
         )
         add_shards(context.instance, duckdb.store)
         context.log.info("registered %s of source %s", ", ".join(names), redact(settings.source))
+        skipped = duckdb.store.query(read_sql("cli/skipped"), {"shards": names})
+        without_page = {} if skipped.is_empty() else {"without_a_page": as_markdown(skipped)}
         return dg.MaterializeResult(
             data_version=REGISTERED,
-            metadata={**describe_table(duckdb.store, "corpus.shards"), "registered": names},
+            metadata={
+                **describe_table(duckdb.store, "corpus.shards"),
+                "registered": names,
+                **without_page,
+            },
         )
 
     return shards

@@ -61,6 +61,8 @@ class RunReport:
     """One row is one stage: rows in, kept, rejected, duplicate, failed; whether they balance."""
     reasons: pl.DataFrame
     """One row is one reason of one stage, with the number of rows rejected for it."""
+    skipped: pl.DataFrame
+    """One row is one reason for which records of a web archive hold no page, with their number."""
     records: pl.DataFrame
     """One row is one sampled record, with the personas and the page it comes from."""
     spending: Mapping[str, int | float | None]
@@ -85,12 +87,14 @@ def read_run_report(project: Project, baseline: RunBaseline) -> RunReport:
         sampled = {**shards, "count": SHOWN_RECORDS}
         funnel = fetch(connection, read_sql("cli/funnel_totals"), shards)
         reasons = fetch(connection, read_sql("cli/reasons"), shards)
+        skipped = fetch(connection, read_sql("cli/skipped"), shards)
         spending = fetch(connection, read_sql("cli/spending"), shards).row(0, named=True)
         records = fetch(connection, read_sql("cli/sample_records"), sampled)
     plan = project.dedup_plan
     return RunReport(
         funnel=funnel,
         reasons=reasons,
+        skipped=skipped,
         records=records,
         spending=spending,
         new_selections=list(_made_selections(store, baseline.unmade)),
@@ -115,6 +119,9 @@ def print_summary(console: Console, report: RunReport, seconds: float) -> None:
     console.print(_funnel_table(report.funnel))
     if len(report.reasons):
         console.print(f"[bold]Turned away:[/] {_reasons(report.reasons)}")
+    if len(report.skipped):
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in report.skipped.iter_rows())
+        console.print(f"[bold]Records without a page[/] (corpus.skipped): {counts}")
     _print_records(console, report.records)
     _print_spending(console, report.spending, seconds)
 

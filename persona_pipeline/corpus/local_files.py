@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 
 from persona_pipeline.corpus.byte_streams import PACKED_SUFFIXES
 from persona_pipeline.corpus.csv_files import read_csv, read_tsv
-from persona_pipeline.corpus.dataset_cards import read_card
+from persona_pipeline.corpus.dataset_cards import DatasetCard, read_card
 from persona_pipeline.corpus.json_lines import read_json
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.pdf_files import read_pdf
@@ -54,12 +54,21 @@ def read_local(
 
     `root` may be the only file. `skipped` counts what can become no row.
     """
-    if card := read_card(root):
-        options = card.fill(options)
+    cards: dict[Path, DatasetCard | None] = {root: read_card(root)}
     for path in paths:
         uri = path.absolute().as_uri()
         place = Place(_root_name(root), local_name(root, path), uri, skipped)
-        yield from read_file(path, find_reader(path.name), place, options)
+        card = None if path == root else _card_above(path, cards)
+        filled = card.fill(options) if card else options
+        yield from read_file(path, find_reader(path.name), place, filled)
+
+
+def _card_above(path: Path, known: dict[Path, DatasetCard | None]) -> DatasetCard | None:
+    """Return the card of the nearest folder that has one, up to the root, which is known."""
+    folder = path.parent
+    if folder not in known:
+        known[folder] = read_card(folder) or _card_above(folder, known)
+    return known[folder]
 
 
 def local_name(root: Path, path: Path) -> str:
@@ -98,15 +107,19 @@ def _root_name(root: Path) -> str:
 def list_files(folder: Path, *, may_be_empty: bool = False) -> list[Path]:
     """Return every file below the folder in path order, without hidden files and linked folders.
 
-    Of a data set of the Hugging Face Hub, only its data files.
+    Of a data set of the Hugging Face Hub, here or in a folder below, only its data files.
 
     Raises:
         SourceError: a folder cannot be listed, or there is no file at all.
     """
     files: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=_raise_unlisted):
+        if (inner := Path(parent)) != folder and read_card(inner):
+            files += list_files(inner, may_be_empty=True)
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(parent, name) for name in names if not name.startswith(".")]
+        files += [inner / name for name in names if not name.startswith(".")]
     if not files and not may_be_empty:
         message = f"the folder {folder} has no files"
         raise SourceError(message)

@@ -92,6 +92,28 @@ def test_a_pattern_below_the_folder_has_the_licence_of_the_card_too(tmp_path: Pa
     assert [row.license for row in documents(f"{folder}/**/*.jsonl")] == ["cc-by-4.0"]
 
 
+def test_data_sets_below_a_folder_have_each_its_own_card(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path,
+        {
+            "notes.md": "A note.",
+            "one/README.md": CARD,
+            "one/data/a.jsonl": line("one"),
+            "deep/two/README.md": "---\nlicense: mit\nconfigs:\n- data_files: a.*\n---\n",
+            "deep/two/a.jsonl": line("two"),
+            "deep/two/b.jsonl": line("left out"),
+            "deep/c.jsonl": line("three"),
+        },
+    )
+    assert [(row.file, row.license) for row in documents(folder)] == [
+        ("deep/c.jsonl", None),
+        ("deep/two/a.jsonl", "mit"),
+        ("notes.md", None),
+        ("one/data/a.jsonl", "cc-by-4.0"),
+    ]
+    assert [row.license for row in documents(f"{folder}/**/a.jsonl")] == ["mit", "cc-by-4.0"]
+
+
 FILES = {
     "data/train-0.jsonl": line("train"),
     "data/test-0.jsonl": line("test"),
