@@ -30,6 +30,12 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         parser.addoption("--dist", help="nothing: xdist is off")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Take one worker more than there are cores: a quarter of the time, tests wait for others."""
+    del config
+    return (os.cpu_count() or 1) + 1
+
+
 SHARED = ("finished_project", "finished", "served_files", "done", "dev_server")
 """Fixtures that take ten seconds and more: all tests of one go to one worker, which makes it."""
 
