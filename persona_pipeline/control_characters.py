@@ -10,6 +10,9 @@ LINE_BREAK = re.compile(r"\r\n?|\x85|\u2028|\u2029")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
 """Control characters of C0 and C1 except newline and tab, and the byte order mark."""
 SURROGATE = re.compile(r"[\ud800-\udfff]")
+_REMOVED_BYTES = bytes([*range(0x09), *range(0x0B, 0x20), 0x7F])
+_C1_BYTES = re.compile(rb"\xc2[\x80-\x9f]")
+_LONGER_BYTES = tuple(character.encode() for character in "\ufeff\u2028\u2029")
 _SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x80-\x9f]*(?:\x07|\x1b\\|\x9c)"
@@ -19,8 +22,26 @@ _SEQUENCE = re.compile(
 titles and links, character sets. Sequences of one letter are left out: the letter may be text."""
 
 
+def is_clean(text: str) -> bool:
+    """Tell whether a text has no control character, no other line break and no lone surrogate.
+
+    It looks at UTF-8 bytes, which takes a tenth of the time of three expressions over the text.
+    """
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        return False
+    if len(data.translate(None, _REMOVED_BYTES)) < len(data):
+        return False
+    if len(data) == len(text):  # ASCII
+        return True
+    return not (_C1_BYTES.search(data) or any(each in data for each in _LONGER_BYTES))
+
+
 def remove_control(text: str) -> str:
     """Return the text without control characters. A lone surrogate becomes U+FFFD."""
+    if is_clean(text):
+        return text
     return SURROGATE.sub("\ufffd", CONTROL.sub("", text))
 
 

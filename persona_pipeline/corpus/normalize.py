@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from persona_pipeline.control_characters import LINE_BREAK, remove_control
+from persona_pipeline.control_characters import LINE_BREAK, is_clean, remove_control
 
 _BLANK_LINES = re.compile(r"\n{3,}")
 _LANGUAGE_CODE = re.compile(r"\s*([A-Za-z]{2,3})(?![A-Za-z])")
@@ -26,11 +26,11 @@ def normalize_text(text: str) -> str:
     Control characters are removed, except newline and tab. A lone surrogate becomes U+FFFD: JSON
     may contain one, but no database can store it.
     """
-    cleaned = remove_control(LINE_BREAK.sub("\n", text))
+    cleaned = text if is_clean(text) else remove_control(LINE_BREAK.sub("\n", text))
     composed = unicodedata.normalize("NFC", cleaned)
     # Not a regular expression: " +\n" takes quadratic time on a long run of spaces.
-    lines = "\n".join(line.rstrip() for line in composed.split("\n"))
-    return _BLANK_LINES.sub("\n\n", lines).strip()
+    lines = "\n".join([line.rstrip() for line in composed.split("\n")])
+    return (_BLANK_LINES.sub("\n\n", lines) if "\n\n\n" in lines else lines).strip()
 
 
 def normalize_label(text: str | None) -> str | None:
