@@ -30,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         parser.addoption("--dist", help="nothing: xdist is off")
 
 
+@pytest.hookimpl(optionalhook=True)  # with -p no:xdist, nobody asks
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Take one worker more than there are cores: a quarter of the time, tests wait for others."""
     del config
