@@ -35,7 +35,13 @@ def is_clean(text: str) -> bool:
         return False
     if len(data) == len(text):  # ASCII
         return True
-    return not (_C1_BYTES.search(data) or any(each in data for each in _LONGER_BYTES))
+    mark, line_separator, paragraph_separator = _LONGER_BYTES
+    return not (
+        _C1_BYTES.search(data)
+        or mark in data
+        or line_separator in data
+        or paragraph_separator in data
+    )
 
 
 def remove_control(text: str) -> str:
