@@ -263,7 +263,8 @@ def failures(name: str, first: int, last: int) -> Iterator[str]:
     command = [sys.executable, __file__, "--batch", "--only", name]
     command += ["--from", str(first), "--to", str(last)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
-    yield from done.stdout.split("failed ")[1:]
+    for failure in done.stdout.split("failed ")[1:]:
+        yield failure.partition("\nat ")[0].rstrip()
     if done.returncode:
         at = done.stdout.rpartition("at ")[2].split("\n")[0]
         yield f"{at}\nended with status {done.returncode}: {done.stderr[-500:]}"

@@ -32,9 +32,9 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 @pytest.hookimpl(optionalhook=True)  # with -p no:xdist, nobody asks
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Take one worker more than there are cores: a quarter of the time, tests wait for others."""
+    """Take two workers more than there are cores: many tests wait for processes of theirs."""
     del config
-    return (os.cpu_count() or 1) + 1
+    return (os.cpu_count() or 1) + 2
 
 
 SHARED = ("finished_project", "finished", "served_files", "done", "dev_server")

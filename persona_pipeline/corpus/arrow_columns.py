@@ -58,8 +58,16 @@ def validate(array: pa.Array) -> None:
         array.view(_without_encoding(array.type)).validate(full=True)
 
 
+DAMAGES = (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError)
+"""What pyarrow raises where a file is damaged. A damaged length may ask for any memory."""
+
+
 def describe_arrow_error(error: Exception) -> str:
     """Return the first line of Arrow's message."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"the name of a column is not UTF-8: {error.reason} at byte {error.start}"
+    if isinstance(error, MemoryError):
+        return "a length in it asks for more memory than there is"
     return str(error).split("\n", 1)[0] or type(error).__name__
 
 

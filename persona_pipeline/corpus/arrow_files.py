@@ -7,7 +7,12 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 from pyarrow import ipc
 
-from persona_pipeline.corpus.arrow_columns import describe_arrow_error, read_values, validate
+from persona_pipeline.corpus.arrow_columns import (
+    DAMAGES,
+    describe_arrow_error,
+    read_values,
+    validate,
+)
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.rows import (
     Place,
@@ -51,7 +56,7 @@ def read_arrow_file(path: Path, place: Place, options: CorpusOptions) -> Iterato
                 for record in _read_records(batch, fields):
                     number += 1
                     yield build_row_from_record(record, number, place, options)
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGES as error:
         line = number + 1 if number else None
         yield place.reject(DocumentReason.BROKEN_FILE, describe_arrow_error(error), line)
 
@@ -71,7 +76,7 @@ def _read_batches(reader: ipc.RecordBatchFileReader) -> Iterator[pa.RecordBatch 
     for index in range(reader.num_record_batches):
         try:
             yield reader.get_batch(index)
-        except (pa.ArrowException, OSError) as error:
+        except DAMAGES as error:
             detail = f"batch {index + 1} is damaged: {describe_arrow_error(error)}"
             yield Unreadable(DocumentReason.BROKEN_FILE, detail)
 

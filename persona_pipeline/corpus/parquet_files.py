@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from persona_pipeline.corpus.arrow_columns import describe_arrow_error, read_values
+from persona_pipeline.corpus.arrow_columns import DAMAGES, describe_arrow_error, read_values
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.rows import (
     Place,
@@ -47,7 +47,7 @@ def read_parquet_file(
             most = max(_PLAUSIBLE_ROWS, 8 * path.stat().st_size)
             for number, record in _read_records(file, fields, skip_rows, most):
                 yield build_row_from_record(record, number, place, options)
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGES as error:
         yield place.reject(DocumentReason.BROKEN_FILE, describe_arrow_error(error))
 
 
@@ -81,7 +81,7 @@ def _read_column(file: pq.ParquetFile, group: int, field: str, count: int) -> It
             for value in read_values(batch.column(0))[: count - done]:
                 yield value
                 done += 1
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGES as error:
         problem = describe_arrow_error(error)
     unreadable = Unreadable(DocumentReason.BROKEN_FILE, f"damaged column {field!r}: {problem}")
     for _ in range(count - done):

@@ -110,3 +110,28 @@ def test_an_arrow_file_without_the_text_column_is_rejected_once(tmp_path: Path) 
     file = write_arrow(tmp_path / "a.arrow", pa.table({"body": ["one", "two"]}), is_stream=True)
     (row,) = get_rejected(read(file))
     assert (row.reason, row.line) == (Reason.MISSING_TEXT, None)
+
+
+@pytest.mark.parametrize(
+    ("damage", "is_stream", "detail"),
+    [
+        (b"\xff", True, "the name of a column is not UTF-8"),
+        (b"\xff", False, "the name of a column is not UTF-8"),
+        (
+            (1 << 45).to_bytes(8, "little"),
+            True,
+            "a length in it asks for more memory than there is",
+        ),
+        ((1 << 45).to_bytes(8, "little"), False, "batch 2 is damaged"),
+    ],
+)
+def test_damage_at_any_place_raises_nothing(
+    tmp_path: Path, damage: bytes, detail: str, *, is_stream: bool
+) -> None:
+    file = write_arrow(tmp_path / "a.arrow", TABLE, is_stream=is_stream)
+    data = file.read_bytes()
+    details = set[str]()
+    for place in range(0, len(data), len(damage)):
+        file.write_bytes(data[:place] + damage + data[place + len(damage) :])
+        details |= {row.detail.partition(":")[0] for row in get_rejected(read(file))}
+    assert detail in details
