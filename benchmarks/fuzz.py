@@ -227,7 +227,7 @@ def read_body(data: bytes) -> None:
 def target_of(name: str) -> Callable[[bytes], None]:
     """Return what reads such an input."""
     others: dict[str, Callable[[bytes], None]] = {
-        "card": lambda data: void(parse_card(data.decode("utf-8", "replace"))),
+        "card": lambda data: void(parse_card(data, "card")),
         "answer": read_answer,
         "reply": read_body,
     }

@@ -7,15 +7,17 @@ dataset_info.json and state.json, or dataset_dict.json, in place of a card.
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import yaml
 
 from persona_pipeline.corpus.options import CorpusOptions
-from persona_pipeline.errors import SourceError
 
 LOG = logging.getLogger(__name__)
 
@@ -24,20 +26,37 @@ MARK = "---"
 """The line before and after a card's YAML."""
 LARGEST_CARD = 4 * 1024 * 1024
 """Bytes of a card that are read. Those of data sets with thousands of configurations have 1 MB."""
-CARD_KEYS = frozenset(
+MOST_PATTERNS = 100_000
+"""Patterns that are taken of a card: aliases in YAML can stand for any number."""
+LEVELS_ABOVE = 4
+"""Folders above a source in which its card is looked for: of data/en/train/2026/*.parquet, all."""
+SURE_KEYS = frozenset(
     {
-        *("annotations_creators", "configs", "dataset_info", "language_creators", "license"),
-        *("license_name", "pretty_name", "size_categories", "source_datasets", "task_categories"),
+        *(
+            "annotations_creators",
+            "configs",
+            "dataset_info",
+            "language_creators",
+            "multilinguality",
+        ),
+        *("pretty_name", "size_categories", "source_datasets", "task_categories", "task_ids"),
     }
 )
-"""Keys of which a data set's card has one. The YAML of other README.md files has none of them."""
+"""Keys that the README.md of a data set alone has."""
+OTHER_KEYS = frozenset(
+    {"language", "license", "license_link", "license_name", "tags", "thumbnail", "viewer"}
+)
+"""Keys that others have too: a card may have no others beside `license`."""
+READ_KEYS = ("license", "license_name", "language", "configs")
+TOP_LEVEL = re.compile(r"""(?m)^(?=["']?[A-Za-z_][\w-]*["']?[ \t]*:)""")
+"""Matches the start of each key. `dataset_info` may have a megabyte, and is not read."""
 INFO = "dataset_info.json"
 SAVED = ("state.json", "dataset_dict.json")
 """Files beside `INFO`, or above folders that have it, where `save_to_disk` wrote a data set."""
 NOT_DATA = frozenset({INFO, *SAVED, "dataset_infos.json", "config.json", "croissant.json"})
-PROSE = ("changelog", "citation", "copying", "license", "notice", "readme", "requirements")
-PROSE_TYPES = frozenset({".txt", ".html", ".pdf"})
-"""Beginnings and endings of the names of files that are about the data."""
+PROSE = frozenset({"changelog", "citation", "copying", "licence", "license", "notice", "readme"})
+"""Names, without their endings, of files about the data."""
+PROSE_TYPES = frozenset({"", ".txt", ".html", ".pdf", ".rst", ".cff", ".bib"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +67,9 @@ class DatasetCard:
     language: str | None = None
     """None: the data set has several."""
     patterns: tuple[str, ...] = ()
-    """Which files hold the data, as paths below the folder; none: all that can be read."""
+    """Which files hold the data, as paths below the folder."""
+    has_default: bool = True
+    """Whether all other files hold data too: a configuration, or the whole card, names none."""
 
     def fill(self, options: CorpusOptions) -> CorpusOptions:
         """Return the options, with licence and language of the card where they give none."""
@@ -58,61 +79,97 @@ class DatasetCard:
             language=options.language or self.language,
         )
 
-    def choose(self, names: Iterable[str], readable: Collection[str], folder: str) -> list[str]:
-        """Return the names of the files that hold data.
+    def choose(self, names: Iterable[str]) -> list[str]:
+        """Return the names of the files that hold data, or are of no known type.
+
+        Left out are Markdown, code, licences, notices and descriptions of the data, unless a
+        pattern names them as they are.
 
         Args:
             names: all files, as paths below the folder with / between the parts.
-            readable: those of a type that holds data.
-            folder: what the folder is called in errors.
-
-        Raises:
-            SourceError: no file matches the patterns of the card.
         """
-        names = list(names)
-        if not self.patterns:
-            chosen = [name for name in names if name in readable and not _is_about_data(name)]
-        else:
-            split = [pattern.split("/") for pattern in self.patterns]
-            chosen = [name for name in names if _matches_any(name.split("/"), split)]
-            if names and not chosen:
-                listed = ", ".join(self.patterns)
-                msg = f"{folder} has none of the data files that its {CARD} names: {listed}"
-                raise SourceError(msg)
-        left = len(names) - len(chosen)
-        LOG.info("%s is a data set: %d data files, %d others left out", folder, len(chosen), left)
-        return chosen
+        split = [pattern.split("/") for pattern in self.patterns if _is_wild(pattern)]
+        literal = {pattern for pattern in self.patterns if not _is_wild(pattern)}
+
+        def is_chosen(name: str) -> bool:
+            if name in literal:
+                return True
+            if _is_about_data(name):
+                return False
+            parts = name.split("/")
+            return self.has_default or any(_matches(parts, pattern) for pattern in split)
+
+        return list(filter(is_chosen, names))
 
 
 def read_card(folder: Path) -> DatasetCard | None:
     """Return the card of a local folder; None: the folder is no data set of the Hub."""
+    path = folder / CARD
     try:
-        with (folder / CARD).open("rb") as file:
-            card = parse_card(file.read(LARGEST_CARD).decode("utf-8", "replace"))
+        status = path.stat()
     except OSError:
-        card = None
-    return card or _read_saved(folder)
+        return _read_saved(folder)
+    return _read_file(path, status.st_mtime_ns, status.st_size) or _read_saved(folder)
 
 
-def parse_card(text: str) -> DatasetCard | None:
-    """Return what the YAML at the beginning of a README.md says; None: this is no card."""
-    lines = text.removeprefix("\ufeff").splitlines()
-    if not lines or lines[0].rstrip() != MARK:
-        return None
-    ends = [number for number, line in enumerate(lines[1:], start=1) if line.rstrip() == MARK]
+def find_card(folder: Path) -> DatasetCard | None:
+    """Return the card of the folder, or of the nearest one above it."""
+    places = [folder, *folder.absolute().parents][: LEVELS_ABOVE + 1]
+    return next((card for place in places if (card := read_card(place))), None)
+
+
+@lru_cache(maxsize=1024)
+def _read_file(path: Path, _modified: int, _size: int) -> DatasetCard | None:
+    """Read a card once as long as its file is the same."""
     try:
-        content = yaml.safe_load("\n".join(lines[1 : ends[0]])) if ends else None
-    except yaml.YAMLError as error:
-        LOG.warning("the YAML of %s cannot be read: %s", CARD, str(error).replace("\n", " "))
+        with path.open("rb") as file:
+            return parse_card(file.read(LARGEST_CARD), str(path))
+    except OSError:
         return None
-    if not isinstance(content, Mapping) or not CARD_KEYS & content.keys():
+
+
+def parse_card(data: bytes, place: str) -> DatasetCard | None:
+    """Return what the YAML at the beginning of a README.md says; None: this is no card.
+
+    Args:
+        data: the file.
+        place: what the file is called in the log.
+    """
+    text = data.decode("utf-8", "replace").removeprefix("\ufeff")
+    head, *lines = text.splitlines() or [""]
+    ends = [number for number, line in enumerate(lines) if line.rstrip() == MARK]
+    if head.rstrip() != MARK or not ends:
         return None
+    blocks = {
+        block.partition(":")[0].strip("\"' \t"): block
+        for block in TOP_LEVEL.split("\n".join(lines[: ends[0]]))
+    }
+    known = {key for key in blocks if key}
+    if not (known & SURE_KEYS or ("license" in known and known <= OTHER_KEYS)):
+        return None
+    try:
+        content = yaml.safe_load("\n".join(blocks.get(key, "") for key in READ_KEYS)) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        first = str(error).split("\n", 1)[0]
+        LOG.warning("the YAML at the beginning of %s cannot be read: %s", place, first)
+        return None
+    return _as_card(content) if isinstance(content, Mapping) else None
+
+
+def _as_card(content: Mapping[object, object]) -> DatasetCard:
     licence = _one_text(content.get("license"))
     if licence == "other":
         licence = _one_text(content.get("license_name")) or licence
     languages = _texts(content.get("language"))
-    patterns = tuple(dict.fromkeys(_patterns(content.get("configs"))))
-    return DatasetCard(licence, languages[0] if len(languages) == 1 else None, patterns)
+    configs = _as_list(content.get("configs"))
+    listed = [config for config in configs if isinstance(config, Mapping)]
+    patterns = islice((path for config in listed for path in _patterns(config)), MOST_PATTERNS)
+    return DatasetCard(
+        license=licence,
+        language=languages[0] if len(languages) == 1 else None,
+        patterns=tuple(dict.fromkeys(patterns)),
+        has_default=not listed or any(next(_patterns(config), None) is None for config in listed),
+    )
 
 
 def _read_saved(folder: Path) -> DatasetCard | None:
@@ -123,7 +180,7 @@ def _read_saved(folder: Path) -> DatasetCard | None:
     for path in infos:
         try:
             content = json.loads(path.read_bytes())
-        except (ValueError, OSError):
+        except (ValueError, RecursionError, OSError):
             LOG.warning("%s cannot be read", path)
             continue
         if isinstance(content, Mapping):
@@ -133,48 +190,55 @@ def _read_saved(folder: Path) -> DatasetCard | None:
 
 def _is_about_data(name: str) -> bool:
     path = PurePosixPath(name.lower())
-    is_prose = path.suffix in PROSE_TYPES and path.name.startswith(PROSE)
-    return path.name in NOT_DATA or is_prose
+    if path.suffix in {".md", ".markdown", ".py"} or path.name in NOT_DATA:
+        return True
+    is_prose = path.stem.split(".")[0] in PROSE and path.suffix in PROSE_TYPES
+    return path.name.startswith(".") or (is_prose and (not path.suffix or "/" not in name))
 
 
-def _patterns(configs: object) -> Iterator[str]:
-    """Yield the patterns of all configurations and splits."""
-    for config in configs if isinstance(configs, list) else ():
-        if not isinstance(config, Mapping):
-            continue
-        folder = _one_text(config.get("data_dir")) or ""
-        prefix = f"{folder.removeprefix('./').strip('/')}/" if folder.strip("./") else ""
-        listed = list(_paths(config.get("data_files")))
-        if not listed and prefix:
+def _is_wild(pattern: str) -> bool:
+    return any(sign in pattern for sign in "*?[")
+
+
+def _patterns(config: Mapping[object, object]) -> Iterator[str]:
+    """Yield the patterns of all splits of a configuration."""
+    folder = (_one_text(config.get("data_dir")) or "").removeprefix("./").strip("/")
+    prefix = f"{folder}/" if folder.strip(".") else ""
+    listed = _paths(config.get("data_files"))
+    first = next(listed, None)
+    if first is None:
+        if prefix:
             yield f"{prefix}**"
-        for path in listed:
-            whole = prefix + path.removeprefix("./")
-            yield f"{whole}**" if whole.endswith("/") else whole
+        return
+    for path in (first, *listed):
+        whole = prefix + path.removeprefix("./")
+        yield f"{whole}**" if whole.endswith("/") else whole
 
 
 def _paths(files: object) -> Iterator[str]:
-    """Yield the paths in `data_files`: a text, a list, or by split."""
-    if isinstance(files, str):
-        yield files
-    elif isinstance(files, list):
-        for item in files:
-            yield from _paths(item.get("path") if isinstance(item, Mapping) else item)
-    elif isinstance(files, Mapping):
-        for item in files.values():
-            yield from _paths(item)
+    """Yield the paths in `data_files`: a text, a list of texts or splits, or lists by split."""
+    for item in files.values() if isinstance(files, Mapping) else _as_list(files):
+        for split in _as_list(item):
+            inner = split.get("path") if isinstance(split, Mapping) else split
+            yield from (path for path in _as_list(inner) if isinstance(path, str))
 
 
-def _matches_any(parts: Sequence[str], patterns: Sequence[Sequence[str]]) -> bool:
-    return any(_matches(parts, pattern) for pattern in patterns)
+def _as_list(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else [value]
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     """Tell whether a path matches, part by part; ** stands for any number of parts."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return any(_matches(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
-    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+    ends = {0}
+    """How many parts the pieces so far may have taken."""
+    for piece in pattern:
+        if piece == "**":
+            ends = set(range(min(ends), len(parts) + 1))
+        else:
+            ends = {end + 1 for end in ends if end < len(parts) and fnmatchcase(parts[end], piece)}
+        if not ends:
+            return False
+    return len(parts) in ends
 
 
 def _one_text(value: object) -> str | None:
@@ -183,5 +247,4 @@ def _one_text(value: object) -> str | None:
 
 
 def _texts(value: object) -> list[str]:
-    items = value if isinstance(value, list) else [value]
-    return [item.strip() for item in items if isinstance(item, str) and item.strip()]
+    return [item.strip() for item in _as_list(value) if isinstance(item, str) and item.strip()]

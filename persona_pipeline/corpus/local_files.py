@@ -1,5 +1,6 @@
 """List the files and folders on this machine, and choose the reader of each file."""
 
+import logging
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -7,7 +8,7 @@ from pathlib import Path, PurePath
 
 from persona_pipeline.corpus.byte_streams import PACKED_SUFFIXES
 from persona_pipeline.corpus.csv_files import read_csv, read_tsv
-from persona_pipeline.corpus.dataset_cards import DatasetCard, read_card
+from persona_pipeline.corpus.dataset_cards import CARD, DatasetCard, find_card, read_card
 from persona_pipeline.corpus.json_lines import read_json
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.pdf_files import read_pdf
@@ -18,6 +19,8 @@ from persona_pipeline.corpus.text_files import read_html, read_markdown, read_te
 from persona_pipeline.corpus.web_archives import read_wacz, read_web_archive
 from persona_pipeline.errors import SourceError
 from persona_pipeline.reasons import DocumentReason
+
+LOG = logging.getLogger(__name__)
 
 _READERS: dict[str, FileReader] = {
     ".jsonl": read_json,
@@ -54,11 +57,11 @@ def read_local(
 
     `root` may be the only file. `skipped` counts what can become no row.
     """
-    cards: dict[Path, DatasetCard | None] = {root: read_card(root)}
+    cards = {root: find_card(root)}
     for path in paths:
         uri = path.absolute().as_uri()
         place = Place(_root_name(root), local_name(root, path), uri, skipped)
-        card = None if path == root else _card_above(path, cards)
+        card = cards[root] if path == root else _card_above(path, cards)
         filled = card.fill(options) if card else options
         yield from read_file(path, find_reader(path.name), place, filled)
 
@@ -120,14 +123,26 @@ def list_files(folder: Path, *, may_be_empty: bool = False) -> list[Path]:
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [inner / name for name in names if not name.startswith(".")]
+    files, message = _choose_data(folder, files)
     if not files and not may_be_empty:
-        message = f"the folder {folder} has no files"
         raise SourceError(message)
-    if card := read_card(folder):
-        below = {path.relative_to(folder).as_posix(): path for path in files}
-        readable = set(filter(holds_data, below))
-        files = [below[name] for name in card.choose(below, readable, str(folder))]
     return sorted(files)
+
+
+def _choose_data(folder: Path, files: list[Path]) -> tuple[list[Path], str]:
+    """Return the files to read, and what to say if there are none."""
+    card = read_card(folder)
+    below = {path.relative_to(folder).as_posix(): path for path in files}
+    chosen = card.choose(below) if card else []
+    if card is None or not (card.patterns or any(map(holds_data, chosen))):
+        return files, f"the folder {folder} has no files"
+    left = len(files) - len(chosen)
+    LOG.info("%s is a data set: %d files, and %d about them", folder, len(chosen), left)
+    patterns = ", ".join(card.patterns)
+    message = f"{folder} has none of the data files that its {CARD} names: {patterns}"
+    if not chosen:
+        LOG.warning("%s", message)
+    return [below[name] for name in chosen], message
 
 
 def holds_data(name: str) -> bool:

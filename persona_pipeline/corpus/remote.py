@@ -13,9 +13,14 @@ from urllib.parse import urlsplit
 import duckdb
 
 from persona_pipeline.corpus.addresses import is_url, redact
-from persona_pipeline.corpus.dataset_cards import CARD, DatasetCard, parse_card
+from persona_pipeline.corpus.dataset_cards import (
+    CARD,
+    LARGEST_CARD,
+    DatasetCard,
+    parse_card,
+)
 from persona_pipeline.corpus.json_lines import read_json
-from persona_pipeline.corpus.local_files import FILE_TYPES, find_reader, holds_data, read_file
+from persona_pipeline.corpus.local_files import FILE_TYPES, find_reader, read_file
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.rows import FileReader, Place, Row, Skipped
 from persona_pipeline.corpus.source_files import SourceFile
@@ -118,16 +123,17 @@ def _read_card(connection: duckdb.DuckDBPyConnection, address: str) -> DatasetCa
     dataset = _DATASET.match(address)
     if not dataset:
         return None
-    query = "select content from read_text($1)"
+    place = f"{dataset[0]}/{CARD}"
+    query = "select content from read_blob($1)"
     try:
-        [(content,)] = connection.execute(query, [f"{dataset[0]}/{CARD}"]).fetchall()
+        [(content,)] = connection.execute(query, [place]).fetchall()
     except duckdb.HTTPException as error:
         if getattr(error, "status_code", None) == HTTPStatus.NOT_FOUND:
             return None
         raise _unlisted(error, address) from None
     except duckdb.IOException as error:
         raise _unlisted(error, address) from None
-    return parse_card(content)
+    return parse_card(content[:LARGEST_CARD], place)
 
 
 def _unlisted(error: duckdb.Error, address: str) -> SourceError:
@@ -172,7 +178,8 @@ def list_remote(remote: RemoteSource) -> list[SourceFile]:
             if "No files found" in str(error):
                 return []
             raise _unlisted(error, address) from None
-        chosen = set(_choose(remote, [row[0] for row in rows], _read_card(connection, address)))
+        card = None if remote.reader else _read_card(connection, address)
+        chosen = set(_choose(remote, [row[0] for row in rows], card))
     return [
         SourceFile(_name(file, _pattern(remote)), size, modified)
         for file, size, modified in rows
@@ -185,6 +192,9 @@ def _name(file: str, address: str) -> str:
 
     The bare name is not enough, since many folders have a part-0.parquet.
     """
+    if _DATASET.match(file):
+        file, address = _below_dataset(file), _below_dataset(address)
+        return file.removeprefix(address.partition("*")[0].rpartition("/")[0]).removeprefix("/")
     folder, shown = redact(address.partition("*")[0]).rpartition("/")[0] + "/", redact(file)
     below = shown.removeprefix(folder)
     return PurePosixPath(shown).name if below == shown else below
@@ -199,12 +209,25 @@ def _connect_to(address: str) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _choose(remote: RemoteSource, files: list[str], card: DatasetCard | None) -> list[str]:
-    """Return the files that are read: of a data set those with its data."""
+    """Return the files that are read: of a data set those with its data.
+
+    Raises:
+        SourceError: there are none.
+    """
     if remote.reader:
         return files
-    below = {file.removeprefix(f"{remote.address}/"): file for file in files}
-    readable = set(filter(holds_data, below))
-    return [below[name] for name in (card or DatasetCard()).choose(below, readable, remote.address)]
+    below = {_below_dataset(file): file for file in files}
+    chosen = (card or DatasetCard()).choose(below)
+    if below and not chosen:
+        patterns = ", ".join(card.patterns) if card else ""
+        message = f"{remote.address} has none of the data files that its {CARD} names: {patterns}"
+        raise SourceError(message)
+    return [below[name] for name in chosen]
+
+
+def _below_dataset(file: str) -> str:
+    """Return the path below a data set; DuckDB leaves out the revision @main."""
+    return _DATASET.sub("", file, count=1).removeprefix("/")
 
 
 def _list_files(

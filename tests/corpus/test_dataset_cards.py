@@ -89,7 +89,8 @@ def test_the_settings_win_over_the_card_and_the_row_over_both(tmp_path: Path) ->
 def test_a_pattern_below_the_folder_has_the_licence_of_the_card_too(tmp_path: Path) -> None:
     folder = write(tmp_path, {"README.md": CARD, "data/a.jsonl": line("one")})
     assert [row.license for row in documents(f"{folder}/data*/*.jsonl")] == ["cc-by-4.0"]
-    assert [row.license for row in documents(f"{folder}/**/*.jsonl")] == ["cc-by-4.0"]
+    for spec in ("**/*.jsonl", "data/*.jsonl", "data", "data/a.jsonl"):
+        assert [row.license for row in documents(f"{folder}/{spec}")] == ["cc-by-4.0"]
 
 
 def test_data_sets_below_a_folder_have_each_its_own_card(tmp_path: Path) -> None:
@@ -144,6 +145,41 @@ def test_the_files_that_a_card_configures_are_read_and_no_others(
     configs = json.dumps([{"config_name": "default", "data_files": data_files}])
     folder = write(tmp_path, {"README.md": f"---\nconfigs: {configs}\n---\n", **FILES})
     assert {row.text for row in documents(folder)} == texts
+
+
+def test_a_configuration_without_files_has_all_that_the_others_do_not_exclude(
+    tmp_path: Path,
+) -> None:
+    configs = '[{"config_name": "default"}, {"config_name": "fr", "data_files": "fr/*"}]'
+    folder = write(tmp_path, {"README.md": f"---\nconfigs: {configs}\n---\n", **FILES})
+    assert len(documents(folder)) == len(FILES)
+
+
+def test_what_is_about_the_data_is_left_out_unless_it_is_named_and_the_rest_is_rejected(
+    tmp_path: Path,
+) -> None:
+    about = {"data/README.md": "x", "data/LICENSE": "x", "dataset_infos.json": "{}", "a.py": "x"}
+    data = {"notices-0001.txt": "notices", "data/notice.txt": "notice", "a.tar": "x"}
+    card = "---\nconfigs:\n- data_files: ['**', a.py]\n---\n"
+    for readme in (CARD, card):
+        folder = write(tmp_path, {"README.md": readme, "LICENSE.txt": "x", **about, **data})
+        rows = read(folder)
+        assert get_texts(rows) == ["notice", "notices"]
+        named = ["a.py", "a.tar"] if readme == card else ["a.tar"]
+        assert [(row.file, row.reason) for row in get_rejected(rows)] == [
+            (name, Reason.UNSUPPORTED_FILE) for name in named
+        ]
+
+
+def test_a_data_set_below_whose_files_have_not_arrived_stops_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    card = "---\nconfigs:\n- data_files: data/*.parquet\n---\n"
+    folder = write(tmp_path, {"set/README.md": card, "good.jsonl": line("one")})
+    assert get_texts(read(folder)) == ["one"]
+    assert [file.file for file in list_source(str(folder))] == ["good.jsonl"]
+    assert "set has none of the data files that its README.md names: data/*.parquet" in caplog.text
+    assert list_source(str(folder / "set")) == []  # they may come, where it is watched
 
 
 def test_each_configuration_is_read_from_its_own_folder(tmp_path: Path) -> None:
@@ -210,7 +246,7 @@ def test_a_card_whose_yaml_is_broken_is_no_card_and_a_warning(
 ) -> None:
     folder = write(tmp_path, {"README.md": "---\nlicense: [mit\n---\n", "a.jsonl": line("one")})
     assert get_texts(read(folder))[-1] == "one"
-    assert "the YAML of README.md cannot be read" in caplog.text
+    assert f"the YAML at the beginning of {folder / 'README.md'} cannot be read" in caplog.text
 
 
 # licence and language
@@ -225,6 +261,7 @@ def test_a_card_whose_yaml_is_broken_is_no_card_and_a_warning(
         ("license: other", "other", None),
         ("pretty_name: x\nlanguage: [en]", None, "en"),
         ("license: 3\nlanguage: {a: b}", None, None),
+        ("license: mit\ndataset_info:\n  features: [{name: a}]\nconfigs: &a [*a]", "mit", None),
         ("license: mit\nconfigs: 3", "mit", None),
         ("license: mit\nconfigs: [3, {data_files: [4, {path: 5}]}]", "mit", None),
     ],
@@ -232,7 +269,7 @@ def test_a_card_whose_yaml_is_broken_is_no_card_and_a_warning(
 def test_a_card_says_the_licence_and_the_only_language(
     yaml: str, licence: str | None, language: str | None
 ) -> None:
-    card = parse_card(f"---\r\n{yaml}\r\n---\r\n")
+    card = parse_card(f"---\r\n{yaml}\r\n---\r\n".encode(), "a card")
     assert card is not None
     assert (card.license, card.language, card.patterns) == (licence, language, ())
 
@@ -245,7 +282,7 @@ REMOTE = {
     "LICENSE.txt": b"prose",
     "data/train-0.jsonl": line("one").encode(),
     "data/b.csv": b"text\ntwo\n",
-    "model.zip": b"zip",
+    "model.py": b"code",
 }
 
 
@@ -254,7 +291,7 @@ def test_a_data_set_of_the_hub_is_read_with_its_card(
 ) -> None:
     with serve_hub("ann/bakers", REMOTE, tmp_path, monkeypatch) as asked:
         rows = documents("hf://datasets/ann/bakers")
-        assert not any("zip" in path for path in asked)
+        assert not any("model" in path for path in asked)
         listed = list_source("hf://datasets/ann/bakers")
     assert [(row.text, row.license, row.file, row.url) for row in rows] == [
         ("two", "cc-by-4.0", "data/b.csv", "hf://datasets/ann/bakers/data/b.csv#L2"),
@@ -277,17 +314,37 @@ def test_a_pattern_of_the_hub_is_read_with_the_card_of_its_data_set(
             assert (row.text, row.license, row.language) == ("one", "cc-by-4.0", "fr")
 
 
+def test_the_revision_main_is_in_no_name_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = b"---\nconfigs:\n- data_files: ['data/*', 'fr/*']\n---\n"
+    lines = line("one").encode()
+    files = {"README.md": card, "data/p.jsonl": lines, "fr/p.jsonl": lines.replace(b"o", b"u")}
+    with serve_hub("ann/main", files, tmp_path, monkeypatch):
+        for spec in ("@main", "@main/**/*.jsonl", ""):
+            rows = documents(f"hf://datasets/ann/main{spec}")
+            assert [row.file for row in rows] == ["data/p.jsonl", "fr/p.jsonl"]
+            listed = list_source(f"hf://datasets/ann/main{spec}")
+            assert [file.file for file in listed] == ["data/p.jsonl", "fr/p.jsonl"]
+
+
+def test_a_card_on_the_hub_may_be_no_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {**REMOTE, "README.md": CARD.encode() + b"\xff"}
+    with serve_hub("ann/latin", files, tmp_path, monkeypatch):
+        assert {row.license for row in documents("hf://datasets/ann/latin")} == {"cc-by-4.0"}
+
+
 def test_a_data_set_of_the_hub_may_have_no_card_or_configure_files_of_other_types(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare = {name: data for name, data in REMOTE.items() if name != "README.md"}
     with serve_hub("ann/bare", bare, tmp_path, monkeypatch):
         assert {row.license for row in documents("hf://datasets/ann/bare")} == {None}
-    configured = {**bare, "README.md": b"---\nconfigs:\n- data_files: model.zip\n---\n"}
-    with serve_hub("ann/zip", configured, tmp_path, monkeypatch) as asked:
-        [row] = get_rejected(read("hf://datasets/ann/zip"))
-    assert (row.file, row.reason) == ("model.zip", Reason.UNSUPPORTED_FILE)
-    assert not any(path.endswith("/model.zip") for path in asked)
+    configured = {**bare, "README.md": b"---\nconfigs:\n- data_files: model.py\n---\n"}
+    with serve_hub("ann/code", configured, tmp_path, monkeypatch) as asked:
+        [row] = get_rejected(read("hf://datasets/ann/code"))
+    assert (row.file, row.reason) == ("model.py", Reason.UNSUPPORTED_FILE)
+    assert not any(path.endswith("/model.py") for path in asked)
 
 
 def test_a_data_set_that_the_hub_does_not_have_is_no_source(
