@@ -1,6 +1,6 @@
 """Say which parts of a domain's schema its model does not hold while it writes."""
 
-from persona_pipeline.llm.grammars import as_grammar_schema, list_gaps
+from persona_pipeline.llm.grammars import TOO_LONG, as_grammar_schema, list_gaps
 from persona_pipeline.project import Project
 from persona_pipeline.synthesis.domain import Domain, load_domains
 
@@ -17,9 +17,11 @@ def describe_gaps(project: Project, domain: Domain) -> str | None:
     settings = project.settings
     model = project.synthesis_plan(domain).model
     if model.startswith("embedded/"):
-        gaps, who = list_gaps(as_grammar_schema(domain.prompt.schema)), "the embedded model does"
+        long = [gap for gap in list_gaps(domain.prompt.schema) if TOO_LONG in gap]
+        sent = as_grammar_schema(domain.prompt.schema)  # without such lengths
+        gaps, who = [*long, *list_gaps(sent)], "the embedded model does"
     elif settings.api_base and settings.schema_mode in {"auto", "json_schema"} and _is_own(domain):
-        gaps, who = list_gaps(domain.prompt.schema), "llama.cpp, if that is the server, does"
+        gaps, who = [*list_gaps(domain.prompt.schema)], "llama.cpp, if that is the server, does"
     else:
         return None
     listed = list(dict.fromkeys(gaps))

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 MAX_REPETITIONS: Final = 2000
 """llama.cpp refuses a grammar that repeats an item more often."""
+TOO_LONG: Final = f" above {MAX_REPETITIONS:,}"
 LENGTHS: Final = ("minLength", "maxLength")
 BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 NEVER: Final = (
@@ -33,8 +34,6 @@ CLASSES: Final = {"d": "0-9", "w": "A-Za-z0-9_"}
 """Classes such as \\d that can be written out, in their ASCII meaning: it allows less."""
 PARTS: Final = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]|\\.|.", re.DOTALL)
 """Matches one class in brackets, one escape or one character of a pattern."""
-SPECIAL: Final = re.compile(r"\\[A-Za-z0-9]|\(\?(?!:)")
-"""Matches what no grammar has: classes, look-arounds, references."""
 MARKS: Final = frozenset("(){}|*+?.^$")
 
 
@@ -42,17 +41,19 @@ def as_grammar_schema(schema: JsonValue) -> JsonValue:
     r"""Return the schema as it is sent to llama.cpp, which then holds more of it.
 
     Classes such as \d are written out, and lengths go into the pattern beside them. It allows
-    nothing that the given schema forbids, but `maxLength` above 2,000 is left out. Answers are
-    checked by the given schema.
+    nothing that the given schema forbids, but lengths above 2,000 are left out. Answers are checked
+    by the given schema.
     """
     if isinstance(schema, list):
         return [as_grammar_schema(item) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
-    written = {key: as_grammar_schema(value) for key, value in schema.items()}
-    longest, pattern = written.get("maxLength"), written.get("pattern")
-    if isinstance(longest, int) and longest > MAX_REPETITIONS:
-        del written["maxLength"]
+    written = {
+        key: value if key in {"const", "enum"} else as_grammar_schema(value)
+        for key, value in schema.items()
+        if not (key in LENGTHS and isinstance(value, int) and value > MAX_REPETITIONS)
+    }
+    pattern = written.get("pattern")
     if isinstance(pattern, str):
         written["pattern"] = pattern = _write_out(pattern)
         if counted := _with_lengths(pattern, written.get("minLength"), written.get("maxLength")):
@@ -88,10 +89,14 @@ def _gaps(schema: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
         return
     kinds = schema.get("type")
     kinds = kinds if isinstance(kinds, list) else [kinds]
-    if "integer" not in kinds:
+    if "integer" not in kinds or "number" in kinds:
         yield from ((bound, " of a number") for bound in BOUNDS if bound in schema)
-    if "required" in schema and not {"properties", "allOf"} & schema.keys():
-        yield "required", " without properties"
+    if {"prefixItems", "items"} <= schema.keys():
+        yield "prefixItems", " beside items"
+    required, properties = schema.get("required"), schema.get("properties", {})
+    if isinstance(required, list) and isinstance(properties, Mapping) and "allOf" not in schema:
+        missing = [name for name in required if name not in properties]
+        yield from (("required", f" of {name!r}, which is no property") for name in missing)
     if "allOf" in schema:
         yield from _all_of_gaps(schema)
     yield from _text_gaps(schema)
@@ -111,10 +116,15 @@ def _all_of_gaps(schema: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
 def _text_gaps(schema: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
     pattern, form = schema.get("pattern"), schema.get("format")
     lengths = [name for name in LENGTHS if name in schema]
+    for name in lengths:
+        length = schema[name]
+        if isinstance(length, int) and length > MAX_REPETITIONS:
+            yield name, TOO_LONG
     if isinstance(pattern, str):
-        if not (pattern.startswith("^") and pattern.endswith("$")):
+        parts = PARTS.findall(pattern)
+        if not (parts[:1] == ["^"] and parts[-1] == "$"):
             yield "pattern", " that does not go from ^ to $"
-        elif SPECIAL.search(pattern):
+        elif any(map(_is_unknown, parts)) or re.search(r"\(\?(?!:)", pattern):
             yield "pattern", " with a class such as \\s or a look-around"
         yield from ((name, " beside pattern") for name in lengths)
         if form:
@@ -125,12 +135,18 @@ def _text_gaps(schema: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
         yield "format", f" {form}"
 
 
+def _is_unknown(part: str) -> bool:
+    """Tell whether a part of a pattern has a class, a border or a reference."""
+    inside = part if part.startswith("[") else part[:2]
+    return bool(re.search(r"(?<!\\)(?:\\\\)*\\[A-Za-z0-9]", inside))
+
+
 def _children(schema: Mapping[str, JsonValue], place: str) -> Iterator[tuple[JsonValue, str]]:
     """Yield the schemas inside, and the fields that they are of."""
-    for keyword in ("properties", "$defs", "definitions"):
+    for keyword, sign in (("properties", ""), ("$defs", "$"), ("definitions", "$")):
         named = schema.get(keyword)
         for name, inner in named.items() if isinstance(named, Mapping) else ():
-            yield inner, f"{place}.{name}".removeprefix(".")
+            yield inner, f"{place}.{sign}{name}".removeprefix(".")
     for keyword in ("items", "additionalProperties"):
         yield schema.get(keyword), f"{place}[]"
     for keyword in ("prefixItems", "anyOf", "oneOf", "allOf"):
@@ -144,6 +160,8 @@ def _write_out(pattern: str) -> str:
 
     def write(part: re.Match[str]) -> str:
         text = part[0]
+        if text.startswith("[^"):  # what is not of a class is more in ASCII
+            return text
         if text.startswith("["):
             return re.sub(r"\\(.)", lambda inner: CLASSES.get(inner[1], inner[0]), text)
         letter = text[1:] if text.startswith("\\") else ""
@@ -163,7 +181,7 @@ def _with_lengths(pattern: str, least: JsonValue, most: JsonValue) -> str | None
     if len(parts) < 4 or parts[0] != "^" or parts[-1] != "$" or parts[-2] not in {"*", "+"}:  # noqa: PLR2004 - ^, one part, its sign, $
         return None
     *single, last = parts[1:-2]
-    if any(part in MARKS for part in (*single, last)):
+    if any(part in MARKS or _is_unknown(part) for part in (*single, last)):
         return None
     low = max(least - len(single) if isinstance(least, int) else 0, int(parts[-2] == "+"), 0)
     high = most - len(single) if isinstance(most, int) else None

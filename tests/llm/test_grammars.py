@@ -29,6 +29,7 @@ HELD: dict[str, dict[str, Any]] = {
     "maxLength": {"maxLength": 5},
     "format": {**TEXT, "format": "date-time"},
     "minItems": {"type": "array", "items": TEXT, "minItems": 2},
+    "prefixItems": {"type": "array", "prefixItems": [TEXT, {"type": "integer"}]},
     "enum": {**TEXT, "enum": ["a", "b"], "minLength": 1},
     "const": {"const": "b"},
     "properties": PART,
@@ -54,7 +55,11 @@ NOT_HELD: dict[str, tuple[str, dict[str, Any]]] = {
     "minProperties": ("minProperties", {**TABLE, "minProperties": 2}),
     "propertyNames": ("propertyNames", {**TABLE, "propertyNames": {"pattern": "^a$"}}),
     "patternProperties": ("patternProperties", {**TABLE, "patternProperties": {"^a$": TEXT}}),
-    "required without properties": ("required", {**TABLE, "required": ["a"]}),
+    "required of 'a', which is no property": ("required", {**TABLE, "required": ["a"]}),
+    "prefixItems beside items": (
+        "prefixItems",
+        {"type": "array", "items": TEXT, "prefixItems": [{"type": "integer"}]},
+    ),
     "properties beside anyOf": ("properties", {**PART, "anyOf": [{"required": ["a"]}]}),
     "minLength beside $ref": ("minLength", {"$ref": "#/$defs/word", "minLength": 4}),
     "allOf beside properties": ("allOf", {**PART, "allOf": [{"properties": {"b": TEXT}}]}),
@@ -85,6 +90,30 @@ def test_what_is_not_held_is_named_with_its_field(gap: str) -> None:
 @pytest.mark.parametrize("gap", DROPPED)
 def test_a_pattern_that_is_dropped_is_named(gap: str) -> None:
     assert list(list_gaps(answer_with({**TEXT, "pattern": DROPPED[gap]}))) == [f"x: {gap}"]
+
+
+@pytest.mark.parametrize("pattern", [r"^\\\\d$", r"^[\\w]$", "^a\\.$", "^[^a]$"])
+def test_a_pattern_that_is_held_is_no_gap(pattern: str) -> None:
+    assert not list(list_gaps(as_grammar_schema(answer_with({**TEXT, "pattern": pattern}))))
+
+
+@pytest.mark.parametrize("pattern", [r"^a\$", r"^[^\d]$", "", "^"])
+def test_a_pattern_that_is_not_held_is_a_gap(pattern: str) -> None:
+    assert list(list_gaps(as_grammar_schema(answer_with({**TEXT, "pattern": pattern}))))
+
+
+def test_a_bound_of_whole_and_other_numbers_is_held_of_whole_ones_only() -> None:
+    field = {"type": ["integer", "number"], "maximum": 1}
+    assert list(list_gaps(answer_with(field))) == ["x: maximum of a number"]
+
+
+def test_lengths_that_are_left_out_are_named() -> None:
+    field: dict[str, Any] = {**TEXT, "minLength": 2001, "maxLength": 3000}
+    assert list(list_gaps(answer_with(field))) == [
+        "x: minLength above 2,000",
+        "x: maxLength above 2,000",
+    ]
+    assert as_grammar_schema(field) == TEXT
 
 
 def test_gaps_inside_lists_objects_and_choices_are_named_with_their_place() -> None:
@@ -133,6 +162,10 @@ def test_the_packaged_schemas_have_no_gap_as_they_are_sent() -> None:
         ({"pattern": "^[a-z]+$", "maxLength": 9}, "^[a-z]{1,9}$"),
         ({"pattern": r"^\d+$", "minLength": 3}, "^[0-9]{3,}$"),
         ({"pattern": "^ab+$", "maxLength": 1}, None),
+        ({"pattern": r"^[^\d]+$", "maxLength": 3}, {"pattern": r"^[^\d]+$", "maxLength": 3}),
+        ({"pattern": r"^\b[a-z]+$", "minLength": 3}, None),
+        ({"pattern": "^[a-z]+$", "minLength": 3000}, {"pattern": "^[a-z]+$"}),
+        ({"const": {"pattern": r"\d"}}, None),
         ({"pattern": "^(ab)+$", "maxLength": 4}, None),
         ({"pattern": "^a?b+$", "maxLength": 4}, None),
         ({"pattern": "^a|b+$", "maxLength": 4}, None),

@@ -25,7 +25,9 @@ CLIENTS: list[tuple[Callable[..., Any], Callable[[str], ChatRequest]]] = [
 
 
 @contextmanager
-def serve_elsewhere(status: int) -> Iterator[tuple[str, str, list[str]]]:
+def serve_elsewhere(
+    status: int, place: str = "http://user:secret@{0}{1}?signature=secret"
+) -> Iterator[tuple[str, str, list[str]]]:
     """Yield a server that redirects, the one behind it, and what the first was asked."""
     asked = list[str]()
 
@@ -47,10 +49,13 @@ def serve_elsewhere(status: int) -> Iterator[tuple[str, str, list[str]]]:
                 self.rfile.read(int(self.headers["Content-Length"]))
                 self.do_HEAD()
 
+            def location(self, target: str) -> str:
+                return place.format(target.removeprefix("http://"), self.path)
+
             def do_HEAD(self) -> None:
                 asked.append(f"{self.command} {self.headers.get('Authorization', 'no key')}")
                 self.send_response(status)
-                self.send_header("Location", f"{target}{self.path}?signature=secret")
+                self.send_header("Location", self.location(target))
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -79,12 +84,37 @@ def test_a_redirect_is_named_with_the_address_to_set(
     with serve_elsewhere(status) as (moved, target, asked):
         opened = client(api_base=f"{moved}/v1/", api_key=KEY, timeout=30)
         errors = asyncio.run(fail(opened, request_of("openai/served"), 2))
-    path = "embeddings" if client is EmbeddingClient else "chat/completions"
     for error in errors:
         assert error.kind is CallErrorKind.FATAL
-        expected = f"{moved}/v1 sends calls on to {target}/v1/{path}: set api_base to {target}/v1"
-        assert str(error) == expected
+        assert "secret" not in str(error)
+        assert str(error).startswith(
+            f"{moved}/v1 sends calls on to {target}/v1: set api_base to that (it said: HTTP 40"
+        )
     assert asked == [f"POST Bearer {KEY}", "HEAD no key", f"POST Bearer {KEY}"]
+
+
+def test_calls_that_fail_together_are_all_named() -> None:
+    """The first error ends the run."""
+
+    async def fail_together(client: DirectChatClient) -> list[BaseException | None]:
+        calls = [client.complete(request_to("openai/served")) for _ in range(4)]
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        await client.close()
+        return [error for error in errors if isinstance(error, BaseException)]
+
+    with serve_elsewhere(307) as (moved, target, _):
+        client = DirectChatClient(api_base=f"{moved}/v1", api_key=KEY)
+        errors = asyncio.run(fail_together(client))
+    assert len(errors) == 4
+    assert all(f"sends calls on to {target}/v1: set" in str(error) for error in errors)
+
+
+@pytest.mark.parametrize("place", ["https://sso.corp/login", "http://[::1/v1", "", "{1}"])
+def test_a_redirect_to_another_page_is_not_the_address_to_set(place: str) -> None:
+    with serve_elsewhere(307, place) as (moved, _, _):
+        client = DirectChatClient(api_base=f"{moved}/v1", api_key=KEY, timeout=5)
+        [error] = asyncio.run(fail(client, request_to("openai/served"), 1))
+    assert "set api_base" not in str(error)
 
 
 def test_a_wrong_key_at_a_server_that_stays_is_only_that() -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 
 CHAT_PATH, EMBEDDING_PATH = "chat/completions", "embeddings"
-SIGNS = re.compile(r"HTTP (30[12378]|401|403|404|405|501)\b")
+SIGNS = re.compile(r"HTTP (30[12378]|401|404|405|501)\b")
 """How the errors begin that a lost call may have."""
 REDIRECTS = frozenset(
     {
@@ -34,32 +34,39 @@ class Redirects:
         self._has_looked = api_base is None
 
     async def explain(self, error: CallError) -> CallError:
-        """Return the error, or one that names the address to set."""
+        """Return the error, or one that names the address to set and repeats its words."""
         if not SIGNS.match(str(error)):
             return error
-        if not self._has_looked:
+        if not self._has_looked:  # several failed calls may look at the same time
+            self._target = await self._find_target()
             self._has_looked = True
-            self._target = await _find_target(self._base + self._path)
         if self._target is None:
             return error
         base = self._target.removesuffix(self._path)
-        message = f"{self._base} sends calls on to {self._target}: set api_base to {base}"
+        message = f"{self._base} sends calls on to {base}: set api_base to that (it said: {error})"
         return CallError(CallErrorKind.FATAL, message)
 
+    async def _find_target(self) -> str | None:
+        """Return where the server sends whoever asks there, without a key; None: nowhere.
 
-async def _find_target(url: str) -> str | None:
-    """Return where the server sends whoever asks for this URL, without a key; None: nowhere."""
-    import aiohttp  # noqa: PLC0415 - 0.3 seconds
+        A page to log in, or of help, is no such place: its path is another.
+        """
+        import aiohttp  # noqa: PLC0415 - 0.3 seconds
 
-    timeout = aiohttp.ClientTimeout(total=SECONDS)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
-            session.head(url, allow_redirects=False) as response,
-        ):
-            place = response.headers.get("Location")
-            if response.status not in REDIRECTS or not place:
-                return None
-    except (aiohttp.ClientError, OSError):
-        return None
-    return urlsplit(urljoin(url, place))._replace(query="", fragment="").geturl()
+        url = self._base + self._path
+        try:
+            async with (
+                aiohttp.ClientSession(
+                    timeout=aiohttp.ClientTimeout(total=SECONDS), trust_env=True
+                ) as session,
+                session.head(url, allow_redirects=False) as response,
+            ):
+                place = response.headers.get("Location", "")
+                if response.status not in REDIRECTS:
+                    return None
+            parts = urlsplit(urljoin(url, place))
+            address = parts.netloc.rpartition("@")[2]  # without a user and password
+        except (aiohttp.ClientError, OSError, ValueError):
+            return None
+        target = parts._replace(netloc=address, query="", fragment="").geturl()
+        return target if target != url and parts.path.endswith(self._path) else None
