@@ -2,8 +2,7 @@
 # DuckDB 1.5.5: COPY ... (format blob) writes the bytes of one value as they are, but compresses them
 # where the target's name ends in .gz. So a file that is copied by its own name, pages.jsonl.gz, has
 # been compressed twice, and a reader that unpacks it once meets gzip again.
-# And read_blob of a glob without a match gives an error, but of an absolute path that is not there
-# no row.
+# And read_blob of an absolute path that is not there gives no row, not an error.
 # Seen on 2026-11-30 with Python 3.11.
 # Exit status 0: it is still so. 1: it has changed.
 set -euo pipefail

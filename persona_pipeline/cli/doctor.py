@@ -77,7 +77,13 @@ def print_settings(console: Console, settings: Settings) -> None:
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         chosen = "[bold]set[/]    " if name in settings.model_fields_set else "default"
-        shown = "(hidden)" if name == "api_key" and value else _plain(value)
+        shown = _plain(value)
+        if name == "api_key" and value:
+            shown = "(hidden)"
+        elif name == "request_parameters":  # by name: their values may be anything
+            shown = (
+                "; ".join(f"{of}: {', '.join(names)}" for of, names in value.items()) or "(none)"
+            )
         console.print(f"  {chosen} {name} = {escape(redact(shown))}", highlight=False)
 
 
@@ -117,6 +123,7 @@ def check_store(project: Project) -> Iterator[Finding]:
     settings = project.settings
     store = Store(settings.database, settings.snapshot, lock_timeout=2)
     if not settings.database.is_file():
+        store.check_snapshot()
         yield Finding("store", works=True, detail=f"{settings.database} will be made by a run")
         return
     with store.connect(read_only=True) as connection:

@@ -121,7 +121,7 @@ def print_summary(console: Console, report: RunReport, seconds: float) -> None:
         console.print(f"[bold]Turned away:[/] {_reasons(report.reasons)}")
     if len(report.skipped):
         counts = ", ".join(f"{reason} {count:,}" for reason, count in report.skipped.iter_rows())
-        console.print(f"[bold]Records without a page[/] (corpus.skipped): {counts}")
+        console.print(f"[bold]Records of the source without a page[/] (corpus.skipped): {counts}")
     _print_records(console, report.records)
     _print_spending(console, report.spending, seconds)
 

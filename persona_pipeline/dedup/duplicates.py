@@ -1,7 +1,9 @@
 """Find the duplicates in a table of texts: the library's one call on any table."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import polars as pl
 
@@ -11,15 +13,39 @@ from persona_pipeline.dedup.result import ComparedTable, Duplicates, Explanation
 from persona_pipeline.dedup.rules import Comparison, Thresholds, read_jaccard
 from persona_pipeline.dedup.table import (
     Columns,
-    accept_old_call,
     name_columns,
     name_keys,
     read_embeddings,
     read_table,
 )
-from persona_pipeline.errors import MemoryLimitError, SettingsError
+from persona_pipeline.errors import MemoryLimitError, SettingsError, tell_renamed
 
 __all__ = ["Duplicates", "Explanation", "Removal", "find_duplicates"]
+
+
+NEW_POSITIONS = 3
+"""Arguments of `find_duplicates` that may be given by position."""
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def accept_old_call(function: Callable[P, T]) -> Callable[P, T]:
+    """Accept the arguments of `find_duplicates` before 0.2: `candidates`, and five positions."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        named = dict[str, Any](kwargs)
+        if "candidates" in named and not args and "texts" not in named:
+            tell_renamed("the argument 'candidates' of find_duplicates", "'texts'")
+            named["texts"] = named.pop("candidates")
+        old = dict(zip(("comparison", "resources"), args[NEW_POSITIONS:], strict=False))
+        if len(args) > NEW_POSITIONS + len(old) or named.keys() & old:
+            return function(*args, **kwargs)  # and Python says what is wrong with it
+        for name in old:
+            tell_renamed(f"the argument of find_duplicates by position, {name},", f"{name}=...")
+        return function(*args[:NEW_POSITIONS], **named, **old)  # type: ignore[arg-type]
+
+    return call
 
 
 @accept_old_call

@@ -1,10 +1,9 @@
 """Check a caller's table, and bring its columns to the names that the engine works with."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Final
 
 import polars as pl
 
@@ -17,8 +16,6 @@ REMOVED: Final = ("kept_id", "layer", "similarity", "threshold", "fuzzy_score")
 """The columns that a removed row has beside its id."""
 RESERVED: Final = (*REMOVED, "removed_text")
 """The columns that a table of the result has beside the id."""
-NEW_POSITIONS = 3
-"""Arguments of `find_duplicates` that may be given by position."""
 OLD_ID, OLD_TEXT = "persona_id", "persona"
 OLD_RANK, OLD_QUALITY = "shard_number", "quality"
 """What the columns were called before they could be named."""
@@ -33,29 +30,6 @@ class Columns:
     rank: str | None = None
     quality: str | None = None
     keys: tuple[str, ...] = ()
-
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def accept_old_call(function: Callable[P, T]) -> Callable[P, T]:
-    """Accept the arguments of `find_duplicates` before 0.2: `candidates`, and five positions."""
-
-    @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        named = dict[str, Any](kwargs)
-        if "candidates" in named and not args and "texts" not in named:
-            tell_renamed("the argument 'candidates' of find_duplicates", "'texts'")
-            named["texts"] = named.pop("candidates")
-        old = dict(zip(("comparison", "resources"), args[NEW_POSITIONS:], strict=False))
-        if len(args) > NEW_POSITIONS + len(old) or named.keys() & old:
-            return function(*args, **kwargs)  # and Python says what is wrong with it
-        for name in old:
-            tell_renamed(f"the argument of find_duplicates by position, {name},", f"{name}=...")
-        return function(*args[:NEW_POSITIONS], **named, **old)  # type: ignore[arg-type]
-
-    return call
 
 
 def name_keys(keys: Sequence[str]) -> tuple[str, ...]:
@@ -150,7 +124,7 @@ def _vectors(column: pl.Series) -> pl.Series:
     usable = vectors.list.eval(is_number.all() & (pl.element() != 0).any()).list.first()
     if unusable := len(vectors) - usable.sum():
         LOG.warning(
-            "%d of %d vectors have no direction (zeros, NaN or null): they are in no semantic pair",
+            "%d of %d vectors have no direction (zeros, or no finite number): they are in no pair",
             *(unusable, len(vectors)),
         )
     if (lengths := vectors.list.len().n_unique()) > 1:

@@ -41,7 +41,11 @@ def load_settings(**arguments: Any) -> Settings:  # noqa: ANN401 - any setting
     """
     rename_variables()
     environment = {name for name, value in os.environ.items() if value}
-    dotenv.load_dotenv(Path(".env"), override=False)
+    try:
+        dotenv.load_dotenv(Path(".env"), override=False)
+    except UnicodeDecodeError as error:
+        msg = f"{Path('.env').absolute()} is not UTF-8: {error.reason} at byte {error.start}"
+        raise SettingsError(msg) from error
     rename_variables(first=environment)
     _refuse_unknown_variables()
     if CONFIG_VARIABLE in os.environ and not config_file().is_file():

@@ -1,5 +1,6 @@
 """Check the settings that change what is asked of a model: its sampling and its parameters."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
@@ -9,8 +10,12 @@ RESERVED = {
     "n", "response_format", "stream",
 }  # fmt: skip
 """Parameters that the platform sets itself. Budgets rely on the bound on tokens."""
-SECRET = {"default_headers", "extra_headers", "extra_query", "headers"}
-"""Parameters that may hold a secret. What is asked of a model is stored with each call."""
+SECRET = {
+    "access_token", "api_key", "apikey", "authorization", "default_headers", "extra_headers",
+    "headers", "password", "secret", "token", "x_api_key",
+}  # fmt: skip
+"""Names, wherever they stand in a parameter, that may hold a secret. What is asked of a model is
+stored with each call."""
 
 
 def _not_sent(value: object) -> object:
@@ -36,13 +41,26 @@ def _free_parameters(parameters: dict[str, JsonValue]) -> dict[str, JsonValue]:
             "is max_tokens of the setting 'sampling'"
         )
         raise ValueError(msg)
-    if secret := sorted(SECRET & parameters.keys()):
+    if secret := sorted(name for name in _names(parameters) if _plain(name) in SECRET):
         msg = (
             f"{', '.join(secret)} cannot be set here: they may hold a secret, and parameters are "
             "stored with each call. The key of the server is api_key"
         )
         raise ValueError(msg)
     return parameters
+
+
+def _names(value: JsonValue) -> Iterator[str]:
+    """Yield the names of all fields inside a value."""
+    if isinstance(value, dict):
+        yield from value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in inner:
+        yield from _names(item)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 Parameters = Annotated[dict[str, JsonValue], AfterValidator(_free_parameters)]

@@ -140,16 +140,24 @@ class Store:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._is_migrated and self.path.is_file():
             return
+        self.check_snapshot()
+        if not self.is_current():
+            with self.transaction() as connection:
+                apply_migrations(connection, self.path)
+        self._is_migrated = True
+
+    def check_snapshot(self) -> None:
+        """Check that there is no snapshot of a file that is gone: a new one would replace it.
+
+        Raises:
+            StoreError: there is one; the message says what to do.
+        """
         if not self.path.exists() and self.snapshot.exists():
             msg = (
                 f"{self.path} is not there, but its copy for readers is, {self.snapshot}: to go on"
                 f" with that data, copy it to {self.path}; to begin anew, move it away"
             )
             raise StoreError(msg)
-        if not self.is_current():
-            with self.transaction() as connection:
-                apply_migrations(connection, self.path)
-        self._is_migrated = True
 
     def forget(self) -> None:
         """Forget what is known of the file, since another one is in its place."""

@@ -16,6 +16,7 @@ import jsonschema
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from persona_pipeline.dedup.rules import LEAST_JACCARD
 from persona_pipeline.errors import DomainError, unknown_choice
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.llm.prompts import (
@@ -47,7 +48,7 @@ class RecordDedup(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    threshold: float | None = Field(default=0.9, gt=0, le=1)
+    threshold: float | None = Field(default=0.9, ge=LEAST_JACCARD, le=1)
     """Jaccard similarity of the words from which on one of two records is removed; None: never."""
     text: str | None = None
     """Jinja template over the fields for the words to compare; None: the record's text."""

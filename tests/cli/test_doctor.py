@@ -50,6 +50,13 @@ def test_no_database_yet_is_fine(tmp_path: Path) -> None:
     assert "will be made by a run" in finding.detail
 
 
+def test_a_snapshot_without_its_database_is_to_be_mended(store: Store) -> None:
+    store.replace([hub("s1", "a")], [], run_id="r")
+    store.path.unlink()
+    with pytest.raises(StoreError, match="is not there, but its copy for readers is"):
+        findings(store)
+
+
 def test_a_database_without_tables_is_no_fault(tmp_path: Path) -> None:
     duckdb.connect(tmp_path / "pipeline.duckdb").close()
     [finding] = findings(Store(tmp_path / "pipeline.duckdb", tmp_path / "published.duckdb"))

@@ -12,6 +12,7 @@ from persona_pipeline.cli.preview import print_preview
 from persona_pipeline.cli.schema_gaps import describe_gaps
 from persona_pipeline.project import Project, open_project
 from persona_pipeline.synthesis.domain import load_domains
+from tests.support.picky_server import Body, completion, serve_picky
 
 OFFER = """\
 name: offer
@@ -74,15 +75,18 @@ def test_of_a_server_it_is_said_if_it_may_be_llama_cpp_and_gets_the_schema(mine:
         assert describe_gaps(other, other.domains["offer"]) is None
 
 
-def test_estimate_and_preview_name_them_before_anything_is_paid(
-    mine: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project = open_with(mine, model="fake/demo", domains=["offer"])
-    monkeypatch.setattr("persona_pipeline.cli.estimate.describe_gaps", lambda *_: GAPS)
-    monkeypatch.setattr("persona_pipeline.cli.preview.describe_gaps", lambda *_: GAPS)
-    shown = StringIO()
-    print_estimate(Console(file=shown, width=200), project)
-    assert GAPS in shown.getvalue()
-    shown = StringIO()
-    print_preview(Console(file=shown, width=200), project, "offer", "A cooper.", ())
-    assert shown.getvalue().index(GAPS) < shown.getvalue().index("answer")
+def test_estimate_and_preview_name_them_before_anything_is_paid(mine: Path) -> None:
+    said = "llama.cpp, if that is the server, does not hold these parts of its schema: price: mul"
+
+    def sell(_: Body) -> tuple[int, Body]:
+        return 200, completion('{"words": "A barrel for a song", "price": 3.5}')
+
+    with serve_picky(sell) as server:
+        project = open_with(mine, model="openai/m", api_base=server.url, domains=["offer"])
+        shown = StringIO()
+        print_estimate(Console(file=shown, width=200), project)
+        assert said in shown.getvalue()
+        assert not server.bodies
+        shown = StringIO()
+        print_preview(Console(file=shown, width=200), project, "offer", "A cooper.", ())
+    assert said in shown.getvalue().partition("answer ")[0]

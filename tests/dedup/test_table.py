@@ -143,7 +143,7 @@ def test_vectors_that_are_like_nothing_are_counted_in_a_warning(
         duplicates = find_duplicates(table(*"ABCDEFGH"), vectors, rank="place")
     assert removed(duplicates) == [("h", "g", "semantic")]
     assert [record.message for record in caplog.records] == [
-        "5 of 8 vectors have no direction (zeros, NaN or null): they are in no semantic pair",
+        "5 of 8 vectors have no direction (zeros, or no finite number): they are in no pair",
         "vectors of 3 lengths: a cosine is taken of two of one length only",
     ]
 

@@ -90,7 +90,7 @@ def test_a_run_reads_real_files_and_says_what_held_no_page(tmp_path: Path) -> No
         data_dir=tmp_path / "data", domains="math", cosine_threshold="none",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Records without a page (corpus.skipped): request 1, warcinfo 1" in done.stdout
+    assert "without a page (corpus.skipped): request 1, warcinfo 1" in done.stdout
     [rejected] = rows(tmp_path, "select file, reason from corpus.rejected")
     assert rejected == ("c.warc.gz", "broken_file")
     kept = rows(tmp_path, "select file, count(*) from corpus.documents group by file order by file")

@@ -106,3 +106,18 @@ def test_a_file_that_is_not_utf8_is_named() -> None:
 def test_a_place_may_be_a_path_from_python(tmp_path: Path) -> None:
     settings = load_settings(source=tmp_path, watch=[tmp_path / "in"])
     assert (settings.source, settings.watch) == (str(tmp_path), [str(tmp_path / "in")])
+
+
+def test_an_env_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"PERSONA_PIPELINE_LANGUAGE=\xe9\n")
+    with pytest.raises(SettingsError, match=r"\.env is not UTF-8: .* at byte 26"):
+        load_settings()
+
+
+@pytest.mark.parametrize("name", ["headers", "Extra_Headers", "x-api-key", "Authorization"])
+def test_parameters_with_a_secret_anywhere_inside_are_refused(name: str) -> None:
+    for parameters in ({name: CANARY}, {"extra_body": {"a": [{name: CANARY}]}}):
+        with pytest.raises(SettingsError, match=f"{name} cannot be set here") as raised:
+            load_settings(request_parameters={"openai/m": parameters})
+        assert CANARY not in str(raised.value)
+    load_settings(request_parameters={"azure/m": {"extra_query": {"api-version": "2026"}}})
