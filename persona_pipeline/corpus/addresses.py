@@ -17,7 +17,14 @@ def is_url(text: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """Return the text with every address in it shortened to scheme, host and path."""
+    """Return the text with every address in it shortened to scheme, host and path.
+
+    A text that is one address as a whole may have spaces and quotation marks in it.
+    """
+    if is_url(text) and "\n" not in text:
+        scheme, _, rest = text.partition("://")
+        host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+        return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
     return _QUERY.sub(r"\1", _USER.sub(r"\1", text))
 
 

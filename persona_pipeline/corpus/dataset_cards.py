@@ -8,15 +8,18 @@ dataset_info.json and state.json, or dataset_dict.json, in place of a card.
 import json
 import logging
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 
 import yaml
 
+from persona_pipeline.corpus.normalize import normalize_label
 from persona_pipeline.corpus.options import CorpusOptions
 
 LOG = logging.getLogger(__name__)
@@ -50,6 +53,7 @@ OTHER_KEYS = frozenset(
 READ_KEYS = ("license", "license_name", "language", "configs")
 TOP_LEVEL = re.compile(r"""(?m)^(?=["']?[A-Za-z_][\w-]*["']?[ \t]*:)""")
 """Matches the start of each key. `dataset_info` may have a megabyte, and is not read."""
+_ADDRESS = re.compile(r"hf://datasets/[^/]+/[^/]+/")
 INFO = "dataset_info.json"
 SAVED = ("state.json", "dataset_dict.json")
 """Files beside `INFO`, or above folders that have it, where `save_to_disk` wrote a data set."""
@@ -79,6 +83,16 @@ class DatasetCard:
             language=options.language or self.language,
         )
 
+    def below(self, outer: "DatasetCard | None") -> "DatasetCard":
+        """Return the card with the licence and the language of one above, where it has none."""
+        if outer is None:
+            return self
+        return replace(
+            self,
+            license=self.license or outer.license,
+            language=self.language or outer.language,
+        )
+
     def choose(self, names: Iterable[str]) -> list[str]:
         """Return the names of the files that hold data, or are of no known type.
 
@@ -88,15 +102,16 @@ class DatasetCard:
         Args:
             names: all files, as paths below the folder with / between the parts.
         """
-        split = [pattern.split("/") for pattern in self.patterns if _is_wild(pattern)]
-        literal = {pattern for pattern in self.patterns if not _is_wild(pattern)}
+        patterns = [_split(pattern) for pattern in self.patterns]
+        literal = {tuple(parts) for parts in patterns if not any(map(_is_wild, parts))}
+        split = [parts for parts in patterns if any(map(_is_wild, parts))]
 
         def is_chosen(name: str) -> bool:
-            if name in literal:
+            parts = _split(name)
+            if tuple(parts) in literal:
                 return True
             if _is_about_data(name):
                 return False
-            parts = name.split("/")
             return self.has_default or any(_matches(parts, pattern) for pattern in split)
 
         return list(filter(is_chosen, names))
@@ -109,6 +124,8 @@ def read_card(folder: Path) -> DatasetCard | None:
         status = path.stat()
     except OSError:
         return _read_saved(folder)
+    if not S_ISREG(status.st_mode):
+        return None
     return _read_file(path, status.st_mtime_ns, status.st_size) or _read_saved(folder)
 
 
@@ -148,7 +165,8 @@ def parse_card(data: bytes, place: str) -> DatasetCard | None:
     if not (known & SURE_KEYS or ("license" in known and known <= OTHER_KEYS)):
         return None
     try:
-        content = yaml.safe_load("\n".join(blocks.get(key, "") for key in READ_KEYS)) or {}
+        read = "\n".join(blocks.get(key, "") for key in READ_KEYS)
+        content = yaml.load(read, yaml.BaseLoader) or {}  # noqa: S506 - texts and nothing else
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         first = str(error).split("\n", 1)[0]
         LOG.warning("the YAML at the beginning of %s cannot be read: %s", place, first)
@@ -165,8 +183,8 @@ def _as_card(content: Mapping[object, object]) -> DatasetCard:
     listed = [config for config in configs if isinstance(config, Mapping)]
     patterns = islice((path for config in listed for path in _patterns(config)), MOST_PATTERNS)
     return DatasetCard(
-        license=licence,
-        language=languages[0] if len(languages) == 1 else None,
+        license=normalize_label(licence),
+        language=normalize_label(languages[0]) if len(languages) == 1 else None,
         patterns=tuple(dict.fromkeys(patterns)),
         has_default=not listed or any(next(_patterns(config), None) is None for config in listed),
     )
@@ -184,7 +202,7 @@ def _read_saved(folder: Path) -> DatasetCard | None:
             LOG.warning("%s cannot be read", path)
             continue
         if isinstance(content, Mapping):
-            return DatasetCard(_one_text(content.get("license")))
+            return DatasetCard(normalize_label(_one_text(content.get("license"))))
     return None
 
 
@@ -192,8 +210,19 @@ def _is_about_data(name: str) -> bool:
     path = PurePosixPath(name.lower())
     if path.suffix in {".md", ".markdown", ".py"} or path.name in NOT_DATA:
         return True
+    if any(part.startswith(".") for part in path.parts):
+        return True
+    if path.suffix == ".arrow" and path.name.startswith("cache-"):  # what map() has left
+        return True
     is_prose = path.stem.split(".")[0] in PROSE and path.suffix in PROSE_TYPES
-    return path.name.startswith(".") or (is_prose and (not path.suffix or "/" not in name))
+    return is_prose and (not path.suffix or "/" not in name)
+
+
+def _split(pattern: str) -> list[str]:
+    """Return the parts of a path or pattern, in one form of Unicode."""
+    parts = unicodedata.normalize("NFC", _ADDRESS.sub("", pattern)).split("/")
+    deep = [("**", f"*{part[2:]}") if part[:2] == "**" and part[2:] else (part,) for part in parts]
+    return [part for pair in deep for part in pair if part]
 
 
 def _is_wild(pattern: str) -> bool:

@@ -70,7 +70,8 @@ def _card_above(path: Path, known: dict[Path, DatasetCard | None]) -> DatasetCar
     """Return the card of the nearest folder that has one, up to the root, which is known."""
     folder = path.parent
     if folder not in known:
-        known[folder] = read_card(folder) or _card_above(folder, known)
+        own, outer = read_card(folder), _card_above(folder, known)
+        known[folder] = own.below(outer) if own else outer
     return known[folder]
 
 

@@ -94,11 +94,8 @@ class CorpusOptions:
         return None
 
     def unmet(self) -> list[str]:
-        """Return the names that a user has chosen and that no record so far had.
-
-        The text is not among them: each row without a text is rejected by that reason.
-        """
-        chosen = [name for name in self.field_names[1:] if name not in KNOWN_PATHS]
+        """Return the names that a user has chosen and that no record so far had, the text first."""
+        chosen = [name for name in self.field_names if name not in KNOWN_PATHS]
         return [name for name in chosen if name not in self.fields_met.met]
 
 

@@ -32,6 +32,7 @@ from persona_pipeline.corpus.tables import (
     stream_parquet,
 )
 from persona_pipeline.errors import SourceError
+from persona_pipeline.reasons import DocumentReason
 
 # One string literal and nothing else, so that a spec cannot contain SQL.
 _CALL = re.compile(r"(read_parquet|read_json)\(\s*'([^'\x00-\x1f]+)'\s*\)")
@@ -48,6 +49,8 @@ _INSTALL_HTTPFS = (
 )
 
 
+_MISREAD = "*?[#"
+"""Signs that DuckDB takes for a pattern or a query, even in a name that it has listed."""
 _DATASET = re.compile(r"hf://datasets/[^/*]+/[^/*]+")
 """The address of a data set of the Hugging Face Hub, maybe with @revision."""
 
@@ -67,6 +70,12 @@ def parse_remote(spec: str) -> RemoteSource | None:
     Raises:
         SourceError: the spec is a URL whose name does not tell its type.
     """
+    if is_url(spec) and re.search(r"[\s'\"]", spec) and re.search(r"[?@]", spec):
+        message = (
+            f"{redact(spec)} has spaces or quotation marks, and a query or a user: write %20, %27"
+            " and %22 in their place, so that no message shows more of it than this"
+        )
+        raise SourceError(message)
     if match := _CALL.fullmatch(spec):
         return RemoteSource(match[2], _READERS[match[1]])
     if not is_url(spec):
@@ -105,6 +114,10 @@ def read_remote(
             if files is None or name in files:
                 uri = redact(file) if is_url(file) else Path(file).absolute().as_uri()
                 place = Place(source, name, uri, skipped)
+                if file != address and is_url(file) and set(_MISREAD) & set(file):
+                    detail = f"its name has one of {_MISREAD}, which DuckDB misreads; download it"
+                    yield place.reject(DocumentReason.UNSUPPORTED_FILE, detail)
+                    continue
                 reader = remote.reader or find_reader(name)
                 yield from _read_one(connection, file, reader, place, options)
 

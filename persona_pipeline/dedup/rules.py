@@ -27,7 +27,8 @@ def read_number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         message = f"{name} is {value!r}; give a number, such as 0.9"
         raise TypeError(message)
-    return float(value)
+    is_of_numpy = type(value).__module__ == "numpy"  # float32(0.8) is 0.8, not 0.800000012
+    return float(str(value)) if is_of_numpy else float(value)
 
 
 def read_jaccard(name: str, value: object) -> float:
@@ -98,6 +99,12 @@ class Comparison:
     def __post_init__(self) -> None:
         """Refuse an unknown method, and a similarity that is not searched for."""
         object.__setattr__(self, "min_jaccard", read_jaccard("min_jaccard", self.min_jaccard))
+        if self.min_cosine is not None:
+            cosine = read_number("min_cosine", self.min_cosine)
+            object.__setattr__(self, "min_cosine", cosine)
+            if not -1 <= cosine <= 1:
+                message = f"min_cosine is {cosine}; give a number from -1 to 1"
+                raise SettingsError(message)
         if self.method not in get_args(Method):
             raise SettingsError(unknown_choice("method", self.method, get_args(Method)))
 

@@ -151,6 +151,9 @@ def check_frame(frame: object, name: str) -> None:
 
 def _check_column(texts: pl.DataFrame, parameter: str, name: str) -> None:
     if name in texts.columns:
+        if name.startswith("^") and name.endswith("$"):
+            message = f"the column {name!r} has a name that Polars takes for a pattern: rename it"
+            raise ValueError(message)
         return
     unknown = unknown_choice(f"column (parameter {parameter})", name, texts.columns)
     message = f"{unknown}; name one of the table's columns: find_duplicates(..., {parameter}=...)"

@@ -34,6 +34,8 @@ CLASSES: Final = {"d": "0-9", "w": "A-Za-z0-9_"}
 """Classes such as \\d that can be written out, in their ASCII meaning: it allows less."""
 PARTS: Final = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]|\\.|.", re.DOTALL)
 """Matches one class in brackets, one escape or one character of a pattern."""
+_UNKNOWN: Final = re.compile(r"(?<!\\)(?:\\\\)*\\[^.*+?()\[\]{}|^$\\]", re.DOTALL)
+"""Matches an escape of anything but the signs of patterns."""
 MARKS: Final = frozenset("(){}|*+?.^$")
 
 
@@ -51,12 +53,13 @@ def as_grammar_schema(schema: JsonValue) -> JsonValue:
     written = {
         key: value if key in {"const", "enum"} else as_grammar_schema(value)
         for key, value in schema.items()
-        if not (key in LENGTHS and isinstance(value, int) and value > MAX_REPETITIONS)
+        if not (key in LENGTHS and (_as_count(value) or 0) > MAX_REPETITIONS)
     }
     pattern = written.get("pattern")
     if isinstance(pattern, str):
         written["pattern"] = pattern = _write_out(pattern)
-        if counted := _with_lengths(pattern, written.get("minLength"), written.get("maxLength")):
+        least, most = (_as_count(written.get(name)) for name in LENGTHS)
+        if counted := _with_lengths(pattern, least, most):
             written = {key: value for key, value in written.items() if key not in LENGTHS}
             written["pattern"] = counted
     return written
@@ -79,7 +82,7 @@ def list_gaps(schema: JsonValue, place: str = "") -> Iterator[str]:
 
 def _gaps(schema: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
     """Yield the keywords of one schema that are not held, and why."""
-    yield from ((keyword, "") for keyword in NEVER if schema.get(keyword) not in (None, False))
+    yield from ((keyword, "") for keyword in NEVER if _says_something(schema, keyword))
     there = [keyword for keyword in CONSTRAINTS if keyword in schema]
     for master in ("$ref", "anyOf", "oneOf"):
         if master in schema:
@@ -102,6 +105,13 @@ def _gaps(schema: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
     yield from _text_gaps(schema)
 
 
+def _says_something(schema: Mapping[str, JsonValue], keyword: str) -> bool:
+    """Tell whether a keyword is there and forbids anything."""
+    empty: tuple[JsonValue, ...] = (False,) if keyword == "uniqueItems" else (True, 0, {})
+    value = schema.get(keyword)
+    return keyword in schema and not any(value is each or value == each != True for each in empty)  # noqa: E712
+
+
 def _all_of_gaps(schema: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
     """Yield `allOf` where it is not held: it is read as one object of all its properties."""
     parts = schema["allOf"]
@@ -117,12 +127,12 @@ def _text_gaps(schema: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
     pattern, form = schema.get("pattern"), schema.get("format")
     lengths = [name for name in LENGTHS if name in schema]
     for name in lengths:
-        length = schema[name]
-        if isinstance(length, int) and length > MAX_REPETITIONS:
+        if (_as_count(schema[name]) or 0) > MAX_REPETITIONS:
             yield name, TOO_LONG
     if isinstance(pattern, str):
         parts = PARTS.findall(pattern)
-        if not (parts[:1] == ["^"] and parts[-1] == "$"):
+        middle = parts[1:-1]
+        if not (parts[:1] == ["^"] and parts[-1:] == ["$"]) or {"^", "$"} & {*middle}:
             yield "pattern", " that does not go from ^ to $"
         elif any(map(_is_unknown, parts)) or re.search(r"\(\?(?!:)", pattern):
             yield "pattern", " with a class such as \\s or a look-around"
@@ -136,9 +146,8 @@ def _text_gaps(schema: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
 
 
 def _is_unknown(part: str) -> bool:
-    """Tell whether a part of a pattern has a class, a border or a reference."""
-    inside = part if part.startswith("[") else part[:2]
-    return bool(re.search(r"(?<!\\)(?:\\\\)*\\[A-Za-z0-9]", inside))
+    """Tell whether a part of a pattern has a class, a border, or an escape of a plain letter."""
+    return bool(_UNKNOWN.search(part)) or part.startswith(("[]", "[^]"))
 
 
 def _children(schema: Mapping[str, JsonValue], place: str) -> Iterator[tuple[JsonValue, str]]:
@@ -170,12 +179,18 @@ def _write_out(pattern: str) -> str:
     return PARTS.sub(write, pattern)
 
 
-def _with_lengths(pattern: str, least: JsonValue, most: JsonValue) -> str | None:
+def _as_count(value: JsonValue) -> int | None:
+    """Return a whole number, also one that is written 3.0."""
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return int(value) if is_whole and isinstance(value, int | float) else None
+
+
+def _with_lengths(pattern: str, least: int | None, most: int | None) -> str | None:
     """Return the pattern with these lengths in it, if it is of single characters up to the last.
 
     Then the last one is repeated: ^[A-Z][a-z]*$ of 3 to 9 characters is ^[A-Z][a-z]{2,8}$.
     """
-    if not isinstance(least, int) and not isinstance(most, int):
+    if least is None and most is None:
         return None
     parts = PARTS.findall(pattern)
     if len(parts) < 4 or parts[0] != "^" or parts[-1] != "$" or parts[-2] not in {"*", "+"}:  # noqa: PLR2004 - ^, one part, its sign, $
@@ -183,8 +198,8 @@ def _with_lengths(pattern: str, least: JsonValue, most: JsonValue) -> str | None
     *single, last = parts[1:-2]
     if any(part in MARKS or _is_unknown(part) for part in (*single, last)):
         return None
-    low = max(least - len(single) if isinstance(least, int) else 0, int(parts[-2] == "+"), 0)
-    high = most - len(single) if isinstance(most, int) else None
+    low = max((least or 0) - len(single), int(parts[-2] == "+"))
+    high = None if most is None else most - len(single)
     if high is not None and high < low:
         return None
     return f"^{''.join(single)}{last}{{{low},{'' if high is None else high}}}$"

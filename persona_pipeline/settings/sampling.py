@@ -1,5 +1,6 @@
 """Check the settings that change what is asked of a model: its sampling and its parameters."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -10,12 +11,12 @@ RESERVED = {
     "n", "response_format", "stream",
 }  # fmt: skip
 """Parameters that the platform sets itself. Budgets rely on the bound on tokens."""
-SECRET = {
-    "access_token", "api_key", "apikey", "authorization", "default_headers", "extra_headers",
-    "headers", "password", "secret", "token", "x_api_key",
-}  # fmt: skip
-"""Names, wherever they stand in a parameter, that may hold a secret. What is asked of a model is
-stored with each call."""
+SECRET = re.compile(
+    r"(api|access|secret|private|session)_?key|token$|secret|password|passwd|credential"
+    r"|authorization|headers$"
+)
+"""Matches names of fields, wherever they stand in a parameter, that may hold a secret. What is
+asked of a model is stored with each call."""
 
 
 def _not_sent(value: object) -> object:
@@ -41,7 +42,7 @@ def _free_parameters(parameters: dict[str, JsonValue]) -> dict[str, JsonValue]:
             "is max_tokens of the setting 'sampling'"
         )
         raise ValueError(msg)
-    if secret := sorted(name for name in _names(parameters) if _plain(name) in SECRET):
+    if secret := sorted(name for name in _names(parameters) if SECRET.search(_plain(name))):
         msg = (
             f"{', '.join(secret)} cannot be set here: they may hold a secret, and parameters are "
             "stored with each call. The key of the server is api_key"

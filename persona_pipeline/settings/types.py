@@ -12,6 +12,8 @@ from persona_pipeline.dedup.rules import LEAST_JACCARD
 
 
 def _split(value: object) -> object:
+    if isinstance(value, os.PathLike):
+        return [os.fspath(value)]
     if isinstance(value, str):
         return [item.strip() for item in value.split(",") if item.strip()]
     return value

@@ -246,11 +246,22 @@ def _validate(domain: Domain, path: Path) -> None:
     if taken:
         msg = f"{path}: fields may not be named {', '.join(sorted(taken))}: every record has these"
         raise DomainError(msg)
+    _validate_schemas(domain, path)
     for number, example in enumerate(domain.file.examples, start=1):
         _validate_example(domain, path, number, example)
     options = domain.draw_options("validation")
     for prompting in Prompting:
         domain.messages("A person.", options, prompting)
+
+
+def _validate_schemas(domain: Domain, path: Path) -> None:
+    for name, schema in domain.file.fields.items():
+        try:
+            jsonschema.validators.validator_for(schema).check_schema(schema)
+        except jsonschema.SchemaError as error:
+            place = ".".join(map(str, error.absolute_path))
+            msg = f"{path}: field {name!r} is no JSON Schema: {place or 'it'}: {error.message}"
+            raise DomainError(msg) from error
 
 
 def _validate_example(domain: Domain, path: Path, number: int, example: Example) -> None:

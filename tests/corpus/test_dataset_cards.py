@@ -260,10 +260,12 @@ def test_a_card_whose_yaml_is_broken_is_no_card_and_a_warning(
         ("license: other\nlicense_name: my-terms\nlanguage: en", "my-terms", "en"),
         ("license: other", "other", None),
         ("pretty_name: x\nlanguage: [en]", None, "en"),
-        ("license: 3\nlanguage: {a: b}", None, None),
-        ("license: mit\ndataset_info:\n  features: [{name: a}]\nconfigs: &a [*a]", "mit", None),
+        ("license: 3\nlanguage: {a: b}", "3", None),
+        ('license: "\\e[31mRED\\n x"\nlanguage: [no]', "[31mRED x", "no"),
+        ("license: mit\nlanguage: [en, no]", "mit", None),
+        ("license: mit\ndataset_info:\n  features: [{name: a}]", "mit", None),
         ("license: mit\nconfigs: 3", "mit", None),
-        ("license: mit\nconfigs: [3, {data_files: [4, {path: 5}]}]", "mit", None),
+        ("license: mit\nconfigs: [[], {data_files: [[[[a]]], {path: {b: c}}]}]", "mit", None),
     ],
 )
 def test_a_card_says_the_licence_and_the_only_language(
@@ -272,6 +274,29 @@ def test_a_card_says_the_licence_and_the_only_language(
     card = parse_card(f"---\r\n{yaml}\r\n---\r\n".encode(), "a card")
     assert card is not None
     assert (card.license, card.language, card.patterns) == (licence, language, ())
+
+
+@pytest.mark.parametrize(
+    "yaml",
+    [
+        "configs: &a [*a]",
+        "configs: [{data_files: &b [*b]}]",
+        f"configs: {'[' * 3000}",
+        "date: 2023-02-30\nconfigs: !!int abc",
+        "\n".join(["x0: &x0 [a]"] + [f"x{n}: &x{n} [{f'*x{n - 1},' * 9}]" for n in range(1, 9)]),
+    ],
+)
+def test_no_yaml_ends_or_holds_up_the_reading(tmp_path: Path, yaml: str) -> None:
+    card = f"---\nlicense: mit\nsize_categories: [n<1K]\n{yaml}\n---\n"
+    folder = write(tmp_path, {"README.md": card, "a.jsonl": line("one")})
+    assert "one" in get_texts(read(folder))
+
+
+def test_the_files_of_a_card_may_be_written_in_other_ways(tmp_path: Path) -> None:
+    for data_files in ("**.jsonl", "data//a.jsonl", "hf://datasets/o/n/data/a.jsonl"):
+        card = f"---\nconfigs:\n- data_files: '{data_files}'\n---\n"
+        folder = write(tmp_path, {"README.md": card, "data/a.jsonl": line("one")})
+        assert get_texts(read(folder)) == ["one"]
 
 
 # on the Hub
@@ -326,6 +351,19 @@ def test_the_revision_main_is_in_no_name_of_a_file(
             assert [row.file for row in rows] == ["data/p.jsonl", "fr/p.jsonl"]
             listed = list_source(f"hf://datasets/ann/main{spec}")
             assert [file.file for file in listed] == ["data/p.jsonl", "fr/p.jsonl"]
+
+
+def test_files_whose_names_duckdb_misreads_are_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["j*.jsonl", "data[1].jsonl", "c#d.jsonl", "e?f.jsonl"]
+    files = {**dict.fromkeys(names, line("odd").encode()), "jx.jsonl": line("one").encode()}
+    with serve_hub("ann/odd", files, tmp_path, monkeypatch):
+        rows = read("hf://datasets/ann/odd")
+    assert get_texts(rows) == ["one"]
+    assert {(row.file, row.reason) for row in get_rejected(rows)} == {
+        (name, Reason.UNSUPPORTED_FILE) for name in names
+    }
 
 
 def test_a_card_on_the_hub_may_be_no_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from persona_pipeline.corpus.addresses import redact
 from persona_pipeline.corpus.document import Document
 from persona_pipeline.corpus.remote import parse_remote, read_remote
 from persona_pipeline.errors import SourceError
@@ -136,3 +137,13 @@ def test_a_remote_file_that_is_not_there_is_no_source(tmp_path: Path) -> None:
     for function in ("read_json", "read_parquet"):
         with pytest.raises(SourceError, match=f"cannot read {(tmp_path / 'a').as_uri()}: "):
             read(f"{function}('{(tmp_path / 'a').as_uri()}')")
+
+
+@pytest.mark.parametrize(
+    "address", ["http://h/my folder/x.parquet?sig=SECRET", "s3://u:SECRET@b/it's.jsonl"]
+)
+def test_an_address_that_could_show_its_secret_is_refused(address: str) -> None:
+    with pytest.raises(SourceError, match="write %20, %27") as raised:
+        parse_remote(address)
+    assert "SECRET" not in str(raised.value)
+    assert "SECRET" not in redact(address)

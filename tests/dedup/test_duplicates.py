@@ -134,7 +134,15 @@ def test_a_threshold_that_is_no_number_is_named(value: Any) -> None:  # noqa: AN
         Comparison(value)
 
 
+def test_a_column_that_polars_takes_for_a_pattern_is_refused() -> None:
+    texts = table("A", "B").with_columns(k2=pl.lit("x")).rename({"k2": "^k.*$"})
+    with pytest.raises(ValueError, match="has a name that Polars takes for a pattern: rename it"):
+        find_duplicates(texts, keys=["^k.*$"])
+
+
 def test_numbers_of_numpy_are_numbers() -> None:
+    number: Any = np.float32(0.8)
+    assert Thresholds(number).jaccard == 0.8
     numbers: list[Any] = [np.float32(0.5), np.float64(0.25), np.int64(90)]
     thresholds = Thresholds(*numbers)
     assert repr(thresholds) == "Thresholds(jaccard=0.5, cosine=0.25, fuzzy=90.0)"

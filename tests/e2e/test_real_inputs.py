@@ -80,7 +80,8 @@ def write_real_files(folder: Path) -> int:
     hub = folder / "k"
     hub.mkdir()
     (hub / "README.md").write_text("---\nlicense: mit\n---\n" + text(0))
-    return 3 + 4 + 2 + 1 + 3 + 1 + 1 + 1 + 1 + 1
+    (hub / "train.jsonl").write_text(json.dumps({"text": text(99)}))
+    return 1 + 3 + 4 + 2 + 1 + 3 + 1 + 1 + 1 + 1 + 1
 
 
 def test_a_run_reads_real_files_and_says_what_held_no_page(tmp_path: Path) -> None:

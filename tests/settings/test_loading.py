@@ -106,6 +106,7 @@ def test_a_file_that_is_not_utf8_is_named() -> None:
 def test_a_place_may_be_a_path_from_python(tmp_path: Path) -> None:
     settings = load_settings(source=tmp_path, watch=[tmp_path / "in"])
     assert (settings.source, settings.watch) == (str(tmp_path), [str(tmp_path / "in")])
+    assert load_settings(watch=tmp_path).watch == [str(tmp_path)]
 
 
 def test_an_env_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
@@ -114,7 +115,17 @@ def test_an_env_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
         load_settings()
 
 
-@pytest.mark.parametrize("name", ["headers", "Extra_Headers", "x-api-key", "Authorization"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "headers",
+        "Extra_Headers",
+        "x-api-key",
+        "Authorization",
+        "aws_secret_access_key",
+        "azure_ad_token",
+    ],
+)
 def test_parameters_with_a_secret_anywhere_inside_are_refused(name: str) -> None:
     for parameters in ({name: CANARY}, {"extra_body": {"a": [{name: CANARY}]}}):
         with pytest.raises(SettingsError, match=f"{name} cannot be set here") as raised:

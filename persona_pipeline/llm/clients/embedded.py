@@ -39,7 +39,10 @@ class EmbeddedChatClient:
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:
         """Write one answer under the request's JSON schema."""
         ask = self._server.handle_chat_completions
-        answer = await in_daemon_thread(ask, _body(request, attempt))
+        try:
+            answer = await in_daemon_thread(ask, _body(request, attempt))
+        except RuntimeError as error:  # of llama.cpp, as for a pattern that it cannot read
+            raise CallError(CallErrorKind.PERMANENT, str(error)) from error
         if "error" in answer:
             raise CallError(CallErrorKind.PERMANENT, str(answer["error"].get("message", answer)))
         choice, usage = answer["choices"][0], answer.get("usage", {})

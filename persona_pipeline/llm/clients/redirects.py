@@ -43,7 +43,8 @@ class Redirects:
         if self._target is None:
             return error
         base = self._target.removesuffix(self._path)
-        message = f"{self._base} sends calls on to {base}: set api_base to that (it said: {error})"
+        own = self._base.partition("?")[0]
+        message = f"{own} sends calls on to {base}: set api_base to that (it said: {error})"
         return CallError(CallErrorKind.FATAL, message)
 
     async def _find_target(self) -> str | None:
