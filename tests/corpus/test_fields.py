@@ -107,6 +107,14 @@ def test_a_named_field_that_no_row_has_is_refused_before_anything_is_staged(
     assert not (tmp_path / "shards").exists()
 
 
+def test_a_text_field_that_no_row_has_is_named_before_the_others(tmp_path: Path) -> None:
+    chat = {"messages": [{"role": "user", "content": "one"}]}
+    lines = write_lines(tmp_path / "a.jsonl", RECORDS["dolma"], chat)
+    options = CorpusOptions(text_field="doc.body", url_field="meta.link", min_chars=1)
+    with pytest.raises(SourceError, match=r"no field 'doc.body' in the first 2 rows"):
+        stage_source(SourcePlan(str(lines), options, 10, None), tmp_path / "shards", Counter())
+
+
 def test_no_more_is_read_than_is_asked_for_unless_a_field_is_named(tmp_path: Path) -> None:
     records: list[dict[str, JsonValue]] = [{"text": f"Of salt {i}."} for i in range(50)]
     lines = write_lines(tmp_path / "a.jsonl", *records)
