@@ -20,7 +20,7 @@ from persona_pipeline.cli.run_report import (
     print_summary,
     read_run_report,
 )
-from persona_pipeline.cli.terminal import open_console, open_reporter
+from persona_pipeline.cli.terminal import open_console, open_reporter, showing_warnings
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.gateway.budget import BudgetExceeded
 from persona_pipeline.llm.progress import reporting_to
@@ -40,7 +40,11 @@ def run(**arguments: object) -> None:
     console, root = open_console(), find_root()
     _quiet_libraries()
     stopped: BudgetExceeded | None = None
-    with open_reporter(console) as reporter, reporting_to(reporter):
+    with (
+        open_reporter(console) as reporter,
+        reporting_to(reporter),
+        showing_warnings(open_console(stderr=True)),
+    ):
         prefetch(project.settings)
         with load_main_job(root).open_main_job(project, root) as job:
             shards = job.register()

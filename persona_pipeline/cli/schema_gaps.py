@@ -4,9 +4,6 @@ from persona_pipeline.llm.grammars import TOO_LONG, as_grammar_schema, list_gaps
 from persona_pipeline.project import Project
 from persona_pipeline.synthesis.domain import Domain, load_domains
 
-SHOWN = 5
-"""Gaps that one domain's line names."""
-
 
 def describe_gaps(project: Project, domain: Domain) -> str | None:
     """Return a sentence about the keywords that the domain's model does not hold; None: it does.
@@ -27,9 +24,8 @@ def describe_gaps(project: Project, domain: Domain) -> str | None:
     listed = list(dict.fromkeys(gaps))
     if not listed:
         return None
-    shown = "; ".join(listed[:SHOWN]) + ("; ..." if len(listed) > SHOWN else "")
     return (
-        f"{domain.name}: {who} not hold these parts of its schema: {shown}. "
+        f"{domain.name}: {who} not hold these parts of its schema: {'; '.join(listed)}. "
         "Answers that break them are rejected"
     )
 

@@ -1,5 +1,6 @@
 """Show a model's texts in a terminal, harmless and short, and the progress of the stages."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -50,6 +51,30 @@ def open_console(*, stderr: bool = False) -> Console:
     return console
 
 
+class _Shown(logging.Handler):
+    """Print warnings of the library, above the bars of progress."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(self._console, record.getMessage())
+
+
+@contextmanager
+def showing_warnings(console: Console) -> Iterator[None]:
+    """Print what the library warns of. While Dagster runs, its logs alone would have it."""
+    logger, handler = logging.getLogger("persona_pipeline"), _Shown(console)
+    logger.addHandler(handler)
+    propagated, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.propagate = propagated
+        logger.removeHandler(handler)
+
+
 @dataclass(frozen=True, slots=True)
 class _Escaped:
     """Print what `content` prints, with escapes where its texts have control characters."""
@@ -93,7 +118,7 @@ def plain(text: str) -> str:
 
 def warn(console: Console, message: str) -> None:
     """Print a message that needs the user's attention."""
-    console.print(f"[yellow]{escape(message)}[/]", highlight=False)
+    console.print(f"[yellow]{escape(message)}[/]", highlight=False, soft_wrap=True)
 
 
 def count_of(count: int, thing: str) -> str:

@@ -108,7 +108,7 @@ def test_a_named_field_that_no_row_has_is_refused_before_anything_is_staged(
 
 
 def test_a_text_field_that_no_row_has_is_named_before_the_others(tmp_path: Path) -> None:
-    chat = {"messages": [{"role": "user", "content": "one"}]}
+    chat: dict[str, JsonValue] = {"messages": [{"role": "user", "content": "one"}]}
     lines = write_lines(tmp_path / "a.jsonl", RECORDS["dolma"], chat)
     options = CorpusOptions(text_field="doc.body", url_field="meta.link", min_chars=1)
     with pytest.raises(SourceError, match=r"no field 'doc.body' in the first 2 rows"):
