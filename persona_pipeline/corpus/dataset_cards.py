@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -31,6 +31,8 @@ LARGEST_CARD = 4 * 1024 * 1024
 """Bytes of a card that are read. Those of data sets with thousands of configurations have 1 MB."""
 MOST_PATTERNS = 100_000
 """Patterns that are taken of a card: aliases in YAML can stand for any number."""
+MOST_MATCHES = 1_000_000
+"""Pairs of a file and a pattern up to which missing files are looked for: two seconds."""
 LEVELS_ABOVE = 4
 """Folders above a source in which its card is looked for: of data/en/train/2026/*.parquet, all."""
 SURE_KEYS = frozenset(
@@ -115,6 +117,17 @@ class DatasetCard:
             return self.has_default or any(_matches(parts, pattern) for pattern in split)
 
         return list(filter(is_chosen, names))
+
+    def unmatched(self, names: Collection[str]) -> list[str]:
+        """Return the patterns that no file matches: a part of the data set may be missing."""
+        if len(self.patterns) * len(names) > MOST_MATCHES:
+            return []
+        parts = [_split(name) for name in names]
+        return [
+            pattern
+            for pattern in self.patterns
+            if not any(_matches(each, _split(pattern)) for each in parts)
+        ]
 
 
 def read_card(folder: Path) -> DatasetCard | None:

@@ -141,8 +141,8 @@ def _choose_data(folder: Path, files: list[Path]) -> tuple[list[Path], str]:
     LOG.info("%s is a data set: %d files, and %d about them", folder, len(chosen), left)
     patterns = ", ".join(card.patterns)
     message = f"{folder} has none of the data files that its {CARD} names: {patterns}"
-    if not chosen:
-        LOG.warning("%s", message)
+    for pattern in card.unmatched(below):
+        LOG.warning("%s has no file that matches %s of its %s", folder, pattern, CARD)
     return [below[name] for name in chosen], message
 
 

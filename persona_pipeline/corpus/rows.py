@@ -144,12 +144,13 @@ def _read_label(value: object) -> str | None:
 
 def describe_missing(fields: Mapping[str, object], options: CorpusOptions) -> str:
     """Say whether the text is null or absent, and which fields there are to choose from."""
-    there = [path for path in paths_of(options.text_field) if path in fields]
+    known = {*fields, *list_paths(fields)}
+    there = [path for path in paths_of(options.text_field) if path in known]
     if there:
         return f"{there[0]!r} is null"
-    if not fields:
-        return "the object is empty"
     listed = list_fields(list_paths(fields))
+    if not listed:
+        return "the object is empty"
     return f"no field {options.text_field!r}; set text_field to one of: {listed}"
 
 

@@ -178,7 +178,7 @@ def test_a_data_set_below_whose_files_have_not_arrived_stops_no_other(
     folder = write(tmp_path, {"set/README.md": card, "good.jsonl": line("one")})
     assert get_texts(read(folder)) == ["one"]
     assert [file.file for file in list_source(str(folder))] == ["good.jsonl"]
-    assert "set has none of the data files that its README.md names: data/*.parquet" in caplog.text
+    assert "set has no file that matches data/*.parquet of its README.md" in caplog.text
     assert list_source(str(folder / "set")) == []  # they may come, where it is watched
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from persona_pipeline.corpus.document import Document
+from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.options import CorpusOptions, find_value, list_paths
 from persona_pipeline.corpus.registration import SourcePlan, stage_source
 from persona_pipeline.corpus.sources import read_source
@@ -142,3 +142,20 @@ NESTED = st.recursive(
 def test_every_path_that_is_listed_leads_to_a_value(record: dict[str, object]) -> None:
     for path in list_paths(record):
         assert find_value(record, path) is not None
+
+
+@pytest.mark.parametrize(
+    ("record", "detail"),
+    [
+        ({"doc": {"body": None, "id": 1}}, "'doc.body' is null"),
+        ({"doc": {}}, "the object is empty"),
+        ({"doc": {"text": "x"}}, "no field 'doc.body'; set text_field to one of: 'doc.text'"),
+    ],
+)
+def test_a_nested_text_that_is_missing_is_described(
+    tmp_path: Path, record: dict[str, JsonValue], detail: str
+) -> None:
+    file = write_lines(tmp_path / "a.jsonl", record)
+    [row] = read_source(str(file), CorpusOptions(text_field="doc.body"))
+    assert isinstance(row, RejectedDocument)
+    assert row.detail == detail
