@@ -5,6 +5,7 @@ The rules were read off the grammars that the chat route of xllamacpp 2026.10.11
 schemas. `tests/llm/test_grammars.py` reads them off again, with `-m model`.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -107,9 +108,8 @@ def _gaps(schema: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
 
 def _says_something(schema: Mapping[str, JsonValue], keyword: str) -> bool:
     """Tell whether a keyword is there and forbids anything."""
-    empty: tuple[JsonValue, ...] = (False,) if keyword == "uniqueItems" else (True, 0, {})
-    value = schema.get(keyword)
-    return keyword in schema and not any(value is each or value == each != True for each in empty)  # noqa: E712
+    allowing_all = {"false"} if keyword == "uniqueItems" else {"true", "{}", "0"}
+    return keyword in schema and json.dumps(schema[keyword]) not in allowing_all
 
 
 def _all_of_gaps(schema: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:

@@ -102,6 +102,13 @@ def test_a_pattern_that_is_not_held_is_a_gap(pattern: str) -> None:
     assert list(list_gaps(as_grammar_schema(answer_with({**TEXT, "pattern": pattern}))))
 
 
+def test_keywords_that_forbid_nothing_are_no_gaps_and_false_is_one() -> None:
+    nothing = {"uniqueItems": False, "contains": True, "minContains": 0, "not": False}
+    gaps = list(list_gaps(answer_with({"type": "array", "items": TEXT, **nothing})))
+    assert gaps == ["x: not"]
+    assert list(list_gaps(answer_with({**PART, "unevaluatedProperties": False})))
+
+
 def test_a_bound_of_whole_and_other_numbers_is_held_of_whole_ones_only() -> None:
     field = {"type": ["integer", "number"], "maximum": 1}
     assert list(list_gaps(answer_with(field))) == ["x: maximum of a number"]
