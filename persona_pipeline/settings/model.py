@@ -82,7 +82,6 @@ class Settings(DataFolder, BaseSettings):
         extra="forbid",
         frozen=True,
         env_ignore_empty=True,
-        use_attribute_docstrings=True,
     )
 
     source: Place = "wikipedia"
