@@ -1,9 +1,5 @@
 -- The thoughts of a model were deleted from its answer, and are kept now.
 alter table llm.calls add column if not exists reasoning varchar;
--- Its room for thoughts is a parameter of the call that had it.
-create or replace macro llm.room_of(params) as (
-    coalesce(try_cast(regexp_extract(params, '"reasoning_tokens": (\d+)', 1) as bigint), 0)
-);
 -- Vectors with null or NaN were taken for answers. They are failed calls, so that they are asked again.
 -- Four bytes are a number, whose exponent of ones means NaN or infinity.
 create or replace macro llm.is_broken_vector(stage, status, response) as (
