@@ -49,7 +49,7 @@ def _shards_asset(project: Project) -> dg.AssetsDefinition:
         )
         add_shards(context.instance, duckdb.store)
         context.log.info("registered %s of source %s", ", ".join(names), redact(settings.source))
-        skipped = duckdb.store.query(read_sql("cli/skipped"), {"shards": names})
+        skipped = duckdb.store.query(read_sql("corpus/skipped_by_reason"), {"shards": names})
         without_page = {} if skipped.is_empty() else {"without_a_page": as_markdown(skipped)}
         return dg.MaterializeResult(
             data_version=REGISTERED,

@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,7 +36,7 @@ import zstandard
 
 from persona_pipeline.corpus.dataset_cards import parse_card
 from persona_pipeline.corpus.document import Document, RejectedDocument
-from persona_pipeline.corpus.options import CorpusOptions
+from persona_pipeline.corpus.options import CorpusOptions, SampleBy
 from persona_pipeline.corpus.sources import read_source
 from persona_pipeline.errors import SourceError
 from persona_pipeline.llm.answers import check_reply, parse_answer
@@ -52,7 +53,7 @@ TEXT = "The keeper of the lamp writes down every ship, café and all. "
 SCHEMA = object_schema({"persona": {"type": "string", "minLength": 3}})
 REQUEST = ChatRequest("m", ({"role": "user", "content": "Who?"},), SCHEMA, Sampling())
 CARD = "---\nlicense: [mit, cc0]\nconfigs:\n- data_files:\n  - {split: a, path: 'a/**'}\n---\n"
-ANSWER = {
+ANSWER: dict[str, Any] = {
     "choices": [
         {
             "index": 0,
@@ -152,7 +153,7 @@ def make_seeds() -> dict[str, bytes]:
         "v.wacz": package.getvalue(),
         "a.pdf": make_pdf(),
         "card": CARD.encode() + TEXT.encode(),
-        "answer": ANSWER["choices"][0]["message"]["content"].encode(),  # type: ignore[index]
+        "answer": ANSWER["choices"][0]["message"]["content"].encode(),
         "reply": json.dumps(ANSWER).encode(),
     }
 
@@ -190,8 +191,8 @@ def read_file(name: str, data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(data)
-        for sample_by in ("document", "line") if name.endswith(".txt") else ("document",):
-            options = CorpusOptions(min_chars=1, sample_by=sample_by)  # type: ignore[arg-type]
+        for sample_by in get_args(SampleBy) if name.endswith(".txt") else ("document",):
+            options = CorpusOptions(min_chars=1, sample_by=sample_by)
             with contextlib.suppress(SourceError):
                 for row in read_source(str(path), options):
                     check_row(row)
@@ -205,6 +206,11 @@ def check_row(row: Document | RejectedDocument) -> None:
         message = f"a row of {shown!r}"
         raise ValueError(message)
     shown.encode()
+
+
+def read_card(data: bytes) -> None:
+    """Read a README.md."""
+    parse_card(data, "card")
 
 
 def read_answer(data: bytes) -> None:
@@ -229,15 +235,11 @@ def read_body(data: bytes) -> None:
 def target_of(name: str) -> Callable[[bytes], None]:
     """Return what reads such an input."""
     others: dict[str, Callable[[bytes], None]] = {
-        "card": lambda data: void(parse_card(data, "card")),
+        "card": read_card,
         "answer": read_answer,
         "reply": read_body,
     }
     return others.get(name) or (lambda data: read_file(name, data))
-
-
-def void(_value: object) -> None:
-    """Ignore a value."""
 
 
 def run_batch(name: str, first: int, last: int) -> None:

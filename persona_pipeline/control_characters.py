@@ -56,9 +56,9 @@ def clean_text(text: str) -> str:
 
     Escape sequences go whole. Spaces and blank lines stay: an answer may hold code.
     """
-    if CONTROL.search(text) or LINE_BREAK.search(text):
-        text = LINE_BREAK.sub("\n", _SEQUENCE.sub("", text))
-    return unicodedata.normalize("NFC", remove_control(text))
+    if not is_clean(text):
+        text = remove_control(LINE_BREAK.sub("\n", _SEQUENCE.sub("", text)))
+    return unicodedata.normalize("NFC", text)
 
 
 def clean_value(value: JsonValue) -> JsonValue:

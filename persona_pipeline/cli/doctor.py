@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import click
 from rich.console import Console
@@ -77,14 +78,17 @@ def print_settings(console: Console, settings: Settings) -> None:
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         chosen = "[bold]set[/]    " if name in settings.model_fields_set else "default"
-        shown = _plain(value)
-        if name == "api_key" and value:
-            shown = "(hidden)"
-        elif name == "request_parameters":  # by name: their values may be anything
-            shown = (
-                "; ".join(f"{of}: {', '.join(names)}" for of, names in value.items()) or "(none)"
-            )
-        console.print(f"  {chosen} {name} = {escape(redact(shown))}", highlight=False)
+        console.print(f"  {chosen} {name} = {escape(_shown(name, value))}", highlight=False)
+
+
+def _shown(name: str, value: Any) -> str:  # noqa: ANN401 - any setting
+    """Return what may be shown of a setting. Of parameters, only the names may."""
+    if name == "api_key" and value:
+        return "(hidden)"
+    if name == "request_parameters":
+        listed = [f"{model}: {', '.join(parameters)}" for model, parameters in value.items()]
+        return "; ".join(listed) or "(none)"
+    return redact(_plain(value))
 
 
 def _plain(value: object) -> str:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from persona_pipeline.cli.options import job_options, job_project
-from persona_pipeline.cli.schema_gaps import describe_gaps
+from persona_pipeline.cli.schema_gaps import print_gaps
 from persona_pipeline.cli.terminal import count_of, open_console
 from persona_pipeline.corpus.registration import staged_aside
 from persona_pipeline.estimate import Estimate, estimate_run, estimate_staged
@@ -45,9 +45,7 @@ def print_estimate(console: Console, project: Project) -> None:
         console.print(
             f"Estimated from {estimate.share:.0%} of the documents; the others are assumed alike."
         )
-    for domain in project.domains.values():
-        if gaps := describe_gaps(project, domain):
-            console.print(f"[yellow]Note:[/] {escape(gaps)}.", highlight=False)
+    print_gaps(console, project, project.domains.values())
 
 
 def print_expected(console: Console, project: Project, shards: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona_pipeline.cli.options import model_options, project_from
-from persona_pipeline.cli.schema_gaps import describe_gaps
+from persona_pipeline.cli.schema_gaps import print_gaps
 from persona_pipeline.cli.terminal import open_console
 from persona_pipeline.errors import SettingsError, unknown_choice
 from persona_pipeline.llm.answers import check_reply, parse_answer
@@ -38,8 +38,7 @@ def print_preview(
     for message in request.messages:
         console.rule(message["role"], align="left")
         console.print(escape(message["content"]), highlight=False)
-    if gaps := describe_gaps(project, domain):
-        console.print(f"[yellow]Note:[/] {escape(gaps)}.", highlight=False)
+    print_gaps(console, project, [domain])
     console.rule("answer", align="left")
     asked = with_options(project.settings, request)
     answered = asyncio.run(_ask(project.settings, asked))

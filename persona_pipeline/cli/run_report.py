@@ -87,7 +87,7 @@ def read_run_report(project: Project, baseline: RunBaseline) -> RunReport:
         sampled = {**shards, "count": SHOWN_RECORDS}
         funnel = fetch(connection, read_sql("cli/funnel_totals"), shards)
         reasons = fetch(connection, read_sql("cli/reasons"), shards)
-        skipped = fetch(connection, read_sql("cli/skipped"), shards)
+        skipped = fetch(connection, read_sql("corpus/skipped_by_reason"), shards)
         spending = fetch(connection, read_sql("cli/spending"), shards).row(0, named=True)
         records = fetch(connection, read_sql("cli/sample_records"), sampled)
     plan = project.dedup_plan

@@ -1,8 +1,20 @@
 """Say which parts of a domain's schema its model does not hold while it writes."""
 
+from collections.abc import Iterable
+
+from rich.console import Console
+
+from persona_pipeline.cli.terminal import warn
 from persona_pipeline.llm.grammars import TOO_LONG, as_grammar_schema, list_gaps
 from persona_pipeline.project import Project
 from persona_pipeline.synthesis.domain import Domain, load_domains
+
+
+def print_gaps(console: Console, project: Project, domains: Iterable[Domain]) -> None:
+    """Print a sentence for each of the domains whose schema is not held whole."""
+    for domain in domains:
+        if gaps := describe_gaps(project, domain):
+            warn(console, gaps)
 
 
 def describe_gaps(project: Project, domain: Domain) -> str | None:
@@ -26,7 +38,7 @@ def describe_gaps(project: Project, domain: Domain) -> str | None:
         return None
     return (
         f"{domain.name}: {who} not hold these parts of its schema: {'; '.join(listed)}. "
-        "Answers that break them are rejected"
+        "Answers that break them are rejected."
     )
 
 

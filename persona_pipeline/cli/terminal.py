@@ -51,7 +51,7 @@ def open_console(*, stderr: bool = False) -> Console:
     return console
 
 
-class _Shown(logging.Handler):
+class _WarningPrinter(logging.Handler):
     """Print warnings of the library, above the bars of progress."""
 
     def __init__(self, console: Console) -> None:
@@ -65,7 +65,7 @@ class _Shown(logging.Handler):
 @contextmanager
 def showing_warnings(console: Console) -> Iterator[None]:
     """Print what the library warns of. While Dagster runs, its logs alone would have it."""
-    logger, handler = logging.getLogger("persona_pipeline"), _Shown(console)
+    logger, handler = logging.getLogger("persona_pipeline"), _WarningPrinter(console)
     logger.addHandler(handler)
     propagated, logger.propagate = logger.propagate, False
     try:

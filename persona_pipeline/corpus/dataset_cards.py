@@ -33,8 +33,6 @@ MOST_PATTERNS = 100_000
 """Patterns that are taken of a card: aliases in YAML can stand for any number."""
 MOST_MATCHES = 1_000_000
 """Pairs of a file and a pattern up to which missing files are looked for: two seconds."""
-LEVELS_ABOVE = 4
-"""Folders above a source in which its card is looked for: of data/en/train/2026/*.parquet, all."""
 SURE_KEYS = frozenset(
     {
         *(
@@ -85,10 +83,8 @@ class DatasetCard:
             language=options.language or self.language,
         )
 
-    def below(self, outer: "DatasetCard | None") -> "DatasetCard":
+    def inherit(self, outer: "DatasetCard") -> "DatasetCard":
         """Return the card with the licence and the language of one above, where it has none."""
-        if outer is None:
-            return self
         return replace(
             self,
             license=self.license or outer.license,
@@ -118,6 +114,11 @@ class DatasetCard:
 
         return list(filter(is_chosen, names))
 
+    def describe_missing(self, place: str) -> str:
+        """Say that a data set has none of its files."""
+        patterns = ", ".join(self.patterns)
+        return f"{place} has none of the data files that its {CARD} names: {patterns}"
+
     def unmatched(self, names: Collection[str]) -> list[str]:
         """Return the patterns that no file matches: a part of the data set may be missing."""
         if len(self.patterns) * len(names) > MOST_MATCHES:
@@ -143,9 +144,12 @@ def read_card(folder: Path) -> DatasetCard | None:
 
 
 def find_card(folder: Path) -> DatasetCard | None:
-    """Return the card of the folder, or of the nearest one above it."""
-    places = [folder, *folder.absolute().parents][: LEVELS_ABOVE + 1]
-    return next((card for place in places if (card := read_card(place))), None)
+    """Return the card of the nearest folder from this one upwards; those above fill its gaps."""
+    nearest: DatasetCard | None = None
+    for place in (folder, *folder.absolute().parents):
+        if card := read_card(place):
+            nearest = nearest.inherit(card) if nearest else card
+    return nearest
 
 
 @lru_cache(maxsize=1024)

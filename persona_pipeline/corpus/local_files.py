@@ -57,22 +57,15 @@ def read_local(
 
     `root` may be the only file. `skipped` counts what can become no row.
     """
-    cards = {root: find_card(root)}
+    cards: dict[Path, DatasetCard | None] = {}
     for path in paths:
+        if path.parent not in cards:
+            cards[path.parent] = find_card(path.parent)
+        card = cards[path.parent]
         uri = path.absolute().as_uri()
         place = Place(_root_name(root), local_name(root, path), uri, skipped)
-        card = cards[root] if path == root else _card_above(path, cards)
         filled = card.fill(options) if card else options
         yield from read_file(path, find_reader(path.name), place, filled)
-
-
-def _card_above(path: Path, known: dict[Path, DatasetCard | None]) -> DatasetCard | None:
-    """Return the card of the nearest folder that has one, up to the root, which is known."""
-    folder = path.parent
-    if folder not in known:
-        own, outer = read_card(folder), _card_above(folder, known)
-        known[folder] = own.below(outer) if own else outer
-    return known[folder]
 
 
 def local_name(root: Path, path: Path) -> str:
@@ -124,29 +117,29 @@ def list_files(folder: Path, *, may_be_empty: bool = False) -> list[Path]:
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [inner / name for name in names if not name.startswith(".")]
-    files, message = _choose_data(folder, files)
+    card = read_card(folder)
+    if card:
+        files = _choose_data(folder, files, card)
     if not files and not may_be_empty:
-        raise SourceError(message)
+        empty = f"the folder {folder} has no files"
+        raise SourceError(card.describe_missing(str(folder)) if card else empty)
     return sorted(files)
 
 
-def _choose_data(folder: Path, files: list[Path]) -> tuple[list[Path], str]:
-    """Return the files to read, and what to say if there are none."""
-    card = read_card(folder)
+def _choose_data(folder: Path, files: list[Path], card: DatasetCard) -> list[Path]:
+    """Return the files that a data set is read from; all, if it holds no data but Markdown."""
     below = {path.relative_to(folder).as_posix(): path for path in files}
-    chosen = card.choose(below) if card else []
-    if card is None or not (card.patterns or any(map(holds_data, chosen))):
-        return files, f"the folder {folder} has no files"
+    chosen = card.choose(below)
+    if not card.patterns and not any(map(_holds_data, chosen)):
+        return files
     left = len(files) - len(chosen)
     LOG.info("%s is a data set: %d files, and %d about them", folder, len(chosen), left)
-    patterns = ", ".join(card.patterns)
-    message = f"{folder} has none of the data files that its {CARD} names: {patterns}"
     for pattern in card.unmatched(below):
         LOG.warning("%s has no file that matches %s of its %s", folder, pattern, CARD)
-    return [below[name] for name in chosen], message
+    return [below[name] for name in chosen]
 
 
-def holds_data(name: str) -> bool:
+def _holds_data(name: str) -> bool:
     """Tell whether a file of a data set has rows, by its name: Markdown describes them."""
     return find_reader(name) not in {None, read_markdown}
 

@@ -63,6 +63,11 @@ class RemoteSource:
     reader: FileReader | None
     """None: a data set of the Hugging Face Hub, whose files have each their own."""
 
+    @property
+    def pattern(self) -> str:
+        """What DuckDB lists: of a data set, every file."""
+        return self.address if self.reader else f"{self.address}/**"
+
 
 def parse_remote(spec: str) -> RemoteSource | None:
     """Return what DuckDB should reach, or None if the spec is not for DuckDB.
@@ -70,13 +75,9 @@ def parse_remote(spec: str) -> RemoteSource | None:
     Raises:
         SourceError: the spec is a URL whose name does not tell its type.
     """
-    if is_url(spec) and re.search(r"[\s'\"]", spec) and re.search(r"[?@]", spec):
-        message = (
-            f"{redact(spec)} has spaces or quotation marks, and a query or a user: write %20, %27"
-            " and %22 in their place, so that no message shows more of it than this"
-        )
-        raise SourceError(message)
-    if match := _CALL.fullmatch(spec):
+    match = _CALL.fullmatch(spec)
+    _refuse_telltale(match[2] if match else spec)
+    if match:
         return RemoteSource(match[2], _READERS[match[1]])
     if not is_url(spec):
         return None
@@ -92,6 +93,20 @@ def parse_remote(spec: str) -> RemoteSource | None:
         )
         raise SourceError(message)
     return RemoteSource(spec, reader)
+
+
+def _refuse_telltale(address: str) -> None:
+    """Refuse an address of which a message could show the secret.
+
+    Raises:
+        SourceError: it has a space or quotation mark, where messages end it, and a query or user.
+    """
+    if is_url(address) and re.search(r"[\s'\"]", address) and re.search(r"[?@]", address):
+        message = (
+            f"{redact(address)} has spaces or quotation marks, and a query or a user: write %20,"
+            " %27 and %22 in their place, so that no message shows more of it than this"
+        )
+        raise SourceError(message)
 
 
 def read_remote(
@@ -110,7 +125,7 @@ def read_remote(
         if card := _read_card(connection, address):
             options = card.fill(options)
         for file in _list_files(connection, remote, card):
-            name = _name(file, _pattern(remote))
+            name = _name(file, remote.pattern)
             if files is None or name in files:
                 uri = redact(file) if is_url(file) else Path(file).absolute().as_uri()
                 place = Place(source, name, uri, skipped)
@@ -120,11 +135,6 @@ def read_remote(
                     continue
                 reader = remote.reader or find_reader(name)
                 yield from _read_one(connection, file, reader, place, options)
-
-
-def _pattern(remote: RemoteSource) -> str:
-    """Return what DuckDB lists: of a data set, every file."""
-    return remote.address if remote.reader else f"{remote.address}/**"
 
 
 def _read_card(connection: duckdb.DuckDBPyConnection, address: str) -> DatasetCard | None:
@@ -186,7 +196,7 @@ def list_remote(remote: RemoteSource) -> list[SourceFile]:
     )
     with _connect_to(address) as connection:
         try:
-            rows = connection.execute(query, [_pattern(remote)]).fetchall()
+            rows = connection.execute(query, [remote.pattern]).fetchall()
         except duckdb.IOException as error:
             if "No files found" in str(error):
                 return []
@@ -194,7 +204,7 @@ def list_remote(remote: RemoteSource) -> list[SourceFile]:
         card = None if remote.reader else _read_card(connection, address)
         chosen = set(_choose(remote, [row[0] for row in rows], card))
     return [
-        SourceFile(_name(file, _pattern(remote)), size, modified)
+        SourceFile(_name(file, remote.pattern), size, modified)
         for file, size, modified in rows
         if file in chosen
     ]
@@ -231,10 +241,8 @@ def _choose(remote: RemoteSource, files: list[str], card: DatasetCard | None) ->
         return files
     below = {_below_dataset(file): file for file in files}
     chosen = (card or DatasetCard()).choose(below)
-    if below and not chosen:
-        patterns = ", ".join(card.patterns) if card else ""
-        message = f"{remote.address} has none of the data files that its {CARD} names: {patterns}"
-        raise SourceError(message)
+    if card and not chosen:
+        raise SourceError(card.describe_missing(remote.address))
     return [below[name] for name in chosen]
 
 
@@ -247,7 +255,7 @@ def _list_files(
     connection: duckdb.DuckDBPyConnection, remote: RemoteSource, card: DatasetCard | None
 ) -> list[str]:
     """Return the address itself, or what it matches. Over HTTP nothing can be listed."""
-    address = _pattern(remote)
+    address = remote.pattern
     if address.startswith(("http://", "https://")) or (is_url(address) and "*" not in address):
         return [address]
     try:

@@ -144,14 +144,13 @@ def _read_label(value: object) -> str | None:
 
 def describe_missing(fields: Mapping[str, object], options: CorpusOptions) -> str:
     """Say whether the text is null or absent, and which fields there are to choose from."""
-    known = {*fields, *list_paths(fields)}
-    there = [path for path in paths_of(options.text_field) if path in known]
+    known = list(list_paths(fields))
+    there = [path for path in paths_of(options.text_field) if path in known or path in fields]
     if there:
         return f"{there[0]!r} is null"
-    listed = list_fields(list_paths(fields))
-    if not listed:
+    if not known:
         return "the object is empty"
-    return f"no field {options.text_field!r}; set text_field to one of: {listed}"
+    return f"no field {options.text_field!r}; set text_field to one of: {list_fields(known)}"
 
 
 def list_fields(paths: Iterable[str]) -> str:

@@ -73,9 +73,8 @@ class Resolver:
         rounds decide all.
 
         The keeper is the most similar kept row *before* the removed one, in the first layer that
-        has one. Of equally similar ones it is the one with the higher fuzzy score, then the first
-        in the ranking. A later row is never a keeper, however similar, because a new shard must not
-        rewrite an old one.
+        has one; of equally similar ones that with the higher fuzzy score, then the first ranked. A
+        later row never is, however similar, since a new shard must not rewrite an old one.
 
         Args:
             thresholds: where each layer sets its threshold.

@@ -42,7 +42,7 @@ def _free_parameters(parameters: dict[str, JsonValue]) -> dict[str, JsonValue]:
             "is max_tokens of the setting 'sampling'"
         )
         raise ValueError(msg)
-    if secret := sorted(name for name in _names(parameters) if SECRET.search(_plain(name))):
+    if secret := sorted(name for name in _names(parameters) if SECRET.search(_spelt_plainly(name))):
         msg = (
             f"{', '.join(secret)} cannot be set here: they may hold a secret, and parameters are "
             "stored with each call. The key of the server is api_key"
@@ -60,7 +60,7 @@ def _names(value: JsonValue) -> Iterator[str]:
         yield from _names(item)
 
 
-def _plain(name: str) -> str:
+def _spelt_plainly(name: str) -> str:
     return name.lower().replace("-", "_")
 
 

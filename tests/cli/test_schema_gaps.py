@@ -50,7 +50,7 @@ def open_with(mine: Path, **settings: object) -> Project:
 def test_the_embedded_model_does_not_hold_bounds_of_numbers(mine: Path) -> None:
     project = open_with(mine, model="embedded/qwen2.5-coder-0.5b", domains=["offer", "math"])
     assert describe_gaps(project, project.domains["offer"]) == (
-        f"{GAPS}minimum of a number. Answers that break them are rejected"
+        f"{GAPS}minimum of a number. Answers that break them are rejected."
     )
     assert describe_gaps(project, project.domains["math"]) is None
     [_, gaps] = doctor.check_domains(project)

@@ -82,54 +82,60 @@ def write_bad_files(folder: Path) -> None:
     (folder / "bad" / "n.txt").symlink_to("nothing")
 
 
+KEPT = [
+    ("bad/a.jsonl", 1, "good line one"),
+    ("bad/a.jsonl", 2, "good line two"),
+    ("bad/a.jsonl", 12, "good line eleven"),
+    ("bad/b.jsonl.gz", 1, "good line one"),
+    ("bad/b.jsonl.gz", 2, "good line two"),
+    ("bad/c.jsonl.gz", 1, "good line one"),  # only its name is wrong
+    ("bad/c.jsonl.gz", 2, "good line two"),
+    ("good/a.jsonl", 1, "good line one"),
+    ("good/a.jsonl", 2, "good line two"),
+    ("good/b.ndjson.gz", 1, "good line one"),
+    ("good/b.ndjson.gz", 2, "good line two"),
+    ("good/c.jsonl.zst", 1, "good line one"),
+    ("good/c.jsonl.zst", 2, "good line two"),
+    ("good/d.json", 1, "good item"),
+    ("good/deep/j.txt", None, "good and deep"),
+    ("good/e.parquet", 1, "good row"),
+    ("good/f.TXT", None, "good text"),
+    ("good/g.md", None, "# Good\n\ntext"),
+    ("good/h.html", None, "good page"),
+    ("good/i.warc.wet.gz", 1, "good record"),
+]
+"""File, line and text of what is kept of these files."""
+REJECTED = [
+    ("bad/a.jsonl", 3, Reason.BROKEN_JSON),
+    ("bad/a.jsonl", 4, Reason.NOT_AN_OBJECT),
+    ("bad/a.jsonl", 6, Reason.WRONG_TYPE),
+    ("bad/a.jsonl", 7, Reason.MISSING_TEXT),
+    ("bad/a.jsonl", 8, Reason.INVALID_UTF8),
+    ("bad/a.jsonl", 9, Reason.EMPTY),
+    ("bad/a.jsonl", 10, Reason.TOO_SHORT),
+    ("bad/a.jsonl", 11, Reason.TOO_LONG),
+    ("bad/b.jsonl.gz", 3, Reason.BROKEN_FILE),
+    ("bad/d.json", None, Reason.BROKEN_JSON),
+    ("bad/e.parquet", None, Reason.BROKEN_FILE),
+    ("bad/f.parquet", None, Reason.MISSING_TEXT),
+    ("bad/g.txt", None, Reason.INVALID_UTF8),
+    ("bad/h.md", None, Reason.EMPTY),
+    ("bad/i.html", None, Reason.NO_MAIN_TEXT),
+    ("bad/j.warc.gz", 1, Reason.BROKEN_FILE),
+    ("bad/k.docx", None, Reason.UNSUPPORTED_FILE),
+    ("bad/l", None, Reason.UNSUPPORTED_FILE),
+    ("bad/m.warc", 1, Reason.BROKEN_FILE),
+    ("bad/n.txt", None, Reason.UNSUPPORTED_FILE),
+]
+"""File, line and reason of what is not."""
+
+
 def test_among_broken_files_every_good_text_is_kept(tmp_path: Path) -> None:
     write_good_files(tmp_path)
     write_bad_files(tmp_path)
     kept, rejected = read(tmp_path)
-    assert [(row.file, row.line, row.text) for row in kept] == [
-        ("bad/a.jsonl", 1, "good line one"),
-        ("bad/a.jsonl", 2, "good line two"),
-        ("bad/a.jsonl", 12, "good line eleven"),
-        ("bad/b.jsonl.gz", 1, "good line one"),
-        ("bad/b.jsonl.gz", 2, "good line two"),
-        ("bad/c.jsonl.gz", 1, "good line one"),  # only its name is wrong
-        ("bad/c.jsonl.gz", 2, "good line two"),
-        ("good/a.jsonl", 1, "good line one"),
-        ("good/a.jsonl", 2, "good line two"),
-        ("good/b.ndjson.gz", 1, "good line one"),
-        ("good/b.ndjson.gz", 2, "good line two"),
-        ("good/c.jsonl.zst", 1, "good line one"),
-        ("good/c.jsonl.zst", 2, "good line two"),
-        ("good/d.json", 1, "good item"),
-        ("good/deep/j.txt", None, "good and deep"),
-        ("good/e.parquet", 1, "good row"),
-        ("good/f.TXT", None, "good text"),
-        ("good/g.md", None, "# Good\n\ntext"),
-        ("good/h.html", None, "good page"),
-        ("good/i.warc.wet.gz", 1, "good record"),
-    ]
-    assert [(row.file, row.line, row.reason) for row in rejected] == [
-        ("bad/a.jsonl", 3, Reason.BROKEN_JSON),
-        ("bad/a.jsonl", 4, Reason.NOT_AN_OBJECT),
-        ("bad/a.jsonl", 6, Reason.WRONG_TYPE),
-        ("bad/a.jsonl", 7, Reason.MISSING_TEXT),
-        ("bad/a.jsonl", 8, Reason.INVALID_UTF8),
-        ("bad/a.jsonl", 9, Reason.EMPTY),
-        ("bad/a.jsonl", 10, Reason.TOO_SHORT),
-        ("bad/a.jsonl", 11, Reason.TOO_LONG),
-        ("bad/b.jsonl.gz", 3, Reason.BROKEN_FILE),
-        ("bad/d.json", None, Reason.BROKEN_JSON),
-        ("bad/e.parquet", None, Reason.BROKEN_FILE),
-        ("bad/f.parquet", None, Reason.MISSING_TEXT),
-        ("bad/g.txt", None, Reason.INVALID_UTF8),
-        ("bad/h.md", None, Reason.EMPTY),
-        ("bad/i.html", None, Reason.NO_MAIN_TEXT),
-        ("bad/j.warc.gz", 1, Reason.BROKEN_FILE),
-        ("bad/k.docx", None, Reason.UNSUPPORTED_FILE),
-        ("bad/l", None, Reason.UNSUPPORTED_FILE),
-        ("bad/m.warc", 1, Reason.BROKEN_FILE),
-        ("bad/n.txt", None, Reason.UNSUPPORTED_FILE),
-    ]
+    assert [(row.file, row.line, row.text) for row in kept] == KEPT
+    assert [(row.file, row.line, row.reason) for row in rejected] == REJECTED
     assert {row.source for row in kept} | {row.source for row in rejected} == {tmp_path.name}
     assert all(row.detail for row in rejected)
     assert len({row.document_id for row in rejected}) == len(rejected)

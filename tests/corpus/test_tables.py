@@ -170,7 +170,7 @@ def test_without_httpfs_a_remote_source_says_what_to_install(
     assert "AWS_ACCESS_KEY_ID" in str(caught.value)
 
 
-class QuietHandler(SimpleHTTPRequestHandler):
+class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_arguments: object) -> None:
         pass
 
@@ -178,7 +178,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
     """Yield the address of a web server for the test's folder."""
-    handler = partial(QuietHandler, directory=str(tmp_path))
+    handler = partial(Quiet, directory=str(tmp_path))
     with serve_http(handler) as address:
         yield address.removeprefix("http://")
 

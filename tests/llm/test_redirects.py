@@ -14,7 +14,7 @@ from persona_pipeline.llm.clients.litellm_client import LiteLLMChatClient
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatRequest
 from tests.support.compared_clients import request_to
-from tests.support.http_server import send_json, serve_http
+from tests.support.http_server import Quiet, send_json, serve_http
 
 KEY = "a-long-key"
 CLIENTS: list[tuple[Callable[..., Any], Callable[[str], ChatRequest]]] = [
@@ -31,7 +31,7 @@ def serve_elsewhere(
     """Yield a server that redirects, the one behind it, and what the first was asked."""
     asked = list[str]()
 
-    class Target(BaseHTTPRequestHandler):
+    class Target(Quiet, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             send_json(self, 405, {"detail": "Method Not Allowed"})
 
@@ -39,12 +39,9 @@ def serve_elsewhere(
             self.rfile.read(int(self.headers["Content-Length"]))
             send_json(self, 401, {"error": {"message": "no key"}})
 
-        def log_message(self, *_: object) -> None:
-            """Stay silent."""
-
     with serve_http(Target) as target:
 
-        class Moved(BaseHTTPRequestHandler):
+        class Moved(Quiet, BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
                 self.do_HEAD()
@@ -58,9 +55,6 @@ def serve_elsewhere(
                 self.send_header("Location", self.location(target))
                 self.send_header("Content-Length", "0")
                 self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Stay silent."""
 
         with serve_http(Moved) as moved:
             yield moved, target, asked
@@ -118,13 +112,10 @@ def test_a_redirect_to_another_page_is_not_the_address_to_set(place: str) -> Non
 
 
 def test_a_wrong_key_at_a_server_that_stays_is_only_that() -> None:
-    class Refusing(BaseHTTPRequestHandler):
+    class Refusing(Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             send_json(self, 401, {"error": {"message": "wrong key"}})
-
-        def log_message(self, *_: object) -> None:
-            """Stay silent."""
 
     with serve_http(Refusing) as url:
         client = DirectChatClient(api_base=url, api_key=KEY)

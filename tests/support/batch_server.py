@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from persona_pipeline.llm.clients.fake import instance_of_schema
 from persona_pipeline.llm.requests import ChatRequest, Sampling
-from tests.support.http_server import serve_http
+from tests.support.http_server import Quiet, serve_http
 
 Json = dict[str, Any]
 
@@ -172,7 +172,7 @@ def serve_batches(server: BatchServer) -> Iterator[BatchServer]:
 
 
 def _handler(server: BatchServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             data = self.rfile.read(int(self.headers["Content-Length"]))
             form = self.headers["Content-Type"]
@@ -180,9 +180,6 @@ def _handler(server: BatchServer) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             _respond(server, self, lambda: _get(server, self.path))
-
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
 
     return Handler
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from tests.support.http_server import serve_http
+from tests.support.http_server import Quiet, serve_http
 
 USAGE = {
     "prompt_tokens": 7,
@@ -110,7 +110,7 @@ def serve_texts(answer: Answering) -> Iterator[FaultyServer]:
 
 
 def _handler(served: FaultyServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             served.bodies.append(body)
@@ -139,9 +139,6 @@ def _handler(served: FaultyServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(reply.body) + missing))
             self.end_headers()
             self.wfile.write(reply.body)
-
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
 
     return Handler
 

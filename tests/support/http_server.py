@@ -1,6 +1,7 @@
 """Serve HTTP on a free port while a block runs: what all servers of the tests share."""
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,10 +9,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
+class Quiet:
+    """Keep a handler's lines out of the output of the tests."""
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
 @contextmanager
-def serve_http(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Yield the server's address, such as http://127.0.0.1:40123."""
+def serve_http(
+    handler: Callable[..., BaseHTTPRequestHandler], context: ssl.SSLContext | None = None
+) -> Iterator[str]:
+    """Yield the server's address, such as http://127.0.0.1:40123; `context`: it speaks TLS."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

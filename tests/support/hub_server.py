@@ -6,14 +6,14 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 import trustme
 
-from tests.support.http_server import serve_http
+from tests.support.http_server import Quiet, serve_http
 
 HOST = "huggingface.co"
 
@@ -35,8 +35,21 @@ def serve_hub(
     authority.cert_pem.write_to_path(folder / "authority.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(HOST).configure_cert(context)
+    with (
+        serve_http(hub_handler(dataset, files, asked), context) as hub,
+        serve_http(proxy_handler(int(hub.rpartition(":")[2]))) as proxy,
+    ):
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        monkeypatch.setenv("SSL_CERT_FILE", str(folder / "authority.pem"))
+        yield asked
 
-    class Hub(BaseHTTPRequestHandler):
+
+def hub_handler(
+    dataset: str, files: Mapping[str, bytes], asked: list[str]
+) -> type[BaseHTTPRequestHandler]:
+    """Return what answers for the Hub, and notes what it was asked."""
+
+    class Hub(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_HEAD(self) -> None:
@@ -59,17 +72,13 @@ def serve_hub(
             if with_body:
                 self.wfile.write(data or b"")
 
-        def log_message(self, *_: object) -> None:
-            """Stay silent."""
+    return Hub
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    port = server.server_port
 
-    class Proxy(BaseHTTPRequestHandler):
+def proxy_handler(port: int) -> type[BaseHTTPRequestHandler]:
+    """Return a proxy that leads every tunnel to this port."""
+
+    class Proxy(Quiet, BaseHTTPRequestHandler):
         def do_CONNECT(self) -> None:
             with socket.create_connection(("127.0.0.1", port)) as hub:
                 self.send_response(200)
@@ -79,18 +88,7 @@ def serve_hub(
                 pump(self.connection, hub)
                 back.join()
 
-        def log_message(self, *_: object) -> None:
-            """Stay silent."""
-
-    try:
-        with serve_http(Proxy) as proxy:
-            monkeypatch.setenv("HTTP_PROXY", proxy)
-            monkeypatch.setenv("SSL_CERT_FILE", str(folder / "authority.pem"))
-            yield asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return Proxy
 
 
 def list_folder(files: Mapping[str, bytes], folder: str) -> bytes | None:

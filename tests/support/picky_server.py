@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from tests.support.http_server import read_json, send_json, serve_http
+from tests.support.http_server import Quiet, read_json, send_json, serve_http
 
 Body = dict[str, Any]
 Answer = Callable[[Body], tuple[int, Body]]
@@ -44,7 +44,7 @@ def serve_picky(answer: Answer) -> Iterator[PickyServer]:
     """Serve on a free port while the block runs."""
     served, lock = PickyServer(), threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -54,9 +54,6 @@ def serve_picky(answer: Answer) -> Iterator[PickyServer]:
                 served.bodies.append(body)
                 served.answered += status == 200
             send_json(self, status, answered)
-
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
 
     with serve_http(Handler) as address:
         served.url = f"{address}/v1"

@@ -14,7 +14,7 @@ from typing import Any
 
 from persona_pipeline.llm.clients.fake import instance_of_schema
 from persona_pipeline.llm.requests import ChatRequest, Sampling
-from tests.support.http_server import read_json, send_json, serve_http
+from tests.support.http_server import Quiet, read_json, send_json, serve_http
 
 EMBEDDING_SIZE = 16
 CHARS_PER_TOKEN = 4
@@ -53,7 +53,7 @@ def serve_model(seconds: float = 0.0) -> Iterator[ServedModel]:
 
 
 def _handler(model: ServedModel) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -72,9 +72,6 @@ def _handler(model: ServedModel) -> type[BaseHTTPRequestHandler]:
                 send_json(self, status, answer)
             except (BrokenPipeError, ConnectionResetError):  # the client was killed meanwhile
                 self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
 
     return Handler
 
