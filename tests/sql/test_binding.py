@@ -17,6 +17,7 @@ FOLDER = Path(sql.__file__).parent.parent / "sql"
 FOLDERS = [
     "checks",
     "cli",
+    "corpus",
     "llm",
     "marts",
     "personas",
