@@ -203,21 +203,24 @@ def _build_step(name: str, checks: Sequence[Check], project: Project) -> dg.Asse
     ) -> Iterator[dg.AssetCheckResult]:
         duckdb.store.migrate()
         chosen = {key.name for key in context.selected_asset_check_keys}
-        for check in checks:
-            if check.name in chosen:
-                yield _evaluate(check, duckdb, project)
+        # One connection, so that no commit falls between the parameters and the rows.
+        with duckdb.store.connect(read_only=True) as connection:
+            results = [
+                _evaluate(check, connection, project) for check in checks if check.name in chosen
+            ]
+        yield from results
 
     return step
 
 
-def _evaluate(check: Check, duckdb: StoreResource, project: Project) -> dg.AssetCheckResult:
+def _evaluate(
+    check: Check, connection: duckdb.DuckDBPyConnection, project: Project
+) -> dg.AssetCheckResult:
     sql = read_sql(f"checks/{check.name}")
     named = set(re.findall(r"\$([a-z_]+)", sql))
     known = {name: value for name, value in FIXED.items() if name in named}
-    # One connection, so that no commit falls between the parameters and the rows.
-    with duckdb.store.connect(read_only=True) as connection:
-        computed = {name: PARAMETERS[name](project, connection) for name in named - known.keys()}
-        rows = fetch(connection, sql, {**known, **computed})
+    computed = {name: PARAMETERS[name](project, connection) for name in named - known.keys()}
+    rows = fetch(connection, sql, {**known, **computed})
     passed, severity, metadata = _measured(check, rows) if check.numbers else _judged(check, rows)
     return dg.AssetCheckResult(
         asset_key=dg.AssetKey(check.asset),

@@ -15,6 +15,7 @@ from persona_pipeline.corpus.watching import ingest, scan
 from persona_pipeline.errors import SourceError
 from persona_pipeline.project import Project
 from persona_pipeline.sql import read_sql
+from persona_pipeline.stage_names import CORPUS
 
 FILES = ["corpus", "files"]
 SOURCES = ["corpus/shards", "corpus/files"]
@@ -70,7 +71,7 @@ def _documents_asset(project: Project) -> dg.AssetsDefinition:
         for name, description in LOADED.items()
     ]
 
-    @shard_asset(project, *tables, name="corpus", refreshes=False)
+    @shard_asset(project, CORPUS, *tables, name="corpus", refreshes=False)
     def corpus(run: StageRun) -> Metadata:
         staged = run.read("select staged_file from corpus.shards where shard = $shard")
         if staged.is_empty():

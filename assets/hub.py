@@ -14,7 +14,7 @@ from assets.stage_run import StageRun
 from persona_pipeline.dedup.words.word_sets import TOKENIZER_VERSION
 from persona_pipeline.hashing import stable_id
 from persona_pipeline.hub.comparison import compare_shards
-from persona_pipeline.hub.decisions import STAGE, deduplicate, hub_rows
+from persona_pipeline.hub.decisions import deduplicate, hub_rows
 from persona_pipeline.hub.plan import DedupPlan
 from persona_pipeline.hub.selection import SelectionSummary, select_personas, summarize_selection
 from persona_pipeline.hub.selection_rules import check_selection, how_to_configure
@@ -23,6 +23,8 @@ from persona_pipeline.hub.sweep import SweepStep, sweep, sweep_rows, sweep_thres
 from persona_pipeline.locks import exclusive_lock
 from persona_pipeline.project import Project
 from persona_pipeline.sql import read_sql
+from persona_pipeline.stage_names import COMPARISON, DEDUPLICATION, HUB
+from persona_pipeline.store.done_steps import Reason
 
 COMPARED = {
     "fingerprints": "One row is one candidate, with the hashes of its text for deduplication.",
@@ -46,7 +48,7 @@ def build_hub_assets(project: Project) -> Sequence[dg.AssetsDefinition]:
 
 
 def _pairs_asset(project: Project) -> dg.AssetsDefinition:
-    plan, lock = project.dedup_plan, project.settings.locks_dir / STAGE
+    plan, lock = project.dedup_plan, project.settings.locks_dir / DEDUPLICATION
     version = stable_id(plan.comparison.version_text(), TOKENIZER_VERSION)
     tables = [
         shard_table(
@@ -59,10 +61,10 @@ def _pairs_asset(project: Project) -> dg.AssetsDefinition:
         for name, description in COMPARED.items()
     ]
 
-    @shard_asset(project, *tables, name="personas__pairs")
+    @shard_asset(project, COMPARISON, *tables, name="personas__pairs")
     def pairs(run: StageRun) -> Metadata:
         with exclusive_lock(lock):
-            compared = compare_shards(run.store, plan)
+            compared = compare_shards(run.store, plan, again=_to_compare_again(run))
             run.commit(compared)
         if without := shards_without_vectors(run.store, plan):
             dg.get_dagster_logger().warning(
@@ -77,7 +79,7 @@ def _pairs_asset(project: Project) -> dg.AssetsDefinition:
 
 
 def _duplicates_asset(project: Project) -> dg.AssetsDefinition:
-    plan, lock = project.dedup_plan, project.settings.locks_dir / STAGE
+    plan, lock = project.dedup_plan, project.settings.locks_dir / DEDUPLICATION
     table = shard_table(
         "personas/duplicates",
         deps=["personas/fingerprints", "personas/pairs"],
@@ -85,7 +87,7 @@ def _duplicates_asset(project: Project) -> dg.AssetsDefinition:
         code_version=stable_id(plan.thresholds.version_text()),
     )
 
-    @shard_asset(project, table)
+    @shard_asset(project, DEDUPLICATION, table)
     def duplicates(run: StageRun) -> Metadata:
         """One row is one persona removed as a duplicate, with its keeper, layer and similarity.
 
@@ -93,7 +95,7 @@ def _duplicates_asset(project: Project) -> dg.AssetsDefinition:
         """
         with exclusive_lock(lock):
             if changed := compare_shards(run.store, plan):  # changed since personas/pairs was made
-                run.commit(changed)
+                run.commit(changed, is_last=False)
             run.commit(deduplicate(run.store, plan, run.shard))
         return {}
 
@@ -101,12 +103,12 @@ def _duplicates_asset(project: Project) -> dg.AssetsDefinition:
 
 
 def _hub_asset(project: Project) -> dg.AssetsDefinition:
-    lock = project.settings.locks_dir / STAGE
+    lock = project.settings.locks_dir / DEDUPLICATION
     table = shard_table(
         "personas/hub", deps=["personas/candidates", "personas/duplicates"], kinds={"sql"}
     )
 
-    @shard_asset(project, table)
+    @shard_asset(project, HUB, table)
     def hub(run: StageRun) -> Metadata:
         """One row is one kept persona, with the root document of its chain: the collection."""
         with exclusive_lock(lock):
@@ -115,6 +117,11 @@ def _hub_asset(project: Project) -> dg.AssetsDefinition:
         return {"lengths": lengths_of_hub(run.store)}
 
     return hub
+
+
+def _to_compare_again(run: StageRun) -> list[str]:
+    """Return the shard if its comparison is current, and its pairs are not what they were."""
+    return [run.shard] if run.why.reason in {Reason.OUTPUT, Reason.FORCED} else []
 
 
 class SelectionsConfig(dg.Config):
@@ -150,7 +157,7 @@ def _selections_asset(project: Project) -> dg.AssetsDefinition:
         if not settings.selections:
             return dg.MaterializeResult(metadata={"no selection": how_to_configure("diverse")})
         plan, metadata = project.dedup_plan, Metadata()
-        with exclusive_lock(settings.locks_dir / STAGE):
+        with exclusive_lock(settings.locks_dir / DEDUPLICATION):
             for name in config.names or settings.selections:
                 rules = settings.selections[name]
                 chosen = select_personas(store, plan, name, rules)

@@ -68,7 +68,13 @@ def _beside_the_data(folder: DataFolder, root: Path) -> InstanceRef:
         raise PipelineError(msg)
     home.mkdir(parents=True, exist_ok=True)
     overrides = NO_CAPTURE | {
-        "storage": {"sqlite": {"base_dir": str(home)}},
+        "storage": {
+            "custom": {
+                "module": "assets.instance_storage",
+                "class": "OpenStorage",
+                "config": {"base_dir": str(home)},
+            }
+        },
         "local_artifact_storage": {
             "module": "dagster._core.storage.root",
             "class": "LocalArtifactStorage",

@@ -16,11 +16,14 @@ from assets.code_location import build_definitions
 from assets.instance import open_instance
 from assets.jobs import MAIN_JOB, PERSONAS_JOB, REGISTER_JOB, SELECTIONS_JOB
 from assets.run_launcher import COMMAND_TAG
+from assets.shard_runs import NOTHING_CHANGED
 from persona_pipeline.errors import PipelineError, plain_interrupts
 from persona_pipeline.locks import liveness_lock
 from persona_pipeline.project import Project
 from persona_pipeline.store.data_folder import DataFolder
 
+MOST_NAMED = 100
+"""Skipped shards that are named in one event."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -44,21 +47,36 @@ class MainJob:
         return [*cast("Sequence[str]", shards.metadata["registered"].value)]
 
     def run(self, shards: Sequence[str]) -> None:
-        """Run every shard, in order.
+        """Run every shard that has a step to do, in order; the instance shows the others as such.
 
         Selections that a domain draws from and that were never made are made when the hub has all
         shards.
         """
         rest = None
         if self.project.unmade_selections():
-            for shard in shards:
-                self._run(PERSONAS_JOB, shard)
+            self._run_undone(PERSONAS_JOB, shards)
             if names := self.project.unmade_selections():  # another process may have made them
                 config = {"personas__selections": {"config": {"names": names}}}
                 self._run(SELECTIONS_JOB, ops=config)
             rest = sorted(self._assets_of(MAIN_JOB) - self._assets_of(PERSONAS_JOB))
-        for shard in shards:
-            self._run(MAIN_JOB, shard, assets=rest)
+        if done := self._run_undone(MAIN_JOB, shards, assets=rest):
+            self.instance.report_runless_asset_event(_skipped(done))
+
+    def _run_undone(
+        self, job: str, shards: Sequence[str], *, assets: Sequence[dg.AssetKey] | None = None
+    ) -> list[str]:
+        """Run the shards that have a step to do; return the others.
+
+        A run of a shard may change the input of later ones, so these are looked at once more.
+        """
+        undone, done = self.project.undone_steps(shards), list[str]()
+        for place, shard in enumerate(shards):
+            has_run = len(done) < place
+            if self.project.undone_steps([shard])[shard] if has_run else undone[shard]:
+                self._run(job, shard, assets=assets)
+            else:
+                done.append(shard)
+        return done
 
     def _run(
         self,
@@ -80,6 +98,15 @@ class MainJob:
 
     def _assets_of(self, job: str) -> set[dg.AssetKey]:
         return set(self.definitions.resolve_job_def(job).asset_layer.executable_asset_keys)
+
+
+def _skipped(shards: Sequence[str]) -> dg.AssetObservation:
+    """Build the event that says which shards had nothing to do."""
+    return dg.AssetObservation(
+        asset_key=["corpus", "shards"],
+        description=f"{len(shards):,} shards skipped: {NOTHING_CHANGED}",
+        metadata={"skipped": list(shards[:MOST_NAMED]), "skipped_count": len(shards)},
+    )
 
 
 @contextmanager

@@ -16,7 +16,12 @@ from persona_pipeline.personas.plan import PersonaPlan, stage_prompt
 from persona_pipeline.personas.quality import apply_quality_rules
 from persona_pipeline.personas.text_to_persona import text_to_persona
 from persona_pipeline.project import Project
-from persona_pipeline.stage_names import EMBEDDINGS, PERSONA_TO_PERSONA, TEXT_TO_PERSONA
+from persona_pipeline.stage_names import (
+    EMBEDDINGS,
+    PERSONA_TO_PERSONA,
+    QUALITY_RULES,
+    TEXT_TO_PERSONA,
+)
 
 ASKING_VERSION = 1
 """Version of the way in which code versions of assets that ask a model are made."""
@@ -76,7 +81,7 @@ def _extracted_asset(project: Project) -> dg.AssetsDefinition:
         "personas/extracted", deps=["corpus/documents"], kinds={"llm"}, code_version=version
     )
 
-    @shard_asset(project, table, buys=True)
+    @shard_asset(project, TEXT_TO_PERSONA, table, buys=True)
     def extracted(run: StageRun) -> Metadata:
         """One row is one Text-to-Persona answer: who reads, writes, likes or dislikes a page."""
         documents = run.read(DOCUMENTS_SQL)
@@ -93,7 +98,7 @@ def _related_asset(project: Project) -> dg.AssetsDefinition:
         "personas/related", deps=["personas/extracted"], kinds={"llm"}, code_version=version
     )
 
-    @shard_asset(project, table, buys=True)
+    @shard_asset(project, PERSONA_TO_PERSONA, table, buys=True)
     def related(run: StageRun) -> Metadata:
         """One row is one Persona-to-Persona answer: a person close to another; their relation."""
         personas = run.read(EXTRACTED_SQL)
@@ -109,7 +114,7 @@ def _candidates_asset(project: Project) -> dg.AssetsDefinition:
         "personas/candidates", deps=["personas/extracted", "personas/related"], kinds={"python"}
     )
 
-    @shard_asset(project, table)
+    @shard_asset(project, QUALITY_RULES, table)
     def candidates(run: StageRun) -> Metadata:
         """One row is one persona, of either origin, that passed the quality rules."""
         extracted = run.read(EXTRACTED_SQL)
@@ -127,7 +132,7 @@ def _embeddings_asset(project: Project) -> dg.AssetsDefinition:
         "personas/embeddings", deps=["personas/candidates"], kinds={"python"}, code_version=version
     )
 
-    @shard_asset(project, table, buys=True)
+    @shard_asset(project, EMBEDDINGS, table, buys=True)
     def embeddings(run: StageRun) -> Metadata:
         """One row is the vector of one candidate, for the semantic layer of deduplication."""
         personas = run.read(CANDIDATES_SQL)

@@ -5,10 +5,8 @@ from collections.abc import Callable, Iterable
 
 import dagster as dg
 
-from assets.metadata.tables import Metadata
 from assets.resources import Models, StoreResource
-from assets.shard_runs import Results, run_shards
-from assets.stage_run import StageRun
+from assets.shard_runs import Results, ShardAsset, Work, run_shards
 from persona_pipeline.project import Project
 from persona_pipeline.store.store import Store
 
@@ -18,9 +16,6 @@ REGISTERED = dg.DataVersion("registered")
 OWNERS = ["team:data"]
 AT_ONCE = dg.BackfillPolicy.single_run()
 """Policy of assets that buy nothing: 200 shards cost one process start (3 CPU-seconds), not 200."""
-
-Work = Callable[[StageRun], Metadata]
-"""Function that does an asset's work on one shard and returns metadata for its page."""
 
 
 def asset_keys(names: Iterable[str]) -> list[dg.AssetKey]:
@@ -59,6 +54,7 @@ def shard_table(
 
 def shard_asset(
     project: Project,
+    step: str,
     *tables: dg.AssetSpec,
     name: str | None = None,
     buys: bool = False,
@@ -68,6 +64,7 @@ def shard_asset(
 
     Args:
         project: the data and the settings.
+        step: the name of the step that the asset does.
         tables: the tables that the asset writes, as `shard_table` describes them.
         name: the name of the asset's step; default: that of the first table.
         buys: whether the asset asks models. If so, no automation runs it, and a run of a backfill
@@ -79,6 +76,8 @@ def shard_asset(
     names = [".".join(table.key.path) for table in tables]
 
     def decorate(work: Work) -> dg.AssetsDefinition:
+        shard_work = ShardAsset(step, names, work)
+
         @dg.multi_asset(
             name=name or "__".join(tables[0].key.path),
             specs=[
@@ -96,7 +95,7 @@ def shard_asset(
             duckdb: StoreResource,
             models: dg.ResourceParam[Models],
         ) -> Results:
-            yield from run_shards(context, project.settings, names, work, (duckdb.store, models))
+            yield from run_shards(context, project, shard_work, (duckdb.store, models))
 
         return asset
 

@@ -1,57 +1,83 @@
 """Run an asset's work on each shard of a run, and report each table of each shard."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import dagster as dg
 
 from assets.metadata.tables import Metadata, ShardOfTable, describe_shard
 from assets.stage_run import Resources, StageRun, stage_run
-from persona_pipeline.store.data_folder import DataFolder
+from persona_pipeline.project import Project
 from persona_pipeline.store.store import Store
 
 Results = Iterator[dg.MaterializeResult[None]]
 DATA_VERSION = "dagster/data_version"
+Work = Callable[[StageRun], Metadata]
+NOTHING_CHANGED = "nothing was done: input, settings and program are what they were"
+
+
+class ShardAsset(NamedTuple):
+    """What an asset does for one shard."""
+
+    step: str
+    """The name of the step."""
+    tables: Sequence[str]
+    """The tables that it writes, as `schema.table`."""
+    work: Work
+    """Does the step on one shard, and returns metadata for the asset's page."""
 
 
 def run_shards(
     context: dg.AssetExecutionContext,
-    folder: DataFolder,
-    tables: Sequence[str],
-    work: Callable[[StageRun], Metadata],
+    project: Project,
+    asset: ShardAsset,
     resources: Resources,
 ) -> Results:
-    """Do `work` for each shard of the run, and report the shard's tables with their metadata.
+    """Do the work for each shard of the run, and report the shard's tables with their metadata.
 
     A shard is committed when it is done, and reported even if a later one fails. Other shards whose
-    rows have changed are reported, too.
+    rows have changed are reported, too. A shard for which the step is done is only reported.
 
     Args:
         context: Dagster's context of the asset.
-        folder: where locks, the journal and batches are.
-        tables: the tables that the work writes, as `schema.table`.
-        work: does the work on one shard, and returns metadata.
+        project: the data and the settings.
+        asset: the step, its tables and its work.
         resources: the store and the models.
     """
     store = resources[0]
     done: dict[str, dict[str, ShardOfTable]] = {}
     touched = set[str]()
+    store.migrate()
+    undone = project.undone_steps(context.partition_keys, [asset.step])
     try:
         for shard in context.partition_keys:
-            waited = store.waited_s
-            with stage_run(folder, shard, context.run.run_id, resources) as run:
-                metadata = work(run)
-                described = describe_shard(run.store, tables, shard)
-                metadata["lock_wait_seconds"] = round(run.store.waited_s - waited, 2)
-                for of_table in described.values():
-                    of_table.metadata.update(metadata)
-                done[shard] = described
+            if why := undone[shard].get(asset.step):
+                context.log.info("%s of %s: %s", asset.step, shard, why)
+                waited = store.waited_s
+                step, run_id = project.steps[asset.step], context.run.run_id
+                with stage_run(step, why, shard, run_id, resources) as run:
+                    metadata = asset.work(run)
+                metadata["lock_wait_seconds"] = round(store.waited_s - waited, 2)
                 touched |= run.touched
+            else:
+                metadata = {"skipped": NOTHING_CHANGED}
+            done[shard] = _describe(store, asset.tables, shard, metadata)
     except BaseException:
         _report_each(context, done)
         raise
     yield from report(context, done)
     others = sorted(touched - set(done))
-    _report_each(context, _changed(context, store, tables, others))
+    _report_each(context, _changed(context, store, asset.tables, others))
+
+
+def _describe(
+    store: Store, tables: Sequence[str], shard: str, metadata: Metadata
+) -> dict[str, ShardOfTable]:
+    """Return the metadata of the shard's tables, with those of the step."""
+    described = describe_shard(store, tables, shard)
+    for of_table in described.values():
+        of_table.metadata.update(metadata)
+    return described
 
 
 def report(

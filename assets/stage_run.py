@@ -1,7 +1,7 @@
 """Open the store and the journal for one shard, commit its rows, and report what was bought."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from persona_pipeline.llm.prices import known_sum
 from persona_pipeline.locks import exclusive_lock
 from persona_pipeline.models import check_prices
 from persona_pipeline.pending_shards import stop_of
-from persona_pipeline.store.data_folder import DataFolder
+from persona_pipeline.store.done_steps import DoneStep, Step, Undone
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
 
@@ -41,6 +41,11 @@ class StageRun:
     run_id: str
     batches_dir: Path
     models: Models
+    step: Step
+    why: Undone
+    """Why the step is done."""
+    inputs: Mapping[str, str]
+    """What the step has read of each shard, as `Store.inputs_of` spells it."""
     totals: dict[str, StageUsage] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     """Stages that have begun to buy."""
@@ -70,11 +75,16 @@ class StageRun:
             usage=self.totals,
         )
 
-    def commit(self, rows: Sequence[StageRows]) -> Metadata:
-        """Write the rows and the calls bought for them; return what was bought."""
-        self.touched.update(row.shard for row in rows)
+    def commit(self, rows: Sequence[StageRows], *, is_last: bool = True) -> Metadata:
+        """Write the rows and the calls bought for them; return what was bought.
+
+        The last commit marks the step as done, for this shard and those that the rows are of.
+        """
+        shards = frozenset(row.shard for row in rows)
+        self.touched.update(shards)
         not_stopped = [stop_of(self.shard, stage) for stage in self.asked]
-        self._replace([*rows, *not_stopped])
+        done = DoneStep(self.step, self.inputs, shards | {self.shard}) if is_last else None
+        self._replace([*rows, *not_stopped], done)
         return _spending(self.totals.values())
 
     def stop(self, error: PipelineError) -> Metadata:
@@ -82,18 +92,18 @@ class StageRun:
         self._replace([stop_of(self.shard, stage, error) for stage in self.asked])
         return _spending(self.totals.values())
 
-    def _replace(self, rows: Sequence[StageRows]) -> None:
-        journals = self.journal.to_commit()
-        self.store.replace(rows, journals, run_id=self.run_id, read_at=self.started_at)
+    def _replace(self, rows: Sequence[StageRows], done: DoneStep | None = None) -> None:
+        journals, now = self.journal.to_commit(), self.started_at
+        self.store.replace(rows, journals, run_id=self.run_id, read_at=now, done=done)
         self.journal.committed()
         forget_bought(self.batches_dir, self.store)
 
 
 @contextmanager
 def stage_run(
-    folder: DataFolder, shard: str, run_id: str, resources: Resources
+    step: Step, why: Undone, shard: str, run_id: str, resources: Resources
 ) -> Iterator[StageRun]:
-    """Open the migrated store and this process's journal, and lock the shard for this process.
+    """Lock the shard for this process, open its journal, and note what the step will read.
 
     A stage that stops writes its calls to the database. It allows no retry by Dagster, since a
     retry would meet the same cap or the same key.
@@ -102,9 +112,10 @@ def stage_run(
         Failure: the stage stopped at a budget, or no model can be used.
     """
     store, models = resources
-    store.migrate()
+    folder = models.settings
     with exclusive_lock(folder.locks_dir / shard), Journal(folder.journal_dir) as journal:
-        run = StageRun(store, journal, shard, run_id, folder.batches_dir, models)
+        inputs = store.inputs_of(step, shard)
+        run = StageRun(store, journal, shard, run_id, folder.batches_dir, models, step, why, inputs)
         try:
             yield run
         except (BudgetExceeded, ModelError) as error:

@@ -46,7 +46,7 @@ def _domain_asset(project: Project, domain: Domain) -> dg.AssetsDefinition:
         description=f"{domain.file.title}. {domain.file.description}",
     )
 
-    @shard_asset(project, spec, buys=True)
+    @shard_asset(project, table, spec, buys=True)
     def records(run: StageRun) -> Metadata:
         add_domain_table(run.store, domain)
         personas = read_personas(run.store, plan, run.shard)
@@ -71,7 +71,7 @@ def _duplicates_asset(project: Project, domains: Sequence[Domain]) -> dg.AssetsD
         code_version=version,
     )
 
-    @shard_asset(project, spec)
+    @shard_asset(project, STAGE, spec)
     def duplicates(run: StageRun) -> Metadata:
         """One row is one record that duplicates a kept one, by its words or by its signature.
 

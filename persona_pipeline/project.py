@@ -6,7 +6,7 @@ a query on the snapshot 0.5.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from persona_pipeline.hub.plan import DedupPlan
     from persona_pipeline.llm.gateway.gateway import Gateway
     from persona_pipeline.personas.plan import PersonaPlan
+    from persona_pipeline.store.done_steps import Step, Undone
     from persona_pipeline.store.store import Store
     from persona_pipeline.synthesis.domain import Domain
     from persona_pipeline.synthesis.records import SynthesisPlan
@@ -187,6 +188,36 @@ class Project:
             selection=settings.persona_sources.get(domain.name),
             options=settings.request_options,
         )
+
+    @cached_property
+    def steps(self) -> dict[str, "Step"]:
+        """The steps that every shard goes through, by name, in their order."""
+        from persona_pipeline.steps import Plans, steps_of_shard  # noqa: PLC0415
+
+        domains = [(domain, self.synthesis_plan(domain)) for domain in self.domains.values()]
+        personas = {stage: self.persona_plan(stage) for stage in PERSONA_STAGES}
+        return steps_of_shard(Plans(self.settings, personas, self.dedup_plan, domains))
+
+    def undone_steps(
+        self, shards: Sequence[str], steps: Iterable[str] | None = None
+    ) -> dict[str, dict[str, "Undone"]]:
+        """Tell which steps of the shards a run has to do.
+
+        Args:
+            shards: the names of registered shards.
+            steps: the names of the steps that are asked about; None: all.
+
+        Returns:
+            For each shard, why a step is to do, by the step's name, in the order of the steps. A
+            shard with nothing to do has no step.
+        """
+        from persona_pipeline.steps import undone_steps  # noqa: PLC0415
+        from persona_pipeline.store.done_steps import Reason, Undone  # noqa: PLC0415
+
+        named = [self.steps[name] for name in (self.steps if steps is None else steps)]
+        if self.settings.force:
+            return {shard: {step.name: Undone(Reason.FORCED) for step in named} for shard in shards}
+        return undone_steps(self.store, named, self.dedup_plan, shards)
 
     def query(self, sql: str, **parameters: object) -> "pl.DataFrame":
         """Return the rows of one SELECT on the newest snapshot. No run is blocked.

@@ -9,7 +9,10 @@ PERSONA_TO_PERSONA = "persona_to_persona"
 QUALITY_RULES = "quality_rules"
 EMBEDDINGS = "embeddings"
 """A stage of `llm.calls` and the settings. It rejects no row, so the funnel does not count it."""
+COMPARISON = "comparison"
 DEDUPLICATION = "deduplication"
+HUB = "hub"
+RECORD_DEDUPLICATION = "record_deduplication"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ MODULES = {
     "locks",
     "models",
     "pending_shards",
+    "steps",
     "project",
     "reasons",
     "sql",

@@ -1,24 +1,22 @@
 """Describe a table's columns for Dagster: their types, descriptions and sources."""
 
-import logging
+import csv
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import dagster as dg
 import duckdb
 
-from persona_pipeline.sql import read_sql, sql_names
+from persona_pipeline.sql import read_file, sql_names
+from persona_pipeline.store.dictionary import RECORDS
+from persona_pipeline.store.views import domain_tables
 
-LOG = logging.getLogger(__name__)
 MADE_BY_SQL = ("personas/hub", *sql_names("marts"))
 """Tables and views that the SQL file of the same name makes."""
 COLUMNS = (
     "select schema_name, table_name, column_name, data_type, comment from duckdb_columns() "
     "where database_name = current_database() and not internal order by column_index"
-)
-VIEWS = (
-    "select schema_name || '.' || view_name, sql from duckdb_views() "
-    "where database_name = current_database() and not internal"
 )
 
 
@@ -51,25 +49,30 @@ def column_lineage(
     without sources is a constant or counts rows.
 
     Returns:
-        The lineage; None if no SQL file makes the table, or sqlglot cannot read it.
+        The lineage; None if no SQL file makes the table.
     """
-    name = table.replace(".", "/")
-    if name not in MADE_BY_SQL:
+    columns = _read_lineage().get(table)
+    if columns is None:
         return None
-    from assets.metadata.column_lineage import trace  # noqa: PLC0415 - sqlglot takes 0.4 CPU-seconds, for few tables
-
-    sources = trace(
-        read_sql(name),
-        tuple(connection.sql(COLUMNS).fetchall()),
-        tuple(connection.sql(VIEWS).fetchall()),
-        MADE_BY_SQL,
-    )
-    if sources is None:
-        LOG.warning("the columns of %s cannot be traced", table)
-        return None
+    domains = [f"synthetic.{name}" for name in domain_tables(connection)]
     return dg.TableColumnLineage(
         {
-            column: [dg.TableColumnDep(source.split("."), name) for source, name in sorted(origins)]
-            for column, origins in sources.items()
+            column: [
+                dg.TableColumnDep(each.split("."), name)
+                for source, name in sources
+                for each in (domains if source == RECORDS else [source])
+            ]
+            for column, sources in columns.items()
         }
     )
+
+
+@cache
+def _read_lineage() -> Mapping[str, Mapping[str, list[tuple[str, str]]]]:
+    """Return (table, column) of the sources of each column, by table and column."""
+    tables: dict[str, dict[str, list[tuple[str, str]]]] = {}
+    for row in csv.DictReader(read_file("column_lineage.csv").splitlines()):
+        sources = tables.setdefault(row["table_name"], {}).setdefault(row["column_name"], [])
+        if row["source_table"]:
+            sources.append((row["source_table"], row["source_column"]))
+    return tables

@@ -73,6 +73,9 @@ job_options = with_options(
     click.option("--max-usd", help="Stop before this is spent; run again to go on."),
     click.option("--max-tokens", help="Stop before so many tokens are used."),
     click.option("--allow-unknown-price", is_flag=True, default=None, help="Under --max-usd, too."),
+    click.option(
+        "--force", is_flag=True, default=None, help="Do stages again that nothing has changed for."
+    ),
 )
 
 

@@ -8,7 +8,7 @@ Where the pairs are too many, those that decide are stored instead (`block_compa
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import polars as pl
 
@@ -33,11 +33,12 @@ from persona_pipeline.hub.state import (
     read_states,
     stale_states,
 )
+from persona_pipeline.stage_names import COMPARISON
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
 
 LOG = logging.getLogger(__name__)
-STAGE = "comparison"
+STAGE = COMPARISON
 NO_FINGERPRINTS = (
     pl.DataFrame(schema={**FINGERPRINTS, "is_repeated": pl.Boolean})
     .rename({"id": "persona_id"})
@@ -53,8 +54,15 @@ COMPARED = {
 """Columns of `runs.compared`."""
 
 
-def compare_shards(store: Store, plan: DedupPlan) -> list[StageRows]:
+def compare_shards(
+    store: Store, plan: DedupPlan, *, again: Collection[str] = ()
+) -> list[StageRows]:
     """Compare every shard that has changed since its last comparison with all shards.
+
+    Args:
+        store: the database.
+        plan: what is compared, and how.
+        again: shards to compare although nothing has changed: their pairs are damaged.
 
     Returns:
         One item per changed shard, with its rows of `personas.fingerprints`, `personas.pairs` and
@@ -62,7 +70,8 @@ def compare_shards(store: Store, plan: DedupPlan) -> list[StageRows]:
     """
     with store.connect(read_only=True) as connection:
         states = read_states(connection, plan)
-    stale = stale_states(states, plan)
+    stale_names = {state.shard for state in stale_states(states, plan)}.union(again)
+    stale = [state for state in states if state.shard in stale_names]
     if not stale:
         return []
     versions, has_all_pairs = current_versions(states, plan), not _has_few_pairs(states, plan)

@@ -11,7 +11,7 @@ from persona_pipeline.dedup.rules import Thresholds
 from persona_pipeline.hub.plan import DedupPlan
 from persona_pipeline.hub.state import decision_bases, read_decisions
 from persona_pipeline.sql import fetch, read_sql
-from persona_pipeline.stage_names import DEDUPLICATION
+from persona_pipeline.stage_names import DEDUPLICATION, HUB
 from persona_pipeline.store.stage_rows import FunnelCounts, StageRows
 from persona_pipeline.store.store import Store
 
@@ -77,7 +77,7 @@ def hub_rows(kept: pl.DataFrame, shards: Sequence[str]) -> list[StageRows]:
     A shard that keeps nobody gets an item without rows, which empties its part of the hub.
     """
     of_shard = {shard: kept.filter(pl.col("shard") == shard).drop("shard") for shard in shards}
-    return [StageRows(shard, "hub", {"personas.hub": rows}) for shard, rows in of_shard.items()]
+    return [StageRows(shard, HUB, {"personas.hub": rows}) for shard, rows in of_shard.items()]
 
 
 def read_ranked(

@@ -254,6 +254,8 @@ class Settings(DataFolder, BaseSettings):
 
     shards_per_run: AtLeastOne = 4
     """Shards that one run of a backfill buys answers for."""
+    force: bool = False
+    """Whether a run does stages again whose settings, program and input are what they were."""
     lock_timeout: Positive = 120.0
     """Seconds that a run waits for the database while another process writes."""
 

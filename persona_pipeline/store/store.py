@@ -23,6 +23,7 @@ from persona_pipeline.sql import fetch
 from persona_pipeline.store.calls import add_journals
 from persona_pipeline.store.database_file import DatabaseFile, HeldError
 from persona_pipeline.store.dictionary import Descriptions, is_described
+from persona_pipeline.store.done_steps import DoneStep, Step, mark_done, read_inputs
 from persona_pipeline.store.migrations import apply_migrations, columns_of, is_current
 from persona_pipeline.store.snapshot import copy_file, is_published, write_ahead_log
 from persona_pipeline.store.stage_rows import StageRows, replace_stage
@@ -41,6 +42,9 @@ SETTLING = 5
 """Tries to merge a write-ahead log, as another process may be killed in between."""
 PUBLISHING_SHARE = 0.1
 """Largest share of its time that a process spends on publishing while it commits."""
+LEAST_BETWEEN = 1.0
+"""Seconds from one publishing to the next while a process commits. A small run commits 46 times in
+5 s, and each publishing starts a process that copies the file: 0.03 CPU-seconds."""
 Parameters = Mapping[str, Any]
 
 ANSWERS_BY_KEY_SQL: Final = """
@@ -56,8 +60,9 @@ order by call_key
 class Store:
     """The database file at `path`, which is published to `snapshot`.
 
-    A commit publishes it, unless publishing would take more than a tenth of the process's time.
-    Whoever has made the last commit therefore calls `publish()`.
+    A commit publishes it, unless the last one was within a second, or publishing would take more
+    than a tenth of the process's time. Whoever has made the last commit therefore calls
+    `publish()`.
     """
 
     def __init__(self, path: Path, snapshot: Path, *, lock_timeout: float = 120.0) -> None:
@@ -96,7 +101,8 @@ class Store:
             except duckdb.Error as error:
                 msg = f"the database {self.path} cannot be written: {error}"
                 raise StoreError(msg) from error
-        if time.monotonic() - self._published_at > self._publishing_s / PUBLISHING_SHARE:
+        wait = max(LEAST_BETWEEN, self._publishing_s / PUBLISHING_SHARE)
+        if time.monotonic() - self._published_at > wait:
             try:
                 self.publish()
             except StoreError as error:  # the commit is safe, and the end of the run tries again
@@ -215,6 +221,7 @@ class Store:
         *,
         run_id: str,
         read_at: datetime | None = None,
+        done: DoneStep | None = None,
     ) -> None:
         """Replace the rows of these stages and shards, and add the journals' calls, all or nothing.
 
@@ -224,6 +231,7 @@ class Store:
             run_id: the Dagster run, for the column `run_id`.
             read_at: when the stages began to read, in UTC. Input that was written later than that
                 counts as changed.
+            done: the step that these rows end, which a run leaves out from now on.
 
         Raises:
             StoreError: the database cannot be written.
@@ -232,12 +240,19 @@ class Store:
             for stage in rows:
                 replace_stage(connection, stage, run_id, read_at)
             add_journals(connection, journals, run_id)
+            if done:
+                mark_done(connection, done, run_id)
 
     def answers(self, keys: list[str]) -> dict[str, Answer]:
         """Return the stored answers by call key; failed calls are left out."""
         with self.connect(read_only=True) as connection:
             rows = connection.execute(ANSWERS_BY_KEY_SQL, {"keys": ",".join(keys)}).fetchall()
         return {row[0]: Answer(*row[:-2], finish_reason=row[-2], params=row[-1]) for row in rows}
+
+    def inputs_of(self, step: Step, shard: str) -> dict[str, str]:
+        """Spell what a step reads of the shard, and of each other one whose rows it may write."""
+        with self.connect(read_only=True) as connection:
+            return read_inputs(connection, step, shard)
 
     def version(self) -> object:
         """Return a value that changes with every commit of any process; None: no database."""

@@ -10,12 +10,13 @@ from persona_pipeline.dedup.resources import Resources
 from persona_pipeline.dedup.rules import Thresholds
 from persona_pipeline.dedup.words.word_sets import hash_texts
 from persona_pipeline.sql import fetch
+from persona_pipeline.stage_names import RECORD_DEDUPLICATION
 from persona_pipeline.store.stage_rows import StageRows
 from persona_pipeline.store.store import Store
 from persona_pipeline.synthesis.domain import Domain
 from persona_pipeline.synthesis.tables import answer_of_record, table_name
 
-STAGE = "record_deduplication"
+STAGE = RECORD_DEDUPLICATION
 DUPLICATES = {
     "record_id": pl.String(),
     "kept_id": pl.String(),
