@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
@@ -67,21 +68,20 @@ def _beside_the_data(folder: DataFolder, root: Path) -> InstanceRef:
         )
         raise PipelineError(msg)
     home.mkdir(parents=True, exist_ok=True)
-    overrides = NO_CAPTURE | {
-        "storage": {
-            "custom": {
-                "module": "assets.instance_storage",
-                "class": "OpenStorage",
-                "config": {"base_dir": str(home)},
-            }
-        },
-        "local_artifact_storage": {
-            "module": "dagster._core.storage.root",
-            "class": "LocalArtifactStorage",
-            "config": {"base_dir": str(home)},
-        },
-    }
+    overrides = NO_CAPTURE | storage_in(home)
     return InstanceRef.from_dir(str(home), config_dir=str(root), overrides=overrides)
+
+
+def storage_in(home: Path) -> dict[str, dict[str, Any]]:
+    """Return what an instance's file says to keep everything in a folder."""
+    config = {"config": {"base_dir": str(home)}}
+    storage = {"module": "assets.instance_storage", "class": "OpenStorage", **config}
+    artifacts = {
+        "module": "dagster._core.storage.root",
+        "class": "LocalArtifactStorage",
+        **config,
+    }
+    return {"storage": {"custom": storage}, "local_artifact_storage": artifacts}
 
 
 def _explain(error: Exception) -> str:

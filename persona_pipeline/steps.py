@@ -118,7 +118,10 @@ def _why_again(outdated: Mapping[str, set[str]], step: str, shard: str) -> Undon
 def _persona_steps(plans: Plans) -> list[Step]:
     """List the steps from the staged texts to the vectors of candidates."""
     settings = plans.settings
-    relating = plans.personas[PERSONA_TO_PERSONA]
+    asking, relating = plans.personas[TEXT_TO_PERSONA], plans.personas[PERSONA_TO_PERSONA]
+    verbs: JsonValue = [*map(str, asking.verbs)]
+    asked: list[JsonValue] = [verbs, asking.granularity, asking.document_chars]
+    related: list[JsonValue] = [relating.hops, relating.fan_out, relating.language]
     prompts = [stage_prompt(name).version for name in (TEXT_TO_PERSONA, PERSONA_TO_PERSONA)]
     return [
         Step(
@@ -129,13 +132,17 @@ def _persona_steps(plans: Plans) -> list[Step]:
         ),
         Step(
             TEXT_TO_PERSONA,
-            version=_version(TEXT_TO_PERSONA, *_asked(plans, TEXT_TO_PERSONA)),
+            version=_version(
+                TEXT_TO_PERSONA, prompts[0], *asked, *_models(settings, TEXT_TO_PERSONA)
+            ),
             reads=(Part("corpus.documents"),),
             writes=(EXTRACTED, *_rest_of_personas(TEXT_TO_PERSONA), *_bought(TEXT_TO_PERSONA)),
         ),
         Step(
             PERSONA_TO_PERSONA,
-            version=_version(PERSONA_TO_PERSONA, *_asked(plans, PERSONA_TO_PERSONA)),
+            version=_version(
+                PERSONA_TO_PERSONA, *prompts, *related, *_models(settings, PERSONA_TO_PERSONA)
+            ),
             reads=(EXTRACTED,),
             writes=(RELATED, *_rest_of_personas(PERSONA_TO_PERSONA), *_bought(PERSONA_TO_PERSONA)),
         ),
@@ -225,20 +232,6 @@ def _record_deduplication(plans: Plans) -> Step:
         writes=(Part("synthetic.duplicates"),),
         is_of_all=True,
     )
-
-
-def _asked(plans: Plans, stage: str) -> list[JsonValue]:
-    """List what the answers of a persona stage depend on."""
-    plan = plans.personas[stage]
-    return [
-        stage_prompt(stage).version,
-        [*map(str, plan.verbs)],
-        plan.granularity,
-        plan.document_chars,
-        plan.hops,
-        plan.fan_out,
-        *_models(plans.settings, stage),
-    ]
 
 
 def _models(settings: Settings, stage: str) -> list[JsonValue]:

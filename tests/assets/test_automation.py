@@ -13,7 +13,7 @@ from assets.jobs import MAIN_JOB, SCAN_JOB
 from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.llm.gateway.attempts import ModelDown
 from persona_pipeline.pending_shards import stop_of
-from tests.support.platform import QUIET, KeptProject, Platform
+from tests.support.platform import QUIET, KeptProject, Platform, open_local_instance
 
 NIGHT = datetime(2026, 11, 23, 2, tzinfo=UTC)
 TEXT = "Inbox page {} tells how a ferry of {} decks crosses the river in winter."
@@ -141,7 +141,7 @@ def test_a_new_file_buys_its_own_shard_and_leaves_the_older_one(served: Watched)
 def kept_instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """Open an instance on disk: schedules accept no other."""
     (tmp_path / "home").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as result:
+    with open_local_instance(tmp_path / "home") as result:
         yield result
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.definitions import build_definitions
+from assets.instance import storage_in
 from assets.jobs import MAIN_JOB, REGISTER_JOB
 from assets.resources import Models
 from persona_pipeline.project import Project
@@ -25,18 +26,17 @@ class Platform:
     def __init__(self, folder: Path, instance: dg.DagsterInstance, **arguments: object) -> None:
         pages = folder / "pages"
         pages.mkdir(exist_ok=True)
-        self.settings = load_settings(
-            **{
-                "data_dir": folder / "data",
-                "source": str(pages),
-                "model": "fake/demo",
-                "embedding_model": "fake/embedder",
-                "domains": DOMAINS,
-                "min_chars": 10,
-                "documents": None,
-                **arguments,
-            }
-        )
+        self.arguments = {
+            "data_dir": folder / "data",
+            "source": str(pages),
+            "model": "fake/demo",
+            "embedding_model": "fake/embedder",
+            "domains": DOMAINS,
+            "min_chars": 10,
+            "documents": None,
+            **arguments,
+        }
+        self.settings = load_settings(**self.arguments)
         self.pages = pages
         self.models = Models(self.settings)
         self.instance = instance
@@ -111,6 +111,12 @@ def open_platform(folder: Path, instance: dg.DagsterInstance, **arguments: objec
     return result
 
 
+def open_local_instance(home: Path) -> dg.DagsterInstance:
+    """Open an instance in a folder, as the command line does; it sends nothing anywhere."""
+    quiet = {"telemetry": {"enabled": False}}
+    return dg.DagsterInstance.local_temp(str(home), overrides=quiet | storage_in(home))
+
+
 class KeptProject:
     """A project that is made once, and restored before each test.
 
@@ -126,7 +132,7 @@ class KeptProject:
         """Open the project's Dagster instance, which is on disk."""
         home = self.folder / "instance"
         home.mkdir(exist_ok=True)
-        with dg.DagsterInstance.local_temp(str(home)) as kept:
+        with open_local_instance(home) as kept:
             yield kept
 
     def keep(self) -> None:
