@@ -4,6 +4,7 @@ The method is from section 2.2 of the Persona Hub report (arXiv 2406.20094).
 """
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -96,11 +97,10 @@ def related_request(persona: str, plan: PersonaPlan) -> ChatRequest:
     """Build the request for `plan.fan_out` people who are close to this one."""
     prompt = stage_prompt(PERSONA_TO_PERSONA)
     count = plan.fan_out
-    examples = [_cut(example, count) for example in prompt.spec.examples]
     request = ChatRequest(
         model=plan.model,
-        messages=prompt.messages({"persona": persona, "count": count}, examples),
-        schema=_schema(prompt.spec.fields["related"], count),
+        messages=prompt.messages({"persona": persona, "count": count}, _examples(count)),
+        schema=_schema(count),
         sampling=with_tokens_for(prompt.sampling, count),
         stage=PERSONA_TO_PERSONA,
         prompt_name=prompt.name,
@@ -133,8 +133,17 @@ def _expand(frontier: pl.DataFrame, hop: int, expansion: _Expansion) -> pl.DataF
     return frame(new, RELATED).select(*FRONTIER)
 
 
-def _schema(related: dict[str, JsonValue], count: int) -> dict[str, JsonValue]:
+@cache
+def _schema(count: int) -> dict[str, JsonValue]:
+    """Return the schema of `count` related personas. All requests share it: see `schema_json`."""
+    related = stage_prompt(PERSONA_TO_PERSONA).spec.fields["related"]
     return object_schema({"related": {**related, "minItems": count, "maxItems": count}})
+
+
+@cache
+def _examples(count: int) -> list[Example]:
+    """Return the examples with `count` related personas each."""
+    return [_cut(example, count) for example in stage_prompt(PERSONA_TO_PERSONA).spec.examples]
 
 
 def _cut(example: Example, count: int) -> Example:

@@ -8,6 +8,7 @@ holds replaceable material, such as the worlds of `npc`. A domain that needs a r
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,16 @@ class Domain:
         return {"persona": persona, **arguments}
 
     def _examples(self, prompting: Prompting) -> list[Example]:
+        """Return the examples that every request shows. They are made once: see `Prompt`."""
+        if prompting not in self._shown:
+            self._shown[prompting] = self._make_examples(prompting)
+        return self._shown[prompting]
+
+    @cached_property
+    def _shown(self) -> dict[Prompting, list[Example]]:
+        return {}
+
+    def _make_examples(self, prompting: Prompting) -> list[Example]:
         if prompting is Prompting.ZERO_SHOT:
             return []
         shown = []

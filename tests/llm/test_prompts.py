@@ -210,3 +210,34 @@ def test_a_missing_template_is_named(tmp_path: Path) -> None:
     (tmp_path / "system.j2").unlink()
     with pytest.raises(DomainError, match=r"system\.j2 is missing: a prompt folder holds"):
         load_written(tmp_path)
+
+
+def test_what_comes_before_the_question_is_rendered_once_and_is_that_of_its_own_variables(
+    tmp_path: Path,
+) -> None:
+    files = {
+        "system.j2": "You greet {{ tone }}ly.",
+        "prompt.j2": "Greet {{ guest }} in {{ place.name }}, {{ times }} times.",
+    }
+    prompt = load_written(write_prompt(tmp_path, **files))
+    examples = prompt.spec.examples
+    given = {"guest": "a smith", "tone": "kind", "place": {"name": "Ghent"}, "times": 1}
+    first = prompt.messages(given, examples)
+    again = prompt.messages({**given, "guest": "a dyer"}, examples)
+    assert [one is other for one, other in zip(first, again, strict=True)] == [True] * 3 + [False]
+    assert again[-1]["content"] == "Greet a dyer in Ghent, 1 times."
+    for changed, turn, text in (
+        ({"tone": "cool"}, 0, "You greet coolly."),
+        ({"place": {"name": "Mons"}}, 1, "Greet a miller in Mons, 1 times."),
+        ({"times": True}, 1, "Greet a miller in Ghent, True times."),
+    ):
+        assert prompt.messages({**given, **changed}, examples)[turn]["content"] == text
+    assert len(prompt.messages(given, [])) == 2
+    assert prompt.messages(given, examples) == first
+
+
+def test_a_prompt_keeps_few_prefixes(tmp_path: Path) -> None:
+    prompt = load_written(write_prompt(tmp_path, **{"system.j2": "Greet as number {{ number }}."}))
+    for number in [*range(200), 0]:
+        turns = prompt.messages({"guest": "a smith", "number": number}, prompt.spec.examples)
+        assert turns[0]["content"] == f"Greet as number {number}."
