@@ -34,8 +34,11 @@ from persona_pipeline.stage_names import EMBEDDINGS, PERSONA_TO_PERSONA, TEXT_TO
 from persona_pipeline.synthesis.records import SynthesisPlan, read_personas, synthesize
 
 REHEARSED = 2000
-"""Most documents that are rehearsed, which takes about 10 s. Of more, every second, third, ...
-shard is rehearsed whole: shards are bought in their order, so the sample is spread over all."""
+"""Most documents that are rehearsed in whole shards. Of more, every second, third, ... shard is:
+shards are bought in their order, so the sample is spread over all."""
+SAMPLED = 200
+"""Documents of a shard that are rehearsed if nothing was bought for it: they stand for the rest.
+1,000 take 1.5 s. If some answers are there, a few documents do not tell which are missing."""
 BYTES_PER_TOKEN = 4
 """Bytes of English text per token: the rule of thumb of OpenAI's tokenizer guide."""
 USUAL_SLOTS = 32
@@ -60,6 +63,13 @@ where list_contains($shards, shard)
 order by shard
 """
 
+BEGUN_SQL: Final = """
+-- One row per shard that something was bought for.
+-- reads: llm.calls
+select distinct shard
+from llm.calls
+"""
+
 USUAL_ANSWER_SQL: Final = """
 -- One row per stage and model: the length of an answer, and the seconds it takes.
 -- reads: llm.calls
@@ -80,7 +90,7 @@ order by persona_id
 """
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class StageEstimate:
     """What one stage will buy from one model.
 
@@ -97,12 +107,12 @@ class StageEstimate:
 
     stage: str
     model: str
-    reused: int = 0
-    calls: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    usd: float | None = 0.0
-    seconds: float | None = 0.0
+    reused: int
+    calls: int
+    tokens_in: int
+    tokens_out: int
+    usd: float | None
+    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +121,7 @@ class Estimate:
 
     Attributes:
         stages: one estimate per stage, in the order of the run.
-        share: share of the documents that are in rehearsed shards, from 0 to 1.
+        share: share of the documents that are rehearsed, from 0 to 1.
     """
 
     stages: list[StageEstimate]
@@ -183,8 +193,32 @@ def estimate_staged(project: Project, staged: Sequence[tuple[str, Path, int]]) -
         journal.index.refresh()
         rehearsal = _Rehearsal(project, journal, share)
         rehearsal.run({shard: path for shard, path, _ in chosen})
-    stages = [_scaled(stage, 1 / share) for stage in rehearsal.stages.values()]
-    return Estimate(stages, share)
+    stages = [stage.scaled(1 / share) for stage in rehearsal.stages.values()]
+    return Estimate(stages, rehearsal.document_count / total if total else 1.0)
+
+
+@dataclass
+class _Sums:
+    """What was rehearsed of a stage; each request counts as often as its weight says."""
+
+    stage: str
+    model: str
+    reused: float = 0.0
+    calls: float = 0.0
+    tokens_in: float = 0.0
+    tokens_out: float = 0.0
+    usd: float | None = 0.0
+    seconds: float | None = 0.0
+
+    def scaled(self, factor: float) -> StageEstimate:
+        """Return the estimate of `factor` times as many documents."""
+        reused, calls = round(self.reused * factor), round(self.calls * factor)
+        tokens_in, tokens_out = round(self.tokens_in * factor), round(self.tokens_out * factor)
+        usd = None if self.usd is None else self.usd * factor
+        seconds = None if self.seconds is None else self.seconds * factor
+        return StageEstimate(
+            self.stage, self.model, reused, calls, tokens_in, tokens_out, usd, seconds
+        )
 
 
 @dataclass
@@ -195,9 +229,13 @@ class _Rehearsal:
     journal: Journal
     share: float
     """Share of the documents that are in rehearsed shards."""
-    stages: dict[str, StageEstimate] = field(default_factory=dict)
+    stages: dict[str, _Sums] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     is_made_up: bool = False
+    document_count: int = 0
+    """Documents that were rehearsed."""
+    weight: float = 1.0
+    """Requests that one rehearsed request stands for."""
     past: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     def run(self, staged: Mapping[str, Path]) -> None:
@@ -205,13 +243,25 @@ class _Rehearsal:
         self.past = self._past()
         everyone = pl.DataFrame(schema=RANKED)
         hubs: dict[str, pl.DataFrame] = {}
+        begun = {shard for (shard,) in self.project.store.query(BEGUN_SQL).iter_rows()}
+        weights = dict[str, float]()
         for number, (shard, path) in enumerate(staged.items()):
             documents = load_shard(shard, path).tables["corpus.documents"]
-            hubs[shard], everyone = self._rehearse(shard, number, documents, everyone)
+            sample = documents if shard in begun else self._sample(documents)
+            self.document_count += len(sample)
+            self.weight = weights[shard] = len(documents) / len(sample) if len(sample) else 1.0
+            hubs[shard], everyone = self._rehearse(shard, number, sample, everyone)
         for domain in self.project.domains.values():
             plan = self.project.synthesis_plan(domain)
             for shard, personas in self._offered(plan, hubs).items():
+                self.weight = _weight_of_records(plan, len(personas), weights[shard])
                 synthesize(domain, personas, plan, self, shard)
+
+    def _sample(self, documents: pl.DataFrame) -> pl.DataFrame:
+        """Choose every second, third, ... document; all if domains draw from a selection."""
+        if self.project.settings.drawn_selections():  # it is drawn from all shards together
+            return documents
+        return documents.gather_every(max(1, len(documents) // SAMPLED))
 
     def answers(
         self, requests: Iterable[ChatRequest], *, shard: str, stage: str
@@ -287,9 +337,9 @@ class _Rehearsal:
             self.answers(requests, shard=shard, stage=EMBEDDINGS)
 
     def _count(self, request: ChatRequest, *, is_bought: bool) -> None:
-        row = self.stages.setdefault(request.stage, StageEstimate(request.stage, request.model))
+        row = self.stages.setdefault(request.stage, _Sums(request.stage, request.model))
         if is_bought:
-            row.reused += 1
+            row.reused += self.weight
             return
         self.is_made_up = True
         tokens_in = _bytes_of(request) // BYTES_PER_TOKEN
@@ -298,21 +348,29 @@ class _Rehearsal:
         in_batches = is_batched(self.project.settings, request.model)
         price: Price | None = price_of(request.model, self.project.settings.prices)
         price = price.in_batches() if price and in_batches else price
-        row.calls += 1
-        row.tokens_in += tokens_in
-        row.tokens_out += tokens_out
-        row.usd = known_sum([row.usd, price.cost(tokens_in, 0, tokens_out) if price else None])
-        seconds = (
-            mean_seconds / _at_once(request.model, self.project.settings) if mean_seconds else None
-        )
-        if in_batches:  # up to a day
-            seconds = None
+        row.calls += self.weight
+        row.tokens_in += self.weight * tokens_in
+        row.tokens_out += self.weight * tokens_out
+        usd = self.weight * price.cost(tokens_in, 0, tokens_out) if price else None
+        row.usd = known_sum([row.usd, usd])
+        seconds = None
+        if mean_seconds and not in_batches:  # which take up to a day
+            at_once = _at_once(request.model, self.project.settings)
+            seconds = self.weight * mean_seconds / at_once
         row.seconds = known_sum([row.seconds, seconds])
 
     def _past(self) -> dict[tuple[str, str], tuple[float, float]]:
         """Return the mean tokens and seconds of the answers so far, by stage and model."""
         rows = self.project.store.query(USUAL_ANSWER_SQL).iter_rows()
         return {(stage, model): (tokens, seconds) for stage, model, tokens, seconds in rows}
+
+
+def _weight_of_records(plan: SynthesisPlan, sampled: int, weight: float) -> float:
+    """Return how many records one of a shard's sampled personas stands for."""
+    most = plan.records_per_shard
+    if most is None or not sampled:
+        return weight
+    return min(most, sampled * weight) / min(most, sampled)
 
 
 def _made_up(request: ChatRequest) -> Answer:
@@ -326,16 +384,3 @@ def _at_once(model: str, settings: Settings) -> int:
 
 def _bytes_of(request: ChatRequest) -> int:
     return sum(len(message["content"].encode("utf-8", "replace")) for message in request.messages)
-
-
-def _scaled(stage: StageEstimate, factor: float) -> StageEstimate:
-    return StageEstimate(
-        stage.stage,
-        stage.model,
-        round(stage.reused * factor),
-        round(stage.calls * factor),
-        round(stage.tokens_in * factor),
-        round(stage.tokens_out * factor),
-        None if stage.usd is None else stage.usd * factor,
-        None if stage.seconds is None else stage.seconds * factor,
-    )

@@ -6,7 +6,7 @@ from pydantic import JsonValue
 
 from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.errors import unknown_choice
-from persona_pipeline.hashing import canonical_json, stable_id, versioned_text
+from persona_pipeline.hashing import canonical_json, stable_id, stable_ids, versioned_text
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -19,6 +19,11 @@ def test_ids_never_change_between_releases() -> None:
     assert stable_id("persona", 1, {"b": [True, None], "a": "é"}) == (
         "89c25026f50b39058308419718a6a088"
     )
+
+
+@given(st.lists(JSON, min_size=1, max_size=3), st.lists(st.text(), max_size=3))
+def test_many_ids_at_once_are_those_one_by_one(first: list[JsonValue], last: list[str]) -> None:
+    assert stable_ids(first, last) == [stable_id(*first, each) for each in last]
 
 
 @given(st.dictionaries(st.text(max_size=3), JSON, max_size=5))

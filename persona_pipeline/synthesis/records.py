@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from persona_pipeline.control_characters import clean_text
-from persona_pipeline.hashing import stable_id
+from persona_pipeline.hashing import stable_id, stable_ids
 from persona_pipeline.hub.selection import require_made
 from persona_pipeline.llm.answers import answer_of, failure_reason
 from persona_pipeline.llm.calls import Answer
@@ -157,9 +157,7 @@ def build_request(
 
 def _choose(domain: Domain, personas: pl.DataFrame, plan: SynthesisPlan) -> pl.DataFrame:
     """Choose the personas with the lowest hash for this domain: the same ones on every machine."""
-    draw = pl.Series(
-        "draw", [stable_id("draw", domain.name, key) for key in personas["persona_id"]], pl.String
-    )
+    draw = pl.Series("draw", stable_ids(["draw", domain.name], personas["persona_id"]), pl.String)
     ordered = personas.with_columns(draw).sort("draw")
     chosen = ordered if plan.records_per_shard is None else ordered.head(plan.records_per_shard)
     return chosen.sort("persona_id")

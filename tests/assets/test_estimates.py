@@ -7,6 +7,7 @@ from persona_pipeline.cli.estimate import print_estimate
 from persona_pipeline.corpus.registration import register_source
 from persona_pipeline.errors import PipelineError, SourceError
 from persona_pipeline.estimate import Estimate, estimate_run
+from persona_pipeline.hub.selection_rules import Selection
 from persona_pipeline.llm.prices import PriceSetting
 from persona_pipeline.project import Project
 from persona_pipeline.store.store import Store
@@ -91,6 +92,23 @@ def test_of_many_documents_every_other_shard_is_rehearsed_and_stands_for_the_res
     assert estimated.share == 0.5
     assert by_stage(estimated)["text_to_persona"] == (0, 8)
     assert by_stage(estimated)["synthetic.math"] == (0, 6)
+
+
+def test_of_a_new_shard_a_few_documents_stand_for_the_rest_and_of_a_begun_one_none(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = platform.register()
+    whole = by_stage(estimate(platform, shards))
+    monkeypatch.setattr("persona_pipeline.estimate.SAMPLED", 1)
+    sampled = estimate(platform, shards)
+    assert sampled.share == 0.5
+    assert by_stage(sampled) == whole
+    one_each = by_stage(estimate(platform, shards, records_per_shard=1))
+    assert one_each["synthetic.math"] == (0, 2), "not one for each sampled document"
+    platform.run(shards[0])
+    assert estimate(platform, shards).share == 0.75
+    selection = {"selections": {"few": Selection(count=2)}, "persona_sources": {"math": "few"}}
+    assert estimate(platform, shards[1:], **selection).share == 1.0
 
 
 def test_asking_for_the_price_of_more_registers_and_stages_nothing(
