@@ -121,7 +121,7 @@ def _hub_asset(project: Project) -> dg.AssetsDefinition:
 
 def _to_compare_again(run: StageRun) -> list[str]:
     """Return the shard if its comparison is current, and its pairs are not what they were."""
-    return [run.shard] if run.why.reason in {Reason.OUTPUT, Reason.FORCED} else []
+    return [run.shard] if run.task.why.reason in {Reason.OUTPUT, Reason.FORCED} else []
 
 
 class SelectionsConfig(dg.Config):

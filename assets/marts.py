@@ -85,10 +85,11 @@ def _build_views() -> dg.AssetsDefinition:
         ],
     )
     def marts(duckdb: StoreResource) -> Iterator[dg.MaterializeResult[None]]:
-        for name in views:
-            plots = {"topics": topics(duckdb.store)} if name == "coverage" else {}
-            yield result(
-                ["marts", name], {**describe_table(duckdb.store, f"marts.{name}"), **plots}
-            )
+        store = duckdb.store
+        with store.reading():
+            metadata = {name: describe_table(store, f"marts.{name}") for name in views}
+            metadata["coverage"]["topics"] = topics(store)
+        for name, of_view in metadata.items():
+            yield result(["marts", name], of_view)
 
     return marts

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import dagster as dg
 
 from assets.metadata.tables import Metadata, ShardOfTable, describe_shard
-from assets.stage_run import Resources, StageRun, stage_run
+from assets.stage_run import Resources, StageRun, Task, stage_run
 from persona_pipeline.project import Project
 from persona_pipeline.store.store import Store
 
@@ -44,24 +44,27 @@ def run_shards(
         asset: the step, its tables and its work.
         resources: the store and the models.
     """
-    store = resources[0]
+    store, step = resources[0], project.steps[asset.step]
     done: dict[str, dict[str, ShardOfTable]] = {}
     touched = set[str]()
     store.migrate()
-    undone = project.undone_steps(context.partition_keys, [asset.step])
+    shards = context.partition_keys
+    with store.reading():
+        undone = project.undone_steps(shards, [step.name], store)
+        inputs = store.inputs_of(step, [shard for shard in shards if undone[shard]])
     try:
-        for shard in context.partition_keys:
-            if why := undone[shard].get(asset.step):
-                context.log.info("%s of %s: %s", asset.step, shard, why)
-                waited = store.waited_s
-                step, run_id = project.steps[asset.step], context.run.run_id
-                with stage_run(step, why, shard, run_id, resources) as run:
+        for shard in shards:
+            if why := undone[shard].get(step.name):
+                context.log.info("%s of %s: %s", step.name, shard, why)
+                waited, task = store.waited_s, Task(step, asset.tables, why, inputs)
+                with stage_run(task, shard, context.run.run_id, resources) as run:
                     metadata = asset.work(run)
                 metadata["lock_wait_seconds"] = round(store.waited_s - waited, 2)
+                done[shard] = _with(metadata, run.described)
                 touched |= run.touched
             else:
-                metadata = {"skipped": NOTHING_CHANGED}
-            done[shard] = _describe(store, asset.tables, shard, metadata)
+                described = describe_shard(store, asset.tables, shard)
+                done[shard] = _with({"skipped": NOTHING_CHANGED}, described)
     except BaseException:
         _report_each(context, done)
         raise
@@ -70,14 +73,11 @@ def run_shards(
     _report_each(context, _changed(context, store, asset.tables, others))
 
 
-def _describe(
-    store: Store, tables: Sequence[str], shard: str, metadata: Metadata
-) -> dict[str, ShardOfTable]:
-    """Return the metadata of the shard's tables, with those of the step."""
-    described = describe_shard(store, tables, shard)
+def _with(metadata: Metadata, described: Mapping[str, ShardOfTable]) -> dict[str, ShardOfTable]:
+    """Add the metadata of a step to those of its tables."""
     for of_table in described.values():
         of_table.metadata.update(metadata)
-    return described
+    return {**described}
 
 
 def report(

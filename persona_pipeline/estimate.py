@@ -194,7 +194,7 @@ def estimate_staged(project: Project, staged: Sequence[tuple[str, Path, int]]) -
         rehearsal = _Rehearsal(project, journal, share)
         rehearsal.run({shard: path for shard, path, _ in chosen})
     stages = [stage.scaled(1 / share) for stage in rehearsal.stages.values()]
-    return Estimate(stages, rehearsal.document_count / total if total else 1.0)
+    return Estimate(stages, share * rehearsal.sampled_share)
 
 
 @dataclass
@@ -232,8 +232,8 @@ class _Rehearsal:
     stages: dict[str, _Sums] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     is_made_up: bool = False
-    document_count: int = 0
-    """Documents that were rehearsed."""
+    sampled_share: float = 1.0
+    """Share of the documents of the rehearsed shards that were rehearsed, from 0 to 1."""
     weight: float = 1.0
     """Requests that one rehearsed request stands for."""
     past: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
@@ -244,13 +244,14 @@ class _Rehearsal:
         everyone = pl.DataFrame(schema=RANKED)
         hubs: dict[str, pl.DataFrame] = {}
         begun = {shard for (shard,) in self.project.store.query(BEGUN_SQL).iter_rows()}
-        weights = dict[str, float]()
+        weights, accepted, sampled = dict[str, float](), 0, 0
         for number, (shard, path) in enumerate(staged.items()):
             documents = load_shard(shard, path).tables["corpus.documents"]
             sample = documents if shard in begun else self._sample(documents)
-            self.document_count += len(sample)
+            accepted, sampled = accepted + len(documents), sampled + len(sample)
             self.weight = weights[shard] = len(documents) / len(sample) if len(sample) else 1.0
             hubs[shard], everyone = self._rehearse(shard, number, sample, everyone)
+        self.sampled_share = sampled / accepted
         for domain in self.project.domains.values():
             plan = self.project.synthesis_plan(domain)
             for shard, personas in self._offered(plan, hubs).items():

@@ -199,13 +199,17 @@ class Project:
         return steps_of_shard(Plans(self.settings, personas, self.dedup_plan, domains))
 
     def undone_steps(
-        self, shards: Sequence[str], steps: Iterable[str] | None = None
+        self,
+        shards: Sequence[str],
+        steps: Iterable[str] | None = None,
+        store: "Store | None" = None,
     ) -> dict[str, dict[str, "Undone"]]:
         """Tell which steps of the shards a run has to do.
 
         Args:
             shards: the names of registered shards.
             steps: the names of the steps that are asked about; None: all.
+            store: the database, if it is opened already.
 
         Returns:
             For each shard, why a step is to do, by the step's name, in the order of the steps. A
@@ -217,7 +221,7 @@ class Project:
         named = [self.steps[name] for name in (self.steps if steps is None else steps)]
         if self.settings.force:
             return {shard: {step.name: Undone(Reason.FORCED) for step in named} for shard in shards}
-        return undone_steps(self.store, named, self.dedup_plan, shards)
+        return undone_steps(store or self.store, named, self.dedup_plan, shards)
 
     def query(self, sql: str, **parameters: object) -> "pl.DataFrame":
         """Return the rows of one SELECT on the newest snapshot. No run is blocked.

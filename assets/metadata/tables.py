@@ -36,15 +36,21 @@ def describe_table(store: Store, table: str) -> Metadata:
 
 def describe_shard(store: Store, tables: Sequence[str], shard: str) -> dict[str, ShardOfTable]:
     """Return the metadata and the data version of the shard's rows in each of the tables."""
-    snapshot = {"snapshot": dg.MetadataValue.path(str(store.snapshot))}
     with store.connect(read_only=True) as connection:
-        return {
-            table: ShardOfTable(
-                {**_describe(connection, table, shard), **snapshot},
-                _version(connection, table, shard),
-            )
-            for table in tables
-        }
+        return describe_shard_on(connection, store, tables, shard)
+
+
+def describe_shard_on(
+    connection: duckdb.DuckDBPyConnection, store: Store, tables: Sequence[str], shard: str
+) -> dict[str, ShardOfTable]:
+    """Do what `describe_shard` does on a connection that is open."""
+    snapshot = {"snapshot": dg.MetadataValue.path(str(store.snapshot))}
+    return {
+        table: ShardOfTable(
+            {**_describe(connection, table, shard), **snapshot}, _version(connection, table, shard)
+        )
+        for table in tables
+    }
 
 
 def _describe(connection: duckdb.DuckDBPyConnection, table: str, shard: str | None) -> Metadata:

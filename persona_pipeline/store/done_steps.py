@@ -209,10 +209,12 @@ def mark_done(connection: duckdb.DuckDBPyConnection, done: DoneStep, run_id: str
     insert_rows(connection, "runs.steps", frame, {"step": step.name}, run_id)
 
 
-def read_inputs(connection: duckdb.DuckDBPyConnection, step: Step, shard: str) -> dict[str, str]:
-    """Spell what the step reads of the shard, and of each other one whose rows it may write."""
-    shards = [name for (name,) in connection.sql(SHARDS_SQL).fetchall()] if step.is_of_all else []
-    read = read_rows(connection, step.reads, sorted({shard, *shards}))
+def read_inputs(
+    connection: duckdb.DuckDBPyConnection, step: Step, shards: Sequence[str]
+) -> dict[str, str]:
+    """Spell what the step reads of the shards, and of each other one whose rows it may write."""
+    others = [name for (name,) in connection.sql(SHARDS_SQL).fetchall()] if step.is_of_all else []
+    read = read_rows(connection, step.reads, sorted({*shards, *others}))
     return {name: rows.describe(step.reads) for name, rows in read.items()}
 
 

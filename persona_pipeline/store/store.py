@@ -7,10 +7,11 @@ a connection is open: read, close, compute, then write in one short transaction.
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
+from threading import get_ident
 from typing import Any, Final
 
 import duckdb
@@ -23,7 +24,7 @@ from persona_pipeline.sql import fetch
 from persona_pipeline.store.calls import add_journals
 from persona_pipeline.store.database_file import DatabaseFile, HeldError
 from persona_pipeline.store.dictionary import Descriptions, is_described
-from persona_pipeline.store.done_steps import DoneStep, Step, mark_done, read_inputs
+from persona_pipeline.store.done_steps import Step, read_inputs
 from persona_pipeline.store.migrations import apply_migrations, columns_of, is_current
 from persona_pipeline.store.snapshot import copy_file, is_published, write_ahead_log
 from persona_pipeline.store.stage_rows import StageRows, replace_stage
@@ -46,6 +47,8 @@ LEAST_BETWEEN = 1.0
 """Seconds from one publishing to the next while a process commits. A small run commits 46 times in
 5 s, and each publishing starts a process that copies the file: 0.03 CPU-seconds."""
 Parameters = Mapping[str, Any]
+NOT_READING: tuple[int, duckdb.DuckDBPyConnection | None] = (0, None)
+"""No thread, and no connection."""
 
 ANSWERS_BY_KEY_SQL: Final = """
 -- One row per stored answer whose key is wanted; failed calls are none.
@@ -75,6 +78,7 @@ class Store:
         self._publishing_s, self._published_at = 0.0, 0.0
         self._is_migrated = False
         self._added = set[str]()
+        self._reading = NOT_READING
 
     @contextmanager
     def connect(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -83,8 +87,25 @@ class Store:
         Raises:
             StoreError: another process holds the file for too long, or it cannot be opened.
         """
+        thread, held = self._reading
+        if read_only and held is not None and thread == get_ident():
+            yield held
+            return
         with plain_interrupts(), ExitStack() as stack:
             yield self._open(stack, read_only=read_only)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Let this thread read several times on one connection; opening one takes 7 ms and more.
+
+        Nobody can write meanwhile, so no slow work may happen in the block.
+        """
+        with self.connect(read_only=True) as connection:
+            self._reading = get_ident(), connection
+            try:
+                yield
+            finally:
+                self._reading = NOT_READING
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -200,18 +221,17 @@ class Store:
         declared = stable_id(name, dict(columns), dict(descriptions or {}))
         if declared in self._added:
             return
-        with self.connect(read_only=True) as connection:
+        with self.transaction() as connection:
             existing = columns_of(connection, name)
-            has_descriptions = is_described(connection, wanted)
-        for column, kind in columns.items():
-            if existing.get(column, kind) != kind:
-                msg = (
-                    f"column {column!r} of {name} in {self.path} is a {existing[column]}, and is "
-                    f"now declared as {kind}: give the field another name, or drop the table"
-                )
-                raise StoreError(msg)
-        if not (set(columns) <= set(existing) and has_descriptions):
-            self._declare(name, columns, wanted)
+            for column, kind in columns.items():
+                if (now := existing.get(column, kind)) != kind:
+                    msg = (
+                        f"column {column!r} of {name} in {self.path} is a {now}, and is now "
+                        f"declared as {kind}: give the field another name, or drop the table"
+                    )
+                    raise StoreError(msg)
+            if not (set(columns) <= set(existing) and is_described(connection, wanted)):
+                _declare(connection, name, columns, wanted)
         self._added.add(declared)
 
     def replace(
@@ -221,7 +241,7 @@ class Store:
         *,
         run_id: str,
         read_at: datetime | None = None,
-        done: DoneStep | None = None,
+        then: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
     ) -> None:
         """Replace the rows of these stages and shards, and add the journals' calls, all or nothing.
 
@@ -231,7 +251,7 @@ class Store:
             run_id: the Dagster run, for the column `run_id`.
             read_at: when the stages began to read, in UTC. Input that was written later than that
                 counts as changed.
-            done: the step that these rows end, which a run leaves out from now on.
+            then: what else is done in the transaction, after that.
 
         Raises:
             StoreError: the database cannot be written.
@@ -240,8 +260,8 @@ class Store:
             for stage in rows:
                 replace_stage(connection, stage, run_id, read_at)
             add_journals(connection, journals, run_id)
-            if done:
-                mark_done(connection, done, run_id)
+            if then:
+                then(connection)
 
     def answers(self, keys: list[str]) -> dict[str, Answer]:
         """Return the stored answers by call key; failed calls are left out."""
@@ -249,10 +269,10 @@ class Store:
             rows = connection.execute(ANSWERS_BY_KEY_SQL, {"keys": ",".join(keys)}).fetchall()
         return {row[0]: Answer(*row[:-2], finish_reason=row[-2], params=row[-1]) for row in rows}
 
-    def inputs_of(self, step: Step, shard: str) -> dict[str, str]:
-        """Spell what a step reads of the shard, and of each other one whose rows it may write."""
+    def inputs_of(self, step: Step, shards: Sequence[str]) -> dict[str, str]:
+        """Spell what a step reads of the shards, and of each other one whose rows it may write."""
         with self.connect(read_only=True) as connection:
-            return read_inputs(connection, step, shard)
+            return read_inputs(connection, step, shards)
 
     def version(self) -> object:
         """Return a value that changes with every commit of any process; None: no database."""
@@ -261,16 +281,6 @@ class Store:
         except FileNotFoundError:
             return None
         return written.st_ino, written.st_mtime_ns, written.st_size
-
-    def _declare(
-        self, name: str, columns: Mapping[str, str], wanted: Mapping[str, Descriptions]
-    ) -> None:
-        with self.transaction() as connection:
-            listing = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
-            connection.execute(f"create table if not exists {name} ({listing})")
-            for column, kind in columns.items():
-                connection.execute(f'alter table {name} add column if not exists "{column}" {kind}')
-            add_to_views(connection, wanted)
 
     @contextmanager
     def _settled(self) -> Iterator[None]:
@@ -320,3 +330,17 @@ def _locked(path: Path, holder: HeldError) -> str:
         f"{path} is held by {holder}: close that shell or wait for that run. To read while "
         "runs are going on, open the published snapshot instead"
     )
+
+
+def _declare(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    columns: Mapping[str, str],
+    wanted: Mapping[str, Descriptions],
+) -> None:
+    """Create a domain's table, or add the columns that it lacks, and its descriptions."""
+    listing = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
+    connection.execute(f"create table if not exists {name} ({listing})")
+    for column, kind in columns.items():
+        connection.execute(f'alter table {name} add column if not exists "{column}" {kind}')
+    add_to_views(connection, wanted)

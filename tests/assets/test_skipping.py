@@ -196,20 +196,16 @@ def test_rows_that_are_gone_are_made_again(finished_platform: Platform) -> None:
     assert to_do(finished_platform) == {first: {}, second: {}}
 
 
-def test_a_step_is_done_again_while_its_calls_fail_and_where_a_stop_is_noted(
+def test_a_step_that_stopped_is_to_do_although_it_was_done_before(
     finished_platform: Platform,
 ) -> None:
     [shard, _] = finished_platform.shards()
-    execute(finished_platform, "update synthetic.rejected set reason = 'call_failed'")
-    execute(finished_platform, "update personas.rejected set reason = 'call_failed'")
-    failed = {
-        name for name, why in to_do(finished_platform)[shard].items() if why == "calls failed"
-    }
     execute(
         finished_platform, f"insert into runs.stops (shard, stage) values ('{shard}', '{MATH}')"
     )
-    assert failed
-    assert "runs.stops" in to_do(finished_platform)[shard][MATH]
+    assert to_do(finished_platform)[shard] == {
+        MATH: "what it left has changed: runs.stops (synthetic.math)"
+    }
 
 
 def test_another_program_or_other_tables_are_a_reason_for_every_step(
