@@ -96,7 +96,8 @@ def _duplicates_asset(project: Project) -> dg.AssetsDefinition:
         with exclusive_lock(lock):
             if changed := compare_shards(run.store, plan):  # changed since personas/pairs was made
                 run.commit(changed, is_last=False)
-            run.commit(deduplicate(run.store, plan, run.shard))
+            again = run.task.why.reason in {Reason.INPUT, Reason.OUTPUT, Reason.FORCED}
+            run.commit(deduplicate(run.store, plan, run.shard, again=again))
         return {}
 
     return duplicates
@@ -120,8 +121,9 @@ def _hub_asset(project: Project) -> dg.AssetsDefinition:
 
 
 def _to_compare_again(run: StageRun) -> list[str]:
-    """Return the shard if its comparison is current, and its pairs are not what they were."""
-    return [run.shard] if run.task.why.reason in {Reason.OUTPUT, Reason.FORCED} else []
+    """Return the shard if its pairs are not what they were, or all is done again."""
+    why = run.task.why
+    return [run.shard] if why.is_damaged or why.reason == Reason.FORCED else []
 
 
 class SelectionsConfig(dg.Config):

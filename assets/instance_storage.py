@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
+    INDEX_SHARD_NAME,
+    SqliteEventLogStorage,
+)
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, SqliteStorageConfig
@@ -34,30 +37,36 @@ class OpenStorage(DagsterSqliteStorage):
 
 
 class OpenEventLog(SqliteEventLogStorage):
-    """Dagster's event log, with one engine for the file of each run, and one for the index."""
+    """Dagster's event log, with an engine for the file of the newest run and one for the index."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         """Open the files of a folder."""
-        self._engines = dict[str, Engine]()
+        self.engines = dict[str, Engine]()
         super().__init__(base_dir, inst_data)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
         """Yield a connection to the file of a run, or to the index, in a transaction."""
         with self._db_lock:
-            if shard not in self._engines:
-                self._engines[shard] = _open(self.conn_string_for_shard(shard))
-            engine = self._engines[shard]
+            engine = self._engine(shard)
             if shard not in self._initialized_dbs:
                 self._initdb(engine)
                 self._initialized_dbs.add(shard)
             with engine.begin() as connection:
                 yield connection
 
+    def _engine(self, shard: str) -> Engine:
+        """Return the engine of a file. A command has a run for each shard: older are closed."""
+        if shard not in self.engines:
+            for other in self.engines.keys() - {INDEX_SHARD_NAME}:
+                self.engines.pop(other).dispose()
+            self.engines[shard] = _open(self.conn_string_for_shard(shard))
+        return self.engines[shard]
+
     def dispose(self) -> None:
         """Close the files."""
-        for engine in self._engines.values():
-            engine.dispose()
+        for shard in [*self.engines]:
+            self.engines.pop(shard).dispose()
         super().dispose()
 
 

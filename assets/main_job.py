@@ -22,6 +22,8 @@ from persona_pipeline.locks import liveness_lock
 from persona_pipeline.project import Project
 from persona_pipeline.store.data_folder import DataFolder
 
+LAST_ASSET = dg.AssetKey(["synthetic", "duplicates"])
+"""The asset of the last step of a shard."""
 MOST_NAMED = 100
 """Skipped shards that are named in one event."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -59,20 +61,36 @@ class MainJob:
                 config = {"personas__selections": {"config": {"names": names}}}
                 self._run(SELECTIONS_JOB, ops=config)
             rest = sorted(self._assets_of(MAIN_JOB) - self._assets_of(PERSONAS_JOB))
-        if done := self._run_undone(MAIN_JOB, shards, assets=rest):
+        done = self._run_undone(MAIN_JOB, shards, assets=rest)
+        if done == [*shards] and self._owes_reports():
+            self._run(MAIN_JOB, shards[-1])  # its steps are left out; tables and checks are not
+        if done:
             self.instance.report_runless_asset_event(_skipped(done))
+
+    def _owes_reports(self) -> bool:
+        """Tell whether marts and checks must run although no step has to.
+
+        The last run may have failed at a check, or been killed before it. And a freshness policy
+        wants a report now and then.
+        """
+        if self.project.settings.fresh_within_hours is not None:
+            return True
+        last = self.instance.get_runs(dg.RunsFilter(job_name=MAIN_JOB), limit=1)
+        return not last or last[0].status != dg.DagsterRunStatus.SUCCESS
 
     def _run_undone(
         self, job: str, shards: Sequence[str], *, assets: Sequence[dg.AssetKey] | None = None
     ) -> list[str]:
-        """Run the shards that have a step to do; return the others.
+        """Run the shards that have a step to do, or that Dagster does not know; return the others.
 
         A run of a shard may change the input of later ones, so these are looked at once more.
         """
         undone, done = self.project.undone_steps(shards), list[str]()
+        known = self.instance.get_materialized_partitions(LAST_ASSET)  # a new instance has none
         for place, shard in enumerate(shards):
             has_run = len(done) < place
-            if self.project.undone_steps([shard])[shard] if has_run else undone[shard]:
+            steps = self.project.undone_steps([shard])[shard] if has_run else undone[shard]
+            if steps or shard not in known:
                 self._run(job, shard, assets=assets)
             else:
                 done.append(shard)

@@ -22,6 +22,7 @@ from persona_pipeline.stage_names import (
     QUALITY_RULES,
     TEXT_TO_PERSONA,
 )
+from persona_pipeline.store.done_steps import Reason
 
 ASKING_VERSION = 1
 """Version of the way in which code versions of assets that ask a model are made."""
@@ -137,6 +138,8 @@ def _embeddings_asset(project: Project) -> dg.AssetsDefinition:
         """One row is the vector of one candidate, for the semantic layer of deduplication."""
         personas = run.read(CANDIDATES_SQL)
         stored = run.read("select * from personas.embeddings where shard = $shard")
+        if run.task.why.reason == Reason.FORCED:
+            stored = stored.clear()
         gateway, embedder = run.gateway(EMBEDDINGS), None
         if settings.needs_vectors:
             embedder = open_embedder(settings, gateway, run.shard)

@@ -76,7 +76,7 @@ def shard_asset(
     names = [".".join(table.key.path) for table in tables]
 
     def decorate(work: Work) -> dg.AssetsDefinition:
-        shard_work = ShardAsset(step, names, work)
+        shard_work = ShardAsset(project.steps[step], names, work)
 
         @dg.multi_asset(
             name=name or "__".join(tables[0].key.path),

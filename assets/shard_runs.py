@@ -8,6 +8,7 @@ import dagster as dg
 from assets.metadata.tables import Metadata, ShardOfTable, describe_shard
 from assets.stage_run import Resources, StageRun, Task, stage_run
 from persona_pipeline.project import Project
+from persona_pipeline.store.done_steps import Step
 from persona_pipeline.store.store import Store
 
 Results = Iterator[dg.MaterializeResult[None]]
@@ -19,8 +20,8 @@ NOTHING_CHANGED = "nothing was done: input, settings and program are what they w
 class ShardAsset(NamedTuple):
     """What an asset does for one shard."""
 
-    step: str
-    """The name of the step."""
+    step: Step
+    """The step, with the version of the program that was loaded."""
     tables: Sequence[str]
     """The tables that it writes, as `schema.table`."""
     work: Work
@@ -44,7 +45,7 @@ def run_shards(
         asset: the step, its tables and its work.
         resources: the store and the models.
     """
-    store, step = resources[0], project.steps[asset.step]
+    store, step = resources[0], asset.step
     done: dict[str, dict[str, ShardOfTable]] = {}
     touched = set[str]()
     store.migrate()

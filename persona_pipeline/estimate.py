@@ -6,7 +6,7 @@ missing one, and its request is counted. The later stages ask about made-up pers
 counts are close to the real ones, not equal.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -148,12 +148,16 @@ class Estimate:
         return known_sum(stage.seconds for stage in self.stages)
 
 
-def estimate_run(project: Project, shards: Sequence[str]) -> Estimate:
+def estimate_run(
+    project: Project, shards: Sequence[str], undone: Collection[str] | None = None
+) -> Estimate:
     """Estimate what a run over registered shards will buy. No model is asked.
 
     Args:
         project: the data and the settings of the run.
         shards: the names of registered shards, in the order of the run.
+        undone: those that have a step to do; None: all. Others are left out: they buy nothing. So
+            personas that duplicate one of theirs are not foreseen.
 
     Returns:
         The calls, tokens, USD and seconds of each stage. With more than 2,000 documents, they are
@@ -172,7 +176,8 @@ def estimate_run(project: Project, shards: Sequence[str]) -> Estimate:
         raise PipelineError(msg)
     folder = project.settings.staging_dir
     staged = [(shard, folder / files[shard][0], files[shard][1]) for shard in shards]
-    return estimate_staged(project, staged)
+    check_documents([path for _, path, _ in staged])
+    return _estimate(project, [row for row in staged if undone is None or row[0] in undone])
 
 
 def estimate_staged(project: Project, staged: Sequence[tuple[str, Path, int]]) -> Estimate:
@@ -186,6 +191,10 @@ def estimate_staged(project: Project, staged: Sequence[tuple[str, Path, int]]) -
         SourceError: no shard holds a document.
     """
     check_documents([path for _, path, _ in staged])
+    return _estimate(project, staged)
+
+
+def _estimate(project: Project, staged: Sequence[tuple[str, Path, int]]) -> Estimate:
     total = sum(rows for _, _, rows in staged)
     chosen = staged[:: max(1, total // REHEARSED)]
     share = sum(rows for _, _, rows in chosen) / total if total else 1.0
@@ -251,7 +260,7 @@ class _Rehearsal:
             accepted, sampled = accepted + len(documents), sampled + len(sample)
             self.weight = weights[shard] = len(documents) / len(sample) if len(sample) else 1.0
             hubs[shard], everyone = self._rehearse(shard, number, sample, everyone)
-        self.sampled_share = sampled / accepted
+        self.sampled_share = sampled / accepted if accepted else 1.0
         for domain in self.project.domains.values():
             plan = self.project.synthesis_plan(domain)
             for shard, personas in self._offered(plan, hubs).items():

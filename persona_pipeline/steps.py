@@ -11,13 +11,11 @@ import duckdb
 from pydantic import JsonValue
 from pydantic_core import to_jsonable_python
 
-from persona_pipeline.dedup.words.word_sets import TOKENIZER_VERSION
 from persona_pipeline.hashing import code_version, stable_id
 from persona_pipeline.hub.plan import DedupPlan
 from persona_pipeline.hub.state import read_states, stale_states, undecided_shards
 from persona_pipeline.personas.plan import PersonaPlan, stage_prompt
 from persona_pipeline.settings import Settings
-from persona_pipeline.sql import sql_names
 from persona_pipeline.stage_names import (
     COMPARISON,
     CORPUS,
@@ -28,15 +26,21 @@ from persona_pipeline.stage_names import (
     QUALITY_RULES,
     RECORD_DEDUPLICATION,
     TEXT_TO_PERSONA,
+    stages_before,
 )
-from persona_pipeline.store.done_steps import Part, Reason, Step, Undone, why_undone
+from persona_pipeline.store.done_steps import (
+    OUTPUT_VERSIONS,
+    Part,
+    Reason,
+    Step,
+    Undone,
+    why_undone,
+)
 from persona_pipeline.store.store import Store
 from persona_pipeline.synthesis.domain import Domain
 from persona_pipeline.synthesis.records import SynthesisPlan
 from persona_pipeline.synthesis.tables import table_name
 
-VERSION = 1
-"""Version of the way in which the versions of steps are made."""
 EXTRACTED, RELATED = Part("personas.extracted"), Part("personas.related")
 CANDIDATES, EMBEDDED = Part("personas.candidates"), Part("personas.embeddings")
 
@@ -157,20 +161,19 @@ def _persona_steps(plans: Plans) -> list[Step]:
             version=_version(EMBEDDINGS, settings.embedding_model, settings.needs_vectors),
             reads=(CANDIDATES,),
             writes=(EMBEDDED, *_bought(EMBEDDINGS)),
-            is_one_to_one=settings.needs_vectors,
         ),
     ]
 
 
 def _hub_steps(plan: DedupPlan) -> list[Step]:
     """List the steps that compare, decide and keep personas."""
-    compared = (Part("personas.fingerprints"), Part("personas.pairs"), Part("runs.compared"))
+    compared = (Part("personas.fingerprints"), Part("personas.pairs"))
     removed = Part("personas.duplicates")
-    comparison = (plan.comparison.version_text(), plan.embedding_model, TOKENIZER_VERSION)
+    comparison = (plan.comparison.version_text(), plan.embedding_model)
     return [
         Step(
             COMPARISON,
-            version=_version(COMPARISON, *comparison, plan.exact_up_to),
+            version=_version(COMPARISON, *comparison),
             reads=(CANDIDATES, EMBEDDED),
             writes=compared,
             is_of_all=True,
@@ -178,8 +181,8 @@ def _hub_steps(plan: DedupPlan) -> list[Step]:
         Step(
             DEDUPLICATION,
             version=_version(DEDUPLICATION, plan.thresholds.version_text()),
-            reads=compared,
-            writes=(removed, Part("runs.resolved"), _counts(DEDUPLICATION)),
+            reads=(*compared, *_versions_before(DEDUPLICATION)),
+            writes=(removed, _counts(DEDUPLICATION)),
             is_of_all=True,
         ),
         Step(
@@ -194,7 +197,7 @@ def _hub_steps(plan: DedupPlan) -> list[Step]:
 
 def _domain_step(settings: Settings, domain: Domain, plan: SynthesisPlan) -> Step:
     table = table_name(domain)
-    offered = [Part("personas.hub")]
+    offered = [Part("personas.hub"), *_versions_before(table)]
     if plan.selection is not None:
         offered.append(Part("personas.selections", plan.selection))
     packs: JsonValue = to_jsonable_python(domain.packs)
@@ -246,6 +249,11 @@ def _rest_of_personas(stage: str) -> tuple[Part, ...]:
     return Part("personas.rejected", stage), _counts(stage)
 
 
+def _versions_before(stage: str) -> list[Part]:
+    """List the versions that `runs.stages` notes of a stage's input: a change makes it outdated."""
+    return [Part(OUTPUT_VERSIONS, name) for name in stages_before(stage)]
+
+
 def _counts(stage: str) -> Part:
     return Part("runs.stages", stage)
 
@@ -256,5 +264,5 @@ def _bought(stage: str) -> tuple[Part, ...]:
 
 
 def _version(step: str, *fields: JsonValue) -> str:
-    """Return the version of a step: of the program, of the tables, and of its own settings."""
-    return stable_id(VERSION, code_version(), len(sql_names("migrations")), step, *fields)
+    """Return the version of a step: of the program, which has the tables, and of its settings."""
+    return stable_id(code_version(), step, *fields)

@@ -1,12 +1,22 @@
 """Ids that must be the same on every machine, and the message for a wrong name."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
+from persona_pipeline import hashing
 from persona_pipeline.dedup.rules import Comparison, Thresholds
 from persona_pipeline.errors import unknown_choice
-from persona_pipeline.hashing import canonical_json, stable_id, stable_ids, versioned_text
+from persona_pipeline.hashing import (
+    canonical_json,
+    code_version,
+    stable_id,
+    stable_ids,
+    versioned_text,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -64,3 +74,31 @@ def test_a_wrong_name_is_met_with_the_nearest_and_all_choices() -> None:
 
 def test_a_name_like_no_other_gets_the_choices_only() -> None:
     assert unknown_choice("domain", "zzz", ["npc"]) == "unknown domain 'zzz'; known: npc"
+
+
+def test_the_version_of_the_program_changes_with_its_code_and_not_with_its_prompts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    for name in (
+        "rules.py",
+        "marts/cost.sql",
+        "prompts/ask.j2",
+        "domains/x/checks.py",
+        "cli/run.py",
+    ):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("old")
+    monkeypatch.setattr(hashing, "_PARTS", (package, tmp_path / "not_there"))
+    versions = [code_version.__wrapped__()]
+    for name in ("prompts/ask.j2", "domains/x/checks.py", "cli/run.py"):
+        (package / name).write_text("new")
+        assert code_version.__wrapped__() == versions[0], name
+    for name in ("rules.py", "marts/cost.sql"):
+        (package / name).write_text("new")
+        versions.append(code_version.__wrapped__())
+    (package / "rules.py").rename(package / "others.py")
+    versions.append(code_version.__wrapped__())
+    monkeypatch.setattr(hashing, "version", lambda _: "99")
+    versions.append(code_version.__wrapped__())
+    assert len(set(versions)) == len(versions) == 5

@@ -24,7 +24,7 @@ from persona_pipeline.cli.terminal import open_console, open_reporter, showing_w
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.gateway.budget import BudgetExceeded
 from persona_pipeline.llm.progress import reporting_to
-from persona_pipeline.models import prefetch
+from persona_pipeline.models import needed_corpora, needed_models, prefetch
 
 WORKSPACE = "workspace.yaml"
 STOPPED_AT_BUDGET = 3
@@ -45,11 +45,12 @@ def run(**arguments: object) -> None:
         reporting_to(reporter),
         showing_warnings(open_console(stderr=True)),
     ):
-        prefetch(project.settings)
+        prefetch(needed_corpora(project.settings))
         with load_main_job(root).open_main_job(project, root) as job:
             shards = job.register()
             baseline = capture_baseline(project, shards)
-            print_expected(console, project, shards)
+            if print_expected(console, project, shards):
+                prefetch(needed_models(project.settings))
             try:
                 job.run(shards)
             except BudgetExceeded as exceeded:

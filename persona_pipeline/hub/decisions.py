@@ -30,12 +30,14 @@ ENGINE_NAMES = {"persona_id": "id", "shard_number": "rank"}
 """Columns of the frame that gives each shard its number."""
 
 
-def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
+def deduplicate(
+    store: Store, plan: DedupPlan, shard: str, *, again: bool = False
+) -> list[StageRows]:
     """Decide the duplicates of every shard that is out of date; return this shard's in any case.
 
     An earlier shard has priority, so a shard's duplicates depend only on it and on the shards
     before it. The first shard that is out of date and all shards after it are decided again. So is
-    this shard where its stored rows are not those that were decided.
+    this shard where its stored rows are not those that were decided, or with `again`.
 
     Returns:
         One item per decided shard, with its rows of `personas.duplicates` and `runs.resolved`. One
@@ -47,7 +49,7 @@ def deduplicate(store: Store, plan: DedupPlan, shard: str) -> list[StageRows]:
         numbers = {decision.shard: decision.shard_number for decision in decisions}
         stored = fetch(connection, STORED_DUPLICATES_SQL, {"shard": shard})
         outdated = {each.shard for each in decisions if each.basis != bases.get(each.shard)}
-        if not _is_intact(connection, shard, stored):
+        if again or not _is_intact(connection, shard, stored):
             outdated.add(shard)
         first = min((numbers[name] for name in outdated if name in numbers), default=LAST)
         shards = [each.shard for each in decisions if each.shard_number >= first]

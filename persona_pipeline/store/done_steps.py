@@ -15,7 +15,7 @@ import duckdb
 import polars as pl
 
 from persona_pipeline.sql import fetch
-from persona_pipeline.store.stage_rows import insert_rows
+from persona_pipeline.store.stage_rows import OUTDATED, insert_rows
 
 
 class Reason(StrEnum):
@@ -27,19 +27,29 @@ class Reason(StrEnum):
     INPUT = "what it reads has changed"
     OUTPUT = "what it left has changed"
     OTHER_SHARDS = "other shards, or the settings of deduplication, have changed"
-    CALLS_FAILED = "calls failed"
-    INCOMPLETE = "rows are missing"
+    UNFINISHED = "calls failed, or what it reads changed while it ran"
 
 
 class Undone(NamedTuple):
-    """Why a run has to do a step, and which part of a table has changed, if one has."""
+    """Why a run has to do a step.
+
+    Attributes:
+        reason: the first reason that holds.
+        part: the part of a table that has changed; empty if none is the reason.
+        is_damaged: whether the rows that the step left are not what they were.
+    """
 
     reason: Reason
     part: str = ""
+    is_damaged: bool = False
 
     def __str__(self) -> str:
         """Say it in words."""
         return f"{self.reason}: {self.part}" if self.part else str(self.reason)
+
+
+OUTPUT_VERSIONS: Final = "output versions"
+"""Name of the part that tells a stage's rows by their ids, whenever they were written."""
 
 
 class Part(NamedTuple):
@@ -63,8 +73,6 @@ class Step:
         version: a hash of all that its rows depend on, beside the rows that it reads.
         reads: the rows that it is made from.
         writes: the rows that it leaves.
-        is_one_to_one: whether it is done only when the first part that it writes has as many rows
-            as what it reads.
         is_of_all: whether it may write rows of other shards, too.
     """
 
@@ -72,40 +80,44 @@ class Step:
     version: str
     reads: tuple[Part, ...]
     writes: tuple[Part, ...]
-    is_one_to_one: bool = False
     is_of_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """SQL expressions over a table: whose a row is, when it was written, whether a call failed."""
+    """SQL expressions over a table: whose a row is, when it was written, whether it is unfinished.
+
+    `table`: the table, if a part is not named after it.
+    """
 
     owner: str = "null::varchar"
     written_at: str = "created_at"
-    is_failed: str = "false"
+    is_unfinished: str = "false"
+    table: str | None = None
 
 
 _ANY: Final = _Columns()
 _COLUMNS: Final[Mapping[str, _Columns]] = {
     # Registering a source writes its shards again: the file and its content tell them apart.
     "corpus.shards": _Columns("concat_ws(' ', staged_file, content_hash)", "null::timestamp"),
-    "personas.rejected": _Columns("stage", is_failed="reason = 'call_failed'"),
+    "personas.rejected": _Columns("stage", is_unfinished="reason = 'call_failed'"),
     "personas.selections": _Columns("name"),
-    "synthetic.rejected": _Columns("domain", is_failed="reason = 'call_failed'"),
+    "synthetic.rejected": _Columns("domain", is_unfinished="reason = 'call_failed'"),
     # A call that failed is asked for again, and leaves a row each time.
     "llm.calls": _Columns("case when status <> 'failed' then stage end", "null::timestamp"),
-    "runs.stages": _Columns("stage"),
+    "runs.stages": _Columns("stage", is_unfinished=f"input_version = '{OUTDATED}'"),
+    OUTPUT_VERSIONS: _Columns("stage", "output_version", table="runs.stages"),
     "runs.stops": _Columns("stage"),
 }
 """Tables that several steps own rows of, or that are written in other ways than by `Store`."""
 
 
 class _Rows(NamedTuple):
-    """Rows of one owner: their number, when the last was written, and those of failed calls."""
+    """Rows of one owner: their number, when the last was written, and the number of unfinished."""
 
     row_count: int
     written_at: str | None
-    failed_count: int
+    unfinished_count: int
 
 
 class ShardRows:
@@ -123,13 +135,9 @@ class ShardRows:
         """Spell these parts: equal texts stand for equal rows."""
         return "; ".join(self._describe(part) for part in parts)
 
-    def count(self, parts: Iterable[Part]) -> int:
-        """Count the rows of these parts."""
-        return sum(rows.row_count for part in parts for rows in self._of(part).values())
-
-    def has_failed(self, parts: Iterable[Part]) -> bool:
-        """Tell whether a row of these parts is of a failed call."""
-        return any(rows.failed_count for part in parts for rows in self._of(part).values())
+    def is_unfinished(self, parts: Iterable[Part]) -> bool:
+        """Tell whether a row of these parts says that its step must be done again."""
+        return any(rows.unfinished_count for part in parts for rows in self._of(part).values())
 
     def _of(self, part: Part) -> Mapping[str | None, _Rows]:
         owners = self._tables[part.table]
@@ -149,7 +157,9 @@ def read_rows(
     """Read what the tables of these parts hold of each of the shards."""
     result = {shard: ShardRows() for shard in shards}
     existing = {name for (name,) in connection.sql(TABLES_SQL).fetchall()}
-    tables = sorted({part.table for part in parts} & existing)
+    tables = [
+        table for table in sorted({part.table for part in parts}) if _table_of(table) in existing
+    ]
     if not tables or not shards:
         return result
     sql = " union all ".join(map(_rows_of_table, tables))
@@ -172,9 +182,14 @@ def _rows_of_table(table: str) -> str:
     columns = _COLUMNS.get(table, _ANY)
     return (
         f"select shard, '{table}', {columns.owner} as owner, count(*), "
-        f"max({columns.written_at})::varchar, count(*) filter ({columns.is_failed}) "
-        f"from {table} where shard in (select unnest($shards)) group by shard, owner"
+        f"max({columns.written_at})::varchar, count(*) filter ({columns.is_unfinished}) "
+        f"from {_table_of(table)} where shard in (select unnest($shards)) group by all"
     )
+
+
+def _table_of(name: str) -> str:
+    """Return the table that a part of this name is in."""
+    return _COLUMNS.get(name, _ANY).table or name
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,18 +275,16 @@ def _why(step: Step, done: tuple[str, ...] | None, now: ShardRows) -> Undone | N
     """Return why a step is not done; None: it is."""
     if done is None:
         return Undone(Reason.NEVER_DONE)
-    version, *stored = done
+    version, read, left = done
+    inputs, outputs = now.describe(step.reads), now.describe(step.writes)
+    is_damaged = left != outputs
     if version != step.version:
-        return Undone(Reason.SETTINGS)
-    current = [now.describe(step.reads), now.describe(step.writes)]
-    for reason, before, after in zip((Reason.INPUT, Reason.OUTPUT), stored, current, strict=True):
-        if before != after:
-            return Undone(reason, _first_difference(before, after))
-    if now.has_failed(step.writes):
-        return Undone(Reason.CALLS_FAILED)
-    if step.is_one_to_one and now.count(step.reads) != now.count(step.writes[:1]):
-        return Undone(Reason.INCOMPLETE)
-    return None
+        return Undone(Reason.SETTINGS, is_damaged=is_damaged)
+    if read != inputs:
+        return Undone(Reason.INPUT, _first_difference(read, inputs), is_damaged)
+    if is_damaged:
+        return Undone(Reason.OUTPUT, _first_difference(left, outputs), is_damaged)
+    return Undone(Reason.UNFINISHED) if now.is_unfinished(step.writes) else None
 
 
 def _first_difference(stored: str, current: str) -> str:

@@ -14,9 +14,17 @@ from persona_pipeline.stage_names import stages_before
 IDS = ("document_id", "persona_id", "record_id")
 """Columns that identify a row. Stages downstream depend on nothing else of it: another keeper of a
 duplicate, for example, leaves the hub as it is."""
-STAYING = ("personas.candidates", "personas.embeddings", "runs.resolved")
-"""Tables whose times are part of the version of a comparison or a decision: rows that are written
-again unchanged keep theirs. Other tables' times say when a stage ran, which the checks rely on."""
+STAYING = (
+    "personas.candidates",
+    "personas.embeddings",
+    "personas.fingerprints",
+    "personas.duplicates",
+    "runs.resolved",
+)
+"""Tables whose rows keep their times when they are written again unchanged. The times are part of
+the version of a comparison or a decision, or a run of one shard writes the rows of many: those that
+it does not change have nothing to do then. Other tables' times say when a stage ran, which the
+checks rely on."""
 OUTDATED = "written-meanwhile"
 """Version of an input that changed while a stage worked. No stage ever has this version."""
 FUNNEL = {
@@ -107,24 +115,45 @@ def replace_stage(
         run_id: the Dagster run, for the column `run_id`.
         read_at: when the stage began to read, in UTC; None: not known.
     """
+    has_changed = False
     for table, new in rows.tables.items():
         column, value = rows.scope.get(table, (None, None))
         where = "where shard = $shard" + (f" and {column} = $value" if column else "")
         parameters = {"shard": rows.shard} | ({"value": value} if column else {})
         if table in STAYING and _are_stored(connection, new, f"from {table} {where}", parameters):
             continue
+        has_changed |= not table.startswith("runs.")
         connection.execute(f"delete from {table} {where}", parameters)
         insert_rows(connection, table, new, {"shard": rows.shard}, run_id)
     if rows.funnel:
-        labels = {"shard": rows.shard, "stage": rows.stage}
-        only = "shard = $shard and stage = $stage"
-        connection.execute(f"delete from runs.stages where {only}", labels)
         versions = {
             "input_version": _input_version(connection, rows, read_at),
             "output_version": rows.version(),
         }
         counts = frame([{**asdict(rows.funnel), **versions}], FUNNEL)
-        insert_rows(connection, "runs.stages", counts, labels, run_id)
+        _replace_counts(connection, rows, counts, run_id, may_stay=not has_changed)
+
+
+def _replace_counts(
+    connection: duckdb.DuckDBPyConnection,
+    rows: StageRows,
+    counts: pl.DataFrame,
+    run_id: str,
+    *,
+    may_stay: bool,
+) -> None:
+    """Replace the stage's row of `runs.stages`; with `may_stay`, only if it says something else.
+
+    A run of one shard decides the duplicates of many. Those that it does not change have the time
+    of their last change, and so nothing after them is out of date.
+    """
+    labels = {"shard": rows.shard, "stage": rows.stage}
+    source = "from runs.stages where shard = $shard and stage = $stage"
+    labelled = counts.with_columns(stage=pl.lit(rows.stage))
+    if may_stay and _are_stored(connection, labelled, source, labels):
+        return
+    connection.execute(f"delete {source}", labels)
+    insert_rows(connection, "runs.stages", counts, labels, run_id)
 
 
 def _are_stored(

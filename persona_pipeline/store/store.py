@@ -88,7 +88,10 @@ class Store:
             StoreError: another process holds the file for too long, or it cannot be opened.
         """
         thread, held = self._reading
-        if read_only and held is not None and thread == get_ident():
+        if held is not None and thread == get_ident():
+            if not read_only:
+                msg = f"nothing can be written to {self.path} while this thread reads it"
+                raise StoreError(msg)
             yield held
             return
         with plain_interrupts(), ExitStack() as stack:
@@ -100,12 +103,13 @@ class Store:
 
         Nobody can write meanwhile, so no slow work may happen in the block.
         """
+        before = self._reading
         with self.connect(read_only=True) as connection:
             self._reading = get_ident(), connection
             try:
                 yield
             finally:
-                self._reading = NOT_READING
+                self._reading = before
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -221,16 +225,18 @@ class Store:
         declared = stable_id(name, dict(columns), dict(descriptions or {}))
         if declared in self._added:
             return
-        with self.transaction() as connection:
+        with self.connect(read_only=True) as connection:
             existing = columns_of(connection, name)
-            for column, kind in columns.items():
-                if (now := existing.get(column, kind)) != kind:
-                    msg = (
-                        f"column {column!r} of {name} in {self.path} is a {now}, and is now "
-                        f"declared as {kind}: give the field another name, or drop the table"
-                    )
-                    raise StoreError(msg)
-            if not (set(columns) <= set(existing) and is_described(connection, wanted)):
+            has_descriptions = is_described(connection, wanted)
+        for column, kind in columns.items():
+            if (now := existing.get(column, kind)) != kind:
+                msg = (
+                    f"column {column!r} of {name} in {self.path} is a {now}, and is now "
+                    f"declared as {kind}: give the field another name, or drop the table"
+                )
+                raise StoreError(msg)
+        if not (set(columns) <= set(existing) and has_descriptions):
+            with self.transaction() as connection:
                 _declare(connection, name, columns, wanted)
         self._added.add(declared)
 

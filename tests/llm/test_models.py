@@ -21,7 +21,8 @@ from persona_pipeline.llm.requests import ChatRequest, Sampling
 from persona_pipeline.models import (
     Endpoints,
     embedded_path,
-    needed_artifacts,
+    needed_corpora,
+    needed_models,
     open_chat_client,
     open_embedder,
     open_endpoint,
@@ -192,7 +193,7 @@ def test_only_what_the_settings_use_is_fetched(
     model: str, embedding_model: str, source: str, needed: list[str]
 ) -> None:
     settings = load_settings(model=model, embedding_model=embedding_model, source=source)
-    assert needed_artifacts(settings) == needed
+    assert [*needed_corpora(settings), *needed_models(settings)] == needed
 
 
 def test_the_models_of_fallbacks_and_stages_are_fetched_too() -> None:
@@ -203,9 +204,9 @@ def test_the_models_of_fallbacks_and_stages_are_fetched_too() -> None:
         embedding_model="fake/any",
         source="a",
     )
-    assert needed_artifacts(settings) == ["qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"]
+    assert needed_models(settings) == ["qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"]
 
 
 def test_a_model_of_vectors_is_not_fetched_where_nobody_needs_them() -> None:
     by_words = load_settings(model="fake/demo", source="texts", cosine_threshold=None)
-    assert needed_artifacts(by_words) == []
+    assert needed_models(by_words) == []

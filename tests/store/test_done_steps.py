@@ -5,7 +5,9 @@ from collections.abc import Mapping
 import duckdb
 import pytest
 
+from persona_pipeline.errors import StoreError
 from persona_pipeline.store.done_steps import (
+    OUTPUT_VERSIONS,
     DoneStep,
     Part,
     Reason,
@@ -14,6 +16,7 @@ from persona_pipeline.store.done_steps import (
     mark_done,
     why_undone,
 )
+from persona_pipeline.store.stage_rows import OUTDATED
 from persona_pipeline.store.store import Store
 
 REJECTED = Part("personas.rejected", "quality_rules")
@@ -22,7 +25,6 @@ STEP = Step(
     version="1",
     reads=(Part("personas.extracted"),),
     writes=(Part("personas.candidates"), REJECTED),
-    is_one_to_one=True,
 )
 SHARDS = ["a-00000", "a-00001"]
 
@@ -88,15 +90,24 @@ def test_one_row_more_or_less_or_written_again_is_a_reason_for_its_shard(
         f"insert into {table} (shard, created_at) values ('{SHARDS[0]}', now())",
     ):
         execute(done, statement)
-        assert why(done) == {SHARDS[0]: Undone(reason, table), SHARDS[1]: None}
-        assert str(why(done)[SHARDS[0]]) == f"{reason}: {table}"
+        changed = Undone(reason, table, is_damaged=reason is Reason.OUTPUT)
+        assert why(done) == {SHARDS[0]: changed, SHARDS[1]: None}
+        assert str(changed) == f"{reason}: {table}"
+
+
+def test_damage_is_told_whatever_the_first_reason_is(done: Store) -> None:
+    execute(done, "delete from personas.candidates", "delete from personas.extracted")
+    damaged = Undone(Reason.INPUT, "personas.extracted", is_damaged=True)
+    assert why(done) == dict.fromkeys(SHARDS, damaged)
+    other = Step(STEP.name, "2", STEP.reads, STEP.writes)
+    assert why(done, other) == dict.fromkeys(SHARDS, Undone(Reason.SETTINGS, is_damaged=True))
 
 
 def test_rows_of_another_stage_are_no_reason(done: Store) -> None:
     insert(done, "personas.rejected", SHARDS[0], stage="text_to_persona", reason="call_failed")
     assert set(why(done).values()) == {None}
     insert(done, "personas.rejected", SHARDS[0], stage="quality_rules", reason="too_short")
-    changed = Undone(Reason.OUTPUT, "personas.rejected (quality_rules)")
+    changed = Undone(Reason.OUTPUT, "personas.rejected (quality_rules)", is_damaged=True)
     assert why(done) == {SHARDS[0]: changed, SHARDS[1]: None}
 
 
@@ -104,13 +115,28 @@ def test_a_failed_call_keeps_a_step_to_do_however_often_it_ends(done: Store) -> 
     insert(done, "personas.rejected", SHARDS[1], stage="quality_rules", reason="call_failed")
     for _ in range(2):
         finish(done, *SHARDS)
-        assert why(done) == {SHARDS[0]: None, SHARDS[1]: Undone(Reason.CALLS_FAILED)}
+        assert why(done) == {SHARDS[0]: None, SHARDS[1]: Undone(Reason.UNFINISHED)}
 
 
-def test_a_step_that_owes_a_row_for_each_row_is_to_do_while_one_is_missing(done: Store) -> None:
-    insert(done, "personas.extracted", SHARDS[0])
-    finish(done, *SHARDS)
-    assert why(done) == {SHARDS[0]: Undone(Reason.INCOMPLETE), SHARDS[1]: None}
+def test_input_that_changed_while_a_stage_ran_keeps_it_to_do(store: Store) -> None:
+    step = Step("synthetic.math", "1", (), (Part("runs.stages", "synthetic.math"),))
+    versions = ("ok", OUTDATED)
+    for shard, version in zip(SHARDS, versions, strict=True):
+        insert(store, "runs.stages", shard, stage="synthetic.math", input_version=version)
+    finish(store, *SHARDS, step=step)
+    assert why(store, step) == {SHARDS[0]: None, SHARDS[1]: Undone(Reason.UNFINISHED)}
+
+
+def test_a_stage_before_counts_by_its_version_and_not_by_when_it_ran(store: Store) -> None:
+    step = Step("hub", "1", (Part(OUTPUT_VERSIONS, "deduplication"),), ())
+    for shard in SHARDS:
+        insert(store, "runs.stages", shard, stage="deduplication", output_version="1")
+    finish(store, *SHARDS, step=step)
+    execute(store, "update runs.stages set created_at = now() + interval 1 day")
+    assert set(why(store, step).values()) == {None}
+    execute(store, "update runs.stages set output_version = '2'")
+    changed = Undone(Reason.INPUT, "output versions (deduplication)")
+    assert why(store, step) == dict.fromkeys(SHARDS, changed)
 
 
 def test_a_shard_is_told_from_its_texts_and_not_from_the_run_that_registered_it(
@@ -133,7 +159,8 @@ def test_calls_count_by_their_stage_and_failed_ones_not_at_all(store: Store) -> 
     insert(store, "llm.calls", SHARDS[0], stage="embeddings", status="ok")
     assert set(why(store, step).values()) == {None}
     insert(store, "llm.calls", SHARDS[0], stage="text_to_persona", status="invalid")
-    assert why(store, step)[SHARDS[0]] == Undone(Reason.OUTPUT, "llm.calls (text_to_persona)")
+    changed = Undone(Reason.OUTPUT, "llm.calls (text_to_persona)", is_damaged=True)
+    assert why(store, step)[SHARDS[0]] == changed
 
 
 def test_a_domain_whose_table_is_not_there_yet_has_no_rows(store: Store) -> None:
@@ -143,7 +170,20 @@ def test_a_domain_whose_table_is_not_there_yet_has_no_rows(store: Store) -> None
     execute(store, "create table synthetic.riddle (shard varchar, created_at timestamp)")
     assert set(why(store, step).values()) == {None}
     insert(store, "synthetic.riddle", SHARDS[0])
-    assert why(store, step)[SHARDS[0]] == Undone(Reason.OUTPUT, "synthetic.riddle")
+    changed = Undone(Reason.OUTPUT, "synthetic.riddle", is_damaged=True)
+    assert why(store, step)[SHARDS[0]] == changed
+
+
+def test_a_domain_may_have_a_field_of_any_name(store: Store) -> None:
+    columns = "shard varchar, created_at timestamp, owner varchar"
+    execute(store, f"create table synthetic.riddle ({columns})")
+    for owner in ("a miller", "a smith"):
+        insert(store, "synthetic.riddle", SHARDS[0], owner=owner)
+    step = Step("synthetic.riddle", "1", (), (Part("synthetic.riddle"),))
+    finish(store, *SHARDS, step=step)
+    assert set(why(store, step).values()) == {None}
+    execute(store, "delete from synthetic.riddle where owner = 'a miller'")
+    assert why(store, step)[SHARDS[0]] is not None
 
 
 def test_a_step_that_writes_other_shards_notes_what_it_reads_of_all(done: Store) -> None:
@@ -158,7 +198,11 @@ def test_while_a_thread_reads_it_has_one_connection_and_others_wait(done: Store)
     with done.reading():
         with done.connect(read_only=True) as one, done.connect(read_only=True) as other:
             assert one is other
+        with done.reading():
+            assert done.query("select count(*) from runs.steps").item() == 2
         assert done.query("select count(*) from runs.steps").item() == 2
+        with pytest.raises(StoreError, match=r"nothing can be written to .* while this thread"):
+            execute(done, "delete from runs.steps")
     with done.connect(read_only=True) as connection:
         assert connection is not one
     with pytest.raises(duckdb.Error):
