@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # dagster 1.13.27: a subclass of DagsterSqliteStorage that an instance's file names as its custom storage is
-# not used, and nothing says so: from_config_value calls from_local on the base class by its name. The same
-# holds for SqliteEventLogStorage and SqliteRunStorage. A subclass must define from_config_value, too.
+# not used, and nothing says so: from_config_value calls from_local on the base class by its name. A
+# subclass must define from_config_value, too.
 # Seen on 2026-11-30 with Python 3.11.
 # Exit status 0: it is still so. 1: it has changed.
 set -euo pipefail
@@ -32,9 +32,8 @@ import sys
 from dagster import DagsterInstance
 
 with DagsterInstance.from_config(sys.argv[1]) as instance:
-    used = type(instance._run_storage).__name__, type(instance.storage).__name__ if hasattr(instance, "storage") else ""
     data = instance.get_ref().storage_data
     loaded = type(data.rehydrate(as_type=object)).__name__
-print("named:", data.class_name, "| loaded:", loaded, "| runs are kept by:", used[0])
+print("named:", data.class_name, "| loaded:", loaded)
 sys.exit(0 if (data.class_name, loaded) == ("Mine", "DagsterSqliteStorage") else 1)
 PY
