@@ -85,10 +85,8 @@ class Prompt:
     user: jinja2.Template
     version: str
     """12 hex digits of the hash of all its files."""
-    system_names: frozenset[str]
-    """Variables that the system template may use."""
-    user_names: frozenset[str]
-    """Variables that the template of the question may use."""
+    texts: tuple[str, str]
+    """The text of the system template and of that of the question."""
 
     @property
     def name(self) -> str:
@@ -118,9 +116,8 @@ class Prompt:
 
     def _prefix(self, variables: Variables, examples: list[Example]) -> tuple[Message, ...]:
         """Return the turns before the question."""
-        names = self.system_names.union(
-            *(self.user_names - example.given.keys() for example in examples)
-        )
+        of_system, of_question = self._names
+        names = of_system.union(*(of_question - example.given.keys() for example in examples))
         used = {name: variables[name] for name in sorted(names) if name in variables}
         values = (value if isinstance(value, str) else id(value) for value in used.values())
         key = (*used, *values, *map(id, examples))
@@ -130,6 +127,12 @@ class Prompt:
             turns = tuple(self._render_prefix(variables, examples))
             self._prefixes[key] = turns, (used, examples)  # which keep their identities
         return self._prefixes[key][0]
+
+    @cached_property
+    def _names(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The variables that the system template and that of the question may use."""
+        system, question = self.texts
+        return _names_in(system), _names_in(question)
 
     @cached_property
     def _prefixes(self) -> dict[tuple[object, ...], tuple[tuple[Message, ...], object]]:
@@ -236,12 +239,10 @@ def load_prompt(folder: Path, spec: PromptFile) -> Prompt:
         system=read_template(system),
         user=read_template(user),
         version=folder_version(folder),
-        system_names=_names_in(system),
-        user_names=_names_in(user),
+        texts=(system.read_text(encoding="utf-8"), user.read_text(encoding="utf-8")),
     )
 
 
-def _names_in(path: Path) -> frozenset[str]:
+def _names_in(template: str) -> frozenset[str]:
     """Return the variables that a template may use."""
-    parsed = _ENVIRONMENT.parse(path.read_text(encoding="utf-8"))
-    return frozenset(jinja2.meta.find_undeclared_variables(parsed))
+    return frozenset(jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(template)))
