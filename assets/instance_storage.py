@@ -4,9 +4,9 @@ Dagster 1.13 opens a file anew, with an engine of its own, for each of the thous
 run, and so compiles each of them anew. That is a quarter of the CPU time of a small run.
 """
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
     INDEX_SHARD_NAME,
@@ -29,7 +29,7 @@ class OpenStorage(DagsterSqliteStorage):
         self._run_storage = OpenRunStorage(self._run_storage._conn_string)  # noqa: SLF001 - nor has this
 
     @classmethod
-    def from_config_value(  # type: ignore[override] # so does Dagster's own
+    def from_config_value(  # type: ignore[override] # Dagster narrows the mapping in the same way
         cls, inst_data: ConfigurableClassData | None, config_value: SqliteStorageConfig
     ) -> "OpenStorage":
         """Open the storage that an instance's file describes. Dagster calls this."""
@@ -97,7 +97,7 @@ def _open(address: str) -> Engine:
     return engine
 
 
-def _wait_for_no_disk(connection: Any, _: object) -> None:  # noqa: ANN401 - the driver's own
+def _wait_for_no_disk(connection: sqlite3.Connection, _: object) -> None:
     """Leave it to the operating system when a commit reaches the disk.
 
     A power failure may lose the last events. The file stays whole, as it has a write-ahead log.

@@ -31,7 +31,6 @@ from persona_pipeline.store.store import Store
 
 Resources = tuple[Store, Models]
 """The store and the models that Dagster gives an asset."""
-Then = Callable[[duckdb.DuckDBPyConnection], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,11 @@ class StageRun:
         self._replace([stop_of(self.shard, stage, error) for stage in self.asked])
         return _spending(self.totals.values())
 
-    def _replace(self, rows: Sequence[StageRows], then: Then | None = None) -> None:
+    def _replace(
+        self,
+        rows: Sequence[StageRows],
+        then: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
+    ) -> None:
         journals, now = self.journal.to_commit(), self.started_at
         self.store.replace(rows, journals, run_id=self.run_id, read_at=now, then=then)
         self.journal.committed()

@@ -160,8 +160,8 @@ def estimate_run(
             personas that duplicate one of theirs are not foreseen.
 
     Returns:
-        The calls, tokens, USD and seconds of each stage. With more than 2,000 documents, they are
-        scaled up from a sample of the shards.
+        The calls, tokens, USD and seconds of each stage. They are scaled up from a sample: of the
+        shards, if there are more than 2,000 documents, and of a shard that nothing was bought for.
 
     Raises:
         PipelineError: a shard is not registered, or none holds a document; says what to do.

@@ -223,6 +223,10 @@ class Project:
             return {shard: {step.name: Undone(Reason.FORCED) for step in named} for shard in shards}
         return undone_steps(store or self.store, named, self.dedup_plan, shards)
 
+    def undone_shards(self, shards: Sequence[str]) -> list[str]:
+        """List those of the registered shards that have a step to do, in their order."""
+        return [shard for shard, steps in self.undone_steps(shards).items() if steps]
+
     def query(self, sql: str, **parameters: object) -> "pl.DataFrame":
         """Return the rows of one SELECT on the newest snapshot. No run is blocked.
 

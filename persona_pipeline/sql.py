@@ -88,12 +88,12 @@ def open_duckdb(
 
 
 @contextmanager
-def open_scratch() -> Iterator[duckdb.DuckDBPyConnection]:
+def open_in_memory() -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection to a DuckDB in memory that this process keeps.
 
     What is registered on it is gone afterwards. Opening a DuckDB for each small query takes 10 ms.
     """
-    connection = _in_memory().cursor()
+    connection = _kept().cursor()
     connection.execute(UNLIMITED_RESULTS)
     try:
         yield connection
@@ -102,5 +102,5 @@ def open_scratch() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @cache
-def _in_memory() -> duckdb.DuckDBPyConnection:
+def _kept() -> duckdb.DuckDBPyConnection:
     return open_duckdb()

@@ -19,11 +19,11 @@ MODULES = {
     "locks",
     "models",
     "pending_shards",
-    "steps",
     "project",
     "reasons",
     "sql",
     "stage_names",
+    "steps",
 }
 FOLDERS = {
     "artifacts",

@@ -48,14 +48,14 @@ def print_estimate(console: Console, project: Project) -> None:
     print_gaps(console, project, project.domains.values())
 
 
-def print_expected(console: Console, project: Project, shards: Sequence[str]) -> bool:
-    """Print what the run will buy, in one sentence; return whether it has a step to do."""
-    undone = _undone(project, shards)
+def print_expected(
+    console: Console, project: Project, shards: Sequence[str], undone: Sequence[str]
+) -> None:
+    """Print what the run will buy, in one sentence; only `undone` have a step to do."""
     estimate = estimate_run(project, shards, undone)
     expected = _sentence(estimate, project.settings)
     nothing = "nothing to buy: all answers are there"
     console.print(f"Expected: {expected if estimate.calls else nothing}", highlight=False)
-    return bool(undone)
 
 
 def print_stopped(
@@ -63,14 +63,9 @@ def print_stopped(
 ) -> None:
     """Print which cap was reached, what is left to buy, and how to go on."""
     console.print(f"[bold yellow]{escape(str(exceeded))}[/]. Everything bought is kept.")
-    left = estimate_run(project, shards, _undone(project, shards))
+    left = estimate_run(project, shards, project.undone_shards(shards))
     console.print(f"Left: {_sentence(left, project.settings)}", highlight=False)
     console.print("Run the same command again to go on, with the same cap or another one.")
-
-
-def _undone(project: Project, shards: Sequence[str]) -> list[str]:
-    """List the shards that have a step to do."""
-    return [shard for shard, steps in project.undone_steps(shards).items() if steps]
 
 
 def _sentence(estimate: Estimate, settings: Settings) -> str:

@@ -49,7 +49,9 @@ def run(**arguments: object) -> None:
         with load_main_job(root).open_main_job(project, root) as job:
             shards = job.register()
             baseline = capture_baseline(project, shards)
-            if print_expected(console, project, shards):
+            undone = project.undone_shards(shards)
+            print_expected(console, project, shards, undone)
+            if undone:
                 prefetch(needed_models(project.settings))
             try:
                 job.run(shards)

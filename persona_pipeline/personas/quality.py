@@ -9,7 +9,7 @@ from rapidfuzz import fuzz, process
 from persona_pipeline.personas.plan import PersonaPlan, stage_prompt
 from persona_pipeline.personas.text_to_persona import REJECTED
 from persona_pipeline.reasons import PersonaReason
-from persona_pipeline.sql import open_scratch, read_sql
+from persona_pipeline.sql import open_in_memory, read_sql
 from persona_pipeline.stage_names import PERSONA_TO_PERSONA, QUALITY_RULES, TEXT_TO_PERSONA
 from persona_pipeline.store.stage_rows import FunnelCounts, StageRows
 
@@ -131,7 +131,7 @@ def text_flags(texts: pl.DataFrame, examples: list[str], *, ngram: int, times: i
         One row per text in the same order: id, text, word_count, and one column per flag that has
         the offending words, or an empty string.
     """
-    with open_scratch() as connection:
+    with open_in_memory() as connection:
         connection.register("texts", texts.select("id", "text"))
         flags = connection.sql(
             read_sql("quality/text_flags"), params={"ngram": ngram, "times": times}

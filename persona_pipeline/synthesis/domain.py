@@ -111,7 +111,7 @@ class Domain:
         self, persona: str, options: Mapping[str, str], prompting: Prompting
     ) -> tuple[Message, ...]:
         """Render the chat that asks for one record."""
-        return self.prompt.messages(self._variables(persona, options), self._examples(prompting))
+        return self.prompt.messages(self._variables(persona, options), self._shown[prompting])
 
     def render_text(self, answer: Mapping[str, JsonValue]) -> str:
         """Render the record as one text."""
@@ -150,17 +150,12 @@ class Domain:
         arguments = {option: self.packs.get(value, value) for option, value in options.items()}
         return {"persona": persona, **arguments}
 
-    def _examples(self, prompting: Prompting) -> list[Example]:
-        """Return the examples that every request shows. They are made once: see `Prompt`."""
-        if prompting not in self._shown:
-            self._shown[prompting] = self._make_examples(prompting)
-        return self._shown[prompting]
-
     @cached_property
     def _shown(self) -> dict[Prompting, list[Example]]:
-        return {}
+        """The examples that requests show. They are made once: see `Prompt.messages`."""
+        return {prompting: self._examples(prompting) for prompting in Prompting}
 
-    def _make_examples(self, prompting: Prompting) -> list[Example]:
+    def _examples(self, prompting: Prompting) -> list[Example]:
         if prompting is Prompting.ZERO_SHOT:
             return []
         shown = []

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from persona_pipeline.sql import open_duckdb
+from persona_pipeline.sql import open_in_memory
 
 TABLE = Path(__file__).parent / "characters.csv"
 GAP, WORD, SPACELESS, IGNORED = 0, 1, 2, 3
@@ -73,7 +73,7 @@ def read_characters() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     """Return what `load_characters` returns, as the installed DuckDB sees it."""
     classes = np.zeros(CODE_POINTS, np.uint8)
     lower = np.arange(CASED, dtype=np.uint32)
-    with open_duckdb() as conn:
+    with open_in_memory() as conn:
         for rule, kind in (
             (WORD_RULE, WORD),
             (SPACELESS_RULE, SPACELESS),
