@@ -1,7 +1,8 @@
 """Keep the connections to Dagster's SQLite files open while a command runs.
 
 Dagster 1.13 opens a file anew, with an engine of its own, for each of the thousand statements of a
-run, and so compiles each of them anew. That is a quarter of the CPU time of a small run.
+run, and so compiles each of them anew. That is an eighth of the CPU time of a small run (11 s
+instead of 9.6).
 """
 
 import sqlite3

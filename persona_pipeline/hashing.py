@@ -59,7 +59,7 @@ def code_version() -> str:
     """Return a hash (32 hex digits) of the program's files and of the libraries that judge texts.
 
     An edit of a Python or SQL file changes it, whether or not somebody thought of raising a
-    version. Prompts and domains have versions of their own. It takes 0.03 s, once in a process.
+    version. Prompts and domains have versions of their own. It takes 0.02 s, once in a process.
     """
     versions = " ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     total = hashlib.blake2b(versions.encode(), digest_size=16)

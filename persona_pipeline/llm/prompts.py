@@ -107,9 +107,8 @@ class Prompt:
     def messages(self, variables: Variables, examples: list[Example]) -> tuple[Message, ...]:
         """Return the system turn, the turns of the examples, and the question.
 
-        All but the question are rendered once for the requests that share them: a stage has one
-        prefix, and rendering it took four fifths of the time. Never change an example that was
-        used.
+        All but the question are rendered once for the requests that share them: most stages have
+        one such prefix for all. Never change an example that was used.
         """
         question: Message = {"role": "user", "content": self._render(self.user, variables)}
         return (*self._prefix(variables, examples), question)

@@ -2,7 +2,7 @@
 
 A step is done as long as its code and settings, the rows that it read and the rows that it left are
 what they were when it ended. Rows are told apart by their number and by when the last was written.
-So no text is read: 1,000 shards of 1,000 documents take less than a second.
+So no text is read.
 """
 
 from collections import defaultdict
