@@ -38,7 +38,7 @@ REHEARSED = 2000
 shards are bought in their order, so the sample is spread over all."""
 SAMPLED = 200
 """Documents of a shard that are rehearsed if nothing was bought for it: they stand for the rest.
-1,000 took a sixth of their run. If some answers are there, a few documents do not tell which are missing."""
+1,000 took a sixth of their run. If some answers are there, a few do not tell which are missing."""
 BYTES_PER_TOKEN = 4
 """Bytes of English text per token: the rule of thumb of OpenAI's tokenizer guide."""
 USUAL_SLOTS = 32

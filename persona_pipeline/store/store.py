@@ -44,8 +44,8 @@ SETTLING = 5
 PUBLISHING_SHARE = 0.1
 """Largest share of its time that a process spends on publishing while it commits."""
 LEAST_BETWEEN = 1.0
-"""Seconds from one publishing to the next while a process commits. A small run commits 46 times, and
-each publishing starts a process that copies the file."""
+"""Seconds from one publishing to the next while a process commits. A small run commits 46 times,
+and each publishing starts a process that copies the file."""
 Parameters = Mapping[str, Any]
 NOT_READING: tuple[int, duckdb.DuckDBPyConnection | None] = (0, None)
 """No thread, and no connection."""
