@@ -3,9 +3,10 @@
 import io
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -16,6 +17,7 @@ from assets.code_location import build_definitions
 from assets.instance import open_instance
 from assets.jobs import MAIN_JOB, PERSONAS_JOB, REGISTER_JOB, SELECTIONS_JOB
 from assets.run_launcher import COMMAND_TAG
+from assets.shard_assets import RANGE_END, RANGE_START, SHARDS
 from assets.shard_runs import NOTHING_CHANGED
 from persona_pipeline.errors import PipelineError, plain_interrupts
 from persona_pipeline.locks import liveness_lock
@@ -63,7 +65,7 @@ class MainJob:
             rest = sorted(self._assets_of(MAIN_JOB) - self._assets_of(PERSONAS_JOB))
         done = self._run_undone(MAIN_JOB, shards, assets=rest)
         if done == [*shards] and self._owes_reports():
-            self._run(MAIN_JOB, shards[-1])  # its steps are left out; tables and checks are not
+            self._run(MAIN_JOB, shards[-1:])  # its steps are left out; tables and checks are not
         if done:
             self.instance.report_runless_asset_event(_skipped(done))
 
@@ -85,32 +87,53 @@ class MainJob:
 
         A run of a shard may change the input of later ones, so these are looked at once more.
         """
-        undone, done = self.project.undone_steps(shards), list[str]()
         known = self.instance.get_materialized_partitions(LAST_ASSET)  # a new instance has none
-        for place, shard in enumerate(shards):
-            has_run = len(done) < place
-            steps = self.project.undone_steps([shard])[shard] if has_run else undone[shard]
-            if steps or shard not in known:
-                self._run(job, shard, assets=assets)
-            else:
-                done.append(shard)
+        rest, done = [*shards], list[str]()
+        while rest:
+            undone = self.project.undone_steps(rest)
+            due = {shard for shard in rest if undone[shard] or shard not in known}
+            start = next((place for place, shard in enumerate(rest) if shard in due), len(rest))
+            done += rest[:start]
+            together = self._first_together(rest[start:], due)
+            if together:
+                self._run(job, together, assets=assets)
+            rest = rest[start + len(together) :]
         return done
+
+    def _first_together(self, shards: Sequence[str], due: Collection[str]) -> list[str]:
+        """Return the first of these shards that one run does: neighbours that are due.
+
+        A run costs 2 CPU-seconds and more for itself. If there is a cap, each shard has its own: so
+        the money buys records of some shards, and not personas of all.
+        """
+        settings, together = self.project.settings, list[str]()
+        most = 1 if settings.has_caps else settings.shards_per_run
+        partitions = self.instance.get_dynamic_partitions(str(SHARDS.name))
+        following = dict(pairwise(partitions))
+        for shard in shards[:most]:
+            if shard not in due or (together and following.get(together[-1]) != shard):
+                break
+            together.append(shard)
+        return together
 
     def _run(
         self,
         job: str,
-        shard: str | None = None,
+        shards: Sequence[str] = (),
         *,
         ops: Mapping[str, object] | None = None,
         assets: Sequence[dg.AssetKey] | None = None,
     ) -> dg.ExecuteInProcessResult:
-        """Run a job, or only its `assets`, with the configuration `ops`."""
+        """Run a job for neighbouring shards, or only its `assets`, with the configuration `ops`."""
+        tags = dict(self.tags)
+        if len(shards) > 1:
+            tags |= {RANGE_START: shards[0], RANGE_END: shards[-1]}
         with _plain_errors():
             return self.definitions.resolve_job_def(job).execute_in_process(
                 instance=self.instance,
                 run_config={**QUIET, "ops": ops or {}},
-                partition_key=shard,
-                tags=self.tags,
+                partition_key=shards[0] if len(shards) == 1 else None,
+                tags=tags,
                 asset_selection=assets,
             )
 

@@ -1,7 +1,7 @@
 """Define the resources of assets: the database and the models."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +20,14 @@ from persona_pipeline.store.store import Store
 class StoreResource(DuckDBResource):
     """dagster-duckdb's resource, whose connections wait for the file's lock and release it.
 
-    A run has one. When the run ends, whether it failed or not, its commits are published.
+    A run has one, which keeps the file open between two uses unless another process wants it. When
+    the run ends, whether it failed or not, its commits are published.
     """
 
     snapshot: str
     lock_timeout: float = 120.0
     _store: Store | None = PrivateAttr(default=None)
+    _kept: ExitStack = PrivateAttr(default_factory=ExitStack)
 
     @property
     def store(self) -> Store:
@@ -35,9 +37,15 @@ class StoreResource(DuckDBResource):
             self._store = Store(*paths, lock_timeout=self.lock_timeout)
         return self._store
 
-    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        """Publish the run's last commits."""
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Begin to keep the file open."""
         del context
+        self._kept.enter_context(self.store.kept_open())
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Release the file, and publish the run's last commits."""
+        del context
+        self._kept.close()
         if self._store is not None and self._store.path.is_file():
             self._store.publish()
 

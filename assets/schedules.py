@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from assets.shard_assets import add_shards
+from assets.shard_assets import SHARDS, add_shards, shards_of_run
 from persona_pipeline.pending_shards import PendingShard, find_pending
 from persona_pipeline.project import Project
 
@@ -55,8 +55,9 @@ def build_schedule(project: Project, main_job: str, stages: Sequence[str]) -> dg
             return
         add_shards(context.instance, store)  # a new instance has no partitions
         day = context.scheduled_execution_time.isoformat()
+        at_work = _shards_at_work(context.instance)
         for row in wanted:
-            if _is_at_work(context.instance, row.shard):
+            if row.shard in at_work:
                 context.log.info("shard %s has a run that has not ended", row.shard)
             else:
                 key, tags = f"{row.shard} {day}", {"persona_pipeline/why": row.why}
@@ -79,7 +80,8 @@ def _warn_of_stopped(
             )
 
 
-def _is_at_work(instance: dg.DagsterInstance, shard: str) -> bool:
-    """Tell whether a run of the shard is queued or going on. A batch takes up to a day."""
-    mine = dg.RunsFilter(statuses=ACTIVE, tags={"dagster/partition": shard})
-    return bool(instance.get_run_records(mine, limit=1))
+def _shards_at_work(instance: dg.DagsterInstance) -> set[str]:
+    """Return the shards that have a run that is queued or going on. A batch takes up to a day."""
+    partitions = instance.get_dynamic_partitions(str(SHARDS.name))
+    active = instance.get_runs(dg.RunsFilter(statuses=ACTIVE))
+    return {shard for run in active for shard in shards_of_run(run, partitions)}

@@ -1,7 +1,7 @@
 """Build assets that are partitioned by shard."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import dagster as dg
 
@@ -14,6 +14,10 @@ SHARDS = dg.DynamicPartitionsDefinition(name="shards")
 REGISTERED = dg.DataVersion("registered")
 """Data version of the assets that register shards: a new shard makes no other shard stale."""
 OWNERS = ["team:data"]
+PARTITION = "dagster/partition"
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+"""Tags of a run: its partition, or the first and the last of its partitions."""
 AT_ONCE = dg.BackfillPolicy.single_run()
 """Policy of assets that buy nothing: 200 shards cost one process start (3 CPU-seconds), not 200."""
 
@@ -119,6 +123,15 @@ def refresh_condition() -> dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey
         & ~dg.AutomationCondition.any_deps_in_progress()
         & ~dg.AutomationCondition.in_progress()
     ).with_label("refresh")
+
+
+def shards_of_run(run: dg.DagsterRun, partitions: Sequence[str]) -> Sequence[str]:
+    """Return the shards that a run is of, in the order of Dagster's partitions."""
+    first = run.tags.get(RANGE_START) or run.tags.get(PARTITION, "")
+    last = run.tags.get(RANGE_END) or first
+    if not {first, last}.issubset(partitions):
+        return []
+    return partitions[partitions.index(first) : partitions.index(last) + 1]
 
 
 def add_shards(instance: dg.DagsterInstance, store: Store) -> None:

@@ -16,6 +16,8 @@ DATA_VERSION = "dagster/data_version"
 Work = Callable[[StageRun], Metadata]
 NOTHING_CHANGED = "nothing was done: input, settings and program are what they were"
 
+DONE_BEFORE = "nothing was left to do: an earlier shard of this run did it for this one, too"
+
 
 class ShardAsset(NamedTuple):
     """What an asset does for one shard."""
@@ -52,20 +54,25 @@ def run_shards(
     shards = context.partition_keys
     with store.reading():
         undone = project.undone_steps(shards, [step.name], store)
-        inputs = store.inputs_of(step, [shard for shard in shards if undone[shard]])
+        due = [shard for shard in shards if undone[shard]]
+        inputs = store.inputs_of(step, due)
     try:
         for shard in shards:
-            if why := undone[shard].get(step.name):
+            why = undone[shard].get(step.name)
+            if why and shard in touched:  # a shard before it has done the step for it, too
+                why = project.undone_steps([shard], [step.name], store)[shard].get(step.name)
+            if why:
                 context.log.info("%s of %s: %s", step.name, shard, why)
-                waited, task = store.waited_s, Task(step, asset.tables, why, inputs)
+                waited, task = store.waited_s, Task(step, asset.tables, why, inputs, due)
                 with stage_run(task, shard, context.run.run_id, resources) as run:
                     metadata = asset.work(run)
                 metadata["lock_wait_seconds"] = round(store.waited_s - waited, 2)
                 done[shard] = _with(metadata, run.described)
                 touched |= run.touched
             else:
+                skipped = DONE_BEFORE if shard in touched else NOTHING_CHANGED
                 described = describe_shard(store, asset.tables, shard)
-                done[shard] = _with({"skipped": NOTHING_CHANGED}, described)
+                done[shard] = _with({"skipped": skipped}, described)
     except BaseException:
         _report_each(context, done)
         raise

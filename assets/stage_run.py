@@ -42,12 +42,14 @@ class Task:
         tables: the tables that it writes and that are reported, as `schema.table`.
         why: why it is done.
         inputs: what it reads of each shard, as `Store.inputs_of` spelled it before it began.
+        due: the shards of the Dagster run for which it is to be done.
     """
 
     step: Step
     tables: Sequence[str]
     why: Undone
     inputs: Mapping[str, str]
+    due: Sequence[str]
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def _duplicates_asset(project: Project, domains: Sequence[Domain]) -> dg.AssetsD
             add_domain_table(run.store, domain)
         thresholds, resources = settings.record_thresholds, project.dedup_plan.resources
         with exclusive_lock(settings.locks_dir / STAGE):
-            rows = deduplicate_records(run.store, domains, thresholds, run.shard, resources)
+            rows = deduplicate_records(run.store, domains, thresholds, run.task.due, resources)
             run.commit(rows)
         return {}
 

@@ -16,6 +16,14 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def shared_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of `path`, which other processes may hold, too, until the block ends."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
 def liveness_lock(path: Path) -> Iterator[None]:
     """Hold the lock of a file while this process lives, and delete the file at a regular end."""
     with exclusive_lock(path):
@@ -25,11 +33,12 @@ def liveness_lock(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def is_held(path: Path) -> bool:
-    """Tell whether a living process holds the lock of a file."""
+def is_held(path: Path, *, even_shared: bool = False) -> bool:
+    """Tell whether a living process holds the lock of a file; `even_shared`: or shares it."""
+    kind = fcntl.LOCK_EX if even_shared else fcntl.LOCK_SH
     try:
         with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except FileNotFoundError:

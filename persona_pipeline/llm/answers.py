@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
@@ -14,6 +14,7 @@ from persona_pipeline.llm.calls import Answer
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.json_objects import find_objects, read_json
 from persona_pipeline.llm.requests import BROKEN_OFF, ChatReply, ChatRequest, Message, schema_json
+from persona_pipeline.llm.surely_valid import surely_valid
 from persona_pipeline.llm.thoughts import end_of_thoughts, is_unfinished, split_thoughts
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def parse_answer(text: str, schema: dict[str, JsonValue]) -> dict[str, JsonValue
 
 
 def _fitting_object(
-    text: str, validator: "jsonschema.Draft202012Validator", problem: ValueError
+    text: str, validator: "_Validator", problem: ValueError
 ) -> dict[str, JsonValue]:
     """Return the only object after the thoughts that satisfies the schema.
 
@@ -91,8 +92,10 @@ class MisfitError(ValueError):
     """Report JSON that does not satisfy the schema."""
 
 
-def _misfit(validator: "jsonschema.Draft202012Validator", value: object) -> MisfitError | None:
-    error = next(iter(validator.iter_errors(value)), None)
+def _misfit(validator: "_Validator", value: object) -> MisfitError | None:
+    if validator.is_sure(value):
+        return None
+    error = next(iter(validator.library.iter_errors(value)), None)
     if error is None:
         return None
     place = ".".join(map(str, error.absolute_path)) or "answer"
@@ -191,7 +194,7 @@ def ask_again(
 
 
 def _without_escapes(
-    answer: dict[str, JsonValue], text: str, validator: "jsonschema.Draft202012Validator"
+    answer: dict[str, JsonValue], text: str, validator: "_Validator"
 ) -> dict[str, JsonValue]:
     """Return the answer with characters for their escapes, if it still satisfies the schema."""
     if "\\u" not in text:
@@ -223,11 +226,24 @@ def _strings(value: JsonValue) -> Iterator[str]:
             yield from _strings(item)
 
 
-@lru_cache(maxsize=256)
-def _validator(schema: str) -> "jsonschema.Draft202012Validator":
-    import jsonschema  # noqa: PLC0415 - 0.2 s, needed only once an answer is checked
+class _Validator:
+    """What tells whether a value satisfies a schema."""
 
-    return jsonschema.Draft202012Validator(json.loads(schema))
+    def __init__(self, schema: dict[str, JsonValue]) -> None:
+        self._schema = schema
+        self.is_sure = surely_valid(schema)
+
+    @cached_property
+    def library(self) -> "jsonschema.Draft202012Validator":
+        """The validator of the library, for values of which `is_sure` is false."""
+        import jsonschema  # noqa: PLC0415 - 0.2 s, needed only once an answer is doubtful
+
+        return jsonschema.Draft202012Validator(self._schema)
+
+
+@lru_cache(maxsize=256)
+def _validator(schema: str) -> _Validator:
+    return _Validator(json.loads(schema))
 
 
 def failure_reason(call: Answer) -> tuple[str, str]:

@@ -252,8 +252,9 @@ class Settings(DataFolder, BaseSettings):
     """Hours after which Dagster marks `marts/funnel` as stale if no run has ended. `none`:
     never."""
 
-    shards_per_run: AtLeastOne = 4
-    """Shards that one run of a backfill buys answers for."""
+    shards_per_run: AtLeastOne = 10
+    """Shards that one run does together, or buys answers for in a backfill. `run` does one at a
+    time if there is a cap."""
     force: bool = False
     """Whether a run does stages again whose settings, program and input are what they were."""
     lock_timeout: Positive = 120.0
@@ -318,6 +319,12 @@ class Settings(DataFolder, BaseSettings):
             for stage in (*self.stage_max_tokens, *self.stage_max_usd)
         }
         return Cap(self.max_tokens, self.max_usd), stages
+
+    @property
+    def has_caps(self) -> bool:
+        """Whether a cap of any kind is set."""
+        of_run, of_stages = self.caps()
+        return bool(of_stages) or of_run != Cap()
 
     @property
     def caps_usd(self) -> bool:

@@ -1,16 +1,18 @@
-"""Open a DuckDB file again and again, and hold it only while it is open."""
+"""Open a DuckDB file again and again, and hold it only while it is needed."""
 
 import logging
 import re
-from collections import defaultdict
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import RLock
 from typing import ClassVar
+from weakref import WeakSet, WeakValueDictionary, ref
 
 import duckdb
 
+from persona_pipeline.locks import is_held, shared_lock
 from persona_pipeline.sql import UNLIMITED_RESULTS, open_duckdb
 
 LOG = logging.getLogger(__name__)
@@ -18,43 +20,189 @@ OWN = "another connection of this process"
 """Holder that is named when no other process has the file."""
 MAGIC, MAGIC_END = b"DUCK", 12
 """First bytes of a DuckDB file, after a checksum of eight bytes, and where they end."""
+ALIAS = "pipeline"
+"""Name of the attached database."""
+DIRECT_FROM = "1MB"
+"""Size from which on a commit is written into the file at once instead of its log.
+
+That saves 0.1 CPU-seconds per 100,000 rows.
+"""
+IDLE_S, LOOK_EVERY_S = 0.2, 0.05
+"""Seconds after which a kept file that nobody uses is released, and between two looks at it.
+
+The asking stages wait for models for seconds, and other processes may write meanwhile.
+"""
 
 
 class HeldError(Exception):
     """The file is open elsewhere. The text names who holds it."""
 
 
-class _Turn:
-    """Who of this process has a file.
+class _Keeper:
+    """A block that wants the file to stay attached. It counts as long as it is referenced."""
 
-    The lock knows its thread. So it is released in any case: a signal may come between acquiring it
-    and the next statement, and a plain lock would then stay locked for good.
+
+class _Attachment:
+    """A file as this process has it: attached to an empty DuckDB, or not.
+
+    Only one thread at a time has the file: if it were opened twice, closing one of the two would
+    release the POSIX locks of both. The lock knows its thread. So it is released in any case: a
+    signal may come between acquiring it and the next statement, and a plain lock would then stay
+    locked for good.
     """
 
-    def __init__(self) -> None:
-        self.lock = RLock()
+    def __init__(self, path: Path) -> None:
+        self.lock = threading.RLock()
         self.is_taken = False
+        self._path = path
+        self._wanted = path.with_name(f"{path.name}.wanted")
+        self._settings = {
+            "temp_directory": f"{path}.tmp",
+            "checkpoint_threshold": DIRECT_FROM,
+        }
+        self._empty: duckdb.DuckDBPyConnection | None = None
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._is_read_only: bool | None = None  # None: it is not attached
+        self._used_at = 0.0
+        self._keepers = WeakSet[_Keeper]()
+
+    def connection(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        """Return a connection to the file, attached if it is not.
+
+        A reader has a transaction that cannot write, whichever way the file is attached.
+        """
+        if self._is_read_only and not read_only:
+            self.detach()
+        if self._empty is None:
+            self._empty = open_duckdb(config=self._settings)
+        self._connection = connection = self._empty.cursor()
+        connection.execute(UNLIMITED_RESULTS)
+        if self._is_read_only is None:
+            self._attach(connection, read_only=read_only)
+        connection.execute(f"use {ALIAS}")
+        if read_only:
+            connection.execute("begin transaction read only")
+        return connection
+
+    def leave(self) -> None:
+        """End the use of the connection, and release the file unless it is kept."""
+        if self._connection is None:
+            return
+        with suppress(duckdb.TransactionException):  # mostly there is none
+            self._connection.rollback()
+        self._connection.close()
+        self._connection = None
+        self._used_at = time.monotonic()
+        if not self._keepers or self._is_wanted():
+            self.detach()
+
+    def detach(self) -> None:
+        """Release the file. Commits are in it, or in its log if the disk is full."""
+        if self._empty is None or self._is_read_only is None:
+            return
+        try:
+            self._empty.execute(f"detach {ALIAS}")
+        except duckdb.IOException as error:
+            LOG.warning("what was committed stays in the log of %s: %s", self._path, error)
+            self.abandon()
+        self._is_read_only = None
+
+    def abandon(self) -> None:
+        """Close everything after an error, as its state is unknown then."""
+        if self._connection is None and self._is_read_only is None:
+            return  # it was never attached: the empty DuckDB can be used again
+        try:
+            self._end()
+        except BaseException:  # a signal: it goes on when all has ended
+            self._end()
+            raise
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the file attached between two uses while the block runs."""
+        keeper, has_ended = _Keeper(), threading.Event()
+        watcher = threading.Thread(target=self._watch, args=[ref(keeper), has_ended], daemon=True)
+        try:
+            self._keepers.add(keeper)
+            watcher.start()
+            yield
+        finally:
+            self._keepers.discard(keeper)
+            has_ended.set()
+            if not self._keepers:
+                self.release()
+
+    def release(self) -> None:
+        """Release the file, unless it is in use."""
+        with self.lock:
+            if not self.is_taken:
+                try:
+                    self.detach()
+                except BaseException:
+                    self.abandon()
+                    raise
+
+    @contextmanager
+    def wanted(self) -> Iterator[None]:
+        """Tell the process that keeps the file that this one waits for it."""
+        with shared_lock(self._wanted):
+            yield
+
+    def _watch(self, keeper: "ref[_Keeper]", has_ended: threading.Event) -> None:
+        """Release the file when nobody uses it for a while, or another process waits for it.
+
+        A signal may end the block of a keeper at any statement. So it is released then, too.
+        """
+        while not has_ended.wait(LOOK_EVERY_S) and keeper():
+            is_idle = time.monotonic() - self._used_at > IDLE_S
+            if (is_idle or self._is_wanted()) and self.lock.acquire(blocking=False):
+                try:
+                    self.release()
+                finally:
+                    self.lock.release()
+        if not self._keepers:
+            self.release()
+
+    def _is_wanted(self) -> bool:
+        return is_held(self._wanted, even_shared=True)
+
+    def _attach(self, connection: duckdb.DuckDBPyConnection, *, read_only: bool) -> None:
+        quoted = str(self._path).replace("'", "''")
+        access = "read_only, " if read_only else ""
+        try:
+            connection.execute(f"attach '{quoted}' as {ALIAS} ({access}type duckdb)")
+        except (duckdb.IOException, duckdb.BinderException) as error:
+            connection.close()
+            self._connection = None
+            if holder := _holder(str(error)):
+                raise HeldError(holder) from error
+            raise
+        self._is_read_only = read_only
+
+    def _end(self) -> None:
+        """Interrupt, roll back and close: closing alone waits for queries and keeps the file."""
+        for connection in (self._connection, self._empty):
+            if connection is not None:
+                with suppress(duckdb.Error):
+                    connection.interrupt()
+                    connection.rollback()
+                connection.close()
+        self._connection = self._empty = self._is_read_only = None
 
 
 class DatabaseFile:
-    """A database file that this process holds only while it is open.
+    """A database file that this process holds only while it uses it, or shortly after.
 
-    An empty DuckDB stays open and attaches the file each time. That takes 4 ms; a new DuckDB takes
-    13 ms, and a run opens its database some 120 times. Only one thread at a time has the file: if
-    it were opened twice, closing one of the two would release the POSIX locks of both. A commit is
-    written into the file at once instead of its log, which saves 0.1 CPU-seconds per 100,000 rows.
+    An empty DuckDB stays open and attaches the file. That takes 7 ms, or 22 ms with a commit, and
+    a small run opens its database some 120 times. So a run keeps the file attached between two
+    uses (`kept`): a commit takes 1.4 ms then, since it is in the log until the file is released.
     """
 
-    ALIAS = "pipeline"
-    """Name of the attached database."""
-    _turns: ClassVar[defaultdict[str, _Turn]] = defaultdict(_Turn)
+    _attachments: ClassVar[WeakValueDictionary[str, _Attachment]] = WeakValueDictionary()
 
     def __init__(self, path: Path) -> None:
         """Remember the path. Nothing is opened yet."""
-        self._path = path
-        self._turn = self._turns[str(path.resolve())]
-        self._empty: duckdb.DuckDBPyConnection | None = None
-        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._attachment = self._attachments.setdefault(str(path.resolve()), _Attachment(path))
 
     @contextmanager
     def opened(self, *, read_only: bool, wait_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -70,74 +218,42 @@ class DatabaseFile:
             HeldError: another process, thread or connection has the file.
             duckdb.IOException: the file cannot be opened.
         """
-        is_mine = False
+        file, is_mine, has_ended = self._attachment, False, False
         try:
-            if not self._turn.lock.acquire(timeout=wait_s) or self._turn.is_taken:
+            if not file.lock.acquire(timeout=wait_s) or file.is_taken:
                 raise HeldError(OWN)
             # In this order: an interrupt between the two leaves nothing.
-            is_mine = self._turn.is_taken = True
-            connection = self._attach(read_only=read_only)
-            yield connection
-            self._detach(connection)
+            is_mine = file.is_taken = True
+            yield file.connection(read_only=read_only)
+            file.leave()
+            has_ended = True
         finally:
             try:
-                if is_mine:
-                    self._abandon()
+                if is_mine and not has_ended:
+                    file.abandon()
             finally:
-                self._turn.is_taken &= not is_mine
+                file.is_taken &= not is_mine
                 with suppress(RuntimeError):  # it was never acquired
-                    self._turn.lock.release()
+                    file.lock.release()
 
-    def _attach(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        if self._empty is None:
-            settings = {"temp_directory": f"{self._path}.tmp", "checkpoint_threshold": "1KB"}
-            self._empty = open_duckdb(config=settings)
-        self._connection = connection = self._empty.cursor()
-        quoted = str(self._path).replace("'", "''")
-        access = "read_only, " if read_only else ""
-        connection.execute(UNLIMITED_RESULTS)
-        try:
-            connection.execute(f"attach '{quoted}' as {self.ALIAS} ({access}type duckdb)")
-        except (duckdb.IOException, duckdb.BinderException) as error:
-            self._connection = None  # nothing is attached: the empty DuckDB can be used again
-            if holder := _holder(str(error)):
-                raise HeldError(holder) from error
-            raise
-        connection.execute(f"use {self.ALIAS}")
-        return connection
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the file attached between two uses while the block runs.
 
-    def _detach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Release the file. Commits are in it, or in its log if the disk is full."""
-        with suppress(duckdb.TransactionException):  # mostly there is none
-            connection.rollback()
-        try:
-            connection.execute("use memory")
-            connection.execute(f"detach {self.ALIAS}")
-        except duckdb.IOException as error:
-            LOG.warning("what was committed stays in the log of %s: %s", self._path, error)
-            return
-        connection.close()
-        self._connection = None
+        It is released when another process waits for it, or nobody uses it for 0.2 s.
+        """
+        with self._attachment.kept():
+            yield
 
-    def _abandon(self) -> None:
-        """Close both connections after an error, as their state is unknown then."""
-        if self._connection is None:
-            return
-        try:
-            self._end()
-        except BaseException:  # a signal: it goes on when all has ended
-            self._end()
-            raise
+    def release(self) -> None:
+        """Release a file that is kept, and so merge its log into it."""
+        self._attachment.release()
 
-    def _end(self) -> None:
-        """Interrupt, roll back and close: closing alone waits for queries and keeps the file."""
-        for connection in (self._connection, self._empty):
-            if connection is not None:
-                with suppress(duckdb.Error):
-                    connection.interrupt()
-                    connection.rollback()
-                connection.close()
-        self._connection = self._empty = None
+    @contextmanager
+    def wanted(self) -> Iterator[None]:
+        """Have the process that keeps the file release it after its present use."""
+        with self._attachment.wanted():
+            yield
 
 
 def _holder(error: str) -> str | None:

@@ -30,10 +30,10 @@ def deduplicate_records(
     store: Store,
     domains: Iterable[Domain],
     thresholds: Mapping[str, float | None],
-    shard: str,
+    shards: Iterable[str],
     resources: Resources | None = None,
 ) -> list[StageRows]:
-    """Return the duplicates of each domain, for this shard and for shards that change with it.
+    """Return the duplicates of each domain, for these shards and for those that change with them.
 
     All records of a domain are compared. The earlier shard wins, as among personas.
 
@@ -41,7 +41,7 @@ def deduplicate_records(
         store: the database with the records of all shards.
         domains: the domains to deduplicate.
         thresholds: Jaccard similarities by a domain's name, which replace the domain's own.
-        shard: the shard whose rows are returned in any case.
+        shards: the shards whose rows are returned in any case.
         resources: memory and threads.
     """
     stage_rows = []
@@ -55,7 +55,7 @@ def deduplicate_records(
             stored = fetch(connection, STORED_SQL, {"domain": domain.name})
         threshold = thresholds.get(domain.name, domain.file.dedup.threshold)
         duplicates = find_record_duplicates(domain, records, threshold, resources)
-        changed = {*_differing(duplicates, stored), *_differing(stored, duplicates), shard}
+        changed = {*_differing(duplicates, stored), *_differing(stored, duplicates), *shards}
         stage_rows += [_of_shard(domain, duplicates, name) for name in sorted(changed)]
     return stage_rows
 

@@ -10,6 +10,7 @@ import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
 
 from assets.jobs import MAIN_JOB, SCAN_JOB
+from assets.shard_assets import PARTITION, RANGE_END, RANGE_START
 from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.llm.gateway.attempts import ModelDown
 from persona_pipeline.pending_shards import stop_of
@@ -230,8 +231,9 @@ def test_a_run_that_stopped_at_its_budget_is_not_retried_until_somebody_runs_it(
     assert richer.night() == "nothing to run; 0 stopped shards left alone"
 
 
+@pytest.mark.parametrize("tags", [[PARTITION], [RANGE_START, RANGE_END]], ids=["one", "range"])
 def test_at_night_a_shard_with_a_run_that_has_not_ended_is_left_alone(
-    tmp_path: Path, kept_instance: dg.DagsterInstance
+    tmp_path: Path, kept_instance: dg.DagsterInstance, tags: list[str]
 ) -> None:
     watched = Watched(tmp_path, kept_instance)
     watched.drop(1)
@@ -240,7 +242,7 @@ def test_at_night_a_shard_with_a_run_that_has_not_ended_is_left_alone(
     assert watched.night() == {shard: "never run"}
     job = watched.definitions.resolve_job_def(MAIN_JOB)
     kept_instance.create_run_for_job(
-        job, status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": shard}
+        job, status=dg.DagsterRunStatus.STARTED, tags=dict.fromkeys(tags, shard)
     )
     assert isinstance(watched.night(), str)
 

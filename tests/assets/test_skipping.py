@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from assets.main_job import MainJob
+from assets.shard_assets import shards_of_run
 from persona_pipeline import steps
 from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings, load_settings
@@ -52,7 +53,7 @@ def run_all(platform: Platform) -> None:
 def main_runs(platform: Platform) -> list[str]:
     """Return the shards that the main job was run for, the newest run first."""
     runs = platform.instance.get_runs(dg.RunsFilter(job_name="main"))
-    return [run.tags["dagster/partition"] for run in runs]
+    return [shard for run in runs for shard in shards_of_run(run, platform.shards())]
 
 
 def to_do(platform: Platform) -> dict[str, dict[str, str]]:

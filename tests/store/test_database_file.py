@@ -65,6 +65,67 @@ def test_a_thread_that_waits_too_long_is_told_why(store: Store) -> None:
     assert impatient.query("select 1 as one").rows() == [(1,)]
 
 
+def test_a_file_that_is_kept_goes_to_another_process_that_waits(store: Store) -> None:
+    with store.kept_open(), written_elsewhere(store) as process:
+        while process.poll() is None:
+            store.query("select 1")
+    assert process.returncode == 0
+    assert rows_of(store, "select shard from corpus.shards") == [("elsewhere",)]
+
+
+def test_a_file_that_is_kept_is_released_when_nobody_uses_it(store: Store) -> None:
+    with store.kept_open():
+        store.replace([hub("s1", "a")], [], run_id="r")
+        with written_elsewhere(store) as process:
+            assert process.wait() == 0
+        store.replace([hub("s1", "b")], [], run_id="r")
+    assert rows_of(store, "select shard from corpus.shards") == [("elsewhere",)]
+    assert rows_of(store, "select persona_id from personas.hub") == [("b",)]
+
+
+def test_who_reads_a_file_that_is_kept_cannot_write_it(store: Store) -> None:
+    with store.kept_open():
+        for name in "ab":  # the first commit is published, and the file released for that
+            store.replace([hub("s1", name)], [], run_id="r")
+        with (
+            pytest.raises(duckdb.TransactionException, match="read-only"),
+            store.connect(read_only=True) as connection,
+        ):
+            connection.execute("delete from personas.hub")
+        assert rows_of(store, "select persona_id from personas.hub") == [("b",)]
+
+
+def test_commits_to_a_file_that_is_kept_outlive_a_kill(store: Store) -> None:
+    killed = "with store.kept_open(): add('published'); add('killed'); os._exit(9)"
+    with written_elsewhere(store, killed) as process:
+        assert process.wait() == 9
+    assert store.path.with_name("pipeline.duckdb.wal").exists()
+    assert rows_of(store, "select shard from corpus.shards") == [("published",), ("killed",)]
+
+
+def test_a_kept_file_is_whole_and_free_when_the_block_ends(store: Store) -> None:
+    with store.kept_open(), store.kept_open():
+        store.replace([hub("s1", "a")], [], run_id="r")
+    assert not store.path.with_name("pipeline.duckdb.wal").exists()
+    with duckdb.connect(str(store.path)) as connection:
+        assert connection.sql("select persona_id from personas.hub").fetchall() == [("a",)]
+
+
+def written_elsewhere(store: Store, how: str = "add('elsewhere')") -> subprocess.Popen[bytes]:
+    """Start a process that adds a shard."""
+    program = f"""
+import os, sys
+from pathlib import Path
+from persona_pipeline.store.store import Store
+store = Store(Path({str(store.path)!r}), Path({str(store.snapshot)!r}))
+def add(shard):
+    with store.transaction() as connection:
+        connection.execute("insert into corpus.shards (shard) values (?)", [shard])
+{how}
+"""
+    return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+
+
 def test_an_interrupt_at_any_moment_lets_go_of_the_file(store: Store) -> None:
     times = str(FEWER.max_examples * 2)  # of four kinds of work each
     command = [sys.executable, "-m", "tests.support.interrupted_store", str(store.path), times]

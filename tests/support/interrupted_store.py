@@ -45,6 +45,12 @@ def fail(store: Store) -> None:
         connection.execute("select no_such_column")
 
 
+def keep(store: Store) -> None:
+    with store.kept_open():
+        transact(store)
+        read(store)
+
+
 def read(store: Store) -> None:
     store.query("select count(*) from corpus.shards, range(2000)")
 
@@ -94,7 +100,7 @@ def main(path: Path, times: int) -> None:
         problems = [
             problem
             for _ in range(times)
-            for work in (transact, leave_open, fail, read)
+            for work in (transact, leave_open, fail, read, keep)
             for problem in once(store, work, is_held)
         ]
     sys.stdout.write(json.dumps(problems))
