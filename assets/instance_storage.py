@@ -43,6 +43,7 @@ class OpenEventLog(SqliteEventLogStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         """Open the files of a folder."""
         self.engines = dict[str, Engine]()
+        self._tables = set[str]()
         super().__init__(base_dir, inst_data)
 
     @contextmanager
@@ -55,6 +56,15 @@ class OpenEventLog(SqliteEventLogStorage):
                 self._initialized_dbs.add(shard)
             with engine.begin() as connection:
                 yield connection
+
+    def has_table(self, table_name: str) -> bool:
+        """Tell whether the index has a table, which never goes once it is there.
+
+        Dagster asks this for each partition of a run, and opens the file each time.
+        """
+        if table_name not in self._tables and super().has_table(table_name):
+            self._tables.add(table_name)
+        return table_name in self._tables
 
     def _engine(self, shard: str) -> Engine:
         """Return the engine of a file. A command has a run for each shard: older are closed."""

@@ -1,12 +1,14 @@
 """Run an asset's work on each shard of a run, and report each table of each shard."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import dagster as dg
 
-from assets.metadata.tables import Metadata, ShardOfTable, describe_shard
+from assets.metadata.tables import Metadata, ShardOfTable, describe_shards
 from assets.stage_run import Resources, StageRun, Task, stage_run
+from persona_pipeline.errors import StoreError
 from persona_pipeline.project import Project
 from persona_pipeline.store.done_steps import Step
 from persona_pipeline.store.store import Store
@@ -48,7 +50,7 @@ def run_shards(
         resources: the store and the models.
     """
     store, step = resources[0], asset.step
-    done: dict[str, dict[str, ShardOfTable]] = {}
+    done: dict[str, Metadata] = {}
     touched = set[str]()
     store.migrate()
     shards = context.partition_keys
@@ -63,29 +65,33 @@ def run_shards(
                 why = project.undone_steps([shard], [step.name], store)[shard].get(step.name)
             if why:
                 context.log.info("%s of %s: %s", step.name, shard, why)
-                waited, task = store.waited_s, Task(step, asset.tables, why, inputs, due)
+                waited, task = store.waited_s, Task(step, why, inputs, due)
                 with stage_run(task, shard, context.run.run_id, resources) as run:
                     metadata = asset.work(run)
                 metadata["lock_wait_seconds"] = round(store.waited_s - waited, 2)
-                done[shard] = _with(metadata, run.described)
+                done[shard] = metadata
                 touched |= run.touched
             else:
                 skipped = DONE_BEFORE if shard in touched else NOTHING_CHANGED
-                described = describe_shard(store, asset.tables, shard)
-                done[shard] = _with({"skipped": skipped}, described)
+                done[shard] = {"skipped": skipped}
     except BaseException:
-        _report_each(context, done)
+        with suppress(StoreError):  # or the error of the database would hide what has happened
+            _report_each(context, _describe(store, asset, done))
         raise
-    yield from report(context, done)
+    yield from report(context, _describe(store, asset, done))
     others = sorted(touched - set(done))
     _report_each(context, _changed(context, store, asset.tables, others))
 
 
-def _with(metadata: Metadata, described: Mapping[str, ShardOfTable]) -> dict[str, ShardOfTable]:
-    """Add the metadata of a step to those of its tables."""
-    for of_table in described.values():
-        of_table.metadata.update(metadata)
-    return {**described}
+def _describe(
+    store: Store, asset: ShardAsset, done: Mapping[str, Metadata]
+) -> dict[str, dict[str, ShardOfTable]]:
+    """Describe the asset's tables of each shard, with the metadata of the step."""
+    described = describe_shards(store, asset.tables, list(done))
+    for shard, metadata in done.items():
+        for of_table in described[shard].values():
+            of_table.metadata.update(metadata)
+    return described
 
 
 def report(
@@ -129,8 +135,8 @@ def _changed(
 ) -> dict[str, dict[str, ShardOfTable]]:
     """Return the tables, by shard, whose rows differ from what Dagster last recorded."""
     changed: dict[str, dict[str, ShardOfTable]] = {}
-    for shard in shards:
-        for table, rows in describe_shard(store, tables, shard).items():
+    for shard, described in describe_shards(store, tables, shards).items():
+        for table, rows in described.items():
             key = dg.AssetKey(table.split("."))
             last = context.instance.get_latest_data_version_record(key, partition_key=shard)
             event = last.asset_materialization if last else None

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.metadata.tables import describe_shard
+from assets.metadata.tables import describe_shards
 from assets.resources import StoreResource
 from assets.shard_assets import AT_ONCE, OWNERS, SHARDS, refresh_condition
 from assets.shard_runs import Results, report
@@ -52,6 +52,6 @@ def build_shared_table_assets(project: Project) -> dg.AssetsDefinition:
     def reports(context: dg.AssetExecutionContext, duckdb: StoreResource) -> Results:
         names = [".".join(key) for key in tables_of_all]
         store, shards = duckdb.store, context.partition_keys
-        yield from report(context, {shard: describe_shard(store, names, shard) for shard in shards})
+        yield from report(context, describe_shards(store, names, shards))
 
     return reports

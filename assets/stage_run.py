@@ -12,7 +12,7 @@ import dagster as dg
 import duckdb
 import polars as pl
 
-from assets.metadata.tables import Metadata, ShardOfTable, describe_shard_on
+from assets.metadata.tables import Metadata
 from assets.resources import Models
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.llm.batches.records import forget_bought
@@ -39,14 +39,12 @@ class Task:
 
     Attributes:
         step: the step.
-        tables: the tables that it writes and that are reported, as `schema.table`.
         why: why it is done.
         inputs: what it reads of each shard, as `Store.inputs_of` spelled it before it began.
         due: the shards of the Dagster run for which it is to be done.
     """
 
     step: Step
-    tables: Sequence[str]
     why: Undone
     inputs: Mapping[str, str]
     due: Sequence[str]
@@ -67,8 +65,6 @@ class StageRun:
     asked: list[str] = field(default_factory=list)
     """Stages that have begun to buy."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
-    described: dict[str, ShardOfTable] = field(default_factory=dict)
-    """The metadata of the task's tables, by table; empty before the last commit."""
     touched: set[str] = field(default_factory=set)
     """Shards whose rows were replaced. Deduplication may replace rows of other shards, too."""
 
@@ -122,11 +118,8 @@ class StageRun:
         forget_bought(self.batches_dir, self.store)
 
     def _finish(self, shards: frozenset[str], connection: duckdb.DuckDBPyConnection) -> None:
-        """Mark the step as done, and describe its tables: another connection would take 7 ms."""
-        done = DoneStep(self.task.step, self.task.inputs, shards)
-        mark_done(connection, done, self.run_id)
-        tables = describe_shard_on(connection, self.store, self.task.tables, self.shard)
-        self.described.update(tables)
+        """Mark the step as done for these shards."""
+        mark_done(connection, DoneStep(self.task.step, self.task.inputs, shards), self.run_id)
 
 
 @contextmanager

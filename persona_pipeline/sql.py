@@ -54,13 +54,15 @@ def fetch(
     return connection.execute(sql, dict(parameters or {})).pl()
 
 
-def content_query(rows: str) -> str:
+def content_query(rows: str, by: str = "") -> str:
     """Return the SELECT of count and content hash of the rows of a SELECT, in any order.
 
+    With `by`, it has one row per value of this column, which comes first.
     The hash is the sum of 64-bit hashes of whole rows. Their alias is no identifier, since DuckDB
     would take one for a column of that name.
     """
-    return f'select count(*), sum(hash("(row)")::hugeint) from ({rows}) as "(row)"'
+    first, last = (f"{by}, ", f" group by {by}") if by else ("", "")
+    return f'select {first}count(*), sum(hash("(row)")::hugeint) from ({rows}) as "(row)"{last}'
 
 
 def sql_names(folder: str) -> list[str]:

@@ -9,7 +9,7 @@ import duckdb
 import polars as pl
 
 from assets.metadata.columns import describe_columns
-from persona_pipeline.sql import content_query
+from persona_pipeline.sql import content_query, fetch
 from persona_pipeline.store.store import Store
 
 SAMPLE_ROWS = 5
@@ -30,55 +30,67 @@ class ShardOfTable:
 def describe_table(store: Store, table: str) -> Metadata:
     """Return the metadata of a whole table or view."""
     with store.connect(read_only=True) as connection:
-        metadata = _describe(connection, table, None)
-    return {**metadata, "snapshot": dg.MetadataValue.path(str(store.snapshot))}
+        [(count,)] = connection.execute(f"select count(*) from {table}").fetchall()
+        return {
+            "dagster/row_count": count,
+            **_describe_rows(connection, table, count),
+            **_describe_columns(connection, store, table),
+        }
 
 
-def describe_shard(store: Store, tables: Sequence[str], shard: str) -> dict[str, ShardOfTable]:
-    """Return the metadata and the data version of the shard's rows in each of the tables."""
+def describe_shards(
+    store: Store, tables: Sequence[str], shards: Sequence[str]
+) -> dict[str, dict[str, ShardOfTable]]:
+    """Return the metadata and the data version of each shard's rows in each of the tables."""
+    described = {shard: dict[str, ShardOfTable]() for shard in shards}
+    if not shards:
+        return described
     with store.connect(read_only=True) as connection:
-        return describe_shard_on(connection, store, tables, shard)
+        for table in tables:
+            columns = _describe_columns(connection, store, table)
+            contents = _contents(connection, table, shards)
+            for shard in shards:
+                count, version = contents.get(shard, (0, 0))
+                metadata = {
+                    "dagster/partition_row_count": count,
+                    **_describe_rows(connection, table, count, shard),
+                    **columns,
+                }
+                described[shard][table] = ShardOfTable(metadata, f"{count}-{version:016x}")
+    return described
 
 
-def describe_shard_on(
-    connection: duckdb.DuckDBPyConnection, store: Store, tables: Sequence[str], shard: str
-) -> dict[str, ShardOfTable]:
-    """Do what `describe_shard` does on a connection that is open."""
-    snapshot = {"snapshot": dg.MetadataValue.path(str(store.snapshot))}
+def _describe_columns(connection: duckdb.DuckDBPyConnection, store: Store, table: str) -> Metadata:
     return {
-        table: ShardOfTable(
-            {**_describe(connection, table, shard), **snapshot}, _version(connection, table, shard)
-        )
-        for table in tables
-    }
-
-
-def _describe(connection: duckdb.DuckDBPyConnection, table: str, shard: str | None) -> Metadata:
-    where = "where shard = $shard" if shard else ""
-    parameters = {"shard": shard} if shard else {}
-    [(count,)] = connection.execute(f"select count(*) from {table} {where}", parameters).fetchall()
-    sample = connection.execute(
-        f"select * from {table} {where} limit {SAMPLE_ROWS}", parameters
-    ).pl()
-    row_count = "dagster/partition_row_count" if shard else "dagster/row_count"
-    metadata: Metadata = {
-        row_count: count,
-        "rows": count,
         **describe_columns(connection, table),
         "dagster/table_name": table,
-        "sample": as_markdown(sample),
+        "snapshot": dg.MetadataValue.path(str(store.snapshot)),
     }
+
+
+def _describe_rows(
+    connection: duckdb.DuckDBPyConnection, table: str, count: int, shard: str | None = None
+) -> Metadata:
+    where, parameters = ("where shard = $shard", {"shard": shard}) if shard else ("", {})
+    sample = fetch(connection, f"select * from {table} {where} limit {SAMPLE_ROWS}", parameters)
+    metadata: Metadata = {"rows": count, "sample": as_markdown(sample)}
     if "reason" in sample.columns:
-        reasons = connection.execute(f"select reason from {table} {where}", parameters).pl()
+        reasons = fetch(connection, f"select reason from {table} {where}", parameters)
         metadata["reasons"] = _reasons(reasons)
     return metadata
 
 
-def _version(connection: duckdb.DuckDBPyConnection, table: str, shard: str) -> str:
-    """Return a version that depends on the rows only, not on their run, time or order."""
-    rows = f"select * exclude (run_id, created_at) from {table} where shard = $shard"
-    [(count, total)] = connection.execute(content_query(rows), {"shard": shard}).fetchall()
-    return f"{count}-{int(total or 0) % 2**64:016x}"
+def _contents(
+    connection: duckdb.DuckDBPyConnection, table: str, shards: Sequence[str]
+) -> dict[str, tuple[int, int]]:
+    """Return the number of rows of each shard, and a hash of them.
+
+    It depends on the rows only, not on their run, time or order.
+    """
+    rows = f"select * exclude (run_id, created_at) from {table}"
+    sql = content_query(f"{rows} where shard in (select unnest($shards))", by="shard")
+    contents = connection.execute(sql, {"shards": list(shards)}).fetchall()
+    return {shard: (count, int(total) % 2**64) for shard, count, total in contents}
 
 
 def result(key: Sequence[str], metadata: Metadata) -> dg.MaterializeResult[None]:

@@ -5,6 +5,7 @@ a connection is open: read, close, compute, then write in one short transaction.
 """
 
 import logging
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -346,7 +347,7 @@ class Store:
 def _state_of(path: Path) -> tuple[int, int, int] | None:
     """Return what changes when a file is written; None: there is none."""
     try:
-        written = path.stat()
+        written = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, once for each call
     except FileNotFoundError:
         return None
     return written.st_ino, written.st_mtime_ns, written.st_size
