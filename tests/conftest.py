@@ -6,6 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from persona_pipeline.process import collect_less_often
 from persona_pipeline.settings import PREFIX
 
 pytest_plugins = ["tests.support.fixtures"]
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     os.environ["PYTHONPYCACHEPREFIX"] = str(ROOT / ".pytest_cache" / "bytecode")
     sys.pycache_prefix, sys.dont_write_bytecode = os.environ["PYTHONPYCACHEPREFIX"], False
+collect_less_often()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is deaf to it
 
 for profile, examples in {"pr": 25, "nightly": 200}.items():

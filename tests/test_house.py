@@ -19,6 +19,7 @@ MODULES = {
     "locks",
     "models",
     "pending_shards",
+    "process",
     "project",
     "reasons",
     "sql",

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import click
 
 from persona_pipeline.errors import PipelineError, explain_full_disk, plain_interrupts
+from persona_pipeline.process import collect_less_often
 
 
 class _LazyCommand(NamedTuple):
@@ -83,6 +84,7 @@ class LazyGroup(click.Group):
 
 def main() -> None:
     """Run a command. A PipelineError becomes a message and exit status 1, not a traceback."""
+    collect_less_often()
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as after Ctrl-C
         with plain_interrupts():
