@@ -14,10 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import duckdb
 from calls import tell
@@ -48,15 +49,21 @@ class Cost:
         )
 
 
-def run(build: Path, data: Path, documents: int) -> Cost:
-    """Run the main job of a build in a process of its own."""
+def run(
+    build: Path,
+    data: Path,
+    documents: int,
+    source: str | Path = "wikipedia",
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Cost:
+    """Run the main job of a build in a process of its own, with other `settings` by variable."""
     command = [sys.executable, "-m", "persona_pipeline", "run"]
-    arguments = ["--source", "wikipedia", "--documents", str(documents), "--data-dir", str(data)]
+    arguments = ["--source", str(source), "--documents", str(documents), "--data-dir", str(data)]
     start = time.perf_counter()
     process = subprocess.Popen(  # noqa: S603 - our own command
         [*command, *arguments],
         cwd=build,
-        env=os.environ | CHOSEN | {"PYTHONPATH": str(build)},
+        env={**os.environ, **CHOSEN, **settings, "PYTHONPATH": str(build)},
         stdout=subprocess.DEVNULL,
     )
     _, status, usage = os.wait4(process.pid, 0)

@@ -23,14 +23,19 @@ _NOT_OF_A_STEP = {"cli", "domains", "prompts", "__pycache__"}
 """Folders that are left out. Prompts and domains have versions of their own."""
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def canonical_json(value: JsonValue) -> str:
     """Spell a JSON value in one way: sorted keys, no spaces, no ASCII escapes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    if type(value) is str:
+        return encode_basestring(value)
+    return str(value) if type(value) is int else _ENCODER.encode(value)
 
 
 def stable_id(*parts: JsonValue) -> str:
     """Return 32 hex digits: BLAKE2b-128 of the parts' canonical JSON."""
-    return digest(canonical_json(list(parts)))
+    return digest(f"[{','.join(map(canonical_json, parts))}]")
 
 
 def stable_ids(first: Sequence[JsonValue], last: Iterable[str]) -> list[str]:

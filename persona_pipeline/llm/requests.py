@@ -12,6 +12,8 @@ from persona_pipeline.hashing import canonical_json, digest
 KEY_VERSION = 1
 """Part of every call key. Raise it when the meaning of a request changes."""
 MOST_SCHEMAS = 256
+MOST_TURNS = 512
+"""Turns that are kept encoded: requests share all but the last one."""
 TURN = {"content", "role"}
 CUT_OFF = re.compile("length|max|limit|incomplete|context_window", re.IGNORECASE)
 """Matches the finish reasons of an answer that ran out of tokens: `length`, `max_tokens`,
@@ -61,7 +63,7 @@ class ChatRequest:
     @cached_property
     def messages_json(self) -> str:
         """The messages as canonical JSON."""
-        return f"[{','.join(map(_turn_json, self.messages))}]"
+        return f"[{','.join(_turn_json(message) for message in self.messages)}]"
 
     @cached_property
     def schema_json(self) -> str:
@@ -121,11 +123,15 @@ def _sampling_json(temperature: float | None, top_p: float | None, max_tokens: i
 
 
 def _turn_json(message: Message) -> str:
-    """Return the bytes of `canonical_json` in a fifth of its time."""
+    """Return the bytes of `canonical_json`, in less time if requests share the turn."""
     if message.keys() == TURN:
-        content, role = (encode_basestring(message[name]) for name in ("content", "role"))
-        return f'{{"content":{content},"role":{role}}}'
+        return _known_turn_json(message["content"], message["role"])
     return canonical_json({**message})
+
+
+@lru_cache(maxsize=MOST_TURNS)
+def _known_turn_json(content: str, role: str) -> str:
+    return f'{{"content":{encode_basestring(content)},"role":{encode_basestring(role)}}}'
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import duckdb
 import polars as pl
@@ -42,14 +43,25 @@ def add_calls(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
     A stored answer stays as it is, since tables were made from it. An answer replaces a failed
     call, and the tokens, cost and time of the failed attempts are added to it.
     """
+    connection.execute(f"create temp table stored as {STORED_SQL}")
     connection.execute(f"create temp table calls_to_add as {read_sql('llm/calls_to_add')}")
-    connection.execute(
-        "delete from llm.calls where call_key in (select call_key from calls_to_add)"
-    )
+    if connection.execute("from stored limit 1").fetchall():
+        connection.execute(
+            "delete from llm.calls where call_key in (select call_key from calls_to_add)"
+        )
     connection.execute(
         "insert into llm.calls by name "
         "select *, $run_id as run_id, now() at time zone 'UTC' as created_at from calls_to_add",
         {"run_id": run_id},
     )
-    connection.execute("drop table calls_to_add")
-    connection.execute("drop table bought")
+    for table in ("calls_to_add", "stored", "bought"):
+        connection.execute(f"drop table {table}")
+
+
+STORED_SQL: Final = """
+-- One row per call of the journals that is stored already. It is read once: the table grows.
+-- reads: llm.calls, bought (the calls of journals, one row per key)
+select * exclude (request, response, reasoning, run_id, created_at)
+from llm.calls
+where call_key in (select call_key from bought)
+"""

@@ -1,11 +1,11 @@
 -- One row per bought call that llm.calls lacks, with what earlier failed attempts had used. A call
 -- that failed for want of room is replaced by one that had more room for thoughts.
--- reads: llm.calls, bought (the calls of journals, one row per key)
+-- reads: bought (the calls of journals, one row per key), stored (those that llm.calls has of them)
 with replaced as (
     select bought.call_key
     from bought
-    inner join llm.calls using (call_key)
-    where calls.status = 'invalid' and llm.room_of(bought.params) > llm.room_of(calls.params)
+    inner join stored using (call_key)
+    where stored.status = 'invalid' and llm.room_of(bought.params) > llm.room_of(stored.params)
 )
 
 select
@@ -20,14 +20,14 @@ select
     (bought.attempts + coalesce(earlier.attempts, 0))::bigint as attempts,
     bought.reasoning
 from bought
-left join llm.calls as earlier
+left join stored as earlier
     on
         bought.call_key = earlier.call_key
         and (earlier.status = 'failed' or earlier.call_key in (select call_key from replaced))
 where
     bought.call_key not in (
         select call_key
-        from llm.calls
+        from stored
         where status <> 'failed' and call_key not in (select call_key from replaced)
     )
 order by bought.call_key

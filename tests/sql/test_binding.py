@@ -92,7 +92,8 @@ def test_every_statement_binds_and_names_its_parameters(
     places = pl.DataFrame({"shard": ["s1"], "persona_id": ["a"], "place": [0]})
     tables.connection.register("places", places)
     tables.connection.register("ranked_pairs", pl.DataFrame(schema=PAIRS))
-    tables.connection.execute(f"create temp table bought as {BOUGHT}")
+    for name in ("bought", "stored"):
+        tables.connection.execute(f"create temp table {name} as {BOUGHT}")
     plan = tables.connection.execute(
         f"explain {sql}", {parameter: PARAMETERS[parameter] for parameter in named}
     )

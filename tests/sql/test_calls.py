@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from persona_pipeline.sql import read_sql
+from persona_pipeline.store.calls import STORED_SQL
 from persona_pipeline.store.store import ANSWERS_BY_KEY_SQL
 from tests.sql.conftest import Tables
 
@@ -82,6 +83,7 @@ def test_bought_calls_take_the_place_of_failures_and_of_nothing_else(
         ),
     )
     tables.connection.execute("insert into bought by name from calls")
+    tables.connection.execute(f"create temp table stored as {STORED_SQL}")
     columns = ["call_key", "status", *NUMBERS]
     matches = tables.table(read_sql("llm/calls_to_add"), columns)
     assert [(row["call_key"], row["status"], row["tokens_in"]) for row in matches] == [
@@ -118,6 +120,7 @@ def test_a_call_that_failed_for_want_of_room_is_replaced_by_one_with_more(tables
     )
     tables.connection.register("calls", pl.DataFrame(bought))
     tables.connection.execute("insert into bought by name from calls")
+    tables.connection.execute(f"create temp table stored as {STORED_SQL}")
     columns = ["call_key", "status", "params", "tokens_in", "cost_usd", "attempts"]
     matches = tables.table(read_sql("llm/calls_to_add"), columns)
     assert [tuple(row.values()) for row in matches] == [

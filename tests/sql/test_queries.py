@@ -94,17 +94,6 @@ def test_shards_that_were_compared_or_decided_stand_in_rank(tables: Tables) -> N
     ]
 
 
-def test_a_hub_is_written_where_it_is_not_what_is_left_of_the_candidates(tables: Tables) -> None:
-    add_shards(tables)
-    for shard in ("s2", "s1"):
-        tables.add("runs.resolved", {"basis": "b"}, shard=shard)
-    tables.add("personas.fingerprints", {"persona_id": "a", "shard": "s2"}, {"persona_id": "b"})
-    tables.add("personas.hub", {"persona_id": "a"}, shard="s2")
-    assert tables.rows(read_sql("personas/hub_shards"), shard="s2") == [("s2",), ("s1",)]
-    tables.add("personas.duplicates", {"persona_id": "b", "kept_id": "a"}, shard="s1")
-    assert tables.rows(read_sql("personas/hub_shards"), shard="s2") == [("s2",)]
-
-
 def read_ranked_ids(tables: Tables, *shards: str) -> list[str]:
     parameters = {"shards": list(shards)}
     pairs = fetch(tables.connection, read_sql("personas/ranked_pairs"), parameters)

@@ -91,7 +91,7 @@ class JournalIndex:
 
         This takes 4 us when nothing has changed.
         """
-        changed_at = self._folder.stat().st_mtime_ns
+        changed_at = os.stat(self._folder).st_mtime_ns  # noqa: PTH116 - Path.stat takes twice as long
         if changed_at != self._seen_at:
             self._list_files()
             is_settled = time.time_ns() - changed_at > SETTLED_AFTER
@@ -131,7 +131,8 @@ class JournalIndex:
         self._tails.clear()
 
     def _list_files(self) -> None:
-        names = {path.name for path in self._folder.glob("*.jsonl")}
+        listed = os.listdir(self._folder)  # noqa: PTH208 - a glob takes ten times as long
+        names = {name for name in listed if name.endswith(".jsonl")}
         for gone in self._tails.keys() - names:
             os.close(self._tails.pop(gone).file)
         for name in names - self._tails.keys():
