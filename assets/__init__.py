@@ -2,7 +2,11 @@
 
 import warnings
 
-import dagster as dg
+from persona_pipeline.process import collect_less_often
+
+collect_less_often()  # before the import of Dagster, which makes half a million objects
+
+import dagster as dg  # noqa: E402
 
 # Backfill and freshness policies are beta. Dagster's version is pinned, so they do not change here.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)

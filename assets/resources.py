@@ -13,7 +13,6 @@ from pydantic import PrivateAttr
 
 from persona_pipeline.llm.gateway.budget import Budget
 from persona_pipeline.models import Endpoints
-from persona_pipeline.process import collect_less_often
 from persona_pipeline.settings import Settings
 from persona_pipeline.store.store import Store
 
@@ -41,7 +40,6 @@ class StoreResource(DuckDBResource):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Begin to keep the file open."""
         del context
-        collect_less_often()
         self._kept.enter_context(self.store.kept_open())
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:

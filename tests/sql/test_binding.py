@@ -92,8 +92,8 @@ def test_every_statement_binds_and_names_its_parameters(
     places = pl.DataFrame({"shard": ["s1"], "persona_id": ["a"], "place": [0]})
     tables.connection.register("places", places)
     tables.connection.register("ranked_pairs", pl.DataFrame(schema=PAIRS))
-    for name in ("bought", "stored"):
-        tables.connection.execute(f"create temp table {name} as {BOUGHT}")
+    for table in ("bought", "stored"):
+        tables.connection.execute(f"create temp table {table} as {BOUGHT}")
     plan = tables.connection.execute(
         f"explain {sql}", {parameter: PARAMETERS[parameter] for parameter in named}
     )
