@@ -31,10 +31,11 @@ LARGE = 256 << 20
 """Bytes of a file from which on its statements use all cores. Those of a smaller one take a few
 milliseconds, a third of it for waking threads: a run of 2,000 documents takes 18 CPU-seconds with
 one thread, 20 with two."""
-IDLE_S, LOOK_EVERY_S = 0.2, 0.05
+IDLE_S, LOOK_EVERY_S = 1.0, 0.05
 """Seconds after which a kept file that nobody uses is released, and between two looks at it.
 
-The asking stages wait for models for seconds, and other processes may write meanwhile.
+Another process of ours says that it waits. A program that is not ours cannot, and gets the file
+while a stage waits for models.
 """
 
 
@@ -245,7 +246,7 @@ class DatabaseFile:
     def kept(self) -> Iterator[None]:
         """Keep the file attached between two uses while the block runs.
 
-        It is released when another process waits for it, or nobody uses it for 0.2 s.
+        It is released when another process waits for it, or nobody uses it for a second.
         """
         with self._attachment.kept():
             yield

@@ -102,8 +102,8 @@ class Store:
     def kept_open(self) -> Iterator[None]:
         """Keep the file between two uses while the block runs, if no other process wants it.
 
-        Opening it takes 7 ms and more. It is released when nobody uses it for 0.2 s, so other
-        processes wait no longer for a stage that waits for models.
+        Opening it takes 7 ms and more. It is released when nobody uses it for a second, so a stage
+        that waits for models holds up no other program.
         """
         with plain_interrupts(), self._file.kept():
             yield

@@ -75,11 +75,12 @@ def test_a_file_that_is_kept_goes_to_another_process_that_waits(store: Store) ->
 
 def test_a_file_that_is_kept_is_released_when_nobody_uses_it(store: Store) -> None:
     with store.kept_open():
-        store.replace([hub("s1", "a")], [], run_id="r")
-        with written_elsewhere(store) as process:
+        for name in "xa":  # the first commit is published, and the file released for that
+            store.replace([hub("s1", name)], [], run_id="r")
+        with written_elsewhere(store, FOREIGN.format(path=str(store.path))) as process:
             assert process.wait() == 0
         store.replace([hub("s1", "b")], [], run_id="r")
-    assert rows_of(store, "select shard from corpus.shards") == [("elsewhere",)]
+    assert rows_of(store, "select shard from corpus.shards") == [("foreign",)]
     assert rows_of(store, "select persona_id from personas.hub") == [("b",)]
 
 
@@ -109,6 +110,18 @@ def test_a_kept_file_is_whole_and_free_when_the_block_ends(store: Store) -> None
     assert not store.path.with_name("pipeline.duckdb.wal").exists()
     with duckdb.connect(str(store.path)) as connection:
         assert connection.sql("select persona_id from personas.hub").fetchall() == [("a",)]
+
+
+FOREIGN = """
+import duckdb, time
+while True:  # as a program that is not ours, which tells nobody that it waits
+    try:
+        with duckdb.connect({path!r}) as connection:
+            connection.execute("insert into corpus.shards (shard) values ('foreign')")
+        break
+    except duckdb.IOException:
+        time.sleep(0.05)
+"""
 
 
 def written_elsewhere(store: Store, how: str = "add('elsewhere')") -> subprocess.Popen[bytes]:

@@ -103,7 +103,7 @@ class Platform:
 
 def open_platform(folder: Path, instance: dg.DagsterInstance, **arguments: object) -> Platform:
     """Write four pages, which make two shards, and register none."""
-    result = Platform(folder, instance, shard_size=2, **arguments)
+    result = Platform(folder, instance, **{"shard_size": 2, **arguments})
     for number in range(4):
         result.write_page(
             f"page{number}", f"Page {number} tells how a {number}-arm windmill is built."
