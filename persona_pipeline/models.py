@@ -241,7 +241,7 @@ def open_chat_client(settings: Settings, name: str, report: Report | None = None
         ArtifactError: an embedded model cannot be fetched.
     """
     if name in FAKE_SECONDS:
-        return FakeChatClient(demonstrate, seconds=FAKE_SECONDS[name])
+        return FakeChatClient(demonstrate, seconds=FAKE_SECONDS[name], keeps_requests=False)
     if name.startswith("fake/"):
         raise ModelError(unknown_choice("model", name, FAKE_SECONDS))
     if name.startswith(EMBEDDED):

@@ -74,6 +74,7 @@ class Store:
         self.path, self.snapshot = path, snapshot
         self.waited_s = 0.0
         """Seconds that this object has waited for other processes so far."""
+        self._files = str(path), str(write_ahead_log(path))  # a path takes longer to look up
         self._lock_timeout = lock_timeout
         self._file = DatabaseFile(path)
         self._publishing_s, self._published_at = 0.0, 0.0
@@ -293,7 +294,7 @@ class Store:
 
     def version(self) -> object:
         """Return a value that changes with every commit of any process; None: no database."""
-        database, log = _state_of(self.path), _state_of(self._write_ahead_log)
+        database, log = map(_state_of, self._files)
         return database and (database, log)
 
     @contextmanager
@@ -344,7 +345,7 @@ class Store:
                 delay = min(delay * 2, LONGEST_DELAY)
 
 
-def _state_of(path: Path) -> tuple[int, int, int] | None:
+def _state_of(path: str) -> tuple[int, int, int] | None:
     """Return what changes when a file is written; None: there is none."""
     try:
         written = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, once for each call

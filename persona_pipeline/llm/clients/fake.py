@@ -34,15 +34,25 @@ class FakeChatClient:
 
     max_concurrency = 8
 
-    def __init__(self, reply: Reply | None = None, *, seconds: float = 0.0) -> None:
-        """Take `seconds`: how long each answer takes, to test what happens meanwhile."""
+    def __init__(
+        self, reply: Reply | None = None, *, seconds: float = 0.0, keeps_requests: bool = True
+    ) -> None:
+        """Take what a test needs.
+
+        Args:
+            reply: makes the answer.
+            seconds: how long each answer takes, to test what happens meanwhile.
+            keeps_requests: whether the requests are kept, for a test to read. They take 6 KB each.
+        """
         self._reply = reply or instance_of_schema
         self._seconds = seconds
+        self._keeps_requests = keeps_requests
         self.requests: list[ChatRequest] = []
 
     async def complete(self, request: ChatRequest, *, attempt: int = 0) -> ChatReply:  # noqa: ARG002 - the protocol's
         """Return the invented answer."""
-        self.requests.append(request)
+        if self._keeps_requests:
+            self.requests.append(request)
         await asyncio.sleep(self._seconds)
         text = self._reply(request)
         words_in = sum(len(message["content"].split()) for message in request.messages)
