@@ -4,9 +4,9 @@ import warnings
 
 from persona_pipeline.process import collect_less_often
 
-collect_less_often()  # before the import of Dagster, which makes half a million objects
+collect_less_often()
 
-import dagster as dg  # noqa: E402
+import dagster as dg  # noqa: E402 - its import makes many objects, and few of them are garbage
 
 # Backfill and freshness policies are beta. Dagster's version is pinned, so they do not change here.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)

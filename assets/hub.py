@@ -1,7 +1,6 @@
 """Build the assets of group `personas` that compare, decide, keep, select and sweep."""
 
 from collections.abc import Sequence
-from typing import Final
 
 import dagster as dg
 from pydantic import Field
@@ -25,9 +24,8 @@ from persona_pipeline.locks import exclusive_lock
 from persona_pipeline.project import Project
 from persona_pipeline.sql import read_sql
 from persona_pipeline.stage_names import COMPARISON, DEDUPLICATION, HUB
-from persona_pipeline.steps import undone_steps
+from persona_pipeline.steps import outdated_hubs
 from persona_pipeline.store.done_steps import Reason
-from persona_pipeline.store.store import Store
 
 COMPARED = {
     "fingerprints": "One row is one candidate, with the hashes of its text for deduplication.",
@@ -35,8 +33,6 @@ COMPARED = {
 }
 
 
-OUT_OF_DATE = {Reason.INPUT, Reason.OUTPUT}
-"""Reasons for which the hub of another shard is written, too."""
 SELECTIONS = ["personas", "selections"]
 SWEEP = ["personas", "sweep"]
 
@@ -118,26 +114,11 @@ def _hub_asset(project: Project) -> dg.AssetsDefinition:
     def hub(run: StageRun) -> Metadata:
         """One row is one kept persona, with the root document of its chain: the collection."""
         with exclusive_lock(lock):
-            shards = sorted({*run.task.due, *_with_other_input(project, run.store)})
+            shards = sorted({*run.task.due, *outdated_hubs(run.store, run.task.step)})
             run.commit(hub_rows(run.read(read_sql("personas/hub"), shards=shards), shards))
         return {"lengths": lengths_of_hub(run.store)}
 
     return hub
-
-
-def _with_other_input(project: Project, store: Store) -> list[str]:
-    """List the decided shards whose hub is out of date, since an earlier shard has changed."""
-    shards = store.query(DECIDED_SQL)["shard"].to_list()
-    undone = undone_steps(store, [project.steps[HUB]], project.dedup_plan, shards)
-    return [shard for shard, why in undone.items() if why and why[HUB].reason in OUT_OF_DATE]
-
-
-DECIDED_SQL: Final = """
--- One row per shard whose duplicates are decided.
--- reads: runs.resolved
-select shard
-from runs.resolved
-"""
 
 
 def _to_compare_again(run: StageRun) -> list[str]:

@@ -13,7 +13,12 @@ from pydantic_core import to_jsonable_python
 
 from persona_pipeline.hashing import code_version, stable_id
 from persona_pipeline.hub.plan import DedupPlan
-from persona_pipeline.hub.state import read_states, stale_states, undecided_shards
+from persona_pipeline.hub.state import (
+    read_decisions,
+    read_states,
+    stale_states,
+    undecided_shards,
+)
 from persona_pipeline.personas.plan import PersonaPlan, stage_prompt
 from persona_pipeline.settings import Settings
 from persona_pipeline.stage_names import (
@@ -101,6 +106,18 @@ def undone_steps(
         }
         for shard in shards
     }
+
+
+def outdated_hubs(store: Store, step: Step) -> list[str]:
+    """List the decided shards whose hub is not what it was made from, or not what was made.
+
+    An earlier shard has changed whom they keep. `step` is the step of the hub.
+    """
+    with store.connect(read_only=True) as connection:
+        shards = [each.shard for each in read_decisions(connection) if each.basis is not None]
+        undone = why_undone(connection, [step], shards)
+    reasons = {shard: why[step.name].reason for shard, why in undone.items() if why}
+    return [shard for shard, reason in reasons.items() if reason in {Reason.INPUT, Reason.OUTPUT}]
 
 
 def _uncompared(connection: duckdb.DuckDBPyConnection, plan: DedupPlan) -> set[str]:

@@ -4,6 +4,7 @@ It never says that a value is wrong: what it is not sure of goes to the library 
 verdict and message hold. Of a run's CPU time, the library took a twelfth.
 """
 
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,9 @@ from pydantic import JsonValue
 Test = Callable[[Any], bool]
 """True: the value satisfies the schema. False: it is not known whether it does."""
 Schema = Mapping[str, Any]
+Make = Callable[[Schema], Test]
+"""Makes the test of one keyword of a schema."""
+Compare = Callable[[Any, Any], bool]
 
 _FORBID_NOTHING = {
     *("$schema", "$comment", "title", "description", "default", "examples"),
@@ -116,49 +120,35 @@ def _pattern(schema: Schema) -> Test:
     return lambda value: not isinstance(value, str) or matches(value) is not None
 
 
-def _least_size(keyword: str, kind: type[str] | type[list[Any]]) -> Callable[[Schema], Test]:
+def _size(keyword: str, kind: type[str] | type[list[Any]], is_within: Compare) -> Make:
     def make(schema: Schema) -> Test:
-        least = schema[keyword]
-        return lambda value: not isinstance(value, kind) or len(value) >= least
+        bound = schema[keyword]
+        return lambda value: not isinstance(value, kind) or is_within(len(value), bound)
 
     return make
 
 
-def _most_size(keyword: str, kind: type[str] | type[list[Any]]) -> Callable[[Schema], Test]:
+def _number(keyword: str, is_within: Compare) -> Make:
     def make(schema: Schema) -> Test:
-        most = schema[keyword]
-        return lambda value: not isinstance(value, kind) or len(value) <= most
+        bound = schema[keyword]
+        return lambda value: type(value) not in _TYPES["number"] or is_within(value, bound)
 
     return make
 
 
-def _is_number(value: object) -> bool:
-    return type(value) is int or type(value) is float
-
-
-def _minimum(schema: Schema) -> Test:
-    least = schema["minimum"]
-    return lambda value: not _is_number(value) or value >= least
-
-
-def _maximum(schema: Schema) -> Test:
-    most = schema["maximum"]
-    return lambda value: not _is_number(value) or value <= most
-
-
-_KEYWORDS: Mapping[str, Callable[[Schema], Test]] = {
+_KEYWORDS: Mapping[str, Make] = {
     "type": _type,
     "enum": _enum,
-    "minLength": _least_size("minLength", str),
-    "maxLength": _most_size("maxLength", str),
+    "minLength": _size("minLength", str, operator.ge),
+    "maxLength": _size("maxLength", str, operator.le),
     "pattern": _pattern,
-    "minimum": _minimum,
-    "maximum": _maximum,
+    "minimum": _number("minimum", operator.ge),
+    "maximum": _number("maximum", operator.le),
     "required": _required,
     "properties": _properties,
     "additionalProperties": _additional_properties,
-    "minItems": _least_size("minItems", list),
-    "maxItems": _most_size("maxItems", list),
+    "minItems": _size("minItems", list, operator.ge),
+    "maxItems": _size("maxItems", list, operator.le),
     "items": _items,
 }
 """Makes the test of a keyword, by keyword. Values of other types than it is about pass."""

@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 from weakref import WeakSet, WeakValueDictionary, ref
@@ -147,11 +147,9 @@ class _Attachment:
                     self.abandon()
                     raise
 
-    @contextmanager
-    def wanted(self) -> Iterator[None]:
+    def wanted(self) -> AbstractContextManager[None]:
         """Tell the process that keeps the file that this one waits for it."""
-        with shared_lock(self._wanted):
-            yield
+        return shared_lock(self._wanted)
 
     def _watch(self, keeper: "ref[_Keeper]", has_ended: threading.Event) -> None:
         """Release the file when nobody uses it for a while, or another process waits for it.
@@ -169,7 +167,10 @@ class _Attachment:
             self.release()
 
     def _is_wanted(self) -> bool:
-        return is_held(self._wanted, even_shared=True)
+        try:
+            return is_held(self._wanted, even_shared=True)
+        except OSError:  # another user's file: who waits gets the file when nobody uses it
+            return False
 
     def _attach(self, connection: duckdb.DuckDBPyConnection, *, read_only: bool) -> None:
         connection.execute(_set_threads(self._path))
@@ -242,24 +243,24 @@ class DatabaseFile:
                 with suppress(RuntimeError):  # it was never acquired
                     file.lock.release()
 
-    @contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self) -> AbstractContextManager[None]:
         """Keep the file attached between two uses while the block runs.
 
         It is released when another process waits for it, or nobody uses it for a second.
         """
-        with self._attachment.kept():
-            yield
+        return self._attachment.kept()
 
     def release(self) -> None:
         """Release a file that is kept, and so merge its log into it."""
         self._attachment.release()
 
-    @contextmanager
-    def wanted(self) -> Iterator[None]:
-        """Have the process that keeps the file release it after its present use."""
-        with self._attachment.wanted():
-            yield
+    def wanted(self) -> AbstractContextManager[None]:
+        """Have the process that keeps the file release it after its present use.
+
+        Raises:
+            OSError: nothing can be written beside the file.
+        """
+        return self._attachment.wanted()
 
 
 def _set_threads(path: Path) -> str:

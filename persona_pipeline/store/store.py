@@ -9,7 +9,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from threading import get_ident
@@ -320,7 +320,8 @@ class Store:
 
     def _open(self, stack: ExitStack, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         """Open a connection that `stack` closes; wait for the lock."""
-        start, delay, has_warned = time.monotonic(), FIRST_DELAY, False
+        start, delay = time.monotonic(), FIRST_DELAY
+        has_warned = is_announced = False
         with ExitStack() as waiting:
             while True:
                 left = max(0.0, start + self._lock_timeout - time.monotonic())
@@ -337,8 +338,10 @@ class Store:
                     if waited > WARN_AFTER and not has_warned:
                         LOG.warning("waiting for %s, which %s holds", self.path, holder)
                         has_warned = True
-                if delay == FIRST_DELAY:
-                    waiting.enter_context(self._file.wanted())
+                if not is_announced:
+                    with suppress(OSError):  # in a folder of another user it waits unannounced
+                        waiting.enter_context(self._file.wanted())
+                    is_announced = True
                 pause = random.uniform(delay / 2, delay)  # noqa: S311 - not secret
                 time.sleep(pause)
                 self.waited_s += pause

@@ -10,6 +10,15 @@ from assets.main_job import ShortLogFailures, open_main_job
 from assets.shard_assets import add_shards
 from persona_pipeline.project import open_project
 from persona_pipeline.store.store import Store
+from tests.support.platform import (
+    TABLES,
+    execute,
+    open_local_instance,
+    open_platform,
+    run_all,
+    runs_of_shards,
+    to_do,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,3 +56,57 @@ def test_what_dagster_says_of_an_event_that_it_could_not_store_is_one_line() -> 
         "other",
         "lines",
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "runs"),
+    [
+        ({}, [[0, 1, 2, 3]]),
+        ({"shards_per_run": 3}, [[0, 1, 2], [3]]),
+        ({"max_tokens": 10_000_000}, [[0], [1], [2], [3]]),
+        ({"stage_max_tokens": {"synthetic.math": 10_000_000}}, [[0], [1], [2], [3]]),
+    ],
+    ids=["together", "at most so many", "a cap", "a cap of a stage"],
+)
+def test_neighbouring_shards_go_into_one_run_and_leave_the_same_tables(
+    tmp_path: Path, settings: dict[str, object], runs: list[list[int]]
+) -> None:
+    with open_local_instance(tmp_path) as instance:
+        platform = open_platform(tmp_path, instance, **{"shard_size": 1, **settings})
+        run_all(platform)
+        shards = platform.shards()
+        assert runs_of_shards(platform) == [[shards[place] for place in run] for run in runs]
+        rows = {name: platform.rows(name) for name in TABLES}
+        (tmp_path / "alone").mkdir()
+        alone = open_platform(
+            tmp_path, instance, shard_size=1, data_dir=tmp_path / "alone" / "data"
+        )
+        alone.register()
+        for shard in alone.shards():
+            assert alone.run(shard).success
+        assert {name: alone.rows(name) for name in TABLES} == rows
+
+
+def test_a_finished_shard_between_two_others_is_in_no_run(tmp_path: Path) -> None:
+    with open_local_instance(tmp_path) as instance:
+        platform = open_platform(tmp_path, instance, shard_size=1)
+        run_all(platform)
+        first, second, third, fourth = platform.shards()
+        execute(
+            platform, f"update runs.steps set version = 'old' where shard in ('{first}', '{third}')"
+        )
+        run_all(platform)
+        assert runs_of_shards(platform)[1:] == [[first], [third]]
+        assert to_do(platform) == {shard: {} for shard in (first, second, third, fourth)}
+
+
+def test_what_concerns_all_shards_is_done_once_for_those_of_a_run(tmp_path: Path) -> None:
+    with open_local_instance(tmp_path) as instance:
+        platform = open_platform(tmp_path, instance, shard_size=1)
+        run_all(platform)
+        first, *others = platform.shards()
+        for key in ("personas/duplicates", "personas/hub", "synthetic/duplicates"):
+            assert "skipped" not in platform.materialization(key, first).metadata
+            for shard in others:
+                skipped = platform.materialization(key, shard).metadata["skipped"]
+                assert "an earlier shard of this run" in str(skipped.value)

@@ -10,8 +10,6 @@ from dagster._core.errors import DagsterAssetCheckFailedError
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from assets.main_job import MainJob
-from assets.shard_assets import shards_of_run
 from persona_pipeline import steps
 from persona_pipeline.project import Project
 from persona_pipeline.settings import Settings, load_settings
@@ -27,7 +25,17 @@ from persona_pipeline.stage_names import (
     TEXT_TO_PERSONA,
 )
 from persona_pipeline.store.done_steps import DoneStep, mark_done, read_inputs
-from tests.support.platform import KeptProject, Platform, open_local_instance, open_platform
+from tests.support.platform import (
+    TABLES,
+    KeptProject,
+    Platform,
+    execute,
+    open_local_instance,
+    open_platform,
+    run_all,
+    runs_of_shards,
+    to_do,
+)
 
 MATH, TOOL = "synthetic.math", "synthetic.tool"
 ASKING = {TEXT_TO_PERSONA, PERSONA_TO_PERSONA, MATH, TOOL}
@@ -35,38 +43,7 @@ EVERYTHING = {
     *(CORPUS, TEXT_TO_PERSONA, PERSONA_TO_PERSONA, QUALITY_RULES, EMBEDDINGS, COMPARISON),
     *(DEDUPLICATION, HUB, MATH, TOOL, RECORD_DEDUPLICATION),
 }
-TABLES = [
-    *("corpus.documents", "corpus.rejected", "personas.extracted", "personas.related"),
-    *("personas.candidates", "personas.rejected", "personas.embeddings", "personas.fingerprints"),
-    *("personas.pairs", "personas.duplicates", "personas.hub", "synthetic.math", "synthetic.tool"),
-    *("synthetic.rejected", "synthetic.duplicates", "marts.funnel"),
-]
 BUILTIN = Path(steps.__file__).parent / "synthesis" / "domains"
-
-
-def run_all(platform: Platform) -> None:
-    """Run the main job as the command does."""
-    job = MainJob(platform.project, platform.definitions, platform.instance, {})
-    job.run(job.register())
-
-
-def main_runs(platform: Platform) -> list[str]:
-    """Return the shards that the main job was run for, the newest run first."""
-    runs = platform.instance.get_runs(dg.RunsFilter(job_name="main"))
-    return [shard for run in runs for shard in shards_of_run(run, platform.shards())]
-
-
-def to_do(platform: Platform) -> dict[str, dict[str, str]]:
-    """Return why a step of a shard is to do, by shard and step."""
-    undone = platform.project.undone_steps(platform.shards())
-    return {
-        shard: {name: str(why) for name, why in steps.items()} for shard, steps in undone.items()
-    }
-
-
-def execute(platform: Platform, sql: str) -> None:
-    with platform.store.transaction() as connection:
-        connection.execute(sql)
 
 
 def write_domain(folder: Path, old: str, new: str) -> Path:
@@ -82,9 +59,9 @@ def write_domain(folder: Path, old: str, new: str) -> Path:
 def test_a_run_over_finished_shards_starts_no_job_and_says_so_in_dagster(
     finished_platform: Platform,
 ) -> None:
-    before = main_runs(finished_platform)
+    before = runs_of_shards(finished_platform)
     run_all(finished_platform)
-    assert main_runs(finished_platform) == before
+    assert runs_of_shards(finished_platform) == before
     [record] = finished_platform.instance.fetch_observations(
         dg.AssetKey(["corpus", "shards"]), limit=1
     ).records
@@ -106,66 +83,6 @@ def test_a_finished_shard_that_is_materialized_is_reported_and_not_written(
     for key in ("corpus/documents", "personas/pairs", "synthetic/math", "synthetic/duplicates"):
         metadata = finished_platform.materialization(key, shard).metadata
         assert str(metadata["skipped"].value).startswith("nothing was done")
-
-
-def runs_of_shards(platform: Platform) -> list[list[str]]:
-    """Return the shards of each run of the main job, the first run first."""
-    runs = platform.instance.get_runs(dg.RunsFilter(job_name="main"))
-    return [[*shards_of_run(run, platform.shards())] for run in reversed(runs)]
-
-
-@pytest.mark.parametrize(
-    ("settings", "runs"),
-    [
-        ({}, [[0, 1, 2, 3]]),
-        ({"shards_per_run": 3}, [[0, 1, 2], [3]]),
-        ({"max_tokens": 10_000_000}, [[0], [1], [2], [3]]),
-        ({"stage_max_tokens": {MATH: 10_000_000}}, [[0], [1], [2], [3]]),
-    ],
-    ids=["together", "at most so many", "a cap", "a cap of a stage"],
-)
-def test_neighbouring_shards_go_into_one_run_and_leave_the_same_tables(
-    tmp_path: Path, settings: dict[str, object], runs: list[list[int]]
-) -> None:
-    with open_local_instance(tmp_path) as instance:
-        platform = open_platform(tmp_path, instance, **{"shard_size": 1, **settings})
-        run_all(platform)
-        shards = platform.shards()
-        assert runs_of_shards(platform) == [[shards[place] for place in run] for run in runs]
-        rows = {name: platform.rows(name) for name in TABLES}
-        (tmp_path / "alone").mkdir()
-        alone = open_platform(
-            tmp_path, instance, shard_size=1, data_dir=tmp_path / "alone" / "data"
-        )
-        alone.register()
-        for shard in alone.shards():
-            assert alone.run(shard).success
-        assert {name: alone.rows(name) for name in TABLES} == rows
-
-
-def test_a_finished_shard_between_two_others_is_in_no_run(tmp_path: Path) -> None:
-    with open_local_instance(tmp_path) as instance:
-        platform = open_platform(tmp_path, instance, shard_size=1)
-        run_all(platform)
-        first, second, third, fourth = platform.shards()
-        execute(
-            platform, f"update runs.steps set version = 'old' where shard in ('{first}', '{third}')"
-        )
-        run_all(platform)
-        assert runs_of_shards(platform)[1:] == [[first], [third]]
-        assert to_do(platform) == {shard: {} for shard in (first, second, third, fourth)}
-
-
-def test_what_concerns_all_shards_is_done_once_for_those_of_a_run(tmp_path: Path) -> None:
-    with open_local_instance(tmp_path) as instance:
-        platform = open_platform(tmp_path, instance, shard_size=1)
-        run_all(platform)
-        first, *others = platform.shards()
-        for key in ("personas/duplicates", "personas/hub", "synthetic/duplicates"):
-            assert "skipped" not in platform.materialization(key, first).metadata
-            for shard in others:
-                skipped = platform.materialization(key, shard).metadata["skipped"]
-                assert "an earlier shard of this run" in str(skipped.value)
 
 
 SETTINGS: list[tuple[dict[str, object], set[str]]] = [
@@ -305,7 +222,7 @@ def test_a_new_instance_is_told_of_finished_shards(
         moved = open_platform(finished_platform.pages.parent, instance)
         for _ in range(2):
             run_all(moved)
-            assert sorted(main_runs(moved)) == moved.shards()
+            assert runs_of_shards(moved) == [moved.shards()]
         assert "skipped" in moved.materialization("personas/hub", moved.shards()[0]).metadata
 
 

@@ -42,6 +42,15 @@ def test_whoever_waits_for_the_file_says_who_holds_it(
     assert 0.5 < impatient.waited_s < 3
 
 
+def test_a_process_that_cannot_say_that_it_waits_waits_all_the_same(store: Store) -> None:
+    store.path.with_name(f"{store.path.name}.wanted").mkdir()  # as if it were another user's
+    impatient = Store(store.path, store.snapshot, lock_timeout=0.2)
+    with held(store), pytest.raises(StoreError, match="is held by process"):
+        impatient.query("select 1")
+    with store.kept_open():
+        assert store.query("select 1 as one").rows() == [(1,)]
+
+
 def test_threads_of_a_process_have_the_file_in_turn(store: Store) -> None:
     other = Store(store.path, store.snapshot)
 

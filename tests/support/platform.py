@@ -10,13 +10,22 @@ import dagster as dg
 from assets.definitions import build_definitions
 from assets.instance import storage_in
 from assets.jobs import MAIN_JOB, REGISTER_JOB
+from assets.main_job import MainJob
 from assets.resources import Models
+from assets.shard_assets import shards_of_run
 from persona_pipeline.project import Project
 from persona_pipeline.settings import load_settings
 from persona_pipeline.store.store import Store
 
 DOMAINS = ("math", "tool")
 """Two of the six domains: one with a check of its own, one without options."""
+TABLES = [
+    *("corpus.documents", "corpus.rejected", "personas.extracted", "personas.related"),
+    *("personas.candidates", "personas.rejected", "personas.embeddings", "personas.fingerprints"),
+    *("personas.pairs", "personas.duplicates", "personas.hub", "synthetic.math", "synthetic.tool"),
+    *("synthetic.rejected", "synthetic.duplicates", "marts.funnel"),
+]
+"""Tables of a finished project that do not say when or by which run they were written."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -115,6 +124,31 @@ def open_local_instance(home: Path) -> dg.DagsterInstance:
     """Open an instance in a folder, as the command line does; it sends nothing anywhere."""
     quiet = {"telemetry": {"enabled": False}}
     return dg.DagsterInstance.local_temp(str(home), overrides=quiet | storage_in(home))
+
+
+def run_all(platform: Platform) -> None:
+    """Run the main job as the command does."""
+    job = MainJob(platform.project, platform.definitions, platform.instance, {})
+    job.run(job.register())
+
+
+def runs_of_shards(platform: Platform) -> list[list[str]]:
+    """Return the shards of each run of the main job, the first run first."""
+    runs = platform.instance.get_runs(dg.RunsFilter(job_name="main"))
+    return [[*shards_of_run(run, platform.shards())] for run in reversed(runs)]
+
+
+def to_do(platform: Platform) -> dict[str, dict[str, str]]:
+    """Return why a step of a shard is to do, by shard and step."""
+    undone = platform.project.undone_steps(platform.shards())
+    return {
+        shard: {name: str(why) for name, why in steps.items()} for shard, steps in undone.items()
+    }
+
+
+def execute(platform: Platform, sql: str) -> None:
+    with platform.store.transaction() as connection:
+        connection.execute(sql)
 
 
 class KeptProject:
