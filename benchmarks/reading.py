@@ -1,5 +1,8 @@
 """Documents per CPU-second that are read of web archives and JSON lines, ours and datatrove's.
 
+The same pages are read of a web archive, as HTML in JSON lines, and as plain text in JSON lines. Of
+HTML, both extract the main text.
+
     uv run python benchmarks/reading.py                      # 2,000 pages, three times
     uv run python benchmarks/reading.py --file crawl.warc.gz # a file of yours
 
@@ -50,18 +53,21 @@ def texts(count: int) -> Iterator[tuple[str, str]]:
 
 
 def write_files(folder: Path, count: int) -> list[Path]:
-    """Write the same texts as a web archive and as JSON lines."""
+    """Write the same texts as a web archive, as JSON lines of pages, and of plain texts."""
     links = "".join(map(LINK.format, range(40)))
     scripts = "".join(SCRIPT.format(n, ", ".join(map(str, range(300)))) for n in range(3))
-    archive, lines = folder / "pages.warc.gz", folder / "pages.jsonl"
-    with archive.open("wb") as packed, lines.open("w") as plain:
+    archive, pages, lines = (
+        folder / name for name in ("pages.warc.gz", "pages-html.jsonl", "pages.jsonl")
+    )
+    with archive.open("wb") as packed, pages.open("w") as html, lines.open("w") as plain:
         for number, (title, text) in enumerate(texts(count)):
             paragraphs = "".join(f"<p>{line}</p>\n" for line in text.split("\n"))
             page = PAGE.format(title=title, links=links, scripts=scripts, paragraphs=paragraphs)
             packed.write(gzip.compress(record(page, number)))
-            row = {"text": text, "id": str(number), "url": f"https://ex.org/{number}"}
-            plain.write(json.dumps(row) + "\n")
-    return [archive, lines]
+            row = {"id": str(number), "url": f"https://ex.org/{number}"}
+            html.write(json.dumps(row | {"html": page}) + "\n")
+            plain.write(json.dumps(row | {"text": text}) + "\n")
+    return [archive, pages, lines]
 
 
 def record(page: str, number: int) -> bytes:
@@ -113,7 +119,9 @@ def main() -> None:
     )
     parser.add_argument("--pages", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--file", type=Path, help="a .warc.gz or .jsonl file in their place")
+    parser.add_argument(
+        "--file", type=Path, help="a .warc.gz, -html.jsonl or .jsonl file in their place"
+    )
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         files = [chosen.file] if chosen.file else write_files(Path(name), chosen.pages)

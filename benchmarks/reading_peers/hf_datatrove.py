@@ -2,7 +2,7 @@
 # requires-python = ">=3.11,<3.12"
 # dependencies = ["datatrove[io,processing]==0.10.1"]
 # ///
-"""datatrove's readers, and its extractor of main text for web archives, in this process."""
+"""datatrove's readers, and its extractor of main text for HTML, in this process."""
 
 import json
 import resource
@@ -22,10 +22,15 @@ def main() -> None:
     path = Path(sys.argv[1])
     started = time.perf_counter()
     is_archive = path.name.endswith(".warc.gz")
-    reader = (WarcReader if is_archive else JsonlReader)(str(path.parent), glob_pattern=path.name)
+    is_html = is_archive or path.name.endswith("-html.jsonl")
+    folder, name = str(path.parent), path.name
+    if is_archive:
+        reader = WarcReader(folder, glob_pattern=name)
+    else:
+        reader = JsonlReader(folder, glob_pattern=name, text_key="html" if is_html else "text")
     rows = reader(None, 0, 1)
     documents = characters = 0
-    for row in Trafilatura()(rows) if is_archive else rows:
+    for row in Trafilatura()(rows) if is_html else rows:
         documents += 1
         characters += len(row.text)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]

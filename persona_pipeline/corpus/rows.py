@@ -10,11 +10,17 @@ from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.normalize import normalize_label, normalize_text, normalize_url
 from persona_pipeline.corpus.options import CorpusOptions, list_paths, paths_of
 from persona_pipeline.corpus.text_values import CHAT_FIELDS, Unreadable, extract_text
+from persona_pipeline.corpus.web_pages import WebPage, decode_page, extract_page, is_document
 from persona_pipeline.reasons import DocumentReason, SkipReason
 
 # A larger line, page or text file is rejected unread: a text of 100,000 characters has 0.4 MB,
 # and a decompression bomb would take all memory.
 MAX_RAW_BYTES = 64 * 1024 * 1024
+
+HTML_FIELDS = ("html", "raw_html")
+"""Fields of pages in a record without a text."""
+
+_FALLBACK_FIELDS = (*CHAT_FIELDS, *HTML_FIELDS)
 
 _FIELDS_SHOWN = 12
 
@@ -93,12 +99,19 @@ def build_row_from_record(
 ) -> Row:
     """Return the row of a record of a table or JSON file.
 
-    Values of the other fields that are no text count as absent.
+    Values of the other fields that are no text count as absent. Of an HTML page, the main text is
+    taken, and its title and language where the record has none.
     """
     field, text = _find_text(record, options)
     if text is None:
         return place.reject(DocumentReason.MISSING_TEXT, describe_missing(record, options), line)
-    if not isinstance(text, str):
+    page = _extract_page(text, field)
+    if page is not None:
+        if not page.text.strip():
+            detail = f"the page in {field!r} has no main text"
+            return place.reject(DocumentReason.NO_MAIN_TEXT, detail, line)
+        text = page.text
+    elif not isinstance(text, str):
         text = extract_text(text, field)
         if isinstance(text, Unreadable):
             return place.reject(text.reason, text.detail, line)
@@ -106,9 +119,11 @@ def build_row_from_record(
         text=text,
         line=line,
         url=_read_label(options.read(record, options.url_field)),
-        language=_read_label(options.read(record, options.language_field)),
+        language=_read_label(options.read(record, options.language_field))
+        or (page.language if page else None),
         license=_read_label(options.read(record, options.license_field)),
-        title=_read_label(options.read(record, options.title_field)),
+        title=_read_label(options.read(record, options.title_field))
+        or (page.title if page else None),
         topic=_read_label(options.read(record, options.topic_field)),
     )
     return build_row(raw, place, options)
@@ -118,20 +133,36 @@ def choose_fields(columns: Sequence[str], options: CorpusOptions) -> list[str]:
     """Return the columns of a table to read. There are none without a column of the text."""
     options.fields_met.last = dict.fromkeys(columns)
     chosen = [column for column in options.text_columns if column in columns]
-    chosen = chosen or [column for column in CHAT_FIELDS if column in columns][:1]
+    chosen = chosen or [column for column in _FALLBACK_FIELDS if column in columns][:1]
     others = [column for column in options.other_columns if column in columns]
     return list(dict.fromkeys([*chosen, *others])) if chosen else []
 
 
 def _find_text(record: Mapping[str, object], options: CorpusOptions) -> tuple[str, object]:
-    """Return the text and its field: the one of the options, or else one that holds a chat."""
+    """Return the text and its field: the one of the options, or else that of a chat or page."""
     name = options.text_field
     text = options.read(record, name)
     if text is None and not any(path in record for path in paths_of(name)):
         for chat in CHAT_FIELDS:
             if isinstance(record.get(chat), list | Unreadable):
                 return chat, record[chat]
+        for html in HTML_FIELDS:
+            if record.get(html) is not None:
+                return html, record[html]
     return name, text
+
+
+def _extract_page(value: object, field: str) -> WebPage | None:
+    """Return the page in a value, or None if the value is no page.
+
+    It is one if the name of its field ends in "html", or if it begins as a whole document.
+    """
+    is_html = field.lower().endswith("html")
+    if isinstance(value, bytes) and is_html:
+        value = decode_page(value)
+    return (
+        extract_page(value) if isinstance(value, str) and (is_html or is_document(value)) else None
+    )
 
 
 def _read_label(value: object) -> str | None:

@@ -24,11 +24,16 @@ _NEVER_NESTED = {
 }  # fmt: skip
 
 _SNIFFED = 1024
+_PROLOGUE = r"\ufeff?\s*(?:<!--.*?-->\s*|<\?xml.*?\?>\s*)*"
 # The tags by which browsers know HTML (WHATWG, MIME sniffing), also behind other markup.
 _HTML_START = re.compile(
-    r"\s*(?:<!--.*?-->\s*|<\?xml.*?\?>\s*)*<(?:!doctype\s+html|html|head|body|title|script|style|link|meta"
+    _PROLOGUE + r"<(?:!doctype\s+html|html|head|body|title|script|style|link|meta"
     r"|iframe|table|div|font|h1|br|a|b|p)[\s/>]",
     re.IGNORECASE | re.DOTALL,
+)
+# What a whole document begins with. A sentence about HTML may begin with any other tag.
+_DOCUMENT_START = re.compile(
+    _PROLOGUE + r"<(?:!doctype\s+html|html)[\s>]", re.IGNORECASE | re.DOTALL
 )
 
 
@@ -52,12 +57,17 @@ def decode_page(body: bytes, charset: str | None = None) -> str:
 
 def looks_like_html(body: bytes) -> bool:
     """Return whether the body begins as HTML pages do."""
-    return _HTML_START.match(decode_page(body[:_SNIFFED]).lstrip("\ufeff")) is not None
+    return _HTML_START.match(decode_page(body[:_SNIFFED])) is not None
+
+
+def is_document(text: str) -> bool:
+    """Return whether the text begins as a whole HTML document does."""
+    return _DOCUMENT_START.match(text[:_SNIFFED]) is not None
 
 
 def extract_page(html: str) -> WebPage:
     """Extract the main text by Resiliparse's rules, or all text if the nesting is too deep."""
-    tree = HTMLTree.parse(html)
+    tree = HTMLTree.parse(html.removeprefix("\ufeff"))  # else it is text, and ends the head
     root = tree.document.query_selector("html") if tree.document else None
     return WebPage(
         text=extract_plain_text(tree, main_content=not _is_too_deep(html)),

@@ -101,7 +101,8 @@ class Settings(DataFolder, BaseSettings):
     """What a `.txt` file holds: one `document`, or a document per `line`."""
     text_field: str = "text"
     """JSON key or column that holds a document's text, or the path to a nested one, such as
-    `article.body`. The default also finds `raw_content` and `content`."""
+    `article.body`. The default also finds `raw_content` and `content`, or
+    else a chat or an HTML page."""
     url_field: str = "url"
     """The same for a document's address. The default also finds `metadata.url`, `meta.url` and
     `warc_headers.warc-target-uri`."""

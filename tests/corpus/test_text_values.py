@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from persona_pipeline.corpus.document import Document
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.text_values import Unreadable, extract_text
 from persona_pipeline.reasons import DocumentReason as Reason
-from tests.support.source_rows import get_rejected, get_texts, read_bytes, summarize
+from tests.support.source_rows import get_rejected, get_texts, read, read_bytes, summarize
 
 
 @pytest.mark.parametrize(
@@ -77,3 +80,52 @@ def test_the_rejection_of_a_value_names_its_field(tmp_path: Path) -> None:
         Reason.WRONG_TYPE,
         "'messages' holds list, not a string",
     )
+
+
+PAGE = (
+    '<!doctype html><html lang="de"><head><title>Salt</title></head><body>'
+    "<nav><a href='/'>Home</a></nav><article><p>Of salt &amp; rye.</p></article></body></html>"
+)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"html": PAGE},
+        {"raw_html": PAGE, "id": 3},
+        {"text": PAGE},
+        {"content": f"\ufeff <!-- saved --> {PAGE}"},
+    ],
+)
+def test_the_text_of_a_page_in_a_record_is_its_main_text(
+    tmp_path: Path, record: dict[str, object]
+) -> None:
+    lines = json.dumps(record).encode() + b"\n" + json.dumps({"title": "Mine", **record}).encode()
+    first, second = read_bytes(tmp_path, "a.jsonl", lines)
+    assert isinstance(first, Document)
+    assert isinstance(second, Document)
+    assert (first.text, first.title, first.language) == ("Of salt & rye.", "Salt", "de")
+    assert second.title == "Mine"
+
+
+def test_a_field_named_html_may_hold_a_part_of_a_page_in_any_encoding(tmp_path: Path) -> None:
+    table = pa.table({"bodyHtml": [b"<p>Caf\xe9 <b>noir</b></p>", b"<script>1</script>", None]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    rows = read(tmp_path / "a.parquet", CorpusOptions(min_chars=1, text_field="bodyHtml"))
+    assert summarize(rows) == [
+        (1, "Café noir"),
+        (2, Reason.NO_MAIN_TEXT),
+        (3, Reason.MISSING_TEXT),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["<p> begins a paragraph.", "Write <html> first.", "<htmlx> is none.", "a < b"]
+)
+def test_a_text_about_html_is_no_page(tmp_path: Path, text: str) -> None:
+    assert get_texts(read_bytes(tmp_path, "a.jsonl", json.dumps({"text": text}).encode())) == [text]
+
+
+def test_a_page_beside_a_text_is_not_read(tmp_path: Path) -> None:
+    record = json.dumps({"text": "a text", "html": PAGE}).encode()
+    assert get_texts(read_bytes(tmp_path, "a.jsonl", record)) == ["a text"]
