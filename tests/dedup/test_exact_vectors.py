@@ -1,7 +1,5 @@
 """The semantic search against all pairs in float64."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -202,11 +200,3 @@ def test_many_vectors_with_main_directions_and_without_are_searched_exactly(know
     without[::50] = without[0] + 0.2 * without[::50]
     check_against_all_pairs(with_directions, 0.9, known)
     check_against_all_pairs(without, 0.9, known)
-
-
-def test_the_module_is_imported_without_numba() -> None:
-    code = (
-        "import sys, persona_pipeline.dedup.vectors.exact, persona_pipeline.dedup.vectors.farthest;"
-        "sys.exit('numba' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

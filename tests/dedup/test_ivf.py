@@ -1,7 +1,5 @@
 """The search in an IVF index against its law, and against all pairs."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -262,8 +260,3 @@ def test_lists_are_met_in_the_order_of_their_distance() -> None:
 def test_an_index_of_another_model_is_refused() -> None:
     with pytest.raises(ValueError, match="have 5 dimensions, and the index has 4: train an"):
         ivf_pairs(np.ones((2, 5), np.float32), CLOSE, random_index(2, 4, 1))
-
-
-def test_the_module_is_imported_without_numba() -> None:
-    code = "import sys, persona_pipeline.dedup.vectors.ivf; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -94,6 +94,7 @@ def similar_pairs(
         pair comes once, sorted by the earlier row, then the later one.
     """
     rows = np.ascontiguousarray(vectors, dtype=np.float32)
+    kernels.expect(rows.size)
     lengths = kernels.exact.squares(rows)
     usable = np.flatnonzero(np.isfinite(lengths) & (lengths > 0))
     known = int(np.searchsorted(usable, known))
@@ -225,7 +226,15 @@ class _ProductSearch:
         matches = make_room(_PRODUCT_ROWS * _PRODUCT_COLUMNS)
         for left in range(max(first, self.known), len(self.units), _PRODUCT_COLUMNS):
             products = rows @ self.units[left : left + _PRODUCT_COLUMNS].T
+            kernels.expect(self._count_elements(products))
             count = kernels.exact.search_products(
                 products, (first, left), self.vectors, self.bounds, matches
             )
             yield take_pairs(matches, count)
+
+    def _count_elements(self, products: NDArray[np.float32]) -> int:
+        """Return how many numbers the kernel visits, while that decides on compiling."""
+        if kernels.is_due():
+            return 0
+        close = np.count_nonzero(products >= self.bounds.prefix)
+        return int(products.size + close * self.units.shape[1])

@@ -28,6 +28,7 @@ def farthest_points(vectors: NDArray[np.float32], count: int, *, seed: int) -> N
     a product of all vectors per pick 50. Takes one copy of the vectors, two for a moment.
     """
     rows = np.ascontiguousarray(vectors, dtype=np.float32)
+    kernels.expect(rows.size)
     lengths = kernels.exact.squares(rows)
     usable = np.flatnonzero(np.isfinite(lengths) & (lengths > 0))
     count = min(count, len(usable))

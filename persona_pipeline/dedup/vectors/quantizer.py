@@ -43,6 +43,7 @@ class Usable:
         """Find the usable rows: reads all vectors once."""
         rows = np.ascontiguousarray(vectors, dtype=np.float32).view()
         rows.flags.writeable = False  # as a read-only file is: numba compiles for one kind only
+        kernels.expect(rows.size)
         lengths = kernels.exact.squares(rows)
         return cls(
             kernels.exact.Vectors(rows, lengths),

@@ -90,6 +90,7 @@ def are_shared(new: KeyedSets, known: Iterable[KeyedSets]) -> NDArray[np.bool_]:
     """Return, per new set, whether it is among the known ones."""
     matches = np.zeros(len(new.keys), np.bool_)
     for part in known:
+        kernels.expect(len(part.keys))
         kernels.join.mark_common(new.keys, part.keys, matches)
     return matches
 
@@ -202,6 +203,7 @@ class _Join:
         def choose(part: KeyedSets) -> KeyedSets:
             matches = np.zeros(len(part.sets), np.bool_)
             part_keys = part.keys_at(self._min_similarity)[1:]
+            kernels.expect(len(part_keys[0]))
             kernels.join.find_near(
                 part_keys, part.sets.starts, wanted, self._min_similarity, matches
             )
@@ -269,6 +271,7 @@ class _Join:
     ) -> Iterator[JoinPairs]:
         bits = max(1, (len(keys.keys) // GROUP_KEYS).bit_length())
         grouped = Keys.allocate(len(keys.keys))
+        kernels.expect(_count_meetings(keys.keys))
         starts = kernels.join.partition_keys(*keys, bits, grouped)
         most = TIMES_FOUND * self._resources.most_pairs
         rules = (self._min_similarity, limit, most, not compared.is_new.all())
@@ -286,6 +289,14 @@ class _Join:
 
         with ThreadPoolExecutor(self._resources.threads) as pool:
             yield from pool.map(join, range(1 << bits))
+
+
+def _count_meetings(keys: NDArray[np.uint64]) -> int:
+    """Return how many pairs of sets meet at a key, while that decides on compiling."""
+    if kernels.is_due():
+        return 0
+    counts = np.unique(keys, return_counts=True)[1]
+    return int(counts @ counts)
 
 
 def _sign(sets: WordSets) -> NDArray[np.uint64]:

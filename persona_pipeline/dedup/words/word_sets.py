@@ -61,6 +61,7 @@ class WordSets:
         """Return these sets, in this order."""
         starts = np.concatenate([np.zeros(1, np.int64), self.sizes[rows]]).cumsum()
         codes = np.empty(starts[-1], np.uint64)
+        kernels.expect(len(codes))
         kernels.word_sets.gather_sets(self.codes, self.starts, rows, starts, codes)
         return WordSets(codes, starts)
 
@@ -149,4 +150,5 @@ def _utf8(texts: pl.Series) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     )
     _, offsets, data = array.buffers()
     places = np.frombuffer(offsets, np.int64, len(array) + 1, array.offset * 8)
+    kernels.expect(int(places[-1] - places[0]))
     return np.frombuffer(data or b"", np.uint8), places

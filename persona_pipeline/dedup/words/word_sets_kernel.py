@@ -1,6 +1,4 @@
-"""Turn texts into word codes: the hot loops of `word_sets.py`, compiled by Numba.
-
-The first call ever on a machine compiles for 5 s.
+"""Turn texts into word codes: the hot loops of `word_sets.py`.
 
 A word is a 64-bit code: its frequency class in the top 8 bits, 56 bits of its hash below, so that
 the order of the codes is rare first, and a merge compares codes only.
