@@ -62,7 +62,7 @@ def looks_like_html(body: bytes) -> bool:
 
 def is_document(text: str) -> bool:
     """Return whether the text begins as a whole HTML document does."""
-    return _DOCUMENT_START.match(text[:_SNIFFED]) is not None
+    return _DOCUMENT_START.match(text, 0, _SNIFFED) is not None
 
 
 def extract_page(html: str) -> WebPage:

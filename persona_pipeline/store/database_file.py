@@ -27,6 +27,10 @@ DIRECT_FROM = "1MB"
 
 That saves 0.1 CPU-seconds per 100,000 rows.
 """
+ROW_GROUP = 12_288
+"""Rows of a row group, a multiple of 2,048; DuckDB's default is ten times as many. Appending to
+one reads and writes it whole. 60 commits of 3,000 calls with prompts of 4 KB take 8.3 CPU-seconds
+and 0.2 GB instead of 14.5 and 1.2; a million personas take 101 MB instead of 77."""
 LARGE = 256 << 20
 """Bytes of a file from which on its statements use all cores. Those of a smaller one take a few
 milliseconds, a third of it for waking threads: a run of 2,000 documents takes 18 CPU-seconds with
@@ -177,7 +181,9 @@ class _Attachment:
         quoted = str(self._path).replace("'", "''")
         access = "read_only, " if read_only else ""
         try:
-            connection.execute(f"attach '{quoted}' as {ALIAS} ({access}type duckdb)")
+            connection.execute(
+                f"attach '{quoted}' as {ALIAS} ({access}row_group_size {ROW_GROUP}, type duckdb)"
+            )
         except (duckdb.IOException, duckdb.BinderException) as error:
             connection.close()
             self._connection = None

@@ -11,10 +11,11 @@ LEFT_BEHIND_S = 3600
 """Age in seconds from which on the part of a copy is left over from a killed process."""
 
 
-def copy_file(source: Path, target: Path) -> None:
+def copy_file(source: Path, target: Path) -> bool:
     """Replace `target` by a copy that has the source's time of modification.
 
     A child process copies: closing the file in this process would release DuckDB's lock on it.
+    Returns whether the source stayed as it was. If it did not, the target is not replaced.
 
     Raises:
         StoreError: the copy cannot be written.
@@ -26,12 +27,14 @@ def copy_file(source: Path, target: Path) -> None:
     try:
         command = ["cp", "-p", str(source), str(part)]
         subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - the system's own
-        part.replace(target)
+        if is_whole := is_copy(source, part):
+            part.replace(target)
     except subprocess.CalledProcessError as error:
         msg = f"{target} cannot be written: {error.stderr.decode().strip()}"
         raise StoreError(msg) from error
     finally:
         part.unlink(missing_ok=True)
+    return is_whole
 
 
 def is_published(database: Path, snapshot: Path) -> bool:

@@ -44,6 +44,12 @@ SETTLING = 5
 """Tries to merge a write-ahead log, as another process may be killed in between."""
 PUBLISHING_SHARE = 0.1
 """Largest share of its time that a process spends on publishing while it commits."""
+LARGE = 256 << 20
+"""Bytes of a file from which on a copy takes 0.1 s and more. It is published when a run ends, not
+while the run commits, and nobody waits for the copy."""
+TICK_S = 0.02
+"""Seconds within which two changes of a file may leave the same time: the clocks of kernels tick
+every 1 to 10 ms."""
 LEAST_BETWEEN = 5.0
 """Seconds from one publishing to the next while a process commits. A small run commits 46 times,
 and each publishing starts a process that copies the file."""
@@ -64,9 +70,9 @@ order by call_key
 class Store:
     """The database file at `path`, which is published to `snapshot`.
 
-    A commit publishes it, unless the last one was within a second, or publishing would take more
-    than a tenth of the process's time. Whoever has made the last commit therefore calls
-    `publish()`.
+    A commit publishes it, unless the last one was within five seconds, publishing would take more
+    than a tenth of the process's time, or the file is large. Whoever has made the last commit
+    therefore calls `publish()`.
     """
 
     def __init__(self, path: Path, snapshot: Path, *, lock_timeout: float = 120.0) -> None:
@@ -139,7 +145,7 @@ class Store:
                 msg = f"the database {self.path} cannot be written: {error}"
                 raise StoreError(msg) from error
         wait = max(LEAST_BETWEEN, self._publishing_s / PUBLISHING_SHARE)
-        if time.monotonic() - self._published_at > wait:
+        if time.monotonic() - self._published_at > wait and not self._is_large():
             try:
                 self.publish()
             except StoreError as error:  # the commit is safe, and the end of the run tries again
@@ -148,8 +154,9 @@ class Store:
     def publish(self) -> None:
         """Copy what is committed to the snapshot, unless the snapshot is up to date.
 
-        No process can write meanwhile. That takes 0.5 s per GB, and no time if the file system
-        shares blocks. DuckDB's `copy from database` takes 3.6 s per million personas.
+        That takes 0.5 s per GB, and no time if the file system shares blocks. DuckDB's `copy from
+        database` takes 3.6 s per million personas. Other processes may write to a large file
+        meanwhile. If one has, the copy is made again while nobody can.
 
         Raises:
             StoreError: the snapshot cannot be written, or another process holds the database.
@@ -157,8 +164,9 @@ class Store:
         if self.is_published():
             return
         start = time.monotonic()
-        with self._settled():
-            copy_file(self.path, self.snapshot)
+        if not (self._is_large() and self._copy_beside_writers()):
+            with self._settled():
+                copy_file(self.path, self.snapshot)
         self._published_at = time.monotonic()
         self._publishing_s = self._published_at - start
 
@@ -296,6 +304,19 @@ class Store:
         """Return a value that changes with every commit of any process; None: no database."""
         database, log = map(_state_of, self._files)
         return database and (database, log)
+
+    def _is_large(self) -> bool:
+        return self.path.stat().st_size >= LARGE
+
+    def _copy_beside_writers(self) -> bool:
+        """Copy the file while others may write, and return whether it stayed as it was.
+
+        A small commit of theirs is in the log, which leaves the file as it is.
+        """
+        with self._settled():
+            pass
+        time.sleep(TICK_S)
+        return copy_file(self.path, self.snapshot)
 
     @contextmanager
     def _settled(self) -> Iterator[None]:

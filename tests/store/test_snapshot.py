@@ -1,12 +1,14 @@
 """The snapshot: what is published, when, and what its readers see."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from persona_pipeline.errors import StoreError
+from persona_pipeline.store import snapshot
 from persona_pipeline.store.store import Store
 from tests.support.stored_rows import hub, kill_after_commit, rejected, snapshot_rows
 
@@ -59,6 +61,52 @@ def test_a_reader_keeps_the_snapshot_it_opened(store: Store) -> None:
         store.publish()
         assert reader.execute("select count(*) from personas.hub").fetchall() == [(0,)]
     assert snapshot_rows(store, "select count(*) from personas.hub") == [(1,)]
+
+
+def while_copying(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list[Path]:
+    """Count files as large, and act behind the first copy. Return the copies that are made."""
+    copies = list[Path]()
+
+    def copy(source: Path, target: Path) -> bool:
+        copies.append(target)
+        if len(copies) > 1:
+            return snapshot.copy_file(source, target)
+        with monkeypatch.context() as patch:
+            patch.setattr(snapshot, "is_copy", lambda *files: act() or is_copy(*files))
+            return snapshot.copy_file(source, target)
+
+    is_copy = snapshot.is_copy
+    monkeypatch.setattr("persona_pipeline.store.store.LARGE", 0)
+    monkeypatch.setattr("persona_pipeline.store.store.copy_file", copy)
+    return copies
+
+
+def commit(store: Store, name: str) -> None:
+    """Commit as another process: its log is merged into the file."""
+    Store(store.path, store.snapshot).replace([hub("s1", name)], [], run_id="r")
+
+
+def test_others_may_commit_while_a_large_file_is_copied(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = while_copying(monkeypatch, lambda: commit(store, "b"))
+    commit(store, "a")
+    store.publish()
+    assert len(copies) == 2  # it had changed, so it was copied again while nobody could write
+    assert snapshot_rows(store, "select persona_id from personas.hub") == [("b",)]
+    assert store.is_published()
+
+
+def test_a_large_file_that_nobody_changes_is_copied_once_when_the_run_ends(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = while_copying(monkeypatch, lambda: None)
+    for name in "abc":
+        commit(store, name)
+    assert copies == []
+    store.publish()
+    assert len(copies) == 1
+    assert snapshot_rows(store, "select persona_id from personas.hub") == [("c",)]
 
 
 def test_a_clock_that_was_set_back_hides_no_commit(store: Store) -> None:
