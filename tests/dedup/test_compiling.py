@@ -82,8 +82,8 @@ def test_vector_kernels_give_the_same_bits_as_python_and_compiled(
     with visited(-(10**9)):
         plain = similar_pairs(vectors, 0.3, known=known)
     with visited(compiling.INTERPRETED):
-        found = similar_pairs(vectors, 0.3, known=known)
-    assert [column.tolist() for column in found] == [column.tolist() for column in plain]
+        compiled = similar_pairs(vectors, 0.3, known=known)
+    assert [column.tolist() for column in compiled] == [column.tolist() for column in plain]
 
 
 FIND = (
