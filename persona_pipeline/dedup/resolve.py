@@ -43,25 +43,38 @@ EXACT_KEYS = {
 """
 
 
+KEEPERS = {
+    "place": pl.UInt32(),
+    "kept_place": pl.UInt32(),
+    "layer": pl.String(),
+    "similarity": pl.Float64(),
+    "threshold": pl.Float64(),
+    "fuzzy_score": pl.Float64(),
+}
+"""One row per row to remove, with its keeper: both as places in the ranking."""
+
+
 class Resolver:
     """Similar rows in their ranking, and the pairs that decide which of them stay."""
 
     def __init__(
         self,
-        scratch: Scratch,
+        scratch: Scratch | None,
         fingerprints: pl.DataFrame,
         pairs: pl.DataFrame,
         exact_keys: pl.DataFrame | None = None,
     ) -> None:
         """Load the rows in their ranking.
 
-        The ids stay in Polars: rounds on numbers alone take half as long.
+        The ids stay in Polars: rounds on numbers alone take half as long. `scratch` may be None
+        where there are no rows.
         """
         ranked = rank_rows(fingerprints)
         self._ids, self._scratch = ranked["id"], scratch
-        scratch.load("fingerprints", ranked.select(*PLACED))
-        scratch.load("pairs", pairs.select(*PAIRS))
-        scratch.load("exact_keys", _place_keys(ranked, exact_keys))
+        if scratch is not None:
+            scratch.load("fingerprints", ranked.select(*PLACED))
+            scratch.load("pairs", pairs.select(*PAIRS))
+            scratch.load("exact_keys", _place_keys(ranked, exact_keys))
 
     def resolve(self, thresholds: Thresholds, *, from_rank: int | None = None) -> pl.DataFrame:
         """Return one row per row to remove, with its keeper.
@@ -87,6 +100,8 @@ class Resolver:
             was computed), all Float64. Sorted by id.
         """
         scratch = self._scratch
+        if scratch is None:
+            return self._with_ids(pl.DataFrame(schema=KEEPERS))
         scratch.create("links", {**at_or_above(thresholds), "fuzzy_from": FUZZY_FROM - TOLERANCE})
         scratch.create("conflicting")
         first = -1 if from_rank is None else from_rank
@@ -150,12 +165,18 @@ def open_resolver(
 ) -> Iterator[Resolver]:
     """Open a resolver in a scratch database of its own.
 
+    Without rows, none is opened: it takes 60 ms, and a small run decides ten times, nine of them
+    about nothing.
+
     Args:
         fingerprints: `FINGERPRINTS`; rows that are like no other one may be left out.
         pairs: `PAIRS`.
         resources: memory and threads of the database.
         exact_keys: `EXACT_KEYS`; default: none.
     """
+    if fingerprints.is_empty():
+        yield Resolver(None, fingerprints, pairs)
+        return
     with open_scratch(memory_limit=resources.memory_bytes, threads=resources.threads) as scratch:
         yield Resolver(scratch, fingerprints, pairs, exact_keys)
 

@@ -33,6 +33,14 @@ def test_a_result_without_duplicates_is_a_result_and_has_no_rows_of_its_own() ->
     assert len(pickle.loads(pickle.dumps(nothing)).kept) == 1  # noqa: S301 - our own
 
 
+@pytest.mark.parametrize("ids", [["a", "b"], [1, 2]])
+def test_what_is_removed_has_the_same_columns_if_it_is_nothing(ids: list[object]) -> None:
+    both = pl.DataFrame({"id": ids, "text": [TEN, TEN]})
+    something, nothing = (find_duplicates(rows).removed for rows in (both, both.head(1)))
+    assert (len(something), len(nothing)) == (1, 0)
+    assert something.schema == nothing.schema
+
+
 # why
 
 
