@@ -321,10 +321,13 @@ def run_and_compare(finished: KeptProject, rounds: Sequence[Sequence[str]]) -> N
         assert incremental.rows(table) == scratch.rows(table), table
 
 
+@pytest.mark.parametrize("at_once", [4, pytest.param(1, marks=pytest.mark.chaos)])
 def test_after_each_change_in_turn_the_tables_are_those_of_a_run_from_scratch(
-    finished: KeptProject,
+    finished: KeptProject, at_once: int
 ) -> None:
-    run_and_compare(finished, [[name] for name in CHANGES])
+    names = list(CHANGES)
+    starts = range(0, len(names), at_once)
+    run_and_compare(finished, [names[start : start + at_once] for start in starts])
 
 
 @pytest.mark.chaos

@@ -1,6 +1,6 @@
 """Test backfills through the daemon: beside a reader, and while processes are killed.
 
-Three shards and one kill by default; eight shards, and as many kills as are asked for, with
+Two shards and one kill by default; eight shards, and as many kills as are asked for, with
 
     pytest tests/e2e/test_backfill.py -m chaos -n 0 --kills 25 --log-cli-level=INFO
 """
@@ -27,7 +27,7 @@ from tests.support.small_job import IN_FLIGHT, SmallJob, make_small_job
 
 LOG = logging.getLogger(__name__)
 TRADES = ("rope", "glass", "paper", "brick", "cider", "lime", "oar", "sail")
-FEW, ALL = 3, len(TRADES)
+FEW, ALL = 2, len(TRADES)
 READER = """
 import sys, time
 import duckdb
