@@ -171,9 +171,9 @@ def read_rows(
 
 TABLES_SQL: Final = """
 -- One row per table of the project.
--- reads: information_schema.tables
-select table_schema || '.' || table_name
-from information_schema.tables
+-- reads: duckdb_tables(), which takes half the time of information_schema.tables
+select schema_name || '.' || table_name
+from duckdb_tables()
 """
 
 

@@ -58,33 +58,33 @@ def test_what_dagster_says_of_an_event_that_it_could_not_store_is_one_line() -> 
     ]
 
 
-@pytest.mark.parametrize(
-    ("settings", "runs"),
-    [
-        ({}, [[0, 1, 2, 3]]),
-        ({"shards_per_run": 3}, [[0, 1, 2], [3]]),
-        ({"max_tokens": 10_000_000}, [[0], [1], [2], [3]]),
-        ({"stage_max_tokens": {"synthetic.math": 10_000_000}}, [[0], [1], [2], [3]]),
-    ],
-    ids=["together", "at most so many", "a cap", "a cap of a stage"],
-)
-def test_neighbouring_shards_go_into_one_run_and_leave_the_same_tables(
-    tmp_path: Path, settings: dict[str, object], runs: list[list[int]]
-) -> None:
+GROUPS: dict[str, tuple[dict[str, object], list[list[int]]]] = {
+    "together": ({}, [[0, 1, 2, 3]]),
+    "at most so many": ({"shards_per_run": 3}, [[0, 1, 2], [3]]),
+    "a cap": ({"max_tokens": 10_000_000}, [[0], [1], [2], [3]]),
+    "a cap of a stage": (
+        {"stage_max_tokens": {"synthetic.math": 10_000_000}},
+        [[0], [1], [2], [3]],
+    ),
+}
+
+
+def test_neighbouring_shards_go_into_one_run_and_leave_the_same_tables(tmp_path: Path) -> None:
     with open_local_instance(tmp_path) as instance:
-        platform = open_platform(tmp_path, instance, **{"shard_size": 1, **settings})
-        run_all(platform)
-        shards = platform.shards()
-        assert runs_of_shards(platform) == [[shards[place] for place in run] for run in runs]
-        rows = {name: platform.rows(name) for name in TABLES}
-        (tmp_path / "alone").mkdir()
-        alone = open_platform(
-            tmp_path, instance, shard_size=1, data_dir=tmp_path / "alone" / "data"
-        )
+        alone = open_platform(tmp_path, instance, shard_size=1)
         alone.register()
         for shard in alone.shards():
             assert alone.run(shard).success
-        assert {name: alone.rows(name) for name in TABLES} == rows
+        rows = {name: alone.rows(name) for name in TABLES}
+    for group, (settings, runs) in GROUPS.items():
+        (home := tmp_path / group).mkdir()
+        with open_local_instance(home) as instance:
+            chosen = {"shard_size": 1, "data_dir": home / "data", **settings}
+            platform = open_platform(tmp_path, instance, **chosen)
+            run_all(platform)
+            shards = platform.shards()
+            assert runs_of_shards(platform) == [[shards[at] for at in run] for run in runs], group
+            assert {name: platform.rows(name) for name in TABLES} == rows, group
 
 
 def test_a_finished_shard_between_two_others_is_in_no_run(tmp_path: Path) -> None:
