@@ -62,10 +62,6 @@ GROUPS: dict[str, tuple[dict[str, object], list[list[int]]]] = {
     "together": ({}, [[0, 1, 2, 3]]),
     "at most so many": ({"shards_per_run": 3}, [[0, 1, 2], [3]]),
     "a cap": ({"max_tokens": 10_000_000}, [[0], [1], [2], [3]]),
-    "a cap of a stage": (
-        {"stage_max_tokens": {"synthetic.math": 10_000_000}},
-        [[0], [1], [2], [3]],
-    ),
 }
 
 

@@ -8,7 +8,7 @@ from tests.support.commands import COMMAND, ROOT, command_environment, read_tabl
 from tests.support.served_model import ServedModel, serve_model
 
 IN_FLIGHT = 4
-KILLS = 3
+KILLS = 2
 
 
 def settings_for(model: ServedModel, pages: Path, data: Path) -> dict[str, object]:

@@ -198,3 +198,17 @@ def test_every_setting_says_what_it_is_for() -> None:
     page = (Path(__file__).parents[2] / "SETTINGS.md").read_text()
     for name in Settings.model_fields:
         assert re.search(rf"^\| `{name}` \| .+ \| \S", page, re.MULTILINE), name
+
+
+@pytest.mark.parametrize(
+    ("caps", "has_caps"),
+    [
+        ({}, False),
+        ({"max_usd": 1.0}, True),
+        ({"max_tokens": 1000}, True),
+        ({"stage_max_usd": {"synthetic.math": 1.0}}, True),
+        ({"stage_max_tokens": {"synthetic.math": 1000}}, True),
+    ],
+)
+def test_a_cap_of_any_kind_is_one(caps: dict[str, object], *, has_caps: bool) -> None:
+    assert load_settings(**caps).has_caps == has_caps
