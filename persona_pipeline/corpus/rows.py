@@ -10,7 +10,7 @@ from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.normalize import normalize_label, normalize_text, normalize_url
 from persona_pipeline.corpus.options import CorpusOptions, list_paths, paths_of
 from persona_pipeline.corpus.text_values import CHAT_FIELDS, Unreadable, extract_text
-from persona_pipeline.corpus.web_pages import WebPage, decode_page, extract_page, is_document
+from persona_pipeline.corpus.web_pages import decode_page, extract_page, is_document
 from persona_pipeline.reasons import DocumentReason, SkipReason
 
 # A larger line, page or text file is rejected unread: a text of 100,000 characters has 0.4 MB,
@@ -99,24 +99,26 @@ def build_row_from_record(
 ) -> Row:
     """Return the row of a record of a table or JSON file.
 
-    Values of the other fields that are no text count as absent. Of an HTML page, the main text is
+    Values of the other fields that are no text count as absent. A text is an HTML page if the name
+    of its field ends in "html", or if it begins as a whole document. Of a page, the main text is
     taken, and its title and language where the record has none.
     """
     field, text = _find_text(record, options)
     if text is None:
         return place.reject(DocumentReason.MISSING_TEXT, describe_missing(record, options), line)
-    page = _extract_page(text, field)
-    if page is not None:
-        if not page.text.strip():
-            detail = f"the page in {field!r} has no main text"
-            return place.reject(DocumentReason.NO_MAIN_TEXT, detail, line)
-        text = page.text
+    is_html = field.lower().endswith("html")
+    if isinstance(text, bytes) and is_html:
+        text = decode_page(text)
     elif not isinstance(text, str):
         text = extract_text(text, field)
         if isinstance(text, Unreadable):
             return place.reject(text.reason, text.detail, line)
+    page = extract_page(text) if is_html or is_document(text) else None
+    if page and not page.text.strip():
+        detail = f"the page in {field!r} has no main text"
+        return place.reject(DocumentReason.NO_MAIN_TEXT, detail, line)
     raw = RawText(
-        text=text,
+        text=page.text if page else text,
         line=line,
         url=_read_label(options.read(record, options.url_field)),
         language=_read_label(options.read(record, options.language_field))
@@ -150,19 +152,6 @@ def _find_text(record: Mapping[str, object], options: CorpusOptions) -> tuple[st
             if record.get(html) is not None:
                 return html, record[html]
     return name, text
-
-
-def _extract_page(value: object, field: str) -> WebPage | None:
-    """Return the page in a value, or None if the value is no page.
-
-    It is one if the name of its field ends in "html", or if it begins as a whole document.
-    """
-    is_html = field.lower().endswith("html")
-    if isinstance(value, bytes) and is_html:
-        value = decode_page(value)
-    return (
-        extract_page(value) if isinstance(value, str) and (is_html or is_document(value)) else None
-    )
 
 
 def _read_label(value: object) -> str | None:

@@ -8,6 +8,7 @@ from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
 from resiliparse.parse.html import HTMLTree
 
+from persona_pipeline.control_characters import SURROGATE
 from persona_pipeline.corpus.normalize import normalize_language
 
 # As in browsers: a byte order mark beats the header, and the header beats the page.
@@ -67,7 +68,11 @@ def is_document(text: str) -> bool:
 
 def extract_page(html: str) -> WebPage:
     """Extract the main text by Resiliparse's rules, or all text if the nesting is too deep."""
-    tree = HTMLTree.parse(html.removeprefix("\ufeff"))  # else it is text, and ends the head
+    html = html.removeprefix("\ufeff")  # else it is text, and ends the head
+    try:
+        tree = HTMLTree.parse(html)
+    except UnicodeEncodeError:  # JSON may hold half of a character
+        tree = HTMLTree.parse(SURROGATE.sub("\ufffd", html))
     root = tree.document.query_selector("html") if tree.document else None
     return WebPage(
         text=extract_plain_text(tree, main_content=not _is_too_deep(html)),

@@ -120,6 +120,26 @@ def test_a_field_named_html_may_hold_a_part_of_a_page_in_any_encoding(tmp_path: 
 
 
 @pytest.mark.parametrize(
+    ("value", "row"),
+    [
+        ("<p>Half a \ud800 character, &amp; more.</p>", "Half a \ufffd character, & more."),
+        (["<p>one</p>", "<p>two</p>"], "one\n\ntwo"),
+        ({"body": "<p>one</p>"}, "one"),
+        ("<div>" * 5000 + "deep", "deep"),
+        ("no tags", "no tags"),
+        ("", Reason.NO_MAIN_TEXT),
+        (3, Reason.WRONG_TYPE),
+        (None, Reason.MISSING_TEXT),
+    ],
+)
+def test_whatever_a_field_named_html_holds_is_read_or_rejected(
+    tmp_path: Path, value: object, row: str
+) -> None:
+    record = json.dumps({"html": value}).encode()
+    assert summarize(read_bytes(tmp_path, "a.jsonl", record)) == [(1, row)]
+
+
+@pytest.mark.parametrize(
     "text", ["<p> begins a paragraph.", "Write <html> first.", "<htmlx> is none.", "a < b"]
 )
 def test_a_text_about_html_is_no_page(tmp_path: Path, text: str) -> None:
