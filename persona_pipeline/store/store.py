@@ -136,14 +136,11 @@ class Store:
         Raises:
             StoreError: the database cannot be written.
         """
-        with self.connect() as connection:
+        with self.connect() as connection, self._refused_writes(duckdb.IOException):
             connection.begin()
-            yield connection
-            try:
+            yield connection  # many rows are written to the file before the commit
+            with self._refused_writes(duckdb.Error):
                 connection.commit()
-            except duckdb.Error as error:
-                msg = f"the database {self.path} cannot be written: {error}"
-                raise StoreError(msg) from error
         wait = max(LEAST_BETWEEN, self._publishing_s / PUBLISHING_SHARE)
         if time.monotonic() - self._published_at > wait and not self._is_large():
             try:
@@ -304,6 +301,15 @@ class Store:
         """Return a value that changes with every commit of any process; None: no database."""
         database, log = map(_state_of, self._files)
         return database and (database, log)
+
+    @contextmanager
+    def _refused_writes(self, kind: type[duckdb.Error]) -> Iterator[None]:
+        """Say of an error which database could not be written."""
+        try:
+            yield
+        except kind as error:
+            msg = f"the database {self.path} cannot be written: {error}"
+            raise StoreError(msg) from error
 
     def _is_large(self) -> bool:
         return self.path.stat().st_size >= LARGE

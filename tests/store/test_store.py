@@ -58,8 +58,10 @@ def test_a_commit_that_the_file_has_no_room_for_stays_in_its_log(store: Store, r
     assert snapshot_rows(store, "select count(*) from corpus.shards") == [(rows,)]
 
 
-def test_a_commit_without_any_room_is_refused_whole(store: Store) -> None:
-    assert "cannot be written: Trans" in commit_without_room(store, rows=100_000)
+@pytest.mark.parametrize("rows", [100_000, 1_000_000])
+def test_a_commit_without_any_room_is_refused_whole(store: Store, rows: int) -> None:
+    """Many rows are refused before the commit already."""
+    assert "pipeline.duckdb cannot be written: " in commit_without_room(store, rows)
     assert rows_of(store, "select count(*) from corpus.shards") == [(0,)]
 
 
