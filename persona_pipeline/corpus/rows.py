@@ -9,8 +9,8 @@ from typing import TypeAlias
 from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.normalize import normalize_label, normalize_text, normalize_url
 from persona_pipeline.corpus.options import CorpusOptions, list_paths, paths_of
-from persona_pipeline.corpus.text_values import CHAT_FIELDS, Unreadable, extract_text
-from persona_pipeline.corpus.web_pages import decode_page, extract_page, is_document
+from persona_pipeline.corpus.text_values import CHAT_FIELDS, Unreadable, extract_text, extract_texts
+from persona_pipeline.corpus.web_pages import WebPage, decode_page, extract_page, is_document
 from persona_pipeline.reasons import DocumentReason, SkipReason
 
 # A larger line, page or text file is rejected unread: a text of 100,000 characters has 0.4 MB,
@@ -21,6 +21,8 @@ HTML_FIELDS = ("html", "raw_html")
 """Fields of pages in a record without a text."""
 
 _FALLBACK_FIELDS = (*CHAT_FIELDS, *HTML_FIELDS)
+
+_TEXTS = (str, bytes, dict)
 
 _FIELDS_SHOWN = 12
 
@@ -103,29 +105,19 @@ def build_row_from_record(
     of its field ends in "html", or if it begins as a whole document. Of a page, the main text is
     taken, and its title and language where the record has none.
     """
-    field, text = _find_text(record, options)
-    if text is None:
+    field, value = _find_text(record, options)
+    if value is None:
         return place.reject(DocumentReason.MISSING_TEXT, describe_missing(record, options), line)
-    is_html = field.lower().endswith("html")
-    if isinstance(text, bytes) and is_html:
-        text = decode_page(text)
-    elif not isinstance(text, str):
-        text = extract_text(text, field)
-        if isinstance(text, Unreadable):
-            return place.reject(text.reason, text.detail, line)
-    page = extract_page(text) if is_html or is_document(text) else None
-    if page and not page.text.strip():
-        detail = f"the page in {field!r} has no main text"
-        return place.reject(DocumentReason.NO_MAIN_TEXT, detail, line)
+    page = _read_text(field, value)
+    if isinstance(page, Unreadable):
+        return place.reject(page.reason, page.detail, line)
     raw = RawText(
-        text=page.text if page else text,
+        text=page.text,
         line=line,
         url=_read_label(options.read(record, options.url_field)),
-        language=_read_label(options.read(record, options.language_field))
-        or (page.language if page else None),
+        language=_read_label(options.read(record, options.language_field)) or page.language,
         license=_read_label(options.read(record, options.license_field)),
-        title=_read_label(options.read(record, options.title_field))
-        or (page.title if page else None),
+        title=_read_label(options.read(record, options.title_field)) or page.title,
         topic=_read_label(options.read(record, options.topic_field)),
     )
     return build_row(raw, place, options)
@@ -135,7 +127,7 @@ def choose_fields(columns: Sequence[str], options: CorpusOptions) -> list[str]:
     """Return the columns of a table to read. There are none without a column of the text."""
     options.fields_met.last = dict.fromkeys(columns)
     chosen = [column for column in options.text_columns if column in columns]
-    chosen = chosen or [column for column in _FALLBACK_FIELDS if column in columns][:1]
+    chosen = chosen or [column for column in _FALLBACK_FIELDS if column in columns]
     others = [column for column in options.other_columns if column in columns]
     return list(dict.fromkeys([*chosen, *others])) if chosen else []
 
@@ -144,14 +136,37 @@ def _find_text(record: Mapping[str, object], options: CorpusOptions) -> tuple[st
     """Return the text and its field: the one of the options, or else that of a chat or page."""
     name = options.text_field
     text = options.read(record, name)
-    if text is None and not any(path in record for path in paths_of(name)):
-        for chat in CHAT_FIELDS:
-            if isinstance(record.get(chat), list | Unreadable):
-                return chat, record[chat]
-        for html in HTML_FIELDS:
-            if record.get(html) is not None:
-                return html, record[html]
-    return name, text
+    if text is not None or any(path in record for path in paths_of(name)):
+        return name, text
+    others = [(other, record[other]) for other in _FALLBACK_FIELDS if record.get(other) is not None]
+    for other, value in others:
+        is_page = other in HTML_FIELDS and isinstance(value, _TEXTS)
+        if isinstance(value, list) or (is_page and value):
+            return other, value
+    for other, value in others:  # nothing that can be read: the reason is that of the first
+        if isinstance(value, Unreadable) or other in HTML_FIELDS:
+            return other, value
+    return name, None
+
+
+def _read_text(field: str, value: object) -> WebPage | Unreadable:
+    """Return the text of a value, with title and language if it is an HTML page."""
+    is_html = field.lower().endswith("html")
+    if isinstance(value, str):
+        texts = [value]
+    elif isinstance(value, bytes) and is_html:
+        texts = [decode_page(value)]
+    elif isinstance(strings := extract_texts(value, field), Unreadable):
+        return strings
+    else:
+        texts = strings
+    pages = [extract_page(text) if is_html or is_document(text) else None for text in texts]
+    text = "\n\n".join(page.text if page else text for page, text in zip(pages, texts, strict=True))
+    first = next(filter(None, pages), None)
+    if first and not text.strip():
+        detail = f"the page in {field!r} has no main text"
+        return Unreadable(DocumentReason.NO_MAIN_TEXT, detail)
+    return WebPage(text, first.title if first else None, first.language if first else None)
 
 
 def _read_label(value: object) -> str | None:
@@ -170,6 +185,8 @@ def describe_missing(fields: Mapping[str, object], options: CorpusOptions) -> st
         return f"{there[0]!r} is null"
     if not known:
         return "the object is empty"
+    if nulls := [field for field in _FALLBACK_FIELDS if field in fields and fields[field] is None]:
+        return f"{nulls[0]!r} is null"
     return f"no field {options.text_field!r}; set text_field to one of: {list_fields(known)}"
 
 

@@ -35,20 +35,25 @@ def invalid_utf8(error: UnicodeDecodeError) -> Unreadable:
 
 
 def extract_text(value: object, field: str) -> str | Unreadable:
-    """Return the text in a value that is no string.
+    """Return the text in a value that is no string: its strings, joined by blank lines."""
+    texts = extract_texts(value, field)
+    return texts if isinstance(texts, Unreadable) else "\n\n".join(texts)
 
-    Bytes are decoded. The strings of a list or struct are joined by blank lines. The turns of a
-    chat begin with the role.
+
+def extract_texts(value: object, field: str) -> list[str] | Unreadable:
+    """Return the strings in a value that is no string.
+
+    Bytes are decoded. A list or struct has several. The turns of a chat begin with the role.
     """
     if isinstance(value, Unreadable):
         return value
     if isinstance(value, bytes):
         try:
-            return value.decode("utf-8-sig")
+            return [value.decode("utf-8-sig")]
         except UnicodeDecodeError as error:
             return invalid_utf8(error)
     if isinstance(value, list | dict) and (texts := list(_find_texts(value, _MAX_DEPTH))):
-        return "\n\n".join(texts)
+        return texts
     detail = f"{field!r} holds {type(value).__name__}, not a string"
     return Unreadable(DocumentReason.WRONG_TYPE, detail)
 

@@ -25,17 +25,20 @@ _NEVER_NESTED = {
 }  # fmt: skip
 
 _SNIFFED = 1024
-_PROLOGUE = r"\ufeff?\s*(?:<!--.*?-->\s*|<\?xml.*?\?>\s*)*"
+# Possessive, so that each comment ends at the first "-->": tried in all ways, 30 take for ever.
+_PROLOGUE = r"\ufeff?\s*+(?:<!--.*?-->\s*+|<\?xml.*?\?>\s*+)*+"
 # The tags by which browsers know HTML (WHATWG, MIME sniffing), also behind other markup.
 _HTML_START = re.compile(
     _PROLOGUE + r"<(?:!doctype\s+html|html|head|body|title|script|style|link|meta"
     r"|iframe|table|div|font|h1|br|a|b|p)[\s/>]",
     re.IGNORECASE | re.DOTALL,
 )
-# What a whole document begins with. A sentence about HTML may begin with any other tag.
+# What a whole document begins with, and what it has behind that. A sentence about HTML may begin
+# with any tag.
 _DOCUMENT_START = re.compile(
     _PROLOGUE + r"<(?:!doctype\s+html|html)[\s>]", re.IGNORECASE | re.DOTALL
 )
+_DOCUMENT_PART = re.compile(r"<(?:head|body|/\w+)[\s>]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,9 @@ def looks_like_html(body: bytes) -> bool:
 
 
 def is_document(text: str) -> bool:
-    """Return whether the text begins as a whole HTML document does."""
-    return _DOCUMENT_START.match(text, 0, _SNIFFED) is not None
+    """Return whether the text begins as a whole HTML document does, and has its parts."""
+    start = _DOCUMENT_START.match(text, 0, _SNIFFED)
+    return start is not None and _DOCUMENT_PART.search(text, start.end()) is not None
 
 
 def extract_page(html: str) -> WebPage:

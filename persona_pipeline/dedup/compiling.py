@@ -92,13 +92,18 @@ def compiled_edition(module: ModuleType) -> SimpleNamespace:
 
 def _globals_of(module: str) -> dict[str, Any]:
     """Return the module's globals, in which its kernels, and those of others, are compiled."""
-    if module not in _namespaces:
+    if module in _namespaces:
+        return _namespaces[module]
+    try:
         names = _namespaces[module] = dict(vars(sys.modules[module]))
         for name, value in list(names.items()):
             if isinstance(value, FunctionType) and value in _options:
                 own = names if value.__module__ == module else _globals_of(value.__module__)
                 names[name] = _compile(value, names) if own is names else own[value.__name__]
-    return _namespaces[module]
+    except BaseException:  # an interrupt while Numba is imported: half of them would be no kernels
+        _namespaces.pop(module, None)
+        raise
+    return names
 
 
 def _compile(kernel: FunctionType, names: dict[str, Any]) -> object:

@@ -2,7 +2,10 @@
 
 import os
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from persona_pipeline.errors import StoreError
@@ -11,11 +14,11 @@ LEFT_BEHIND_S = 3600
 """Age in seconds from which on the part of a copy is left over from a killed process."""
 
 
-def copy_file(source: Path, target: Path) -> bool:
-    """Replace `target` by a copy that has the source's time of modification.
+@contextmanager
+def new_copy(source: Path, target: Path) -> Iterator[Path]:
+    """Yield a copy of `source`, with its time of modification, which may be moved to `target`.
 
     A child process copies: closing the file in this process would release DuckDB's lock on it.
-    Returns whether the source stayed as it was. If it did not, the target is not replaced.
 
     Raises:
         StoreError: the copy cannot be written.
@@ -23,18 +26,24 @@ def copy_file(source: Path, target: Path) -> bool:
     for left in target.parent.glob(f"{target.name}.*.tmp"):
         if time.time() - left.stat().st_ctime > LEFT_BEHIND_S:
             left.unlink(missing_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    written_ns = source.stat().st_mtime_ns
     try:
-        command = ["cp", "-p", str(source), str(part)]
+        file, name = tempfile.mkstemp(".tmp", f"{target.name}.", target.parent)
+        os.close(file)
+    except OSError as error:
+        msg = f"{target} cannot be written: {error.strerror}"
+        raise StoreError(msg) from error
+    copy = Path(name)
+    try:
+        command = ["cp", "-p", str(source), str(copy)]
         subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - the system's own
-        if is_whole := is_copy(source, part):
-            part.replace(target)
+        os.utime(copy, ns=(written_ns, written_ns))  # some 'cp' keep whole seconds only
+        yield copy
     except subprocess.CalledProcessError as error:
         msg = f"{target} cannot be written: {error.stderr.decode().strip()}"
         raise StoreError(msg) from error
     finally:
-        part.unlink(missing_ok=True)
-    return is_whole
+        copy.unlink(missing_ok=True)
 
 
 def is_published(database: Path, snapshot: Path) -> bool:

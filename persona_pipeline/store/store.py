@@ -27,7 +27,7 @@ from persona_pipeline.store.database_file import DatabaseFile, HeldError
 from persona_pipeline.store.dictionary import Descriptions, is_described
 from persona_pipeline.store.done_steps import Step, read_inputs
 from persona_pipeline.store.migrations import apply_migrations, columns_of, is_current
-from persona_pipeline.store.snapshot import copy_file, is_published, write_ahead_log
+from persona_pipeline.store.snapshot import is_published, new_copy, write_ahead_log
 from persona_pipeline.store.stage_rows import StageRows, replace_stage
 from persona_pipeline.store.views import add_to_views
 
@@ -161,9 +161,9 @@ class Store:
         if self.is_published():
             return
         start = time.monotonic()
-        if not (self._is_large() and self._copy_beside_writers()):
-            with self._settled():
-                copy_file(self.path, self.snapshot)
+        if not (self._is_large() and self._publish_beside_writers()):
+            with self._settled(), new_copy(self.path, self.snapshot) as copy:
+                copy.replace(self.snapshot)
         self._published_at = time.monotonic()
         self._publishing_s = self._published_at - start
 
@@ -304,25 +304,31 @@ class Store:
 
     @contextmanager
     def _refused_writes(self, kind: type[duckdb.Error]) -> Iterator[None]:
-        """Say of an error which database could not be written."""
+        """Say of an error which database could not be written, or not changed for another file."""
         try:
             yield
         except kind as error:
-            msg = f"the database {self.path} cannot be written: {error}"
+            is_own = kind is duckdb.Error or str(self.path) in str(error)
+            failed = "cannot be written" if is_own else "was not changed"
+            msg = f"the database {self.path} {failed}: {error}"
             raise StoreError(msg) from error
 
     def _is_large(self) -> bool:
-        return self.path.stat().st_size >= LARGE
+        state = _state_of(self._files[0])
+        return state is not None and state[-1] >= LARGE
 
-    def _copy_beside_writers(self) -> bool:
-        """Copy the file while others may write, and return whether it stayed as it was.
+    def _publish_beside_writers(self) -> bool:
+        """Copy the file while others may write. Publish the copy if the file stayed as it was.
 
-        A small commit of theirs is in the log, which leaves the file as it is.
+        Returns whether it did. Nobody can write while that is looked at.
         """
         with self._settled():
-            pass
+            before = _state_of(self._files[0])
         time.sleep(TICK_S)
-        return copy_file(self.path, self.snapshot)
+        with new_copy(self.path, self.snapshot) as copy, self._settled():
+            if is_unchanged := _state_of(self._files[0]) == before:
+                copy.replace(self.snapshot)
+        return is_unchanged
 
     @contextmanager
     def _settled(self) -> Iterator[None]:

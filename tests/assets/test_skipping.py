@@ -322,7 +322,7 @@ def run_and_compare(finished: KeptProject, rounds: Sequence[Sequence[str]]) -> N
 
 
 @pytest.mark.parametrize("at_once", [4, pytest.param(1, marks=pytest.mark.chaos)])
-def test_after_each_change_in_turn_the_tables_are_those_of_a_run_from_scratch(
+def test_after_all_changes_so_many_at_once_the_tables_are_those_of_a_run_from_scratch(
     finished: KeptProject, at_once: int
 ) -> None:
     names = list(CHANGES)

@@ -1,8 +1,10 @@
 """Test which text a value of a record holds."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +13,7 @@ from persona_pipeline.corpus.document import Document
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.text_values import Unreadable, extract_text
 from persona_pipeline.reasons import DocumentReason as Reason
-from tests.support.source_rows import get_rejected, get_texts, read, read_bytes, summarize
+from tests.support.source_rows import Rows, get_rejected, get_texts, read, read_bytes, summarize
 
 
 @pytest.mark.parametrize(
@@ -124,6 +126,8 @@ def test_a_field_named_html_may_hold_a_part_of_a_page_in_any_encoding(tmp_path: 
     [
         ("<p>Half a \ud800 character, &amp; more.</p>", "Half a \ufffd character, & more."),
         (["<p>one</p>", "<p>two</p>"], "one\n\ntwo"),
+        ([f"{PAGE}", f"<title>T</title>{PAGE}"], "Of salt & rye.\n\nOf salt & rye."),
+        (["", "<p>two</p>"], "two"),
         ({"body": "<p>one</p>"}, "one"),
         ("<div>" * 5000 + "deep", "deep"),
         ("no tags", "no tags"),
@@ -140,10 +144,62 @@ def test_whatever_a_field_named_html_holds_is_read_or_rejected(
 
 
 @pytest.mark.parametrize(
-    "text", ["<p> begins a paragraph.", "Write <html> first.", "<htmlx> is none.", "a < b"]
+    "text",
+    [
+        "<p> begins a paragraph.",
+        "Write <html> first.",
+        "<htmlx> is none.",
+        "a < b",
+        "<html> is the root of a page.",
+        "<!doctype html> says which HTML the page is in. <p> follows.",
+        "<!-- a note -->" * 60 + "text",
+    ],
 )
 def test_a_text_about_html_is_no_page(tmp_path: Path, text: str) -> None:
     assert get_texts(read_bytes(tmp_path, "a.jsonl", json.dumps({"text": text}).encode())) == [text]
+
+
+CHAT = [{"role": "user", "content": "Hello."}]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "arrow"])
+def test_of_the_fields_that_stand_in_for_a_text_each_row_takes_the_first_that_it_has(
+    tmp_path: Path, kind: str
+) -> None:
+    records: list[dict[str, object]] = [
+        {"messages": CHAT, "html": PAGE, "raw_html": None},
+        {"messages": None, "html": PAGE, "raw_html": "<p>other</p>"},
+        {"messages": None, "html": "", "raw_html": "<p>other</p>"},
+        {"messages": None, "html": None, "raw_html": "<p>other</p>"},
+        {"messages": None, "html": None, "raw_html": None},
+    ]
+    assert summarize(read_records(tmp_path, records, kind)) == [
+        (1, "user: Hello."),
+        (2, "Of salt & rye."),
+        (3, "other"),
+        (4, "other"),
+        (5, Reason.MISSING_TEXT),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "arrow", "csv"])
+def test_a_count_of_messages_hides_no_page(tmp_path: Path, kind: str) -> None:
+    records: list[dict[str, object]] = [{"messages": count, "html": PAGE} for count in (12, 3)]
+    assert get_texts(read_records(tmp_path, records, kind)) == ["Of salt & rye."] * 2
+
+
+def read_records(folder: Path, records: Sequence[Mapping[str, object]], kind: str) -> Rows:
+    """Read a file of these records in one of the formats."""
+    path, table = folder / f"records.{kind}", pl.DataFrame(records)
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    elif kind == "parquet":
+        table.write_parquet(path)
+    elif kind == "arrow":
+        table.write_ipc(path)
+    else:
+        table.write_csv(path)
+    return read(path)
 
 
 def test_a_page_beside_a_text_is_not_read(tmp_path: Path) -> None:

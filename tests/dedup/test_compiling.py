@@ -10,11 +10,12 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from persona_pipeline.dedup import compiling, kernels
 from persona_pipeline.dedup.vectors.exact import similar_pairs
-from persona_pipeline.dedup.words.join import distinct_sets, jaccard_pairs
-from persona_pipeline.dedup.words.word_sets import encode, hash_texts, learn_vocabulary
+from persona_pipeline.dedup.words.join import KeyedSets, distinct_sets, jaccard_pairs
+from persona_pipeline.dedup.words.word_sets import WordSets, encode, hash_texts, learn_vocabulary
 
 WORDS = st.sampled_from(
     ["a", "Nurse", "nurse", "Ärztin", "A\u0308rztin", "für", "日本語", "ー", "ﬁ"]
@@ -101,13 +102,52 @@ def test_few_texts_are_compared_without_numba(count: int, is_compiled: int) -> N
     assert subprocess.run(command, check=False).returncode == is_compiled
 
 
+def with_directions(count: int, dimensions: int) -> NDArray[np.float32]:
+    """Return vectors that differ in four directions only, so that they are searched by these."""
+    rng = np.random.default_rng(1)
+    directions = rng.standard_normal((4, dimensions))
+    return (rng.standard_normal((count, 4)) @ directions).astype(np.float32)
+
+
+def word_sets(count: int) -> KeyedSets:
+    """Return sets of 1,000 words, as they are read from a cache."""
+    codes = np.sort(np.random.default_rng(1).integers(0, 2**32, (count, 1000), np.uint64))
+    return KeyedSets(
+        np.arange(count, dtype=np.uint64),
+        WordSets(codes.ravel(), np.arange(0, 1000 * count + 1, 1000)),
+    )
+
+
+@compiling.compiled
+def double(number: int) -> int:
+    return 2 * number
+
+
+def test_kernels_whose_compilation_was_interrupted_are_compiled_when_they_are_used_again() -> None:
+    this = sys.modules[__name__]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiling, "_compile", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            compiling.compiled_edition(this)
+    edition = compiling.compiled_edition(this)
+    assert edition.double(2) == 4
+    assert edition.double.signatures
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(
     ("work", "is_due"),
     [
         (lambda: hash_texts(pl.Series(["x" * compiling.INTERPRETED])), True),
         (lambda: similar_pairs(np.ones((2000, 100), np.float32), 0.9, known=1999), True),
         (lambda: similar_pairs(np.ones((300, 8), np.float32), 0.9), True),  # all of them are close
+        (lambda: similar_pairs(with_directions(2100, 48), 0.9), True),
         (lambda: similar_pairs(np.ones((30, 8), np.float32), 0.9), False),
+        (lambda: word_sets(300).keys_at(0.7), True),
+        (lambda: word_sets(3).keys_at(0.7), False),
         (lambda: hash_texts(pl.Series(["x"])), False),
     ],
 )

@@ -1,14 +1,16 @@
 """The snapshot: what is published, when, and what its readers see."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from persona_pipeline.errors import StoreError
-from persona_pipeline.store import snapshot
+from persona_pipeline.store.snapshot import new_copy
 from persona_pipeline.store.store import Store
 from tests.support.stored_rows import hub, kill_after_commit, rejected, snapshot_rows
 
@@ -67,17 +69,16 @@ def while_copying(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) ->
     """Count files as large, and act behind the first copy. Return the copies that are made."""
     copies = list[Path]()
 
-    def copy(source: Path, target: Path) -> bool:
-        copies.append(target)
-        if len(copies) > 1:
-            return snapshot.copy_file(source, target)
-        with monkeypatch.context() as patch:
-            patch.setattr(snapshot, "is_copy", lambda *files: act() or is_copy(*files))
-            return snapshot.copy_file(source, target)
+    @contextmanager
+    def copied(source: Path, target: Path) -> Iterator[Path]:
+        with new_copy(source, target) as copy:
+            copies.append(copy)
+            if len(copies) == 1:
+                act()
+            yield copy
 
-    is_copy = snapshot.is_copy
     monkeypatch.setattr("persona_pipeline.store.store.LARGE", 0)
-    monkeypatch.setattr("persona_pipeline.store.store.copy_file", copy)
+    monkeypatch.setattr("persona_pipeline.store.store.new_copy", copied)
     return copies
 
 
@@ -107,6 +108,30 @@ def test_a_large_file_that_nobody_changes_is_copied_once_when_the_run_ends(
     store.publish()
     assert len(copies) == 1
     assert snapshot_rows(store, "select persona_id from personas.hub") == [("c",)]
+
+
+def test_a_copy_has_the_time_of_the_file_whatever_the_system_keeps_of_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "cp"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n{shutil.which("cp")} "$@" && touch -d @1 "$3"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    store.replace([hub("s1", "a")], [], run_id="r")
+    store.publish()
+    assert store.is_published()
+    assert snapshot_rows(store, "select persona_id from personas.hub") == [("a",)]
+
+
+@pytest.mark.parametrize("large", [0, 1 << 40])
+def test_a_database_that_is_gone_is_named_when_it_is_to_be_published(
+    store: Store, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    monkeypatch.setattr("persona_pipeline.store.store.LARGE", large)
+    store.path.unlink()
+    with pytest.raises(StoreError, match=r"pipeline\.duckdb cannot be opened: .*does not exist"):
+        store.publish()
 
 
 def test_a_clock_that_was_set_back_hides_no_commit(store: Store) -> None:

@@ -65,6 +65,14 @@ def test_a_commit_without_any_room_is_refused_whole(store: Store, rows: int) -> 
     assert rows_of(store, "select count(*) from corpus.shards") == [(0,)]
 
 
+def test_a_file_that_cannot_be_read_is_not_taken_for_the_database(store: Store) -> None:
+    with (
+        pytest.raises(StoreError, match=r"pipeline\.duckdb was not changed: .*none\.jsonl"),
+        store.transaction() as connection,
+    ):
+        connection.execute("from read_json('/none.jsonl')")
+
+
 def test_a_commit_stands_although_it_cannot_be_published(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

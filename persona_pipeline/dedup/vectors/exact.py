@@ -160,6 +160,7 @@ class _PrefixSearch:
         known: int,
     ) -> "_PrefixSearch":
         count = len(vectors.rows)
+        kernels.expect(count * (count - known // 2) * dimensions)
         rows = np.empty((count, dimensions), np.float32)
         long_prefixes = np.empty((count, LONG_PREFIX), np.float32)
         for start in range(0, count, PROJECTED):

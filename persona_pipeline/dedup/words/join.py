@@ -64,6 +64,7 @@ class KeyedSets:
         kept = self.join_keys
         if kept and kept.min_similarity == min_similarity:
             return kept
+        kernels.expect(len(self.sets.codes))
         table = build_key_table(self.sets.sizes, min_similarity)
         keys, rows, _ = _write_keys(self.sets, table, 1, 0)
         order = np.argsort(keys)
