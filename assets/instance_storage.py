@@ -8,6 +8,7 @@ instead of 9.6).
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
     INDEX_SHARD_NAME,
@@ -18,6 +19,7 @@ from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, SqliteStorageConfig
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
 
 
 class OpenStorage(DagsterSqliteStorage):
@@ -52,10 +54,37 @@ class OpenEventLog(SqliteEventLogStorage):
         with self._db_lock:
             engine = self._engine(shard)
             if shard not in self._initialized_dbs:
-                self._initdb(engine)
+                if shard == INDEX_SHARD_NAME or not self._copy_tables(shard, engine):
+                    self._initdb(engine)
                 self._initialized_dbs.add(shard)
             with engine.begin() as connection:
                 yield connection
+
+    def _copy_tables(self, shard: str, engine: Engine) -> bool:
+        """Give the new file of a run the tables of the index; return whether it has them now.
+
+        Dagster makes them through Alembic, in 0.15 CPU-seconds instead of 0.01.
+        """
+        if Path(self.path_for_shard(shard)).exists():
+            return False
+        with self._engine(INDEX_SHARD_NAME).connect() as index:
+            tables = (
+                index.exec_driver_sql(
+                    "select sql from sqlite_master where sql is not null and name not like 'sqlite_%'"
+                )
+                .scalars()
+                .all()
+            )
+            [version] = index.exec_driver_sql("select version_num from alembic_version").scalars()
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql("pragma journal_mode = wal")
+                for table in tables:
+                    connection.exec_driver_sql(table)
+                connection.exec_driver_sql("insert into alembic_version values (?)", (version,))
+        except OperationalError:  # another process makes them, too
+            return False
+        return True
 
     def has_table(self, table_name: str) -> bool:
         """Tell whether the index has a table, which never goes once it is there.

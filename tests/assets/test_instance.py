@@ -31,7 +31,6 @@ from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_ite
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
 from assets.instance import open_instance
-from assets.instance_storage import OpenEventLog
 from assets.run_launcher import COMMAND_TAG
 from persona_pipeline.errors import PipelineError
 from persona_pipeline.locks import liveness_lock
@@ -275,24 +274,3 @@ def test_an_instance_that_does_not_open_is_one_message(
         pass
     assert message in str(raised.value)
     assert "Stack Trace" not in str(raised.value)
-
-
-def test_a_command_keeps_few_files_open_and_dagsters_own_storage_reads_them(
-    tmp_path: Path,
-) -> None:
-    """A command has a run for each shard, each with a file of events: a thousand would not do."""
-    settings = load_settings(data_dir=tmp_path)
-    with open_instance(settings, ROOT) as instance:
-        runs = [create_run_for_test(instance) for _ in range(4)]
-        for run in [*runs, runs[0]]:
-            instance.report_engine_event("It was here.", run)
-        storage = instance.event_log_storage
-        assert isinstance(storage, OpenEventLog)
-        assert set(storage.engines) - {"index"} == {runs[0].run_id}
-        counts = [len(instance.all_logs(run.run_id)) for run in runs]
-        own = {"storage": {"sqlite": {"base_dir": str(settings.dagster_dir.absolute())}}}
-        ref = InstanceRef.from_dir(str(settings.dagster_dir), config_dir=str(ROOT), overrides=own)
-        with dg.DagsterInstance.from_ref(ref) as other:
-            assert [len(other.all_logs(run.run_id)) for run in runs] == counts == [2, 1, 1, 1]
-            assert len(other.get_runs()) == 4
-    assert storage.engines == {}

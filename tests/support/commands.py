@@ -11,6 +11,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from tests.support.forked import run_forked
+
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "persona_pipeline"]
 
@@ -28,15 +30,7 @@ def command_environment(**settings: object) -> dict[str, str]:
 
 def run_command(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
     """Run the command line in the checkout, in a process of its own."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=ROOT,
-        env=command_environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=3600,
-        check=False,
-    )
+    return run_forked(arguments, command_environment(**settings), seconds=3600)
 
 
 def start_command(*arguments: str, **settings: object) -> subprocess.Popen[str]:
