@@ -68,19 +68,15 @@ class OpenEventLog(SqliteEventLogStorage):
         if Path(self.path_for_shard(shard)).exists():
             return False
         with self._engine(INDEX_SHARD_NAME).connect() as index:
-            tables = (
-                index.exec_driver_sql(
-                    "select sql from sqlite_master where sql is not null and name not like 'sqlite_%'"
-                )
-                .scalars()
-                .all()
-            )
+            made = "sql is not null and name not like 'sqlite_%'"
+            tables = index.exec_driver_sql(f"select sql from sqlite_master where {made}").scalars()
+            statements = tables.all()
             [version] = index.exec_driver_sql("select version_num from alembic_version").scalars()
         try:
             with engine.begin() as connection:
                 connection.exec_driver_sql("pragma journal_mode = wal")
-                for table in tables:
-                    connection.exec_driver_sql(table)
+                for statement in statements:
+                    connection.exec_driver_sql(statement)
                 connection.exec_driver_sql("insert into alembic_version values (?)", (version,))
         except OperationalError:  # another process makes them, too
             return False

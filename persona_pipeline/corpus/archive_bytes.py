@@ -4,6 +4,7 @@ Crawlers compress each record by itself, as one gzip member or zstd frame. So da
 costs one record, and reading goes on at the next member.
 """
 
+import lzma
 import struct
 import zlib
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ import zstandard
 
 from persona_pipeline.corpus.byte_streams import BrokenStreamError
 from persona_pipeline.corpus.codecs import (
+    BZIP2,
     GZIP,
     PACKED_CHUNK,
     PLAIN_CHUNK,
+    XZ,
     ZSTD,
     Codec,
     Member,
@@ -82,13 +85,14 @@ class _DamagedMemberError(BrokenStreamError):
         self.search_from = search_from
 
 
-_ERRORS = (zlib.error, zstandard.ZstdError)
+_ERRORS = (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError)
+"""What the libraries raise for damaged data; bz2 raises an OSError."""
 
 
 def read_pieces(file: SeekableFile, name: str) -> Iterator[Piece]:
     """Yield the decompressed content of an archive.
 
-    Its first bytes tell gzip, zstd and plain. Its name tells where these are damaged.
+    Its first bytes tell gzip, zstd, xz, bzip2 and plain. Its name tells where these are damaged.
     """
     codec = _find_codec(file, name)
     file.seek(0)
@@ -107,9 +111,13 @@ def _find_codec(file: SeekableFile, name: str) -> Codec | None:
         return _codec_with_dictionary(file, head)
     if begins_zstd(head):
         return ZSTD
+    if codec := next((codec for codec in (XZ, BZIP2) if head.startswith(codec.magic)), None):
+        return codec
     if begins_record(head + file.read(PLAIN_CHUNK)):
         return None
-    return {".gz": GZIP, ".zst": ZSTD}.get(PurePosixPath(name.lower()).suffix)
+    return {".gz": GZIP, ".zst": ZSTD, ".xz": XZ, ".bz2": BZIP2}.get(
+        PurePosixPath(name.lower()).suffix
+    )
 
 
 def _codec_with_dictionary(file: SeekableFile, head: bytes) -> Codec:

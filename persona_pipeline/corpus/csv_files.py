@@ -5,6 +5,7 @@ too many or too few, the line is rejected and reading goes on at the next line.
 """
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ _DELIMITERS: Final = (",", ";", "\t", "|")
 """Delimiters of .csv. Spreadsheets write semicolons where the comma is the decimal point."""
 _UNFINISHED = "unexpected end of data"
 """Message of the standard library for a quoted field that does not end."""
+
+_NAMES_DELIMITER = re.compile(r"sep=[,;|\t]", re.IGNORECASE)
+"""Line before the header by which Excel knows the delimiter."""
 
 csv.field_size_limit(MAX_RAW_BYTES)  # of the process; the default of 131,072 is less than max_chars
 
@@ -107,7 +111,7 @@ def _read_header(
 ) -> tuple[list[str], str]:
     """Return the names of the columns, and the delimiter that splits them best."""
     line = lines.take()
-    while line is not None and not line[1].strip():
+    while line is not None and (not line[1].strip() or _NAMES_DELIMITER.fullmatch(line[1])):
         line = lines.take()
     if line is None:
         return [], delimiters[0]

@@ -19,7 +19,9 @@ from persona_pipeline.corpus.rows import (
 from persona_pipeline.corpus.text_values import Unreadable
 from persona_pipeline.reasons import DocumentReason
 
-_BATCH_ROWS = 1024
+_BATCH_SIZES = (1024, 32, 1)
+"""Rows of a batch: at first, and behind each damage. Reading 100,000 rows one by one takes
+1.1 s instead of 0.04."""
 _BUFFER_BYTES = 1024 * 1024
 _PLAUSIBLE_ROWS = 1_000_000
 """Rows that any row group may have; a larger one needs a bit per row. A damaged footer may claim
@@ -70,19 +72,26 @@ def _read_records(
 
 
 def _read_column(file: pq.ParquetFile, group: int, field: str, count: int) -> Iterator[Any]:
-    """Yield `count` values of one column of a row group, whatever its pages hold."""
+    """Yield `count` values of one column of a row group, whatever its pages hold.
+
+    Of a batch with a damaged page nothing comes. So smaller batches lead up to the page.
+    """
     done = 0
     problem = "the column has fewer values than the row group has rows"
-    try:
-        batches = file.iter_batches(
-            batch_size=_BATCH_ROWS, row_groups=[group], columns=[field], use_threads=False
-        )
-        for batch in batches:
-            for value in read_values(batch.column(0))[: count - done]:
-                yield value
-                done += 1
-    except DAMAGES as error:
-        problem = describe_arrow_error(error)
+    for size in _BATCH_SIZES:
+        start = 0
+        try:
+            for batch in file.iter_batches(
+                batch_size=size, row_groups=[group], columns=[field], use_threads=False
+            ):
+                if start + len(batch) > done:
+                    values = read_values(batch.column(0))[done - start : count - start]
+                    yield from values
+                    done += len(values)
+                start += len(batch)
+            break
+        except DAMAGES as error:
+            problem = describe_arrow_error(error)
     unreadable = Unreadable(DocumentReason.BROKEN_FILE, f"damaged column {field!r}: {problem}")
     for _ in range(count - done):
         yield unreadable

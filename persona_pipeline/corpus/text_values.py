@@ -54,6 +54,8 @@ def extract_texts(value: object, field: str) -> list[str] | Unreadable:
             return invalid_utf8(error)
     if isinstance(value, list | dict) and (texts := list(_find_texts(value, _MAX_DEPTH))):
         return texts
+    if isinstance(value, list | dict) and not value:
+        return Unreadable(DocumentReason.EMPTY, f"{field!r} is empty")
     detail = f"{field!r} holds {type(value).__name__}, not a string"
     return Unreadable(DocumentReason.WRONG_TYPE, detail)
 

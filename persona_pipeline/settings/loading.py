@@ -52,7 +52,7 @@ def load_settings(**arguments: Any) -> Settings:  # noqa: ANN401 - any setting
         msg = f"{CONFIG_VARIABLE} names {config_file()}, which is not there"
         raise SettingsError(msg)
     try:
-        return Settings(**renamed_settings(arguments, "an argument"))
+        settings = Settings(**renamed_settings(arguments, "an argument"))
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -62,6 +62,13 @@ def load_settings(**arguments: Any) -> Settings:  # noqa: ANN401 - any setting
         example = f"""{PREFIX}PERSONA_SOURCES='{{"math": "diverse"}}'"""
         msg = f"{error}: {error.__cause__}; it is JSON, such as {example}"
         raise SettingsError(msg) from error
+    if settings.min_chars > settings.max_chars:
+        msg = (
+            f"setting 'min_chars' ({settings.min_chars}) is larger than 'max_chars' "
+            f"({settings.max_chars}): no document has both lengths"
+        )
+        raise SettingsError(msg)
+    return settings
 
 
 def _refuse_unknown_variables() -> None:

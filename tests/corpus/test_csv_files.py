@@ -29,6 +29,7 @@ def test_a_record_becomes_a_document_with_all_that_is_known_of_it(tmp_path: Path
         ("a.csv", b"id|text\n1|a text\n"),
         ("a.csv", b"\xef\xbb\xbf text , id\na text,1\n"),
         ("a.csv", b"\n\ntext\n\na text\n"),
+        ("a.csv", b"sep=;\r\nid;text\r\n1;a text\r\n"),
         ("a.tsv", b"id\ttext\n1\ta text\n"),
         ("a.tsv.gz", gzip.compress(b"id\ttext\n1\ta text")),
         ("a.csv.gz", b"text\na text"),

@@ -73,6 +73,21 @@ def test_a_damaged_page_costs_rows_of_its_row_group_each_with_its_reason(tmp_pat
     assert {row.reason for row in rejected} <= {Reason.BROKEN_FILE, Reason.INVALID_UTF8}
 
 
+def test_what_stands_before_a_damaged_page_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    texts = [f"text {number:05}" for number in range(3000)]
+    pq.write_table(
+        pa.table({"text": texts}), path, use_dictionary=False, compression="none",
+        data_page_size=100, write_batch_size=300,
+    )  # fmt: skip
+    data = path.read_bytes()
+    header = data.index(b"text 01500") - 4 - 20  # of the page that begins with it
+    path.write_bytes(data[:header] + b"\xff" * 20 + data[header + 20 :])
+    rows = read(path)
+    assert get_texts(rows) == texts[:1500]
+    assert [row.line for row in get_rejected(rows)] == list(range(1501, 3001))
+
+
 def test_a_damaged_page_of_addresses_costs_no_text(tmp_path: Path) -> None:
     rows = read(write_pages(tmp_path / "a.parquet", "url"))
     assert len(get_texts(rows)) == 2000

@@ -49,7 +49,12 @@ def test_the_text_of_a_value_is_its_strings_or_its_turns(value: object, text: st
     assert extract_text(value, "text") == text
 
 
-@pytest.mark.parametrize("value", [3, True, [], {}, [1, None], {"a": {"b": 1}}])
+@pytest.mark.parametrize("value", [[], {}])
+def test_a_value_without_parts_is_empty(value: object) -> None:
+    assert extract_text(value, "body") == Unreadable(Reason.EMPTY, "'body' is empty")
+
+
+@pytest.mark.parametrize("value", [3, True, [1, None], {"a": {"b": 1}}])
 def test_a_value_without_strings_has_a_wrong_type(value: object) -> None:
     detail = f"'body' holds {type(value).__name__}, not a string"
     assert extract_text(value, "body") == Unreadable(Reason.WRONG_TYPE, detail)

@@ -1,8 +1,11 @@
 """Test WARC and WET files as warcio writes them."""
 
+import bz2
 import gzip
+import lzma
 import struct
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -138,7 +141,11 @@ def test_an_arc_archive_is_read_like_a_warc(tmp_path: Path) -> None:
     ]
     records = [b"%s %d\n%s\n" % (line, len(block), block) for line, block in lines]
     packed = b"".join(map(gzip.compress, records))
-    for name, data in (("a.arc", b"".join(records)), ("a.arc.gz", packed)):
+    for name, data in (
+        ("a.arc", b"".join(records)),
+        ("a.arc.gz", packed),
+        ("a.arc.bz2", bz2.compress(b"".join(records))),
+    ):
         skipped: Skipped = Counter()
         rows = read(tmp_path / name, data, skipped)
         assert summarize(rows) == [(3, "Page 1"), (4, "Page 1"), (5, "Page 1")]
@@ -153,6 +160,26 @@ def test_an_archive_whose_name_only_looks_like_arc_is_read_as_warc(
 ) -> None:
     rows = read(tmp_path / name, make_record(HEAD + PAGE, HTTP))
     assert summarize(rows) == [(1, "Page 1")]
+
+
+@pytest.mark.parametrize(
+    ("name", "compress"), [("a.warc.xz", lzma.compress), ("a.warc.bz2", bz2.compress)]
+)
+def test_an_archive_in_xz_or_bzip2_is_read_around_its_damage(
+    tmp_path: Path, name: str, compress: Callable[[bytes], bytes]
+) -> None:
+    members = [
+        compress(make_record(HEAD + make_page(number).encode(), HTTP)) for number in range(3)
+    ]
+    every = [(number, f"Page {number - 1}") for number in (1, 2, 3)]
+    assert summarize(read(tmp_path / name, b"".join(members))) == every
+    assert summarize(read(tmp_path / name, b"".join(members)[:-9]))[:2] == every[:2]
+    middle = bytearray(members[1])
+    middle[len(middle) // 2] ^= 0xFF
+    rows = summarize(read(tmp_path / name, members[0] + bytes(middle) + members[2]))
+    assert rows[0] == every[0]
+    assert Reason.BROKEN_FILE in {row[1] for row in rows}
+    assert rows[-1][1] == "Page 2"
 
 
 @pytest.mark.parametrize("dictionary", ["none", "plain", "packed"])

@@ -137,8 +137,15 @@ def test_trouble_that_passes_costs_attempts_and_no_row() -> None:
 def test_trouble_that_stays_ends_as_a_failed_call_that_is_asked_for_in_the_next_run(
     tmp_path: Path,
 ) -> None:
-    call = buy_one(ScriptedClient(in_turn(fails(TRANSIENT, "503"))), ONE, tmp_path)
-    assert (call.status, call.error, call.response, call.attempts) == ("failed", "503", None, 5)
+    def answer(request: ChatRequest, _before: int) -> str:
+        if request.call_key == ONE.call_key:
+            raise fails(TRANSIENT, "503")
+        return GOOD
+
+    client = ScriptedClient(answer)
+    call = buy(client, [MANY[0], ONE], tmp_path)[ONE.call_key]
+    assert (call.status, call.error, call.response) == ("failed", "503", None)
+    assert client.asked == {MANY[0].call_key: 1, ONE.call_key: 5}
     later = buy_one(ScriptedClient(in_turn(GOOD)), ONE, tmp_path)
     assert later.status == "ok"
 
@@ -205,6 +212,17 @@ def test_a_model_that_never_answers_stops_the_run_instead_of_failing_every_row()
     with pytest.raises(ModelError, match=r"no answer for . s; the last error was: connection ref"):
         buy(client, many)
     assert client.asked.total() < 60
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_model_that_answers_none_of_a_few_requests_ends_the_run_and_is_asked_again(
+    tmp_path: Path, count: int
+) -> None:
+    down = ScriptedClient(in_turn(fails(TRANSIENT, "connection refused")))
+    with pytest.raises(ModelError, match=r"no (request|answer) .*: connection refused.*Run again"):
+        buy(down, MANY[:count], tmp_path)
+    later = buy(ScriptedClient(in_turn(GOOD)), MANY[:count], tmp_path)
+    assert [call.status for call in later.values()] == ["ok"] * count
 
 
 def test_one_break_of_the_connection_under_many_calls_in_flight_is_no_outage() -> None:

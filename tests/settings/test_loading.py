@@ -62,6 +62,7 @@ def test_a_variable_that_is_not_json_is_named_and_no_file_is_blamed(
     ("arguments", "message"),
     [
         ({"documents": "few"}, r"setting 'documents': .*integer.*\(got 'few'\)"),
+        ({"min_chars": 9, "max_chars": 8}, r"'min_chars' \(9\) is larger than 'max_chars' \(8\)"),
         ({"documents": 0}, r"setting 'documents': .*greater than or equal to 1 \(got 0\)"),
         ({"documents": [1]}, r"setting 'documents': .*\(got \[1\]\)"),
         ({"hops": 7}, r"setting 'hops': .*less than or equal to 6"),

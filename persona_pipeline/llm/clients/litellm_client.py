@@ -30,14 +30,20 @@ from persona_pipeline.llm.clients.served import (
 from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 
+NO_PROVIDER = "LLM Provider NOT provided"
 UNUSABLE = (
-    "LLM Provider NOT provided",
+    NO_PROVIDER,
     "Unmapped LLM provider",
     "Missing credentials",
     "No module named",
 )
 """LiteLLM's messages, with a status of 400 or 500, for a name without a provider, a provider
 without chat, a missing key, and a provider whose own library is not installed."""
+PROVIDER_FIRST = (
+    "its name does not begin with a provider that LiteLLM knows: write openai/NAME for a server "
+    "that speaks OpenAI's protocol, with its --api-base, or a provider's own name such as "
+    "hosted_vllm/NAME, ollama/NAME or anthropic/NAME"
+)
 NAMES = {
     "ContextWindowExceededError": CallErrorKind.PERMANENT,
     "ContentPolicyViolationError": CallErrorKind.PERMANENT,
@@ -160,6 +166,8 @@ def translate(error: Exception, api_key: str | None = None) -> CallError:
             refusal.answer = response.text
             return refusal
     message = without_markup(PREFIX.sub("", str(error)))
+    if NO_PROVIDER in message:
+        return CallError(CallErrorKind.FATAL, PROVIDER_FIRST)
     if read_error({"message": message}).is_unpaid:
         return CallError(CallErrorKind.FATAL, shown(message, api_key), is_unpaid=True)
     kind = _kind(error)

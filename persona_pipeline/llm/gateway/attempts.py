@@ -46,6 +46,7 @@ class RequestRunner:
         self._used: dict[str, ModelEndpoint] = {}
         self._permanent_failures: Counter[str] = Counter()
         self._probe = Probe()
+        self._last_transient: CallError | None = None
 
     async def buy(self, request: ChatRequest) -> Call:
         """Return the call that ends this request, usable or not. The call is in the journal.
@@ -83,6 +84,8 @@ class RequestRunner:
                 self._count(error, endpoint, usage, retry_state)
                 unusable = error if error.kind is CallErrorKind.INVALID else unusable
                 if retry_state.is_exhausted(error):
+                    if error.kind is CallErrorKind.TRANSIENT:
+                        self._last_transient = error
                     is_refused = error.kind is CallErrorKind.PERMANENT and unusable
                     return self._record(request, usage, unusable if is_refused else error)
                 if self.is_stopping:
@@ -92,6 +95,12 @@ class RequestRunner:
                 await asyncio.sleep(retry_state.delay(error))
             else:
                 return self._record(request, usage, None)
+
+    @property
+    def silence(self) -> CallError | None:
+        """The last error, if a request was given up and no model has answered any."""
+        has_answer = any(endpoint.limiter.answered for endpoint in self._used.values())
+        return None if has_answer else self._last_transient
 
     async def close(self) -> None:
         """Close the connections of all models that were asked."""

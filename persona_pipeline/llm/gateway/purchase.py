@@ -13,6 +13,7 @@ from itertools import islice
 
 from persona_pipeline.errors import StoreError
 from persona_pipeline.llm.calls import Answer
+from persona_pipeline.llm.errors import ModelError
 from persona_pipeline.llm.gateway.attempts import ModelDown, RequestRunner, Stopping
 from persona_pipeline.llm.gateway.context import Receive, StageContext
 from persona_pipeline.llm.gateway.endpoint import ModelEndpoint
@@ -81,7 +82,8 @@ class Purchase:
         """Buy the missing answers. `receive` gets the answer of every distinct request.
 
         Raises:
-            ModelError, BudgetExceeded: the answers bought until then are in the journal.
+            ModelError, BudgetExceeded: the answers bought until then are in the journal. So are the
+                failed calls of a model that has answered none; they are no answers.
         """
         feeding = asyncio.create_task(self._feed(requests))
         background = [
@@ -99,6 +101,13 @@ class Purchase:
             raise self._problem
         if isinstance(fed, Exception):
             raise fed
+        if silence := self._runner.silence:
+            msg = (
+                f"model {self._endpoint.model} has answered no request of stage "
+                f"{self._context.stage}; the last error was: {silence}. Run again when it answers. "
+                "What was bought is kept."
+            )
+            raise ModelError(msg) from silence
 
     def hold(self) -> None:
         """Send no new request from now on. Any thread may call this."""
