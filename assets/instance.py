@@ -43,7 +43,7 @@ def open_instance(folder: DataFolder, root: Path) -> Iterator[dg.DagsterInstance
         except PipelineError:
             raise
         except Exception as error:  # the configured storage may raise anything
-            msg = f"the Dagster instance of {home or root} does not open: {_explain(error)}"
+            msg = f"the Dagster instance in {home or folder.dagster_dir} does not open: {_explain(error)}"
             raise PipelineError(msg) from error
     with instance:
         yield instance

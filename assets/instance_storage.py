@@ -68,8 +68,8 @@ class OpenEventLog(SqliteEventLogStorage):
         if Path(self.path_for_shard(shard)).exists():
             return False
         with self._engine(INDEX_SHARD_NAME).connect() as index:
-            made = "sql is not null and name not like 'sqlite_%'"
-            tables = index.exec_driver_sql(f"select sql from sqlite_master where {made}").scalars()
+            own = "sql is not null and name not like 'sqlite_%'"
+            tables = index.exec_driver_sql(f"select sql from sqlite_master where {own}").scalars()
             statements = tables.all()
             [version] = index.exec_driver_sql("select version_num from alembic_version").scalars()
         try:

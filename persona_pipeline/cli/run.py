@@ -95,5 +95,6 @@ def load_main_job(root: Path) -> ModuleType:
 
 
 def _quiet_libraries() -> None:
-    for name in ("dagster", "LiteLLM", "httpx"):
+    # the pool of connections logs each interrupt that it meets
+    for name in ("dagster", "LiteLLM", "httpx", "sqlalchemy.pool"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -22,7 +22,7 @@ _BLANK_LINE = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(rb"\s*HTTP/[0-9.]+[ \t]+([0-9]{3})\b")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\n]*)?\r?\n")
 _LINE_END = re.compile(rb"\r?\n")
-_TRAILERS = re.compile(rb"(?:[!-~]+:[^\n]*\n|\r?\n)*\Z")
+_TRAILERS = re.compile(rb"(?:[!-9;-~]+:[^\n]*\n|\r?\n)*+\Z")
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s\";,]+)", re.IGNORECASE)
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
 

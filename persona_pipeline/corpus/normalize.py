@@ -5,6 +5,8 @@ import unicodedata
 
 from persona_pipeline.control_characters import LINE_BREAK, is_clean, remove_control
 
+LONGEST_LABEL = 1000
+
 _BLANK_LINES = re.compile(r"\n{3,}")
 _LANGUAGE_CODE = re.compile(r"\s*([A-Za-z]{2,3})(?![A-Za-z])")
 
@@ -34,8 +36,11 @@ def normalize_text(text: str) -> str:
 
 
 def normalize_label(text: str | None) -> str | None:
-    """Return a title, topic, language or license on one line, or None if nothing is left of it."""
-    return " ".join(normalize_text(text).split()) or None if text else None
+    """Return a title, topic, language or license on one line, or None if nothing is left of it.
+
+    It has at most `LONGEST_LABEL` characters: a page may call its whole text its title.
+    """
+    return " ".join(normalize_text(text).split())[:LONGEST_LABEL].rstrip() or None if text else None
 
 
 def normalize_url(url: str | None) -> str | None:

@@ -26,6 +26,10 @@ Dolma in `metadata`, RedPajama 1 and the Pile in `meta`, RedPajama 2 in `raw_con
 in `content`, `warc_headers` and `metadata.identification` (their dataset cards)."""
 
 
+_MAX_DEPTH = 20
+"""Depth to which fields are listed. Python would stop our own calls at about 500."""
+
+
 @dataclass(slots=True)
 class FieldsMet:
     """Which named fields were met in a source so far, and what the last record had."""
@@ -121,11 +125,11 @@ def find_value(record: Mapping[str, object], path: str) -> object:
     return None
 
 
-def list_paths(record: Mapping[str, object]) -> Iterator[str]:
-    """Yield the path of every field of the record that holds no others."""
+def list_paths(record: Mapping[str, object], depth: int = _MAX_DEPTH) -> Iterator[str]:
+    """Yield the path of every field of the record that holds no others, or is as deep as this."""
     for key, value in record.items():
-        if isinstance(value, Mapping):
-            yield from (f"{key}.{path}" for path in list_paths(value))
+        if isinstance(value, Mapping) and depth:
+            yield from (f"{key}.{path}" for path in list_paths(value, depth - 1))
         else:
             yield key
 

@@ -9,7 +9,13 @@ from typing import TypeAlias
 from persona_pipeline.corpus.document import Document, RejectedDocument
 from persona_pipeline.corpus.normalize import normalize_label, normalize_text, normalize_url
 from persona_pipeline.corpus.options import CorpusOptions, list_paths, paths_of
-from persona_pipeline.corpus.text_values import CHAT_FIELDS, Unreadable, extract_text, extract_texts
+from persona_pipeline.corpus.text_values import (
+    CHAT_FIELDS,
+    Unreadable,
+    decode_utf8,
+    extract_text,
+    extract_texts,
+)
 from persona_pipeline.corpus.web_pages import WebPage, decode_page, extract_page, is_document
 from persona_pipeline.reasons import DocumentReason, SkipReason
 
@@ -152,14 +158,10 @@ def _find_text(record: Mapping[str, object], options: CorpusOptions) -> tuple[st
 def _read_text(field: str, value: object) -> WebPage | Unreadable:
     """Return the text of a value, with title and language if it is an HTML page."""
     is_html = field.lower().endswith("html")
-    if isinstance(value, str):
-        texts = [value]
-    elif isinstance(value, bytes) and is_html:
-        texts = [decode_page(value)]
-    elif isinstance(strings := extract_texts(value, field), Unreadable):
-        return strings
-    else:
-        texts = strings
+    decode = decode_page if is_html else decode_utf8
+    texts = [value] if isinstance(value, str) else extract_texts(value, field, decode)
+    if isinstance(texts, Unreadable):
+        return texts
     pages = [extract_page(text) if is_html or is_document(text) else None for text in texts]
     text = "\n\n".join(page.text if page else text for page, text in zip(pages, texts, strict=True))
     first = next(filter(None, pages), None)

@@ -8,7 +8,7 @@ holds replaceable material, such as the worlds of `npc`. A domain that needs a r
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from persona_pipeline.synthesis.prompting import Prompting
 
 Check = Callable[[Mapping[str, JsonValue]], str | None]
 """Returns what is wrong with an answer; None: nothing."""
+_LONGEST_PROBLEM = 300
 BUILTIN = Path(__file__).parent / "domains"
 """The folder of the built-in domains."""
 RESERVED = {
@@ -232,8 +233,20 @@ def _load_check(folder: Path) -> Check | None:
         raise DomainError(msg)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    check: Check = module.check
-    return check
+    return _guarded(module.check)
+
+
+def _guarded(check: Check) -> Check:
+    """Return the check, to which a record is wrong if the check itself fails at it."""
+
+    @wraps(check)
+    def guarded(answer: Mapping[str, JsonValue]) -> str | None:
+        try:
+            return check(answer)
+        except Exception as error:  # noqa: BLE001 - of a user's own program
+            return f"the check raised {type(error).__name__}: {error}"[:_LONGEST_PROBLEM]
+
+    return guarded
 
 
 def _validate(domain: Domain, path: Path) -> None:

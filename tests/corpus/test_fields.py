@@ -15,6 +15,8 @@ from persona_pipeline.corpus.options import CorpusOptions, find_value, list_path
 from persona_pipeline.corpus.registration import SourcePlan, stage_source
 from persona_pipeline.corpus.sources import read_source
 from persona_pipeline.errors import SourceError
+from persona_pipeline.reasons import DocumentReason
+from tests.support.source_rows import read, summarize
 
 RECORDS: dict[str, dict[str, JsonValue]] = {
     "plain": {"text": "Of salt.", "url": "http://e.org/1", "language": "en", "license": "CC0"},
@@ -159,3 +161,10 @@ def test_a_nested_text_that_is_missing_is_described(
     [row] = read_source(str(file), CorpusOptions(text_field="doc.body"))
     assert isinstance(row, RejectedDocument)
     assert row.detail == detail
+
+
+def test_an_object_that_is_nested_too_deep_to_list_its_fields_costs_its_row(tmp_path: Path) -> None:
+    deep = '{"a":' * 900 + "1" + "}" * 900
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "one"}}\n{deep}\n{{"text": "two"}}\n')
+    rows = read(tmp_path / "a.jsonl")
+    assert summarize(rows) == [(1, "one"), (2, DocumentReason.MISSING_TEXT), (3, "two")]

@@ -60,6 +60,14 @@ def test_a_value_without_strings_has_a_wrong_type(value: object) -> None:
     assert extract_text(value, "body") == Unreadable(Reason.WRONG_TYPE, detail)
 
 
+def test_bytes_in_a_list_are_decoded_as_others_are(tmp_path: Path) -> None:
+    pages = pa.array([["<p>Café</p>".encode("latin-1")]], pa.list_(pa.binary()))
+    pq.write_table(pa.table({"html": pages}), tmp_path / "pages.parquet")
+    assert get_texts(read(tmp_path / "pages.parquet")) == ["Café"]
+    pq.write_table(pa.table({"text": pages}), tmp_path / "texts.parquet")
+    assert summarize(read(tmp_path / "texts.parquet")) == [(1, Reason.INVALID_UTF8)]
+
+
 def test_texts_are_looked_for_to_a_depth_that_python_bears() -> None:
     value: object = "deep"
     for _ in range(5000):

@@ -2,7 +2,12 @@
 
 import pytest
 
-from persona_pipeline.corpus.web_pages import decode_page, extract_page, looks_like_html
+from persona_pipeline.corpus.web_pages import (
+    decode_page,
+    extract_page,
+    is_document,
+    looks_like_html,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +61,34 @@ def test_a_long_page_of_unclosed_paragraphs_still_loses_its_menu() -> None:
 )
 def test_a_page_is_known_by_its_beginning(body: bytes, *, is_html: bool) -> None:
     assert looks_like_html(body) == is_html
+
+
+def test_a_page_whose_tags_can_be_read_is_not_in_utf_16_whatever_it_says() -> None:
+    page = "<html><head><meta charset='utf-16'></head><p>Salt and rye: café.</p>"
+    assert decode_page(page.encode()) == page
+    assert decode_page(page.encode(), "utf-16le") == page
+    assert "café" in decode_page(page.encode("utf-16"))
+    assert "café" in decode_page(page.encode("utf-16-le"), "utf-16le")
+
+
+@pytest.mark.parametrize(
+    "costly",
+    [
+        "<select>" + "<option>a" * 200_000 + "</select>",
+        "<p " + " ".join(f"a{number}=1" for number in range(200_000)) + ">",
+        '<div title="</div>">' * 60_000,
+        "<div><!-- </div> -->" * 60_000,
+    ],
+    ids=["options", "attributes", "tags in attributes", "tags in comments"],
+)
+def test_no_page_takes_quadratic_time(costly: str) -> None:
+    # Each would take many minutes.
+    page = extract_page(f"<!doctype html><title>T</title><body>{costly}<p>Salt and rye.</p>")
+    assert (page.title, "Salt and rye." in page.text) == ("T", True)
+
+
+@pytest.mark.parametrize("start", ["<!-- a -->", "<!-- a -->\n", "<?xml a?>", "<!--", " "])
+def test_what_stands_before_a_page_is_looked_through_once(start: str) -> None:
+    assert not is_document(start * 300 + "text")
+    assert not looks_like_html(start.encode() * 300 + b"text")
+    assert is_document(start * 3 + "<html></html>") == (start != "<!--")

@@ -371,3 +371,8 @@ def test_names_written_with_spaces_become_function_and_parameter_names() -> None
     assert function["name"] == "find_tide_table"
     assert list(function["parameters"]["properties"]) == ["sheet_no"]
     assert function["parameters"]["required"] == ["sheet_no"]
+
+
+def test_a_record_at_which_the_domains_own_check_fails_is_wrong(riddle: Domain) -> None:
+    assert riddle.check is not None
+    assert riddle.check({"answer": "A river."}) == "the check raised KeyError: 'question'"
