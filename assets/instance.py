@@ -43,7 +43,8 @@ def open_instance(folder: DataFolder, root: Path) -> Iterator[dg.DagsterInstance
         except PipelineError:
             raise
         except Exception as error:  # the configured storage may raise anything
-            msg = f"the Dagster instance in {home or folder.dagster_dir} does not open: {_explain(error)}"
+            where = home or folder.dagster_dir
+            msg = f"the Dagster instance in {where} does not open: {_explain(error)}"
             raise PipelineError(msg) from error
     with instance:
         yield instance

@@ -102,7 +102,7 @@ def test_a_wrong_password_ends_a_command_with_what_postgresql_says(
     done = run_command("run", data_dir=tmp_path / "data", model="fake/demo")
 
     assert done.returncode == 1
-    assert "the Dagster instance of" in done.stderr
+    assert "the Dagster instance in" in done.stderr
     assert "password authentication failed" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert "another-secret" not in done.stderr
