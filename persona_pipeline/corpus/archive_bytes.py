@@ -16,16 +16,14 @@ import zstandard
 
 from persona_pipeline.corpus.byte_streams import BrokenStreamError
 from persona_pipeline.corpus.codecs import (
+    BY_SUFFIX,
     BZIP2,
-    GZIP,
     PACKED_CHUNK,
     PLAIN_CHUNK,
-    XZ,
     ZSTD,
     Codec,
     Member,
-    begins_gzip,
-    begins_zstd,
+    find_codec,
     zstd_codec,
 )
 from persona_pipeline.corpus.record_heads import begins_record
@@ -105,19 +103,13 @@ def read_pieces(file: SeekableFile, name: str) -> Iterator[Piece]:
 
 def _find_codec(file: SeekableFile, name: str) -> Codec | None:
     head = file.read(8)
-    if begins_gzip(head):
-        return GZIP
     if head.startswith(_DICTIONARY_MAGIC):
         return _codec_with_dictionary(file, head)
-    if begins_zstd(head):
-        return ZSTD
-    if codec := next((codec for codec in (XZ, BZIP2) if head.startswith(codec.magic)), None):
+    if codec := find_codec(head) or (BZIP2 if head.startswith(BZIP2.magic) else None):
         return codec
     if begins_record(head + file.read(PLAIN_CHUNK)):
         return None
-    return {".gz": GZIP, ".zst": ZSTD, ".xz": XZ, ".bz2": BZIP2}.get(
-        PurePosixPath(name.lower()).suffix
-    )
+    return BY_SUFFIX.get(PurePosixPath(name.lower()).suffix)
 
 
 def _codec_with_dictionary(file: SeekableFile, head: bytes) -> Codec:

@@ -11,20 +11,15 @@ from typing import BinaryIO
 import zstandard
 
 from persona_pipeline.corpus.codecs import (
+    BY_SUFFIX,
     BZIP2,
-    GZIP,
     PACKED_CHUNK,
     PLAIN_CHUNK,
-    XZ,
-    ZSTD,
     Codec,
     Member,
-    begins_gzip,
-    begins_zstd,
+    find_codec,
 )
 from persona_pipeline.corpus.rows import MAX_RAW_BYTES
-
-PACKED_SUFFIXES = frozenset({".gz", ".zst", ".xz", ".bz2"})
 
 _MARK_INVALID = "persona_pipeline.mark_invalid"
 """Name of the error handler of UTF-16 and UTF-32."""
@@ -111,15 +106,11 @@ def split_lines(chunks: Iterable[bytes], limit: int = MAX_RAW_BYTES) -> Iterator
 
 
 def _find_codec(head: bytes, suffix: str) -> Codec | None:
-    if begins_gzip(head):
-        return GZIP
-    if begins_zstd(head):
-        return ZSTD
-    if head.startswith(XZ.magic):
-        return XZ
-    if head.startswith(BZIP2.magic) and suffix == ".bz2":  # "BZh" may also begin a text
+    if codec := find_codec(head):
+        return codec
+    if head.startswith(BZIP2.magic) and suffix == ".bz2":
         return BZIP2
-    if head and suffix in PACKED_SUFFIXES and not _is_text(head):
+    if head and suffix in BY_SUFFIX and not _is_text(head):
         message = f"named {suffix}, but the content is neither compressed that way nor text"
         raise BrokenStreamError(message)
     return None

@@ -62,6 +62,18 @@ ZSTD = zstd_codec()
 XZ = Codec("xz", b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ))
 BZIP2 = Codec("bzip2", b"BZh", bz2.BZ2Decompressor)
 
+BY_SUFFIX = {".gz": GZIP, ".zst": ZSTD, ".xz": XZ, ".bz2": BZIP2}
+"""The codecs that a file may be packed with, by the end of its name."""
+
+
+def find_codec(head: bytes) -> Codec | None:
+    """Return the codec that the first bytes tell. Those of bzip2 may also begin a text."""
+    if begins_gzip(head):
+        return GZIP
+    if begins_zstd(head):
+        return ZSTD
+    return XZ if head.startswith(XZ.magic) else None
+
 
 def begins_gzip(head: bytes) -> bool:
     """Return whether a file that begins so is gzip. Its third byte may be damaged."""

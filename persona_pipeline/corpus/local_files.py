@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 
-from persona_pipeline.corpus.byte_streams import PACKED_SUFFIXES
+from persona_pipeline.corpus.codecs import BY_SUFFIX
 from persona_pipeline.corpus.csv_files import read_csv, read_tsv
 from persona_pipeline.corpus.dataset_cards import CARD, DatasetCard, find_card, read_card
 from persona_pipeline.corpus.json_lines import read_json
@@ -45,7 +45,7 @@ _READERS: dict[str, FileReader] = {
 _UNCOMPRESSED = frozenset({".parquet", ".arrow", ".feather", ".pdf", ".wacz"})
 """Types that compress their content themselves."""
 
-FILE_TYPES = f"{', '.join(_READERS)}; texts also with {', '.join(sorted(PACKED_SUFFIXES))}"
+FILE_TYPES = f"{', '.join(_READERS)}; texts also with {', '.join(sorted(BY_SUFFIX))}"
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
@@ -175,7 +175,7 @@ def read_file(
 def find_reader(name: str) -> FileReader | None:
     """Return the reader of a file by the ending of its name, without that of its compression."""
     path = PurePath(name.lower())
-    if path.suffix not in PACKED_SUFFIXES:
+    if path.suffix not in BY_SUFFIX:
         return _READERS.get(path.suffix)
     suffix = PurePath(path.stem).suffix
     return None if suffix in _UNCOMPRESSED else _READERS.get(suffix)

@@ -6,6 +6,7 @@ import unicodedata
 from persona_pipeline.control_characters import LINE_BREAK, is_clean, remove_control
 
 LONGEST_LABEL = 1000
+"""Characters of a title, topic, language or license."""
 
 _BLANK_LINES = re.compile(r"\n{3,}")
 _LANGUAGE_CODE = re.compile(r"\s*([A-Za-z]{2,3})(?![A-Za-z])")

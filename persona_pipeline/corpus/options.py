@@ -26,8 +26,9 @@ Dolma in `metadata`, RedPajama 1 and the Pile in `meta`, RedPajama 2 in `raw_con
 in `content`, `warc_headers` and `metadata.identification` (their dataset cards)."""
 
 
-_MAX_DEPTH = 20
-"""Depth to which fields are listed. Python would stop our own calls at about 500."""
+MAX_DEPTH = 20
+"""Depth to which fields and texts of a record are looked for. Python would stop our own calls at
+about 500."""
 
 
 @dataclass(slots=True)
@@ -125,7 +126,7 @@ def find_value(record: Mapping[str, object], path: str) -> object:
     return None
 
 
-def list_paths(record: Mapping[str, object], depth: int = _MAX_DEPTH) -> Iterator[str]:
+def list_paths(record: Mapping[str, object], depth: int = MAX_DEPTH) -> Iterator[str]:
     """Yield the path of every field of the record that holds no others, or is as deep as this."""
     for key, value in record.items():
         if isinstance(value, Mapping) and depth:

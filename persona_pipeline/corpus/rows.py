@@ -28,8 +28,6 @@ HTML_FIELDS = ("html", "raw_html")
 
 _FALLBACK_FIELDS = (*CHAT_FIELDS, *HTML_FIELDS)
 
-_TEXTS = (str, bytes, dict)
-
 _FIELDS_SHOWN = 12
 
 Row: TypeAlias = Document | RejectedDocument
@@ -146,11 +144,11 @@ def _find_text(record: Mapping[str, object], options: CorpusOptions) -> tuple[st
         return name, text
     others = [(other, record[other]) for other in _FALLBACK_FIELDS if record.get(other) is not None]
     for other, value in others:
-        is_page = other in HTML_FIELDS and isinstance(value, _TEXTS)
-        if isinstance(value, list) or (is_page and value):
+        kinds = list | str | bytes | dict if other in HTML_FIELDS else list
+        if value and isinstance(value, kinds):
             return other, value
     for other, value in others:  # nothing that can be read: the reason is that of the first
-        if isinstance(value, Unreadable) or other in HTML_FIELDS:
+        if isinstance(value, list | Unreadable) or other in HTML_FIELDS:
             return other, value
     return name, None
 

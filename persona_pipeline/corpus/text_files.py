@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from persona_pipeline.corpus.byte_streams import (
-    PACKED_SUFFIXES,
     join_chunks,
     read_chunks,
     read_text_chunks,
     split_lines,
 )
+from persona_pipeline.corpus.codecs import BY_SUFFIX
 from persona_pipeline.corpus.options import CorpusOptions
 from persona_pipeline.corpus.rows import MAX_RAW_BYTES, Place, RawText, Row, build_row
 from persona_pipeline.corpus.text_values import describe_invalid_utf8
@@ -85,7 +85,7 @@ def _build_line(data: bytes, line: int, place: Place, options: CorpusOptions) ->
 
 def _stem(path: Path) -> str:
     """Return the name without its ending, and without that of its compression."""
-    return Path(path.stem).stem if path.suffix.lower() in PACKED_SUFFIXES else path.stem
+    return Path(path.stem).stem if path.suffix.lower() in BY_SUFFIX else path.stem
 
 
 def _find_heading(text: str) -> str | None:

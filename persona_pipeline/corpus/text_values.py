@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from persona_pipeline.corpus.options import MAX_DEPTH
 from persona_pipeline.reasons import DocumentReason
 
 CHAT_FIELDS = ("messages", "conversations")
@@ -12,9 +13,6 @@ CHAT_FIELDS = ("messages", "conversations")
 _ROLES = {"human": "user", "gpt": "assistant"}
 _ROLE_KEYS = ("role", "from")
 _CONTENT_KEYS = ("content", "value", "text")
-_MAX_DEPTH = 20
-"""Depth to which texts are looked for. Python would stop our own calls at about 1,000."""
-
 
 Decode: TypeAlias = Callable[[bytes], str]
 
@@ -66,7 +64,7 @@ def extract_texts(
         if isinstance(value, bytes):
             return [decode(value)]
         if isinstance(value, list | dict):
-            if texts := list(_find_texts(value, _MAX_DEPTH, decode)):
+            if texts := list(_find_texts(value, MAX_DEPTH, decode)):
                 return texts
             if not value:
                 return Unreadable(DocumentReason.EMPTY, f"{field!r} is empty")

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from persona_pipeline.corpus.archive_bytes import SeekableFile, read_pieces
 from persona_pipeline.corpus.archive_records import BrokenRecord, Record, split_records
-from persona_pipeline.corpus.byte_streams import PACKED_SUFFIXES, BrokenStreamError
+from persona_pipeline.corpus.byte_streams import BrokenStreamError
+from persona_pipeline.corpus.codecs import BY_SUFFIX
 from persona_pipeline.corpus.http_responses import MediaType, parse_media_type, parse_response
 from persona_pipeline.corpus.normalize import normalize_language
 from persona_pipeline.corpus.options import CorpusOptions
@@ -81,7 +82,7 @@ def _read_archive(
 
 def _is_named_arc(name: str) -> bool:
     path = PurePosixPath(name.lower())
-    return (path.stem if path.suffix in PACKED_SUFFIXES else path.name).endswith(".arc")
+    return (path.stem if path.suffix in BY_SUFFIX else path.name).endswith(".arc")
 
 
 def _build_record_row(

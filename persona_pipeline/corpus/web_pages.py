@@ -49,7 +49,10 @@ _DOCUMENT_PART = re.compile(r"<(?:head|body|/\w+)[\s>]", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class WebPage:
-    """Hold one page. `text` is empty if the page has only navigation, forms and scripts."""
+    """Hold the text of one page. It is empty if there are only navigation, forms and scripts.
+
+    A text that is no page has no title and no language.
+    """
 
     text: str
     title: str | None

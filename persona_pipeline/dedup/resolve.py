@@ -115,13 +115,7 @@ class Resolver:
             f"where rank < {first}"
         )
         scratch.run("create or replace table kept as select place from kept_now")
-        while True:
-            scratch.create("dominated")
-            scratch.create("undecided", query="still_undecided")
-            if scratch.is_empty("undecided"):
-                break
-            scratch.create("kept_now")
-            scratch.run("insert into kept select place from kept_now")
+        _decide_in_rounds(scratch)
         scratch.run(
             "create or replace table removed as from open_places anti join kept using (place)"
         )
@@ -136,6 +130,17 @@ class Resolver:
             ids.alias("id"), kept_ids.alias("kept_id"), pl.exclude("place", "kept_place")
         )
         return named.sort("id")
+
+
+def _decide_in_rounds(scratch: Scratch) -> None:
+    """Decide all undecided rows: of each round, those that no undecided row precedes are kept."""
+    while True:
+        scratch.create("dominated")
+        scratch.create("undecided", query="still_undecided")
+        if scratch.is_empty("undecided"):
+            return
+        scratch.create("kept_now")
+        scratch.run("insert into kept select place from kept_now")
 
 
 def rank_rows(fingerprints: pl.DataFrame) -> pl.DataFrame:

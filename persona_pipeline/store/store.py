@@ -29,7 +29,7 @@ from persona_pipeline.store.done_steps import Step, read_inputs
 from persona_pipeline.store.migrations import apply_migrations, columns_of, is_current
 from persona_pipeline.store.snapshot import is_published, new_copy, write_ahead_log
 from persona_pipeline.store.stage_rows import StageRows, replace_stage
-from persona_pipeline.store.views import add_to_views
+from persona_pipeline.store.views import declare_table
 
 LOG = logging.getLogger(__name__)
 
@@ -136,11 +136,16 @@ class Store:
         Raises:
             StoreError: the database cannot be written.
         """
-        with self.connect() as connection, self._refused_writes(duckdb.IOException):
+        with self.connect() as connection:
             connection.begin()
-            yield connection  # many rows are written to the file before the commit
-            with self._refused_writes(duckdb.Error):
+            try:
+                yield connection
+            except duckdb.IOException as error:  # many rows are written before the commit
+                raise StoreError(_unwritten(self.path, error)) from error
+            try:
                 connection.commit()
+            except duckdb.Error as error:
+                raise StoreError(_unwritten(self.path, error)) from error
         wait = max(LEAST_BETWEEN, self._publishing_s / PUBLISHING_SHARE)
         if time.monotonic() - self._published_at > wait and not self._is_large():
             try:
@@ -254,7 +259,7 @@ class Store:
                 raise StoreError(msg)
         if not (set(columns) <= set(existing) and has_descriptions):
             with self.transaction() as connection:
-                _declare(connection, name, columns, wanted)
+                declare_table(connection, name, columns, wanted)
         self._added.add(declared)
 
     def replace(
@@ -301,17 +306,6 @@ class Store:
         """Return a value that changes with every commit of any process; None: no database."""
         database, log = map(_state_of, self._files)
         return database and (database, log)
-
-    @contextmanager
-    def _refused_writes(self, kind: type[duckdb.Error]) -> Iterator[None]:
-        """Say of an error which database could not be written, or not changed for another file."""
-        try:
-            yield
-        except kind as error:
-            is_own = kind is duckdb.Error or str(self.path) in str(error)
-            failed = "cannot be written" if is_own else "was not changed"
-            msg = f"the database {self.path} {failed}: {error}"
-            raise StoreError(msg) from error
 
     def _is_large(self) -> bool:
         state = _state_of(self._files[0])
@@ -390,22 +384,15 @@ def _state_of(path: str) -> tuple[int, int, int] | None:
     return written.st_ino, written.st_mtime_ns, written.st_size
 
 
+def _unwritten(path: Path, error: duckdb.Error) -> str:
+    """Say that the database was not changed, and whether it is its own file that failed."""
+    is_of_another = isinstance(error, duckdb.IOException) and str(path) not in str(error)
+    failed = "was not changed" if is_of_another else "cannot be written"
+    return f"the database {path} {failed}: {error}"
+
+
 def _locked(path: Path, holder: HeldError) -> str:
     return (
         f"{path} is held by {holder}: close that shell or wait for that run. To read while "
         "runs are going on, open the published snapshot instead"
     )
-
-
-def _declare(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    columns: Mapping[str, str],
-    wanted: Mapping[str, Descriptions],
-) -> None:
-    """Create a domain's table, or add the columns that it lacks, and its descriptions."""
-    listing = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
-    connection.execute(f"create table if not exists {name} ({listing})")
-    for column, kind in columns.items():
-        connection.execute(f'alter table {name} add column if not exists "{column}" {kind}')
-    add_to_views(connection, wanted)

@@ -90,3 +90,17 @@ def _make_accepted(connection: duckdb.DuckDBPyConnection) -> None:
     nothing = f"select null::varchar as domain, {empty}, null::timestamp as created_at where false"
     query = " union all ".join([*selects, nothing])
     connection.execute(f"create or replace view {RECORDS} as {query}")
+
+
+def declare_table(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    columns: Mapping[str, str],
+    wanted: Mapping[str, Descriptions],
+) -> None:
+    """Create a domain's table, or add the columns that it lacks, and its descriptions."""
+    listing = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
+    connection.execute(f"create table if not exists {name} ({listing})")
+    for column, kind in columns.items():
+        connection.execute(f'alter table {name} add column if not exists "{column}" {kind}')
+    add_to_views(connection, wanted)

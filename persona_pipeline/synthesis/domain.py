@@ -34,6 +34,7 @@ from persona_pipeline.synthesis.prompting import Prompting
 Check = Callable[[Mapping[str, JsonValue]], str | None]
 """Returns what is wrong with an answer; None: nothing."""
 _LONGEST_PROBLEM = 300
+"""Characters that are told of an error of a domain's own check."""
 BUILTIN = Path(__file__).parent / "domains"
 """The folder of the built-in domains."""
 RESERVED = {

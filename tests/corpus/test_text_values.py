@@ -182,7 +182,7 @@ def test_of_the_fields_that_stand_in_for_a_text_each_row_takes_the_first_that_it
     records: list[dict[str, object]] = [
         {"messages": CHAT, "html": PAGE, "raw_html": None},
         {"messages": None, "html": PAGE, "raw_html": "<p>other</p>"},
-        {"messages": None, "html": "", "raw_html": "<p>other</p>"},
+        {"messages": [], "html": "", "raw_html": "<p>other</p>"},
         {"messages": None, "html": None, "raw_html": "<p>other</p>"},
         {"messages": None, "html": None, "raw_html": None},
     ]

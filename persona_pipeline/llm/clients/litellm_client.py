@@ -31,14 +31,14 @@ from persona_pipeline.llm.errors import CallError, CallErrorKind
 from persona_pipeline.llm.requests import ChatReply, ChatRequest
 
 NO_PROVIDER = "LLM Provider NOT provided"
+"""What LiteLLM's message says of a name without a provider."""
 UNUSABLE = (
-    NO_PROVIDER,
     "Unmapped LLM provider",
     "Missing credentials",
     "No module named",
 )
-"""LiteLLM's messages, with a status of 400 or 500, for a name without a provider, a provider
-without chat, a missing key, and a provider whose own library is not installed."""
+"""LiteLLM's messages, with a status of 400 or 500, for a provider without chat, a missing key, and
+a provider whose own library is not installed."""
 PROVIDER_FIRST = (
     "its name does not begin with a provider that LiteLLM knows: write openai/NAME for a server "
     "that speaks OpenAI's protocol, with its --api-base, or a provider's own name such as "
